@@ -1,0 +1,111 @@
+"""`ancestral info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+
+def info(
+    run: Path,
+    *,
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(alias="-q")] = False,
+) -> int:
+    """Say what a run is: model, data, how training went, and its last preview.
+
+    Parameters
+    ----------
+    run
+        The run folder, e.g. runs/digits.
+    json
+        Print it as JSON.
+    quiet
+        Print one line only.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from ancestral.progress import count, duration, emit
+    from ancestral.training.run import Run
+
+    folder = Run.existing(run)
+    facts = _facts(folder)
+    if json:
+        emit(facts)
+        return 0
+    console = Console(highlight=False, soft_wrap=True)
+    state = "finished" if facts["progress"] >= 1 else f"{facts['progress']:.0%} done; `ancestral train` with the same words continues it"
+    if quiet:
+        console.print(f"{run}: {facts['family']} of {facts['data']['name']}, {state}", markup=False)
+        return 0
+    data = facts["data"]
+    shape = "x".join(map(str, data["shape"]))
+    table = Table.grid(padding=(0, 2))
+    rows = {
+        "run": f"{run}, {state}",
+        "model": f"{facts['family']}, {count(facts['parameters'])} parameters",
+        "data": f"{data['name']}: {data['size']:,} samples of {shape}, {data['kind']}"
+        + (f", {len(data['classes'])} classes" if data["classes"] else ""),
+        "trained": f"{facts['step']:,} steps, {count(facts['images'])} images, {duration(facts['seconds'])}",
+        "condition": ", ".join(facts["recipe"]["model"]["condition"]) or "none",
+        "skipped": f"{facts['skipped']} steps that were not finite" if facts["skipped"] else "no step",
+        "preview": facts["preview"] or "none yet",
+    }
+    for name, value in rows.items():
+        table.add_row(f"[bold]{name}[/bold]", value.replace("[", r"\["))
+    console.print(table)
+    if facts["curve"]:
+        console.print()
+        console.print(_curve(facts["curve"]), markup=False)
+    return 0
+
+
+def _facts(folder: Any) -> dict[str, Any]:
+    recipe = folder.recipe
+    spec = folder.spec
+    _, numbers, _ = folder.load_checkpoint() or ({}, {}, [])
+    rows = folder.metrics()
+    key = next((name for row in rows for name in row if name.endswith("/total")), None)
+    previews = sorted(folder.samples.glob("step-*.png"))
+    return {
+        "run": str(folder.path),
+        "family": recipe.model.family,
+        "progress": numbers.get("progress", 0.0),
+        "step": numbers.get("step", 0),
+        "images": numbers.get("images", 0),
+        "seconds": numbers.get("seconds", 0.0),
+        "skipped": numbers.get("skipped", 0),
+        "parameters": numbers.get("parameters", 0),
+        "data": spec.to_json(),
+        "recipe": recipe.model_dump(mode="json"),
+        "preview": str(previews[-1]) if previews else None,
+        "curve": [(row["step"], row[key]) for row in rows if key in row],
+    }
+
+
+def _curve(points: list[tuple[int, float]], width: int = 64, height: int = 8) -> str:
+    """The loss against steps in characters: medians of equal stretches of the run, on a logarithmic axis."""
+    import math
+    from statistics import median
+
+    values = [value for _, value in points if value > 0 and math.isfinite(value)]
+    if len(values) < 2:
+        return ""
+    columns = min(width, len(values))
+    cuts = [round(i * len(values) / columns) for i in range(columns + 1)]
+    means = [median(values[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    low, high = math.log(min(means)), math.log(max(means))
+    span = max(high - low, 1e-9)
+    rows = [[" "] * columns for _ in range(height)]
+    for x, value in enumerate(means):
+        eighths = round((math.log(value) - low) / span * (height * 8 - 1)) + 1
+        for y in range(height):
+            fill = min(8, max(0, eighths - 8 * y))
+            rows[height - 1 - y][x] = " ▁▂▃▄▅▆▇█"[fill]
+    labels = [f"{math.exp(high):8.4f}"] + [" " * 8] * (height - 2) + [f"{math.exp(low):8.4f}"]
+    lines = [f"{label} │{''.join(row)}" for label, row in zip(labels, rows, strict=True)]
+    last = f"step {points[-1][0]:,}"
+    return "\n".join(["loss per dimension", *lines, " " * 9 + "└" + "─" * columns, " " * 10 + last.rjust(columns)])

@@ -1,0 +1,181 @@
+"""`ancestral sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ancestral.data.spec import DataSpec
+
+
+def sample(
+    run: Path,
+    *,
+    n: Annotated[int | None, Parameter(name=["-n", "--number"])] = None,
+    seed: int = 0,
+    seeds: str | None = None,
+    class_: Annotated[str | None, Parameter(name="--class")] = None,
+    guidance: float = 1.0,
+    steps: int | None = None,
+    solver: str | None = None,
+    spacing: Literal["trailing", "linear", "logsnr", "karras"] | None = None,
+    batch: int | None = None,
+    out: Path | None = None,
+    trajectory: Path | None = None,
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(alias="-q")] = False,
+) -> int:
+    """Draw new samples from the model of a run.
+
+    Parameters
+    ----------
+    run
+        The run folder, e.g. runs/digits.
+    n
+        How many; 64 if left out.
+    seed
+        The same seed gives the same samples, whatever their number.
+    seeds
+        One seed for each sample instead, e.g. 3,7,9.
+    class_
+        The class asked for, by name or number, or one for each sample, e.g. 0,1,2; for runs trained with --condition class.
+    guidance
+        How strongly the condition rules: 0 not at all, 1 as trained, above 1 sharper and less varied.
+    steps
+        Steps of the sampler; 20 if left out.
+    solver
+        ddpm, ddim, euler, heun, dpmpp, dpmpp-1, dpmpp-3, dpmpp-sde, unipc, unipc-3.
+    spacing
+        How the steps are spread over the noise levels.
+    batch
+        Samples computed at a time.
+    out
+        A picture (.png), an array (.npz) or a folder of single pictures. Left out: samples.png in the run folder.
+    trajectory
+        Also draw the way of the samples from noise to data, as .gif or .png.
+    device
+        auto, cpu, cuda or mps.
+    precision
+        auto, fp32 or bf16.
+    json
+        Print the result as JSON.
+    quiet
+        Print nothing on the way.
+    """
+    import time
+
+    import torch
+
+    from ancestral.errors import UsageError
+    from ancestral.families import seeds_from
+    from ancestral.progress import Reporter, duration, emit
+    from ancestral.runtime import Runtime
+    from ancestral.training.run import Run
+
+    chosen = _integers(seeds) if seeds is not None else seeds_from(seed, 64 if n is None else n)
+    if seeds is not None and n is not None and n != len(chosen):
+        raise UsageError(f"--seeds names {len(chosen)} seeds and -n asks for {n} samples: leave -n out")
+    if not chosen or (n is not None and n < 1):
+        raise UsageError("ask for at least one sample with -n")
+    out = out or run / "samples.png"
+    _check_suffix("--out", out, (".png", ".npz", ""))
+    if trajectory is not None:
+        _check_suffix("--trajectory", trajectory, (".gif", ".png"))
+
+    folder = Run.existing(run)
+    model = folder.load_model(Runtime.choose(device, precision))
+    spec = folder.spec
+    how: dict[str, Any] = {"steps": steps, "solver": solver, "spacing": spacing}
+    how = {name: value for name, value in how.items() if value is not None}
+    condition = {} if class_ is None else {"class": class_.split(",") if "," in class_ else class_}
+    reporter = Reporter(quiet=quiet or json)
+    begun = time.perf_counter()
+    results, frames, nfe = [], [], 0
+    with reporter.live() as line:
+        for states in model.batches(len(chosen), condition, seeds=chosen, batch=batch, guidance=guidance, **how):
+            for state in states:
+                if trajectory is not None and not results:
+                    frames.append(state.x)
+                nfe, share = state.nfe, state.done / state.total
+                ready = sum(map(len, results)) + share * len(state.x)
+                left = (time.perf_counter() - begun) * (len(chosen) / max(ready, 1e-9) - 1)
+                line.update(f"{ready / len(chosen):4.0%}  step {state.done}/{state.total}  {duration(left)} left")
+            results.append(state.x)
+    x = torch.cat(results)
+    seconds = time.perf_counter() - begun
+
+    _write(x, out, spec, chosen)
+    reporter.say(f"{len(x)} samples in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
+    if trajectory is not None:
+        _draw_trajectory(frames, trajectory, spec)
+        reporter.say(f"their way from noise: {trajectory}")
+    if json:
+        result: dict[str, Any] = {"out": str(out), "n": len(x), "seeds": chosen, "seconds": round(seconds, 3), "nfe": nfe}
+        emit(result | ({"trajectory": str(trajectory)} if trajectory else {}))
+    return 0
+
+
+def _integers(text: str) -> list[int]:
+    from ancestral.errors import UsageError
+
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"cannot read the seeds {text!r}: write integers with commas between, e.g. 3,7,9") from None
+
+
+def _check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
+    from ancestral.errors import UsageError
+
+    if path.suffix.lower() not in known:
+        kinds = ", ".join(suffix or "a folder" for suffix in known)
+        raise UsageError(f"cannot write {path}: {option} takes {kinds}")
+
+
+def _write(x: Tensor, out: Path, spec: DataSpec, seeds: list[int]) -> None:
+    """A grid, an array in the kind of the data, or one picture a sample."""
+    from io import BytesIO
+
+    import numpy as np
+    from PIL import Image
+
+    from ancestral.errors import UsageError
+    from ancestral.files import disk_errors, write_atomically
+    from ancestral.pictures import save_grid, to_uint8
+
+    with disk_errors(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix.lower() == ".png":
+            save_grid(x, out, spec)
+        elif out.suffix.lower() == ".npz":
+            array = x.cpu().numpy()
+            if spec.levels is not None:
+                array = np.rint(array * (spec.levels - 1)).astype(np.uint8)
+            buffer = BytesIO()
+            np.savez_compressed(buffer, x=array, seeds=np.array(seeds, dtype=np.uint64))
+            write_atomically(out, buffer.getvalue())
+        elif not spec.is_image:
+            raise UsageError(f"{out} would be a folder of pictures, and samples of {spec.name} are no images: write .npz or .png")
+        else:
+            out.mkdir(exist_ok=True)
+            for seed, image in zip(seeds, to_uint8(x, spec), strict=True):
+                Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(out / f"{seed}.png")
+
+
+def _draw_trajectory(frames: list[Tensor], path: Path, spec: DataSpec) -> None:
+    from ancestral.files import disk_errors
+    from ancestral.pictures import grid, save_animation, strip
+
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() == ".gif":
+            save_animation([grid(x[:64], spec) for x in frames], path)
+        else:
+            strip(frames, spec).save(path)

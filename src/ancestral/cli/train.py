@@ -1,0 +1,125 @@
+"""`ancestral train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+
+def train(
+    source: str,
+    *settings: str,
+    model: str = "diffusion",
+    budget: Annotated[str | None, Parameter(name="--for")] = None,
+    out: Path | None = None,
+    size: int | None = None,
+    condition: str | None = None,
+    seed: int | None = None,
+    recipe: Path | None = None,
+    print_recipe: bool = False,
+    device: str = "auto",
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(alias="-q")] = False,
+) -> int:
+    """Train a model of SOURCE, or continue the run that is in the folder.
+
+    Parameters
+    ----------
+    source
+        A built-in name (digits, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes), a folder of images, or an
+        .npy, .npz or .parquet file.
+    settings
+        Further settings of the recipe as section.name=value, e.g. train.batch=128 model.schedule=linear. See --print-recipe.
+    model
+        The family: diffusion.
+    budget
+        How long: 90s, 2m, 1h30m, 20000it or 5epochs. Left out: what suits the data.
+    out
+        The run folder. Left out: runs/NAME.
+    size
+        Resize and crop images to this many pixels a side.
+    condition
+        What generation shall be controlled by: class.
+    seed
+        Of weights, noise and order.
+    recipe
+        A recipe.yaml to begin from; other options override it.
+    print_recipe
+        Print the complete recipe and stop.
+    device
+        auto, cpu, cuda or mps.
+    json
+        Print the result as JSON.
+    quiet
+        Print nothing on the way.
+    """
+    import time
+
+    started = time.monotonic()
+    from ancestral.api import prepare
+    from ancestral.progress import Reporter, count, duration, emit, follow
+    from ancestral.training.recipe import Recipe
+
+    reporter = Reporter(quiet=quiet or json)
+    values: dict[str, Any] = Recipe.load(recipe).model_dump(mode="json") if recipe else {}
+    if seed is not None:
+        settings = (*settings, f"train.seed={seed}")
+    trainer = prepare(
+        source,
+        model=model,
+        budget=budget,
+        out=out,
+        size=size,
+        condition=condition,
+        device=device,
+        settings=settings,
+        recipe=values,
+        started=started,
+    )
+    if print_recipe:
+        print(trainer.recipe.dump(), end="")
+        return 0
+    run, data = trainer.run, trainer.data
+    resumed = trainer.step > 0
+    if trainer.progress >= 1:
+        reporter.say(f"{run.path} is finished: {trainer.step} steps in {duration(trainer.seconds)}. ")
+        reporter.say(f"Sample from it with `ancestral sample {run.path}`, or train longer into another folder with --out.")
+        return _result(trainer, json, "finished before")
+    shape = "x".join(map(str, data.spec.shape))
+    reporter.say(f"{data.spec.name}: {len(data.train):,} samples of {shape}, {len(data.test):,} held out")
+    reporter.say(
+        f"{trainer.recipe.model.family}, {count(trainer.parameters)} parameters, on {trainer.runtime}; "
+        f"{'continuing at step ' + str(trainer.step) + ' of' if resumed else 'for'} {trainer.recipe.train.budget} in {run.path}"
+    )
+    stopped = follow(trainer, reporter)
+    if stopped is not None:
+        reporter.say(f"stopped and saved at step {trainer.step}; continue with the same command")
+        _result(trainer, json, "stopped")
+        return 128 + stopped
+    skipped = f", {trainer.skipped} skipped" if trainer.skipped else ""
+    reporter.say(f"done: {trainer.step} steps{skipped}, {count(trainer.images)} images in {duration(trainer.seconds)}")
+    previews = sorted(run.samples.glob("step-*.png"))
+    if previews:
+        reporter.say(f"samples: {previews[-1]}")
+    reporter.say(f"more of them: ancestral sample {run.path}")
+    return _result(trainer, json, "finished")
+
+
+def _result(trainer: Any, json: bool, state: str) -> int:
+    from ancestral.progress import emit
+
+    if json:
+        emit(
+            {
+                "run": str(trainer.run.path),
+                "state": state,
+                "step": trainer.step,
+                "images": trainer.images,
+                "skipped": trainer.skipped,
+                "seconds": round(trainer.seconds, 2),
+                "parameters": trainer.parameters,
+            }
+        )
+    return 0

@@ -1,0 +1,11 @@
+"""From what a person asks for to what a network can consume.
+
+A `Conditioner` turns named raw conditions (`{"class": labels}`) into a `Context`, the one thing that networks take beside
+the sample and its noise level. Each kind has a learned null, which stands in where a condition is absent or was dropped,
+so that one network models p(x | y) and p(x) at once (Ho & Salimans 2022, arXiv:2207.12598).
+"""
+
+from ancestral.conditioning.conditioner import ClassCondition, Condition, Conditioner
+from ancestral.conditioning.context import Context
+
+__all__ = ["ClassCondition", "Condition", "Conditioner", "Context"]

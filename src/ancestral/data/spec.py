@@ -1,0 +1,63 @@
+"""`DataSpec`: all that a model, a report or a resumed run needs to know of the data without holding them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from ancestral.data.errors import DataError
+
+Kind = Literal["binary", "uint8", "real"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The description of a data set, in the units the models see.
+
+    name: a built-in name, or the stem of the file or folder.
+    shape: one sample, channels first: `(C, H, W)` image, `(C, L)` signal, `(D,)` vector.
+    kind: `"binary"` two levels, `"uint8"` whole levels `0..levels-1`, `"real"` real numbers.
+    range: of the values the models see: `(0, 1)` for levels, the observed minimum and maximum of the training split
+    for real data.
+    levels: the number of levels (256, 17, 2), None for real data.
+    mean, std: per channel (first axis of `shape`), over the training split; `std` is 1 where a channel is constant.
+    classes: names in the order of the labels, `()` without labels.
+    size: number of training samples.
+    fingerprint: 32 hexadecimal digits that change with the training samples, their labels or their captions.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind
+    range: tuple[float, float] | None
+    levels: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    size: int
+    fingerprint: str
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a sample is `(C, H, W)`."""
+        return len(self.shape) == 3
+
+    @property
+    def dims(self) -> int:
+        """The number of values in one sample, D in bits per dimension."""
+        return math.prod(self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary of strings, numbers and lists."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DataSpec:
+        """The inverse of `to_json`. Raises `DataError` when a field is missing or unknown."""
+        expected = {field.name for field in fields(cls)}
+        if wrong := sorted(expected ^ values.keys()):
+            raise DataError(f"the description of the data is damaged: missing or unknown fields {', '.join(wrong)}.")
+        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**plain)

@@ -1,0 +1,53 @@
+"""One network, many readings.
+
+The network sees a noisy sample at unit scale and the log signal-to-noise ratio, nothing of the schedule:
+
+    z = x_t / r,   r = sqrt(alpha^2 + sigma^2),   logsnr = log(alpha^2 / sigma^2),      F = network(z, logsnr, context)
+
+z is the same for every schedule at equal logsnr, so a network trained on one schedule can be sampled on another. F is a
+reading of unit variance where data have unit variance: eps, x, flow as they are, v / r, and sigma score. With target v
+this is the preconditioning of Karras et al. 2022 (arXiv:2206.00364, eq. 7) for sigma_data = 1 up to sign.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.conditioning import Context
+from ancestral.prediction import Prediction, Reading
+from ancestral.schedules import Level, Levels
+
+LOGSNR_LIMIT = 20.0  # what the network is told stays within +-20, also where alpha or sigma is 0
+
+
+class Denoiser(nn.Module):
+    """A network read as E[x | x_t].
+
+    network: (z `(n, *shape)`, logsnr `(n,)`, Context) -> F `(n, *shape)`. target: which reading F is.
+    """
+
+    def __init__(self, network: nn.Module, target: Reading):
+        super().__init__()
+        self.network = network
+        self.target: Reading = target
+
+    def forward(self, x_t: Tensor, level: Level | Levels, context: Context | None = None) -> Prediction:
+        """The prediction at one level for all samples (`Level`), or at one each (`Levels`)."""
+        n = x_t.shape[0]
+        alpha, sigma = (torch.as_tensor(v, dtype=torch.float64) for v in (level.alpha, level.sigma))
+        r = (alpha**2 + sigma**2).sqrt()
+        logsnr = (2 * (alpha.log() - sigma.log())).clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT).expand(n)
+        logsnr = logsnr.to(x_t.device, torch.float32, non_blocking=True)
+        f = self.network(x_t * column(1 / r, x_t), logsnr, context or Context()).to(x_t.dtype)
+        scale = {"v": r, "score": 1 / sigma}.get(self.target)
+        if scale is not None:
+            f = f * column(scale, x_t)
+        return Prediction.of(self.target, f, x_t, column(alpha, x_t), column(sigma, x_t))
+
+
+def column(value: Tensor, like: Tensor) -> Tensor | float:
+    """A float64 coefficient ready to multiply `like` `(n, *shape)`: a float, or `(n, 1, ..., 1)` cast once."""
+    if value.ndim == 0:
+        return value.item()
+    return value.to(torch.float32).to(like.device, like.dtype, non_blocking=True).view(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,13 @@
+"""Errors that a person can act on. Each carries one sentence: what is wrong, where, and what to do."""
+
+
+class AncestralError(Exception):
+    """The work cannot go on. A command ends with exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(AncestralError):
+    """The request itself is wrong: an unknown name, a bad option. A command ends with exit code 2."""
+
+    exit_code = 2

@@ -1,0 +1,169 @@
+"""The one protocol that the families obey."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.batch import Batch
+from ancestral.conditioning import Conditioner, Context
+from ancestral.errors import UsageError
+from ancestral.randomness import Noise, SampleNoise
+from ancestral.solvers import State
+
+
+@dataclass(frozen=True)
+class Player:
+    """Whoever takes turns in training: parameters with an optimiser of their own, updated every so many steps."""
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+    every: int = 1
+
+
+class Scaling(nn.Module):
+    """Between the units of the data and those of the models, where each channel has mean 0 and standard deviation 1.
+
+    mean, std: one number a channel. low, high: the range of the data, or None where it is unbounded.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, shape: Sequence[int], mean: Sequence[float], std: Sequence[float], bounds: tuple[float, float] | None):
+        super().__init__()
+        per_channel = (len(mean), *[1] * (len(shape) - 1))
+        self.register_buffer("mean", torch.tensor(mean).view(per_channel), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(per_channel), persistent=False)
+        self.bounds = bounds
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+    def decode(self, z: Tensor) -> Tensor:
+        x = z * self.std + self.mean
+        return x if self.bounds is None else x.clamp(*self.bounds)
+
+    def limits(self) -> tuple[Tensor, Tensor] | None:
+        """The range in the models' units, `(c, 1, ..., 1)` each."""
+        if self.bounds is None:
+            return None
+        low, high = self.bounds
+        return (low - self.mean) / self.std, (high - self.mean) / self.std
+
+
+class GenerativeModel(nn.Module):
+    """A model that draws from a prior it knows and pushes the draw through learned conditionals until it is data.
+
+    Subclasses define `loss` and `walk`. shape: of one sample. scaling: to and from the units of the data.
+    """
+
+    def __init__(self, shape: Sequence[int], scaling: Scaling, conditioner: Conditioner):
+        super().__init__()
+        self.shape = tuple(shape)
+        self.scaling = scaling
+        self.conditioner = conditioner
+        self.precision: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in one sample."""
+        return math.prod(self.shape)
+
+    @property
+    def device(self) -> torch.device:
+        return self.scaling.mean.device
+
+    def players(self) -> tuple[Player, ...]:
+        """Who is trained; one player unless the family is a game of more."""
+        return (Player("model", tuple(self.parameters())),)
+
+    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+        """Per-sample terms `(n,)`, summed over dimensions; "total" is what the player minimises."""
+        raise NotImplementedError
+
+    def walk(self, noise: Noise, context: Context, **how: Any) -> Iterator[State]:
+        """The family's way from prior to data, in the models' units."""
+        raise NotImplementedError
+
+    def trajectory(
+        self,
+        n: int,
+        condition: Mapping[str, Any] | None = None,
+        *,
+        seeds: int | Sequence[int] = 0,
+        **how: Any,
+    ) -> Iterator[State]:
+        """The walk of n samples from prior to data, step by step; `State.x` is in the units of the data.
+
+        seeds: one integer a sample, or one from which they are counted (`seeds_from`); sample i depends on its seed alone.
+        condition: e.g. `{"class": 7}` or a value for each sample. how: options of the family, such as `steps` and `solver`.
+        Raises UsageError for a condition, option or value that the model does not know.
+        """
+        seeds = seeds_from(seeds, n) if isinstance(seeds, int) else list(seeds)
+        if len(seeds) != n:
+            raise UsageError(f"{len(seeds)} seeds given for {n} samples: give one for each")
+        raw = self.conditioner.parse(condition, n)
+        with self._inference():
+            context = self.conditioner(raw, n)
+            states = self.walk(SampleNoise(seeds, self.device), context, **how)
+        while True:
+            with self._inference():  # entered anew for each step, so that the caller's code runs outside
+                state = next(states, None)
+                if state is None:
+                    return
+                state = replace(state, x=self.scaling.decode(state.x.float()))
+            yield state
+
+    def batches(
+        self,
+        n: int,
+        condition: Mapping[str, Any] | None = None,
+        *,
+        seeds: int | Sequence[int] = 0,
+        batch: int | None = None,
+        **how: Any,
+    ) -> Iterator[Iterator[State]]:
+        """The trajectories of n samples, at most `batch` at a time (None: as many as are fast). Options as in `trajectory`."""
+        seeds = seeds_from(seeds, n) if isinstance(seeds, int) else list(seeds)
+        if len(seeds) != n:
+            raise UsageError(f"{len(seeds)} seeds given for {n} samples: give one for each")
+        raw = self.conditioner.parse(condition, n)
+        size = batch or max(64, 2**16 // self.dimensions)
+        for start in range(0, n, size):
+            part = slice(start, start + size)
+            chosen = seeds[part]
+            yield self.trajectory(len(chosen), {name: v[part] for name, v in raw.items()}, seeds=chosen, **how)
+
+    def sample(
+        self,
+        n: int,
+        condition: Mapping[str, Any] | None = None,
+        *,
+        seeds: int | Sequence[int] = 0,
+        **how: Any,
+    ) -> Tensor:
+        """n samples `(n, *shape)`, float32, in the units of the data. Options as in `trajectory` and `batches`."""
+        with self._inference():
+            return torch.cat([list(states)[-1].x for states in self.batches(n, condition, seeds=seeds, **how)])
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode(), self.precision():
+                yield
+        finally:
+            self.train(training)
+
+
+def seeds_from(seed: int, n: int) -> list[int]:
+    """n seeds that two different `seed`s never share: seed * 2^32 + i."""
+    return [(seed << 32) + i for i in range(n)]

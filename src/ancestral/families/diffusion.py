@@ -1,0 +1,141 @@
+"""Denoising diffusion (Sohl-Dickstein et al. 2015; Ho et al. 2020, arXiv:2006.11239), in discrete and continuous time.
+
+The forward process q(x_t | x) = N(alpha_t x, sigma_t^2 I) is fixed. One network, shared by all t, learns to undo it from
+
+    L = E_{x, t, eps} [ w(t) |x - x_hat(alpha_t x + sigma_t eps, t)|^2 ]                                              (1)
+
+which with the weight of the evidence lower bound, w = -1/2 dSNR/dt, is the consistency term of the ELBO up to terms
+without parameters (Kingma et al. 2021, eq. 17), and with w = SNR the paper's L_simple = |eps - eps_hat|^2 (eq. 14).
+Sampling walks from x_1 ~ N(0, I) down to x_0 with any solver; the paper's Algorithm 2 is `Ancestral(eta=1)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ancestral.batch import Batch
+from ancestral.conditioning import Conditioner, Context
+from ancestral.denoiser import Denoiser, column
+from ancestral.errors import UsageError
+from ancestral.families.base import GenerativeModel, Scaling
+from ancestral.guidance import Clip, guided
+from ancestral.prediction import Reading
+from ancestral.randomness import Noise
+from ancestral.schedules import Chain, Levels, Schedule, Spacing, grid
+from ancestral.solvers import Solver, State, solver
+
+Weight = Literal["simple", "min-snr", "edm", "vlb"]
+Times = Literal["uniform", "logit-normal", "log-normal"]
+
+
+class Diffusion(GenerativeModel):
+    """A denoiser of every noise level and the walk that it guides.
+
+    denoiser: network and target. schedule: the forward process. weight: w(t) of eq. 1, see `weight`.
+    times: the density from which training draws t, see `draw_times`.
+    Raises UsageError where target, weight or times do not fit the schedule.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        scaling: Scaling,
+        conditioner: Conditioner,
+        denoiser: Denoiser,
+        schedule: Schedule,
+        weight: Weight = "simple",
+        times: Times = "uniform",
+    ):
+        super().__init__(shape, scaling, conditioner)
+        self.denoiser = denoiser
+        self.schedule = schedule
+        self.weight: Weight = weight
+        self.times: Times = times
+        end = schedule.at(torch.ones(1))
+        if denoiser.target in ("eps", "score") and end.alpha.item() < 1e-6:
+            raise UsageError(
+                f"a network that predicts {denoiser.target} says nothing of x where no signal is left (t = 1 of this "
+                "schedule): choose target v, x or flow, or the schedule ddpm, vp or ve"
+            )
+        if weight == "vlb" and times != "uniform":
+            raise UsageError("the weight vlb is a bound only for uniform times: set times to uniform")
+
+    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+        """Eq. 1 for one t a sample: {"total": `(n,)`}, summed over dimensions."""
+        x = self.scaling.encode(batch.x)
+        level = self.schedule.at(self.draw_times(noise))
+        alpha, sigma = column(level.alpha, x), column(level.sigma, x)
+        x_t = alpha * x + sigma * noise.normal(self.shape)
+        context = self.conditioner(batch.conditions, len(batch), noise)
+        x_hat = self.denoiser(x_t, level, context).x
+        w = self.weights(level).to(x.device, torch.float32)
+        return {"total": w * (x - x_hat).square().flatten(1).sum(1)}
+
+    def weights(self, level: Levels) -> Tensor:
+        """w(t) of eq. 1, `(n,)` float64, by name:
+
+        simple:  1 in the space of the target: SNR for eps and score, 1 for x, (alpha^2+sigma^2)/sigma^2 for v (at unit scale),
+                 ((alpha+sigma)/sigma)^2 for flow.
+        min-snr: min(SNR, 5) (Hang et al. 2023, arXiv:2303.09556).
+        edm:     (sigma^2 + 1)/sigma^2 in units of alpha = 1, so that each level's loss is 1 for an untrained network
+                 (Karras et al. 2022, table 1, sigma_data = 1).
+        vlb:     -1/2 dSNR/dt, and in a chain T/2 (SNR_{i-1} - SNR_i) with T/2 SNR_1 for the first step: the ELBO's.
+        """
+        alpha2, sigma2 = level.alpha**2, level.sigma**2
+        snr = alpha2 / sigma2
+        if self.weight == "min-snr":
+            return snr.clamp(max=5.0)
+        if self.weight == "edm":
+            return 1 + snr
+        if self.weight == "vlb":
+            if isinstance(self.schedule, Chain):
+                before = self.schedule.at(level.t - 1 / self.schedule.T)
+                snr_before = torch.where(before.sigma > 0, before.alpha**2 / before.sigma**2, 2 * snr)
+                return self.schedule.T / 2 * (snr_before - snr)
+            return self.schedule.diffusion2(level.t) * snr / sigma2 / 2  # -dSNR/dt = g^2 SNR / sigma^2
+        return {
+            "eps": snr,
+            "score": snr,
+            "x": torch.ones_like(snr),
+            "v": (alpha2 + sigma2) / sigma2,
+            "flow": ((level.alpha + level.sigma) / level.sigma) ** 2,
+        }[self.denoiser.target]
+
+    def draw_times(self, noise: Noise) -> Tensor:
+        """Training times `(n,)`: uniform; logit-normal, sigmoid(N(0, 1)) (Esser et al. 2024, arXiv:2403.03206);
+        or log-normal in sigma/alpha with mean -1.2 and deviation 1.2 (Karras et al. 2022, table 1)."""
+        u = noise.stratified()
+        if self.times != "uniform":
+            z = torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6))
+            u = z.sigmoid() if self.times == "logit-normal" else self.schedule.time(-2 * (1.2 * z - 1.2))
+        return self.schedule.draw_times(u)
+
+    def walk(
+        self,
+        noise: Noise,
+        context: Context,
+        *,
+        steps: int = 20,
+        solver: str | Solver = "dpmpp",
+        spacing: Spacing = "trailing",
+        guidance: float = 1.0,
+        clip: bool = True,
+    ) -> Iterator[State]:
+        """From x_1 ~ N(0, alpha_1^2 + sigma_1^2), the scale of x_1 for data of variance 1, to x_0.
+
+        clip: keep each prediction within the range of the data, where it has one.
+        """
+        denoise = guided(self.denoiser, context, self.conditioner.null(noise.n), guidance)
+        limits = self.scaling.limits()
+        if clip and limits is not None:
+            denoise = Clip(denoise, *limits)
+        levels = self.schedule.levels(grid(self.schedule, steps, spacing))
+        x = (levels[0].alpha ** 2 + levels[0].sigma ** 2) ** 0.5 * noise.normal(self.shape)
+        return _solver(solver)(denoise, x, levels, noise)
+
+
+_solver = solver

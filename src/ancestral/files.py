@@ -1,0 +1,35 @@
+"""Writing files so that nothing is ever half there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ancestral.errors import AncestralError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the place, force to disk, rename: the file is either the old one or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """A full disk or a folder without permission as one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise AncestralError(
+            f"cannot write to {path}: {reason}; what was saved before is unharmed, so mend that and run the command again"
+        ) from None

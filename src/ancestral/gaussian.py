@@ -1,0 +1,48 @@
+"""Gaussian arithmetic: log-density, entropy, Kullback-Leibler divergence, reparameterised draws. All in nats."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """N(mean, diag(var)), independent along every axis but the first.
+
+    mean, var: `(n, *shape)`, or anything that broadcasts to it; var > 0.
+    Densities are per sample, summed over the other axes: `(n,)`.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def draw(self, eps: Tensor) -> Tensor:
+        """mean + sqrt(var) eps for standard normal eps `(n, *shape)` (Kingma & Welling 2014, section 2.4)."""
+        return self.mean + self.var.sqrt() * eps
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log N(x; mean, var) `(n,)`."""
+        return _per_sample(-0.5 * ((x - self.mean) ** 2 / self.var + self.var.log() + math.log(2 * math.pi)))
+
+    def entropy(self) -> Tensor:
+        """1/2 log(2 pi e var), summed `(n,)`."""
+        var = torch.broadcast_to(self.var, torch.broadcast_shapes(self.mean.shape, self.var.shape))
+        return _per_sample(0.5 * (var.log() + math.log(2 * math.pi * math.e)))
+
+    def kl(self, other: Gaussian | None = None) -> Tensor:
+        """KL(self || other) `(n,)`; other = None is the standard normal.
+
+        1/2 sum [var/var' + (mean - mean')^2/var' - 1 - log(var/var')].
+        """
+        if other is None:
+            return _per_sample(0.5 * (self.var + self.mean**2 - 1 - self.var.log()))
+        ratio = self.var / other.var
+        return _per_sample(0.5 * (ratio + (self.mean - other.mean) ** 2 / other.var - 1 - ratio.log()))
+
+
+def _per_sample(terms: Tensor) -> Tensor:
+    return terms.flatten(1).sum(1)

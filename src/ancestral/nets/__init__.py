@@ -1,0 +1,49 @@
+"""Networks: they know tensors, not losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+from ancestral.nets.mlp import MLP
+from ancestral.nets.unet import UNet
+
+
+def denoising_network(
+    shape: Sequence[int],
+    *,
+    width: int | None = None,
+    channels: Sequence[int] | None = None,
+    blocks: int | None = None,
+    patch: int | None = None,
+    dropout: float = 0.0,
+    context_width: int = 0,
+) -> nn.Module:
+    """The network for samples of that shape: an MLP for `(d,)`, a U-Net for `(c, l)` and `(c, h, w)`.
+
+    What is None follows from the shape: patches of 2 from 16 pixels on and of 4 from 96 on; as many levels as bring the
+    coarsest map to at most 8 positions a side.
+    """
+    if len(shape) == 1:
+        return MLP(shape[0], width or max(128, min(512, 4 * shape[0])), blocks or 3, context_width)
+    side = max(shape[1:]) if len(shape) == 3 else shape[1]
+    if patch is None:
+        patch = 1 if side < 16 else 2 if side < 96 else 4
+    if channels is None:
+        levels = max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 8))))
+        base = width or 64
+        channels = [base * min(2**level, 4) for level in range(levels)]
+    return UNet(
+        shape[0],
+        channels,
+        blocks=blocks or 2,
+        patch=patch,
+        dropout=dropout,
+        context_width=context_width,
+        dims=len(shape) - 1,
+    )
+
+
+__all__ = ["MLP", "UNet", "denoising_network"]

@@ -1,0 +1,76 @@
+"""What a denoiser says of x_t = alpha x + sigma eps, in all its equivalent readings.
+
+A network may be trained to output the clean sample, the noise, or a mixture of the two; given x_t each determines all others:
+
+    x     = (x_t - sigma eps) / alpha
+    eps   = (x_t - alpha x) / sigma
+    v     = alpha eps - sigma x              (Salimans & Ho 2022, arXiv:2202.00512)
+    flow  = eps - x                          the velocity dx_t/dt of the straight line x_t = (1 - t) x + t eps
+    score = -eps / sigma                     grad log p(x_t), by Tweedie's formula x = (x_t + sigma^2 score) / alpha
+
+Solvers, losses and metrics see only a `Prediction`, never which of these the network was trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor
+
+Reading = Literal["eps", "x", "v", "flow", "score"]
+READINGS: tuple[Reading, ...] = get_args(Reading)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A denoiser's estimate of the clean sample at one noise level.
+
+    x, x_t: `(n, *shape)`. alpha, sigma: floats, or tensors that broadcast against x.
+    The other readings are properties; `eps` and `score` divide by sigma and are undefined where sigma = 0.
+    """
+
+    x: Tensor
+    x_t: Tensor
+    alpha: float | Tensor
+    sigma: float | Tensor
+
+    @property
+    def eps(self) -> Tensor:
+        return (self.x_t - self.alpha * self.x) / self.sigma
+
+    @property
+    def v(self) -> Tensor:
+        return self.alpha * self.eps - self.sigma * self.x
+
+    @property
+    def flow(self) -> Tensor:
+        return self.eps - self.x
+
+    @property
+    def score(self) -> Tensor:
+        return -self.eps / self.sigma
+
+    def read(self, reading: Reading) -> Tensor:
+        """The reading of that name."""
+        value: Tensor = getattr(self, reading)
+        return value
+
+    @classmethod
+    def of(
+        cls, reading: Reading, value: Tensor, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor
+    ) -> Prediction:
+        """The prediction of which `value` is the given reading. Raises ValueError for an unknown reading."""
+        if reading == "x":
+            x = value
+        elif reading == "eps":
+            x = (x_t - sigma * value) / alpha
+        elif reading == "v":
+            x = (alpha * x_t - sigma * value) / (alpha**2 + sigma**2)
+        elif reading == "flow":
+            x = (x_t - sigma * value) / (alpha + sigma)
+        elif reading == "score":
+            x = (x_t + sigma**2 * value) / alpha
+        else:
+            raise ValueError(f"unknown reading {reading!r}: choose {', '.join(READINGS)}")
+        return cls(x, x_t, alpha, sigma)

@@ -1,0 +1,90 @@
+"""Randomness as an argument.
+
+`SampleNoise` gives sample i numbers that depend on its seed and on the count of draws before, on nothing else: not on the batch
+that it happens to be in, the device, the number of processes, or a resume. `StreamNoise` is the cheaper kind for
+training, one stream for a whole batch, keyed by (seed, step). Both are counter-based, so there is no state to save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+
+
+class Noise(Protocol):
+    """A source of random numbers for n samples."""
+
+    n: int
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """Standard normal `(n, *shape)`, float32."""
+
+    def uniform(self, shape: Sequence[int] = ()) -> Tensor:
+        """Uniform on [0, 1), `(n, *shape)`, float32."""
+
+    def stratified(self) -> Tensor:
+        """`(n,)` float64 numbers, each uniform on [0, 1); spread evenly over the batch where samples share a stream."""
+
+
+class SampleNoise:
+    """Noise keyed by (seed of the sample, number of the draw), by Philox (Salmon et al. 2011).
+
+    seeds: one integer a sample. device: where the numbers, always drawn on the CPU, are sent.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu"):
+        self.seeds = [int(seed) for seed in seeds]
+        self.n = len(self.seeds)
+        self.device = torch.device(device)
+        self.draws = 0
+
+    def _generators(self) -> list[np.random.Generator]:
+        self.draws += 1
+        return [np.random.Generator(np.random.Philox(key=_key(seed, self.draws))) for seed in self.seeds]
+
+    def _draw(self, method: str, shape: Sequence[int]) -> Tensor:
+        out = np.empty((self.n, *shape), dtype=np.float32)
+        for row, generator in zip(out, self._generators(), strict=True):
+            row[...] = getattr(generator, method)(tuple(shape), dtype=np.float32)
+        return torch.from_numpy(out).to(self.device)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        return self._draw("standard_normal", shape)
+
+    def uniform(self, shape: Sequence[int] = ()) -> Tensor:
+        return self._draw("random", shape)
+
+    def stratified(self) -> Tensor:
+        return self.uniform().double()
+
+
+class StreamNoise:
+    """Noise for a training batch of n samples, keyed by (seed, step): one stream on the device itself."""
+
+    def __init__(self, n: int, seed: int, step: int, device: torch.device | str = "cpu"):
+        self.n = n
+        self.device = torch.device(device)
+        key = np.random.Philox(key=_key(seed, step)).random_raw()
+        self.generator = torch.Generator(self.device).manual_seed(int(key) >> 1)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        return torch.randn(self.n, *shape, generator=self.generator, device=self.device)
+
+    def uniform(self, shape: Sequence[int] = ()) -> Tensor:
+        return torch.rand(self.n, *shape, generator=self.generator, device=self.device)
+
+    def stratified(self) -> Tensor:
+        """One uniform number, shifted by i/n for sample i (Kingma et al. 2021, appendix I.1)."""
+        offset = torch.rand((), generator=self.generator, device=self.device).cpu().double()
+        return (offset + torch.arange(self.n, dtype=torch.float64) / self.n) % 1
+
+
+def _key(seed: int, counter: int) -> np.ndarray:
+    """Philox's key of two 64-bit words."""
+    return np.array([seed & _MASK, counter & _MASK], dtype=np.uint64)

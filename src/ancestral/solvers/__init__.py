@@ -1,0 +1,37 @@
+"""Solvers from x_T to x_0, and their names on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ancestral.errors import UsageError
+from ancestral.names import unknown
+from ancestral.solvers.ancestral import Ancestral
+from ancestral.solvers.base import Denoise, Solver, State, move
+from ancestral.solvers.dpm import DPMpp, UniPC
+from ancestral.solvers.ode import Euler, Heun
+
+SOLVERS: dict[str, Callable[[], Solver]] = {
+    "ddpm": lambda: Ancestral(eta=1),
+    "ddim": lambda: Ancestral(eta=0),
+    "euler": Euler,
+    "heun": Heun,
+    "dpmpp": lambda: DPMpp(order=2),
+    "dpmpp-1": lambda: DPMpp(order=1),
+    "dpmpp-3": lambda: DPMpp(order=3),
+    "dpmpp-sde": lambda: DPMpp(order=2, sde=True),
+    "unipc": lambda: UniPC(order=2),
+    "unipc-3": lambda: UniPC(order=3),
+}
+
+
+def solver(name: str | Solver) -> Solver:
+    """The solver of that name, or the solver itself. Raises UsageError for an unknown name."""
+    if isinstance(name, Solver):
+        return name
+    if name not in SOLVERS:
+        raise UsageError(unknown("solver", name, SOLVERS))
+    return SOLVERS[name]()
+
+
+__all__ = ["SOLVERS", "Ancestral", "DPMpp", "Denoise", "Euler", "Heun", "Solver", "State", "UniPC", "move", "solver"]

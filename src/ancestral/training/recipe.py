@@ -1,0 +1,138 @@
+"""A recipe: all that decides what a run becomes. YAML on disk, checked models in memory."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ancestral.errors import UsageError
+from ancestral.families.diffusion import Times, Weight
+from ancestral.prediction import Reading
+
+ScheduleName = Literal["cosine", "linear", "vp", "sub-vp", "ve", "ddpm", "ddpm-cosine"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataRecipe(_Section):
+    """The data."""
+
+    source: str = Field(description="a built-in name, a folder of images, or an .npy, .npz or .parquet file")
+    size: int | tuple[int, int] | None = Field(None, description="height and width of the images; None: as they are")
+    flip: bool = Field(False, description="mirror half of the training images from left to right")
+
+
+class DiffusionRecipe(_Section):
+    """The diffusion family."""
+
+    family: Literal["diffusion"] = "diffusion"
+    schedule: ScheduleName = Field("cosine", description="the forward process")
+    target: Reading = Field("v", description="what the network predicts")
+    weight: Weight = Field("simple", description="the weight of each noise level in the loss")
+    times: Times = Field("uniform", description="the density from which training draws noise levels")
+    width: int | None = Field(None, ge=1, description="features of the network's finest level")
+    channels: tuple[int, ...] | None = Field(None, description="features of each level; overrides width")
+    blocks: int | None = Field(None, ge=1, description="residual blocks a level")
+    patch: int | None = Field(None, ge=1, description="size of the stem's patches")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    condition: tuple[Literal["class"], ...] = Field((), description="what generation is controlled by")
+    drop: float = Field(0.1, ge=0, le=1, description="rate at which a condition is dropped, for guidance")
+
+
+class TrainRecipe(_Section):
+    """The training."""
+
+    budget: str = Field(description="90s, 2m, 20000it, 5epochs")
+    batch: int = Field(64, ge=1, description="samples a step")
+    accumulate: int = Field(1, ge=1, description="parts into which a batch is split to save memory")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    warmup: int = Field(100, ge=0, description="steps to reach it")
+    decay: float = Field(0.5, ge=0, le=1, description="share of the budget, at the end, in which it falls to 0 as a cosine")
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient of the mean loss per dimension")
+    ema: float = Field(0.1, gt=0, lt=0.28, description="width of the average of parameters, relative to the run's length")
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    keep: int = Field(2, ge=1, description="checkpoints kept")
+    checkpoint_every: float = Field(60.0, gt=0, description="seconds between checkpoints")
+    previews: int = Field(8, ge=0, description="pictures of samples on the way")
+
+
+class Recipe(_Section):
+    """A run: data, model, training."""
+
+    data: DataRecipe
+    model: DiffusionRecipe = DiffusionRecipe()
+    train: TrainRecipe
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Recipe:
+        """The checked recipe. Raises UsageError with all that is wrong, in plain words."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise UsageError("; ".join(_plain(cls, problem) for problem in error.errors())) from None
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Raises UsageError if the file is not a recipe."""
+        try:
+            values = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise UsageError(f"cannot read the recipe {path}: {str(error).splitlines()[0]}") from None
+        return cls.of(values if isinstance(values, dict) else {})
+
+    def dump(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def differences(self, other: Recipe) -> list[str]:
+        """What differs, as "train.budget: 2m -> 5m"."""
+        mine, theirs = _flatten(self.model_dump(mode="json")), _flatten(other.model_dump(mode="json"))
+        return [f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in mine | theirs if mine.get(key) != theirs.get(key)]
+
+
+def override(values: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
+    """The nested values with `key.path=value` assignments applied; values are read as YAML.
+
+    Raises UsageError for an assignment without "=".
+    """
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"cannot read {assignment!r}: write a setting as section.name=value, e.g. train.batch=128")
+        *sections, name = path.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = yaml.safe_load(text)
+    return values
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _plain(recipe: type[BaseModel], problem: Any) -> str:
+    """One of pydantic's problems in words, with a near name where a setting is unknown."""
+    *sections, name = [str(part) for part in problem["loc"] if isinstance(part, str)]
+    where = ".".join([*sections, name])
+    if problem["type"] == "extra_forbidden":
+        section: Any = recipe
+        for part in sections:
+            section = section.model_fields[part].annotation if part in section.model_fields else section
+        close = get_close_matches(name, section.model_fields, n=1)
+        known = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(section.model_fields)
+        return f"unknown setting {where!r}: {known}"
+    if problem["type"] == "missing":
+        return f"the setting {where!r} is missing"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{where}={problem['input']}: {message}"

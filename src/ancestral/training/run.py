@@ -1,0 +1,180 @@
+"""The run folder: everything that a run is, on disk.
+
+    recipe.yaml            what was asked for
+    model/                 config.json + model.safetensors: the averaged weights, ready to sample from
+    checkpoints/           step-00001234.safetensors: all that training needs to continue exactly
+    metrics.jsonl          one line a measurement
+    samples/               previews
+
+Every file is written beside its place and then renamed, so that a kill at any byte leaves the last good one.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from ancestral.data.spec import DataSpec
+from ancestral.errors import AncestralError, UsageError
+from ancestral.families import GenerativeModel
+from ancestral.files import disk_errors, write_atomically
+from ancestral.runtime import Runtime
+from ancestral.training.build import build
+from ancestral.training.recipe import DiffusionRecipe, Recipe
+
+
+class Run:
+    """A run folder, existing or to be."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.recipe_file = self.path / "recipe.yaml"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.samples = self.path / "samples"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model"
+
+    @classmethod
+    def existing(cls, path: str | Path) -> Run:
+        """Raises UsageError if the folder holds no run."""
+        run = cls(path)
+        if not run.recipe_file.is_file():
+            there = "does not exist" if not run.path.exists() else "holds no run (no recipe.yaml)"
+            raise UsageError(f"the run folder {run.path} {there}: train one with `ancestral train SOURCE --out {run.path}`")
+        return run
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.load(self.recipe_file)
+
+    def create(self, recipe: Recipe) -> None:
+        """Make the folder, or check that it holds the same recipe. Raises UsageError if it holds another."""
+        if self.recipe_file.exists():
+            if different := self.recipe.differences(recipe):
+                raise UsageError(
+                    f"{self.path} holds a run of another recipe ({'; '.join(different)}): "
+                    "choose another folder with --out, or delete that one"
+                )
+            return
+        with disk_errors(self.path):
+            for folder in (self.checkpoints, self.model, self.samples):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.recipe_file, recipe.dump().encode())
+
+    # model
+
+    def save_model(self, model: nn.Module, spec: DataSpec, recipe: Recipe) -> None:
+        """The model's present weights, with what is needed to build it again."""
+        config = {"format": 1, "model": recipe.model.model_dump(mode="json"), "data": spec.to_json()}
+        tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+        with disk_errors(self.path):
+            write_atomically(self.model / "config.json", json.dumps(config, indent=1).encode())
+            write_atomically(self.model / "model.safetensors", save(tensors))
+
+    @property
+    def spec(self) -> DataSpec:
+        """Raises AncestralError if the run has saved no model yet."""
+        return DataSpec.from_json(self._config()["data"])
+
+    def load_model(self, runtime: Runtime) -> GenerativeModel:
+        """The trained model, on the device. Raises AncestralError if it is missing or damaged."""
+        spec = self.spec
+        model = build(DiffusionRecipe.model_validate(self._config()["model"]), spec)
+        file = self.model / "model.safetensors"
+        try:
+            model.load_state_dict(load_file(file))
+        except (SafetensorError, RuntimeError, OSError) as error:
+            raise AncestralError(
+                f"{file} is damaged ({str(error).splitlines()[0]}): continue the training, which writes it anew"
+            ) from None
+        runtime.place(model)
+        model.precision = runtime.autocast
+        model.requires_grad_(False)
+        return model.eval()
+
+    def _config(self) -> dict[str, Any]:
+        try:
+            config: dict[str, Any] = json.loads((self.model / "config.json").read_text())
+            return config
+        except FileNotFoundError:
+            raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
+        except ValueError:
+            raise AncestralError(f"{self.model / 'config.json'} is damaged: continue the training, which writes it anew") from None
+
+    # checkpoints
+
+    def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], keep: int) -> None:
+        """Write a checkpoint, then delete all but the newest `keep`."""
+        contents = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
+        metadata = {"numbers": json.dumps(dict(numbers)), "crc32": str(_crc32(contents))}
+        with disk_errors(self.path):
+            write_atomically(self.checkpoints / f"step-{step:08d}.safetensors", save(contents, metadata))
+            for old in self.checkpoint_files()[:-keep]:
+                old.unlink()
+
+    def checkpoint_files(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self.checkpoints.glob("step-*.safetensors"))
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
+        """The newest sound checkpoint as (tensors, numbers, what to tell the user), or None before the first.
+
+        Raises AncestralError if there are checkpoints and all are damaged.
+        """
+        damaged: list[str] = []
+        for file in reversed(self.checkpoint_files()):
+            try:
+                with safe_open(file, "pt") as stored:
+                    metadata = stored.metadata()
+                    tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                if int(metadata["crc32"]) != _crc32(tensors):
+                    raise ValueError
+                notes = [f"{name} is damaged; continuing from {file.name}" for name in damaged]
+                return tensors, json.loads(metadata["numbers"]), notes
+            except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+                damaged.append(file.name)
+        if damaged:
+            raise AncestralError(
+                f"every checkpoint in {self.checkpoints} is damaged ({', '.join(damaged)}): "
+                "delete the folder's checkpoints to start the training over, or restore them from a backup"
+            )
+        return None
+
+    # metrics
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        with disk_errors(self.path), self.metrics_file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All measurements; a last line that a kill cut short is left out."""
+        if not self.metrics_file.exists():
+            return []
+        rows = []
+        for line in self.metrics_file.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+        return rows
+
+    def rewind_metrics(self, step: int) -> None:
+        """Forget measurements after `step`, which are about to be made again."""
+        if self.metrics_file.exists():
+            kept = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
+            write_atomically(self.metrics_file, "".join(f"{line}\n" for line in kept).encode())
+
+
+def _crc32(tensors: Mapping[str, Tensor]) -> int:
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), crc)
+    return crc
