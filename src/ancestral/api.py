@@ -14,7 +14,7 @@ from ancestral.data import DataSet, DataSpec
 from ancestral.data import load as load_data
 from ancestral.families import GenerativeModel
 from ancestral.progress import Reporter, follow
-from ancestral.runtime import Runtime
+from ancestral.runtime import Precision, Runtime
 from ancestral.training.build import build
 from ancestral.training.recipe import Recipe, override
 from ancestral.training.run import Run
@@ -46,9 +46,9 @@ def train(
     return load(trainer.run.path, device=device)
 
 
-def load(run: str | Path, *, device: str = "auto", precision: Any = "auto") -> GenerativeModel:
+def load(run: str | Path, *, device: str = "auto", precision: Precision = "auto") -> GenerativeModel:
     """The trained model of a run folder, ready to sample. Raises UsageError if there is none."""
-    return Run.existing(run).load_model(Runtime.choose(device, precision))
+    return Run.existing(run).load_model(device, precision)
 
 
 def prepare(
@@ -73,14 +73,16 @@ def prepare(
     override(values, tuple(f"{key}={value}" for key, value in wanted.items() if value is not None))
     override(values, settings)
     data = load_data(source, size=_pair(values["data"].get("size")))
-    values.setdefault("train", {}).setdefault("budget", default_budget(data.spec))
+    train = values.setdefault("train", {})
+    train.setdefault("budget", default_budget(data.spec))
+    train.setdefault("batch", 512 if len(data.spec.shape) == 1 else 64)
     checked = Recipe.of(values)
     run = Run(out or Path("runs") / default_name(data.spec, checked))
     run.create(checked)
     torch.manual_seed(checked.train.seed)
-    return Trainer(
-        build(checked.model, data.spec), data, run, checked, Runtime.choose(device, checked.train.precision), started=started
-    )
+    network = build(checked.model, data.spec)
+    runtime = Runtime.choose(device, checked.train.precision, parameters=sum(p.numel() for p in network.parameters()))
+    return Trainer(network, data, run, checked, runtime, started=started)
 
 
 def default_budget(spec: DataSpec) -> str:

@@ -21,11 +21,11 @@ class Gaussian:
     var: Tensor
 
     def draw(self, eps: Tensor) -> Tensor:
-        """mean + sqrt(var) eps for standard normal eps `(n, *shape)` (Kingma & Welling 2014, section 2.4)."""
+        """Mean + sqrt(var) eps for standard normal eps `(n, *shape)` (Kingma & Welling 2014, section 2.4)."""
         return self.mean + self.var.sqrt() * eps
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log N(x; mean, var) `(n,)`."""
+        """Log N(x; mean, var) `(n,)`."""
         return _per_sample(-0.5 * ((x - self.mean) ** 2 / self.var + self.var.log() + math.log(2 * math.pi)))
 
     def entropy(self) -> Tensor:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """"unknown solver 'hean': did you mean 'heun'? Known: ...". """
+    """One line, e.g.: unknown solver 'hean': did you mean 'heun'? Known: ..."""
     known = list(known)
     close = get_close_matches(str(name), known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""

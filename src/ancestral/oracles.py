@@ -56,11 +56,11 @@ class MixtureOracle:
         return vectors if self.basis is None else torch.einsum("nke,kde->nkd", vectors, self.basis.to(vectors))
 
     def log_density(self, x_t: Tensor, level: Level) -> Tensor:
-        """log p(x_t) `(n,)` in nats."""
+        """Log p(x_t) `(n,)` in nats."""
         return self._terms(x_t, level.alpha, level.sigma)[-1].logsumexp(-1)
 
     def score(self, x_t: Tensor, level: Level) -> Tensor:
-        """grad log p(x_t), shaped as x_t."""
+        """Grad log p(x_t), shaped as x_t."""
         centred, total, _, log_joint = self._terms(x_t, level.alpha, level.sigma)
         by_component = self._rotate_back(-centred / total)
         return (log_joint.softmax(-1)[..., None] * by_component).sum(1).view_as(x_t)
@@ -89,14 +89,14 @@ class GaussianOracle(MixtureOracle):
     """
 
     def __init__(self, mean: float | Tensor = 0.0, std: float | Tensor = 1.0):
-        mean, std = (torch.as_tensor(v, dtype=torch.float64) for v in (mean, std))
-        mean, std = torch.broadcast_tensors(mean.reshape(-1), std.reshape(-1))
-        super().__init__(torch.ones(1), mean[None], std[None] ** 2)
+        m, s = (torch.as_tensor(v, dtype=torch.float64).reshape(-1) for v in (mean, std))
+        m, s = torch.broadcast_tensors(m, s)
+        super().__init__(torch.ones(1), m[None], s[None] ** 2)
 
     def flow(self, x_t: Tensor, t: Level, s: Level) -> Tensor:
         """Where the probability-flow ODE carries x_t from level t to level s: the standardised position is constant,
 
-            (x_s - alpha_s m) / std_s = (x_t - alpha_t m) / std_t,    std_t^2 = alpha_t^2 s^2 + sigma_t^2.
+        (x_s - alpha_s m) / std_s = (x_t - alpha_t m) / std_t,    std_t^2 = alpha_t^2 s^2 + sigma_t^2.
         """
         mean, var = self.means.to(x_t)[0], self.variances.to(x_t)[0]
         std_t, std_s = ((level.alpha**2 * var + level.sigma**2).sqrt() for level in (t, s))

@@ -57,9 +57,7 @@ class Prediction:
         return value
 
     @classmethod
-    def of(
-        cls, reading: Reading, value: Tensor, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor
-    ) -> Prediction:
+    def of(cls, reading: Reading, value: Tensor, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Prediction:
         """The prediction of which `value` is the given reading. Raises ValueError for an unknown reading."""
         if reading == "x":
             x = value

@@ -130,7 +130,7 @@ def describe(step: Step) -> str:
 
 
 def duration(seconds: float) -> str:
-    """"42s", "3m05s", "2h10m"."""
+    """As people write it: 42s, 3m05s, 2h10m."""
     seconds = round(min(seconds, 360_000_000))
     if seconds < 60:
         return f"{seconds}s"
@@ -139,7 +139,7 @@ def duration(seconds: float) -> str:
 
 
 def count(n: float) -> str:
-    """"950", "12.3k", "2.80M"."""
+    """As people write it: 950, 12.3k, 2.80M."""
     return f"{n:.0f}" if n < 1000 else f"{n / 1e3:.1f}k" if n < 1e6 else f"{n / 1e6:.2f}M"
 
 

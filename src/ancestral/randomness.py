@@ -50,8 +50,8 @@ class SampleNoise:
 
     def _draw(self, method: str, shape: Sequence[int]) -> Tensor:
         out = np.empty((self.n, *shape), dtype=np.float32)
-        for row, generator in zip(out, self._generators(), strict=True):
-            row[...] = getattr(generator, method)(tuple(shape), dtype=np.float32)
+        for i, generator in enumerate(self._generators()):
+            out[i] = getattr(generator, method)(tuple(shape), dtype=np.float32)
         return torch.from_numpy(out).to(self.device)
 
     def normal(self, shape: Sequence[int]) -> Tensor:

@@ -27,7 +27,10 @@ import torch
 from torch import Tensor
 
 Spacing = Literal["trailing", "linear", "logsnr", "karras"]
-U_RANGE = (0.002, 80.0)  # sigma/alpha of grids in logsnr and sigma: beyond, a schedule that ends in pure noise has no end
+U_RANGE = (
+    0.002,
+    80.0,
+)  # sigma/alpha of grids in logsnr and sigma: beyond, a schedule that ends in pure noise has no end
 
 
 @dataclass(frozen=True)
@@ -122,14 +125,15 @@ class Schedule:
 
     def draw_times(self, uniform: Tensor) -> Tensor:
         """Training times from uniform numbers in [0, 1): the continuous schedules use them as they are, within
-        [t_min, 1]."""
+        [t_min, 1].
+        """
         return self.t_min + (1 - self.t_min) * uniform
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     with torch.enable_grad():
         t = t.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(function(t).sum(), t)
+        (slope,) = torch.autograd.grad((function(t) + 0 * t).sum(), t)  # 0 t: a constant has a derivative, too
     return slope
 
 
@@ -186,7 +190,8 @@ class Linear(Schedule):
 @dataclass(frozen=True)
 class VE(Schedule):
     """Variance exploding: alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t for t > 0 and sigma(0) = 0
-    (Song et al. 2021, eq. 31 and appendix C). In units of data with standard deviation 1."""
+    (Song et al. 2021, eq. 31 and appendix C). In units of data with standard deviation 1.
+    """
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -243,7 +248,7 @@ class Chain(Schedule):
 
     @cached_property
     def _log_alphas_bar(self) -> Tensor:
-        """log abar_i for i = 0..T, `(T + 1,)`."""
+        """Log abar_i for i = 0..T, `(T + 1,)`."""
         return torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-self.betas).cumsum(0)])
 
     @property

@@ -37,7 +37,11 @@ def info(
         emit(facts)
         return 0
     console = Console(highlight=False, soft_wrap=True)
-    state = "finished" if facts["progress"] >= 1 else f"{facts['progress']:.0%} done; `ancestral train` with the same words continues it"
+    state = (
+        "finished"
+        if facts["progress"] >= 1
+        else f"{facts['progress']:.0%} done; `ancestral train` with the same words continues it"
+    )
     if quiet:
         console.print(f"{run}: {facts['family']} of {facts['data']['name']}, {state}", markup=False)
         return 0
@@ -66,7 +70,8 @@ def info(
 def _facts(folder: Any) -> dict[str, Any]:
     recipe = folder.recipe
     spec = folder.spec
-    _, numbers, _ = folder.load_checkpoint() or ({}, {}, [])
+    stored = folder.load_checkpoint()
+    numbers = stored.numbers if stored else {}
     rows = folder.metrics()
     key = next((name for row in rows for name in row if name.endswith("/total")), None)
     previews = sorted(folder.samples.glob("step-*.png"))
@@ -89,6 +94,7 @@ def _facts(folder: Any) -> dict[str, Any]:
 def _curve(points: list[tuple[int, float]], width: int = 64, height: int = 8) -> str:
     """The loss against steps in characters: medians of equal stretches of the run, on a logarithmic axis."""
     import math
+    from itertools import pairwise
     from statistics import median
 
     values = [value for _, value in points if value > 0 and math.isfinite(value)]
@@ -96,7 +102,7 @@ def _curve(points: list[tuple[int, float]], width: int = 64, height: int = 8) ->
         return ""
     columns = min(width, len(values))
     cuts = [round(i * len(values) / columns) for i in range(columns + 1)]
-    means = [median(values[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    means = [median(values[a:b]) for a, b in pairwise(cuts)]
     low, high = math.log(min(means)), math.log(max(means))
     span = max(high - low, 1e-9)
     rows = [[" "] * columns for _ in range(height)]

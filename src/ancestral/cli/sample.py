@@ -76,7 +76,6 @@ def sample(
     from ancestral.errors import UsageError
     from ancestral.families import seeds_from
     from ancestral.progress import Reporter, duration, emit
-    from ancestral.runtime import Runtime
     from ancestral.training.run import Run
 
     chosen = _integers(seeds) if seeds is not None else seeds_from(seed, 64 if n is None else n)
@@ -90,14 +89,16 @@ def sample(
         _check_suffix("--trajectory", trajectory, (".gif", ".png"))
 
     folder = Run.existing(run)
-    model = folder.load_model(Runtime.choose(device, precision))
+    model = folder.load_model(device, precision)
     spec = folder.spec
     how: dict[str, Any] = {"steps": steps, "solver": solver, "spacing": spacing}
     how = {name: value for name, value in how.items() if value is not None}
     condition = {} if class_ is None else {"class": class_.split(",") if "," in class_ else class_}
     reporter = Reporter(quiet=quiet or json)
     begun = time.perf_counter()
-    results, frames, nfe = [], [], 0
+    results: list[Tensor] = []
+    frames: list[Tensor] = []
+    nfe = 0
     with reporter.live() as line:
         for states in model.batches(len(chosen), condition, seeds=chosen, batch=batch, guidance=guidance, **how):
             for state in states:
@@ -117,7 +118,13 @@ def sample(
         _draw_trajectory(frames, trajectory, spec)
         reporter.say(f"their way from noise: {trajectory}")
     if json:
-        result: dict[str, Any] = {"out": str(out), "n": len(x), "seeds": chosen, "seconds": round(seconds, 3), "nfe": nfe}
+        result: dict[str, Any] = {
+            "out": str(out),
+            "n": len(x),
+            "seeds": chosen,
+            "seconds": round(seconds, 3),
+            "nfe": nfe,
+        }
         emit(result | ({"trajectory": str(trajectory)} if trajectory else {}))
     return 0
 
@@ -162,7 +169,9 @@ def _write(x: Tensor, out: Path, spec: DataSpec, seeds: list[int]) -> None:
             np.savez_compressed(buffer, x=array, seeds=np.array(seeds, dtype=np.uint64))
             write_atomically(out, buffer.getvalue())
         elif not spec.is_image:
-            raise UsageError(f"{out} would be a folder of pictures, and samples of {spec.name} are no images: write .npz or .png")
+            raise UsageError(
+                f"{out} would be a folder of pictures, and samples of {spec.name} are no images: write .npz or .png"
+            )
         else:
             out.mkdir(exist_ok=True)
             for seed, image in zip(seeds, to_uint8(x, spec), strict=True):

@@ -59,7 +59,7 @@ def train(
 
     started = time.monotonic()
     from ancestral.api import prepare
-    from ancestral.progress import Reporter, count, duration, emit, follow
+    from ancestral.progress import Reporter, count, duration, follow
     from ancestral.training.recipe import Recipe
 
     reporter = Reporter(quiet=quiet or json)

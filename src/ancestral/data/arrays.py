@@ -41,21 +41,22 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
     Raises `DataError` for what cannot be read or used.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+        with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
-            raise DataError(f"{path} holds Python objects, which are not loaded: save an array of numbers.") from error
-        raise DataError(f"{path} is not a whole {path.suffix} file: it is damaged or of another kind.") from error
+        if "Object arrays" in str(error):
+            raise DataError(f"{path} holds Python objects, which are not loaded: save an array of numbers") from error
+        raise DataError(f"{path} is not a whole {path.suffix} file: it is damaged or of another kind") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions.") from error
+        raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
     data = next((key for key in DATA if key in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
     if data is None:
         found = ", ".join(arrays) or "nothing"
-        raise DataError(f"{path} holds no array of data: expected x, images, data or arr_0, found {found}.")
+        raise DataError(f"{path} holds no array of data: expected x, images, data or arr_0, found {found}")
     y, x_test, y_test = (next((k for k in keys if k in arrays), None) for keys in (LABELS, TEST_DATA, TEST_LABELS))
     if labels is not None and y is not None:
-        raise DataError(f"{path} already holds labels ({y}): leave out `labels`.")
+        raise DataError(f"{path} already holds labels ({y}): leave out `labels`")
     unused = sorted(arrays.keys() - {data, y, x_test, y_test})
     return from_array(
         arrays[data],
@@ -91,7 +92,7 @@ def from_array(
     arrays = [_numbers(a, where) for a in (x, test) if a is not None]
     if len(arrays) == 2 and arrays[0].shape[1:] != arrays[1].shape[1:]:
         found = f"{arrays[0].shape} and {arrays[1].shape}"
-        raise DataError(f"x and x_test of {where} must agree in the shape of a sample, found {found}.")
+        raise DataError(f"x and x_test of {where} must agree in the shape of a sample, found {found}")
     chosen = layout or _layout(arrays[0], where)
     arranged = [_arrange(a, chosen, where, explicit=layout is not None) for a in arrays]
     quantised, levels = quantise(arranged, images=chosen == "images")
@@ -99,16 +100,16 @@ def from_array(
     classes: tuple[str, ...] = ()
     if labels is not None:
         if (test is None) != (test_labels is None):
-            raise DataError(f"{where} has labels for one split only: give y and y_test, or neither.")
+            raise DataError(f"{where} has labels for one split only: give y and y_test, or neither")
         groups = [labels] if test is None else [labels, test_labels]
         known, classes = encode(groups, where, class_names)
         for samples, mine in zip(quantised, known, strict=True):
             if len(samples) != len(mine):
                 found = f"{count(len(samples), 'sample')} but {count(len(mine), 'label')}"
-                raise DataError(f"{where} has {found}: one label a sample is needed.")
+                raise DataError(f"{where} has {found}: one label a sample is needed")
         encoded[: len(known)] = known
     elif test_labels is not None:
-        raise DataError(f"{where} has labels for one split only: give y and y_test, or neither.")
+        raise DataError(f"{where} has labels for one split only: give y and y_test, or neither")
     train = Split(quantised[0], encoded[0], captions)
     held_out = None if test is None else Split(quantised[1], encoded[1])
     told = f"read as {_described(sum(map(len, quantised)), chosen, tuple(train.array.shape[1:]))}"
@@ -121,9 +122,9 @@ def _numbers(x: np.ndarray | Tensor, where: str) -> np.ndarray:
         x = x.detach().cpu()
         x = x.float().numpy() if x.is_floating_point() else x.numpy()
     if x.dtype.kind not in "biuf":
-        raise DataError(f"{where} must hold numbers, found the type {x.dtype}.")
+        raise DataError(f"{where} must hold numbers, found the type {x.dtype}")
     if x.ndim < 2 or not x.size:
-        raise DataError(f"{where} has shape {x.shape}: {EXPECTED}.")
+        raise DataError(f"{where} has shape {x.shape}: {EXPECTED}")
     check_finite(x, where)
     return x
 
@@ -134,7 +135,7 @@ def _layout(x: np.ndarray, where: str) -> Layout:
     if x.ndim == 4:
         return "images"
     if x.ndim > 4:
-        raise DataError(f"{where} has shape {x.shape}, and more than 4 axes are not understood: {EXPECTED}.")
+        raise DataError(f"{where} has shape {x.shape}, and more than 4 axes are not understood: {EXPECTED}")
     small, large = sorted(x.shape[1:])
     return "signals" if x.dtype.kind == "f" and small <= 16 and small < large else "images"
 
@@ -157,9 +158,9 @@ def _arrange(x: np.ndarray, layout: Layout, where: str, explicit: bool) -> np.nd
         case "images", 4:
             raise DataError(
                 f"{where} has shape {x.shape}, and images have 1, 3 or 4 channels, first or last: "
-                "name the layout, layout='images', if axis 1 holds the channels."
+                "name the layout, layout='images', if axis 1 holds the channels"
             )
-    raise DataError(f"{where} has shape {x.shape}, which cannot be read as {layout}: {EXPECTED}.")
+    raise DataError(f"{where} has shape {x.shape}, which cannot be read as {layout}: {EXPECTED}")
 
 
 def _described(n: int, layout: Layout, shape: tuple[int, ...]) -> str:

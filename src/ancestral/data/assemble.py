@@ -33,13 +33,13 @@ def assemble(
     if test is None:
         if len(train) < 2:
             found = count(len(train), "sample")
-            raise DataError(f"{name} holds {found}: at least 2 are needed, one to train on and one to hold out.")
+            raise DataError(f"{name} holds {found}: at least 2 are needed, one to train on and one to hold out")
         kept, out = held_out(len(train), train.labels)
         train, test = train.take(kept), train.take(out)
         notes = (*notes, f"held out {len(test):,} of {len(train) + len(test):,} samples, chosen at random")
     elif not len(train) or not len(test):
         empty = "training" if not len(train) else "held-out"
-        raise DataError(f"the {empty} split of {name} is empty: at least 1 sample is needed there.")
+        raise DataError(f"the {empty} split of {name} is empty: at least 1 sample is needed there")
     kind: Kind = "real" if levels is None else "binary" if levels == 2 else "uint8"
     mean, std = moments(train.array, levels)
     limits = (0.0, 1.0) if levels is not None else (float(train.array.min()), float(train.array.max()))

@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 def cache_dir() -> Path:
     """`$ANCESTRAL_CACHE`, else `$XDG_CACHE_HOME/ancestral`, else the platform's: `~/Library/Caches/ancestral` on macOS,
-    `~/.cache/ancestral` elsewhere. Not created here."""
+    `~/.cache/ancestral` elsewhere. Not created here.
+    """
     if own := os.environ.get("ANCESTRAL_CACHE"):
         return Path(own).expanduser()
     xdg = os.environ.get("XDG_CACHE_HOME", "")

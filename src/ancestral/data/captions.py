@@ -1,7 +1,7 @@
 """Captions of an image folder.
 
-They stand in `metadata.jsonl` or `metadata.csv` with `file_name` and `text`, as in Hugging Face's imagefolder, or in `.txt`
-files beside the images. A caption in the metadata goes before one beside the image.
+They stand in `metadata.jsonl` or `metadata.csv` with `file_name` and `text`, as in Hugging Face's imagefolder, or in
+`.txt` files beside the images. A caption in the metadata goes before one beside the image.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def _rows(root: Path, name: str) -> Iterator[tuple[str, str | None, set[str]]]:
     for line, row in read(str(root / name), _text(root / name)):
         image = row.get("file_name")
         if not isinstance(image, str) or not image:
-            raise DataError(f"{root / name}, line {line}: no file_name, the column with the path of the image.")
+            raise DataError(f"{root / name}, line {line}: no file_name, the column with the path of the image")
         column = next((key for key in TEXT if key in row), None)
         text = None if column is None else row[column]
         if text is not None and not isinstance(text, str):
-            raise DataError(f"{root / name}, line {line}: {column} must be a string, found {type(text).__name__}.")
+            raise DataError(f"{root / name}, line {line}: {column} must be a string, found {type(text).__name__}")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(name), image.replace("\\", "/")))
         others = {str(key) for key in row if key and key not in ("file_name", column)}
         yield path, (text or "").strip() or None, others
@@ -72,11 +72,9 @@ def _jsonl(name: str, text: str) -> Iterator[Row]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise DataError(
-                    f"{name}, line {number}: not JSON ({error}); one JSON object a line is expected."
-                ) from error
+                raise DataError(f"{name}, line {number}: not JSON ({error}); one JSON object a line is expected") from error
             if not isinstance(row, dict):
-                raise DataError(f"{name}, line {number}: one JSON object is expected, found {type(row).__name__}.")
+                raise DataError(f"{name}, line {number}: one JSON object is expected, found {type(row).__name__}")
             yield number, row
 
 
@@ -86,21 +84,19 @@ def _csv(name: str, text: str) -> Iterator[Row]:
         for row in reader:
             if None in row or None in row.values():  # DictReader's marks of a row too long or too short
                 head = len(reader.fieldnames or ())
-                raise DataError(
-                    f"{name}, line {reader.line_num}: the row does not have {head} columns as the first line has."
-                )
+                raise DataError(f"{name}, line {reader.line_num}: the row does not have {head} columns as the first line has")
             yield reader.line_num, dict(row)
     except csv.Error as error:
-        raise DataError(f"{name}, line {reader.line_num}: not CSV ({error}).") from error
+        raise DataError(f"{name}, line {reader.reader.line_num}: not CSV ({error})") from error
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
 
 
 def _stem(name: str) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ancestral.batch import Batch
 from ancestral.data.spec import DataSpec
 from ancestral.errors import UsageError
+from ancestral.names import unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +74,13 @@ class DataSet:
         Raises `UsageError` for an unknown split or a flip of what is not an image.
         """
         if split not in ("train", "test"):
-            raise UsageError(f"unknown split {split!r}: choose 'train' or 'test'.")
+            raise UsageError(unknown("split", split, ("train", "test")))
         part = self.train if split == "train" else self.test
         x = part.array.index_select(0, index)
         if flip is not None:
             if not self.spec.is_image:
                 shape = self.spec.shape
-                raise UsageError(f"only images can be flipped, and the samples of {self.spec.name} have shape {shape}.")
+                raise UsageError(f"only images can be flipped, and the samples of {self.spec.name} have shape {shape}")
             x = torch.where(flip.reshape(-1, 1, 1, 1), x.flip(-1), x)
         conditions = {} if part.labels is None else {"class": part.labels.index_select(0, index)}
         return Batch(self.values(x), conditions)

@@ -61,7 +61,7 @@ def decode(
         headers = list(pool.map(_attempt(inspect), sources))
         valid = [header for header in headers if isinstance(header, Header)]
         if not valid:
-            raise DataError(f"no image in {where} can be read: {listed(_reasons(names, headers))}.")
+            raise DataError(f"no image in {where} can be read: {listed(_reasons(names, headers))}")
         chosen = size or _size(valid)
         grey = all(header.grey for header in valid)
         pixels = _allocate(where, len(valid), 1 if grey else 3, chosen)
@@ -81,7 +81,7 @@ def decode(
         outcome[row] = result
     kept = np.array([i for i in rows if isinstance(outcome[i], bool)], dtype=np.int64)
     if not len(kept):
-        raise DataError(f"no image in {where} can be read: {listed(_reasons(names, outcome))}.")
+        raise DataError(f"no image in {where} can be read: {listed(_reasons(names, outcome))}")
     if len(kept) < len(rows):
         pixels = pixels[[isinstance(result, bool) for result in results]]
     notes = _notes([headers[i] for i in kept], size, chosen, sum(result is True for result in results))
@@ -121,9 +121,7 @@ def _attempt(function: Callable[[A], B]) -> Callable[[A], B | ImageError]:
 
 
 def _reasons(names: Sequence[str], outcome: Sequence[object]) -> list[str]:
-    return [
-        f"{name} ({item.reason})" for name, item in zip(names, outcome, strict=True) if isinstance(item, ImageError)
-    ]
+    return [f"{name} ({item.reason})" for name, item in zip(names, outcome, strict=True) if isinstance(item, ImageError)]
 
 
 def _size(headers: Sequence[Header]) -> tuple[int, int]:
@@ -143,7 +141,7 @@ def _allocate(where: str, n: int, channels: int, size: tuple[int, int]) -> np.nd
         advice = f"choose a smaller size, for example --size {fits}" if fits else "use fewer images"
         raise DataError(
             f"{count(n, 'image')} of {where} at {size[0]}x{size[1]} need {need / 1e9:.1f} GB, more than half of the "
-            f"{free / 1e9:.1f} GB of memory that is free: {advice}."
+            f"{free / 1e9:.1f} GB of memory that is free: {advice}"
         )
     return np.empty((n, channels, *size), dtype=np.uint8)
 

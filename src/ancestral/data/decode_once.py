@@ -57,8 +57,9 @@ def decode_once(
 def _recall(path: Path) -> Decoded | None:
     """What `decode_once` kept; None when there is nothing, or nothing whole."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            left_out, notes = json.loads(str(file["words"]))
-            return Decoded(file["pixels"], file["kept"], tuple(left_out), tuple(notes))
+        with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
+            arrays = np.load(file, allow_pickle=False)
+            left_out, notes = json.loads(str(arrays["words"]))
+            return Decoded(arrays["pixels"], arrays["kept"], tuple(left_out), tuple(notes))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -1,8 +1,8 @@
-"""`fashion-mnist`: Zalando's 70,000 pictures of garments (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747), MIT licence.
+"""`fashion-mnist`: Zalando's 70,000 pictures of garments (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747).
 
-Found where Debian's package `dataset-fashion-mnist` puts it, else in the user's cache, else fetched once from the
-address its authors publish. A fetched file is checked by the SHA-256 of its decompressed content, which holds for any
-way of compressing it.
+Under the MIT licence. Found where Debian's package `dataset-fashion-mnist` puts it, else in the user's cache, else fetched
+once from the address its authors publish. A fetched file is checked by the SHA-256 of its decompressed content, which holds
+for any way of compressing it.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ def read_idx(path: Path) -> np.ndarray:
         with gzip.open(path) as file:
             content = file.read()
         if len(content) < 4 or content[:3] != b"\0\0\x08":
-            raise DataError(f"{path} is not an IDX file of bytes: delete it and fetch it again.")
+            raise DataError(f"{path} is not an IDX file of bytes: delete it and fetch it again")
         shape = np.frombuffer(content, ">u4", count=content[3], offset=4).astype(np.int64)
         values = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3])
         return values.reshape(shape).copy()
     except (*DAMAGED, ValueError) as error:
-        raise DataError(f"{path} is damaged or cut short: delete it and fetch it again.") from error
+        raise DataError(f"{path} is damaged or cut short: delete it and fetch it again") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions.") from error
+        raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
 
 
 def _complete(folder: Path, names: Mapping[str, str]) -> bool:
@@ -90,14 +90,12 @@ def _split(folder: Path, part: str) -> Split:
     if images.ndim != 3 or labels.shape != images.shape[:1] or int(labels.max(initial=0)) >= len(CLASSES):
         raise DataError(
             f"the {part} files in {folder} do not belong together (images {images.shape}, labels {labels.shape}): "
-            "delete them and fetch them again."
+            "delete them and fetch them again"
         )
     return Split(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
 
 
-def _fetch_all(
-    folder: Path, address: str, sha256: Mapping[str, str], progress: Callable[[int, int], None] | None
-) -> None:
+def _fetch_all(folder: Path, address: str, sha256: Mapping[str, str], progress: Callable[[int, int], None] | None) -> None:
     for done, (name, expected) in enumerate(sha256.items(), start=1):
         if not (folder / name).is_file():
             try:
@@ -107,7 +105,7 @@ def _fetch_all(
                 raise DataError(
                     f"fashion-mnist is not on this machine and could not be fetched from {address} ({reason}): "
                     "run `apt-get install dataset-fashion-mnist` (Debian, Ubuntu), or put its four files "
-                    f"({', '.join(sha256)}) into {folder}."
+                    f"({', '.join(sha256)}) into {folder}"
                 ) from error
         if progress:
             progress(done, len(sha256))
@@ -126,4 +124,4 @@ def _fetch(url: str, expected: str, file: BinaryIO) -> None:
     except DAMAGED:
         digest = hashlib.sha256()
     if digest.hexdigest() != expected:
-        raise DataError(f"{url} did not give the file its authors published (its SHA-256 differs): try again later.")
+        raise DataError(f"{url} did not give the file its authors published (its SHA-256 differs): try again later")

@@ -86,7 +86,7 @@ def scan(root: Path) -> Listing:
     def failed(error: OSError) -> None:
         name = Path(error.filename)
         if name == root:
-            raise DataError(f"the folder {root} cannot be read ({error.strerror}): check its permissions.") from error
+            raise DataError(f"the folder {root} cannot be read ({error.strerror}): check its permissions") from error
         listing.other.append(f"{name.relative_to(root).as_posix()}/ ({error.strerror})")
 
     for directory, subfolders, files in os.walk(root, onerror=failed, followlinks=True):
@@ -122,9 +122,9 @@ def _nothing(path: Path, listing: Listing) -> str:
     found = [name.removesuffix(" (not an image)") for name in listing.other]
     readable = [name for name in found if name.endswith((".npy", ".npz", ".parquet"))]
     if readable:
-        return f"the folder {path} holds no images but {listed(readable)}: give one of these files instead."
+        return f"the folder {path} holds no images but {listed(readable)}: give one of these files instead"
     held = f"only {listed(found)}" if found else "it is empty"
-    return f"the folder {path} holds no images ({held}): expected {', '.join(sorted(s[1:] for s in SUFFIXES))} files."
+    return f"the folder {path} holds no images ({held}): expected {', '.join(sorted(s[1:] for s in SUFFIXES))} files"
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -169,5 +169,5 @@ def _divide(path: Path, samples: Split, splits: Sequence[str]) -> tuple[Split, S
         return samples, None
     in_test = torch.tensor([split == "test" for split in splits])
     if bool(in_test.all()):
-        raise DataError(f"no image in the training folder of {path} can be read: at least 1 is needed there.")
+        raise DataError(f"no image in the training folder of {path} can be read: at least 1 is needed there")
     return samples.take((~in_test).nonzero()[:, 0]), samples.take(in_test.nonzero()[:, 0])

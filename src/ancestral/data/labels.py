@@ -22,16 +22,12 @@ def encode(groups: Sequence[Any], where: str, names: Sequence[str] = ()) -> tupl
     arrays = [_flat(group, where) for group in groups]
     if names:
         if any(array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= len(names) for array in arrays):
-            raise DataError(
-                f"the labels of {where} must be whole numbers from 0 to {len(names) - 1}, as it names its classes."
-            )
+            raise DataError(f"the labels of {where} must be whole numbers from 0 to {len(names) - 1}, as it names its classes")
         return [torch.from_numpy(array.astype(np.int64)) for array in arrays], tuple(names)
     if len({array.dtype.kind for array in arrays}) > 1:
-        raise DataError(f"the labels of {where} are numbers in one split and names in the other: use one kind.")
+        raise DataError(f"the labels of {where} are numbers in one split and names in the other: use one kind")
     values = np.unique(np.concatenate(arrays))
-    return [torch.from_numpy(np.searchsorted(values, a).astype(np.int64)) for a in arrays], tuple(
-        str(v) for v in values
-    )
+    return [torch.from_numpy(np.searchsorted(values, a).astype(np.int64)) for a in arrays], tuple(str(v) for v in values)
 
 
 def _flat(labels: Any, where: str) -> np.ndarray:
@@ -40,7 +36,7 @@ def _flat(labels: Any, where: str) -> np.ndarray:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or not len(array):
-        raise DataError(f"the labels of {where} must be one number or name a sample, found the shape {array.shape}.")
+        raise DataError(f"the labels of {where} must be one number or name a sample, found the shape {array.shape}")
     if array.dtype.kind == "O" and all(isinstance(label, str) for label in array):
         array = array.astype(str)
     if array.dtype.kind == "S":
@@ -54,4 +50,4 @@ def _flat(labels: Any, where: str) -> np.ndarray:
     if whole.all():
         return array.astype(np.int64)
     i = int(whole.argmin())
-    raise DataError(f"the labels of {where} must be whole numbers or names, found {array[i]} at index {i}.")
+    raise DataError(f"the labels of {where} must be whole numbers or names, found {array[i]} at index {i}")

@@ -50,7 +50,7 @@ def check_finite(array: np.ndarray, where: str) -> None:
         values = "1 value that is" if total == 1 else f"{total:,} values that are"
         raise DataError(
             f"{where} holds {values} not a finite float32 (NaN, infinite or too large), the first at index {index}: "
-            "remove or replace such values."
+            "remove or replace such values"
         )
 
 

@@ -77,17 +77,17 @@ def _read(path: Path) -> pyarrow.Table:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError(f"reading {path} needs pyarrow: run `pip install pyarrow`.") from error
+        raise DataError(f"reading {path} needs pyarrow: run `pip install pyarrow`") from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             table = file.read()
     except (pyarrow.ArrowException, OSError) as error:
         if getattr(error, "errno", None):  # pyarrow raises OSError without a number for damaged content, too
             reason = getattr(error, "strerror", error)
-            raise DataError(f"{path} cannot be read ({reason}): check its permissions.") from error
-        raise DataError(f"{path} is not a whole parquet file: it is damaged or of another kind.") from error
+            raise DataError(f"{path} cannot be read ({reason}): check its permissions") from error
+        raise DataError(f"{path} is not a whole parquet file: it is damaged or of another kind") from error
     if not table.num_rows:
-        raise DataError(f"{path} holds no rows: at least 2 are needed, one to train on and one to hold out.")
+        raise DataError(f"{path} holds no rows: at least 2 are needed, one to train on and one to hold out")
     return table
 
 
@@ -106,7 +106,7 @@ def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[s
         values = np.stack([_column(path, name, table[name]) for name in numbers], axis=1)
     else:
         found = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
-        raise DataError(f"{path} has no column of images, lists or numbers: found {found or 'no column'}.")
+        raise DataError(f"{path} has no column of images, lists or numbers: found {found or 'no column'}")
     return from_array(
         values,
         name=path.stem,
@@ -121,7 +121,7 @@ def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[s
 def _column(path: Path, name: str, column: pyarrow.ChunkedArray) -> np.ndarray:
     if column.null_count:
         missing = column.is_null().to_pylist().index(True)
-        raise DataError(f"{path}, column {name}: row {missing} has no value: fill or drop such rows.")
+        raise DataError(f"{path}, column {name}: row {missing} has no value: fill or drop such rows")
     return np.asarray(column.to_pylist(), dtype=np.float64)
 
 
@@ -130,11 +130,11 @@ def _stacked(path: Path, name: str, rows: Sequence[Any]) -> np.ndarray:
     for i, row in enumerate(rows):
         if row is None or len(row) != length:
             found = f"{length or 'none'} in row 0 and {'none' if row is None else len(row)} in row {i}"
-            raise DataError(f"{path}, column {name}: the lists must be of one length, found {found}.")
+            raise DataError(f"{path}, column {name}: the lists must be of one length, found {found}")
     try:
         return np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path}, column {name}: the lists must hold numbers and nothing else.") from error
+        raise DataError(f"{path}, column {name}: the lists must hold numbers and nothing else") from error
 
 
 def _image_column(table: pyarrow.Table) -> str | None:
@@ -159,7 +159,7 @@ def _content(cell: dict[str, Any] | bytes | None) -> bytes:
 def _labels(path: Path, table: pyarrow.Table, label: str) -> list[Any]:
     labels: list[Any] = table[label].to_pylist()
     if None in labels:
-        raise DataError(f"{path}, column {label}: row {labels.index(None)} has no label: fill or drop such rows.")
+        raise DataError(f"{path}, column {label}: row {labels.index(None)} has no label: fill or drop such rows")
     return labels
 
 
@@ -167,7 +167,7 @@ def _captions(path: Path, table: pyarrow.Table, text: str) -> tuple[str | None, 
     captions = table[text].to_pylist()
     for row, caption in enumerate(captions):
         if caption is not None and not isinstance(caption, str):
-            raise DataError(f"{path}, column {text}: row {row} must hold a string, found {type(caption).__name__}.")
+            raise DataError(f"{path}, column {text}: row {row} must hold a string, found {type(caption).__name__}")
     return tuple((caption or "").strip() or None for caption in captions)
 
 

@@ -23,13 +23,11 @@ def resize(data: DataSet, size: tuple[int, int]) -> DataSet:
     spec = data.spec
     old, new = ("x".join(map(str, shape)) for shape in (spec.shape[1:], size))
     if not spec.is_image:
-        raise UsageError(
-            f"size applies to images, and the samples of {spec.name} have shape {spec.shape}: leave it out."
-        )
+        raise UsageError(f"size applies to images, and the samples of {spec.name} have shape {spec.shape}: leave it out")
     if spec.shape[1:] == size:
         return data
     if data.train.maps is not None or data.train.boxes is not None:
-        raise UsageError(f"the boxes and maps of {spec.name} hold for images of {old} only: leave out the size.")
+        raise UsageError(f"the boxes and maps of {spec.name} hold for images of {old} only: leave out the size")
     train, test = (_resized(split, size, spec.levels) for split in (data.train, data.test))
     levels = None if spec.levels is None else 256
     notes = (*data.notes, f"resized from {old} to {new}")

@@ -37,7 +37,7 @@ def scenes(train: int = 10_000, test: int = 1_000) -> DataSet:
 
 
 def compose(source: Split, n: int, random: np.random.RandomState) -> Split:
-    """n scenes of the digits of `source`, uint8 (N, 1, 8, 8) in 17 levels with labels."""
+    """N scenes of the digits of `source`, uint8 (N, 1, 8, 8) in 17 levels with labels."""
     if source.labels is None:
         raise ValueError("scenes are composed of labelled digits")
     ink = np.rint(source.array[:, 0].numpy() * (255 / 16)).astype(np.uint8)
@@ -70,7 +70,7 @@ def compose(source: Split, n: int, random: np.random.RandomState) -> Split:
 
 
 def _places(k: int, random: np.random.RandomState) -> list[Place]:
-    """k squares of uniform sides and corners, given that they do not overlap: drawn all anew until they fit."""
+    """K squares of uniform sides and corners, given that they do not overlap: drawn all anew until they fit."""
     while True:
         sides = random.randint(SMALLEST, LARGEST + 1, size=k)
         corners = random.randint(0, SIDE + 1 - sides, size=(2, k))
@@ -86,9 +86,7 @@ def _overlap(a: Place, b: Place) -> bool:
 def _caption(names: list[int], places: list[Place]) -> str:
     """`a 3`, `a 3 left of a 7`, `a 3 left of a 7 and above an 8`: where the first stands, seen from the others."""
     articles = [f"an {name}" if name == 8 else f"a {name}" for name in names]
-    relations = [
-        f"{_relation(places[0], place)} {other}" for place, other in zip(places[1:], articles[1:], strict=True)
-    ]
+    relations = [f"{_relation(places[0], place)} {other}" for place, other in zip(places[1:], articles[1:], strict=True)]
     return " ".join([articles[0], " and ".join(relations)]).strip()
 
 

@@ -26,6 +26,7 @@ from ancestral.data.parquet import parquet
 from ancestral.data.resize import resize
 from ancestral.data.scenes import scenes
 from ancestral.errors import UsageError
+from ancestral.names import unknown
 
 BUILT_IN: dict[str, Callable[[Progress | None], DataSet]] = {
     "digits": lambda _: digits(),
@@ -61,7 +62,7 @@ def load(
     """
     target = _size(size)
     if layout is not None and layout not in get_args(Layout):
-        raise UsageError(f"unknown layout {layout!r}: choose 'images', 'signals' or 'vectors'.")
+        raise UsageError(unknown("layout", layout, get_args(Layout)))
     if isinstance(source, np.ndarray | Tensor):
         data = from_array(source, labels=labels, layout=layout)
     elif isinstance(source, DataSet):
@@ -76,7 +77,7 @@ def load(
     elif isinstance(source, str | Path):
         data = _from_path(source, target, labels, layout, progress)
     else:
-        raise UsageError(f"a source is a name, a path, an array, a tensor or a DataSet, found {type(source).__name__}.")
+        raise UsageError(f"a source is a name, a path, an array, a tensor or a DataSet, found {type(source).__name__}")
     return data if target is None else resize(data, target)
 
 
@@ -94,7 +95,7 @@ def _from_path(
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise _unknown(source, path) from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): check its name and permissions.") from error
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
     suffix = "" if is_folder else path.suffix.lower()
     if suffix in (".npy", ".npz"):
         return array_file(path, layout, labels)
@@ -112,32 +113,28 @@ def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     pair = (size, size) if isinstance(size, int) else size
     whole = isinstance(pair, tuple) and len(pair) == 2 and all(type(n) is int for n in pair)
     if not whole or min(pair) < 1:
-        raise UsageError(f"size must be a positive whole number of pixels or a pair (height, width), found {size!r}.")
+        raise UsageError(f"size must be a positive whole number of pixels or a pair (height, width), found {size!r}")
     return pair
 
 
 def _only_for_arrays(source: str, labels: Any, layout: str | None) -> None:
     for name, value in (("labels", labels), ("layout", layout)):
         if value is not None:
-            raise UsageError(f"{name} applies to arrays, .npy and .npz files, not to {source}: leave it out.")
+            raise UsageError(f"{name} applies to arrays, .npy and .npz files, not to {source}: leave it out")
 
 
 def _unknown(source: str | Path, path: Path) -> UsageError:
     """What is wrong with a source that is neither a built-in name, nor a folder, nor a file of a known kind."""
     if path.is_file():
         if path.suffix.lower() in SUFFIXES:
-            return UsageError(f"{source} is a single image: give the folder that holds the images.")
+            return UsageError(f"{source} is a single image: give the folder that holds the images")
         kinds = ", ".join(FILES)
-        return UsageError(f"{source} is a file of a kind that is not read: expected {kinds} or a folder of images.")
+        return UsageError(f"{source} is a file of a kind that is not read: expected {kinds} or a folder of images")
     if isinstance(source, Path) or os.sep in source or source.startswith(("~", ".")) or path.suffix:
         parent = path.parent
-        names = sorted(os.listdir(parent)) if parent.is_dir() else []
+        names = sorted(os.listdir(parent)) if parent.is_dir() and os.access(parent, os.R_OK) else []
         near = difflib.get_close_matches(path.name, names, n=1)
         hint = f"did you mean '{parent / near[0]}'?" if near else f"looked in {parent.absolute()}"
-        return UsageError(f"there is no file or folder {str(source)!r}: {hint}{'' if near else '.'}")
-    near = difflib.get_close_matches(source.lower().replace("_", "-"), BUILT_IN, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return UsageError(
-        f"unknown source {source!r}: {hint}Built-in are {', '.join(BUILT_IN)}; otherwise give a folder of images or a "
-        f"{', '.join(FILES[:-1])} or {FILES[-1]} file."
-    )
+        return UsageError(f"there is no file or folder {str(source)!r}: {hint}")
+    kinds = f"{', '.join(FILES[:-1])} or {FILES[-1]}"
+    return UsageError(f"{unknown('source', source, BUILT_IN)}; otherwise give a folder of images or a {kinds} file")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner, Context
+from ancestral.conditioning import Conditioner
 from ancestral.errors import UsageError
 from ancestral.randomness import Noise, SampleNoise
 from ancestral.solvers import State
@@ -64,6 +64,9 @@ class GenerativeModel(nn.Module):
     Subclasses define `loss` and `walk`. shape: of one sample. scaling: to and from the units of the data.
     """
 
+    # walk(noise, context, **how): the family's way from prior to data, in the models' units
+    walk: Callable[..., Iterator[State]]
+
     def __init__(self, shape: Sequence[int], scaling: Scaling, conditioner: Conditioner):
         super().__init__()
         self.shape = tuple(shape)
@@ -86,10 +89,6 @@ class GenerativeModel(nn.Module):
 
     def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """Per-sample terms `(n,)`, summed over dimensions; "total" is what the player minimises."""
-        raise NotImplementedError
-
-    def walk(self, noise: Noise, context: Context, **how: Any) -> Iterator[State]:
-        """The family's way from prior to data, in the models' units."""
         raise NotImplementedError
 
     def trajectory(
@@ -149,7 +148,7 @@ class GenerativeModel(nn.Module):
         seeds: int | Sequence[int] = 0,
         **how: Any,
     ) -> Tensor:
-        """n samples `(n, *shape)`, float32, in the units of the data. Options as in `trajectory` and `batches`."""
+        """N samples `(n, *shape)`, float32, in the units of the data. Options as in `trajectory` and `batches`."""
         with self._inference():
             return torch.cat([list(states)[-1].x for states in self.batches(n, condition, seeds=seeds, **how)])
 
@@ -165,5 +164,5 @@ class GenerativeModel(nn.Module):
 
 
 def seeds_from(seed: int, n: int) -> list[int]:
-    """n seeds that two different `seed`s never share: seed * 2^32 + i."""
+    """N seeds that two different `seed`s never share: seed * 2^32 + i."""
     return [(seed << 32) + i for i in range(n)]

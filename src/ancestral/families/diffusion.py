@@ -23,7 +23,6 @@ from ancestral.denoiser import Denoiser, column
 from ancestral.errors import UsageError
 from ancestral.families.base import GenerativeModel, Scaling
 from ancestral.guidance import Clip, guided
-from ancestral.prediction import Reading
 from ancestral.randomness import Noise
 from ancestral.schedules import Chain, Levels, Schedule, Spacing, grid
 from ancestral.solvers import Solver, State, solver
@@ -107,7 +106,8 @@ class Diffusion(GenerativeModel):
 
     def draw_times(self, noise: Noise) -> Tensor:
         """Training times `(n,)`: uniform; logit-normal, sigmoid(N(0, 1)) (Esser et al. 2024, arXiv:2403.03206);
-        or log-normal in sigma/alpha with mean -1.2 and deviation 1.2 (Karras et al. 2022, table 1)."""
+        or log-normal in sigma/alpha with mean -1.2 and deviation 1.2 (Karras et al. 2022, table 1).
+        """
         u = noise.stratified()
         if self.times != "uniform":
             z = torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6))

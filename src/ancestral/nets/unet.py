@@ -49,15 +49,14 @@ class UNet(nn.Module):
 
         def block(c_in: int, c_out: int, level: int) -> nn.ModuleList:
             attends = level >= len(channels) - attention
-            return nn.ModuleList(
-                [_Block(c_in, c_out, width, self.kernel, dropout), *([Attention(c_out)] if attends else [])]
-            )
+            residual = _Block(c_in, c_out, width, self.kernel, dropout)
+            return nn.ModuleList([residual, Attention(c_out)] if attends else [residual])
 
         self.down = nn.ModuleList()
         skips = [c := channels[0]]
         for level, c_out in enumerate(channels):
             if level > 0:
-                self.down.append(nn.ModuleList([_Down(c, self.dims, self.kernel)]))
+                self.down.append(_Down(c, self.dims, self.kernel))
                 skips.append(c)
             for _ in range(blocks):
                 self.down.append(block(c, c_out, level))
@@ -69,7 +68,7 @@ class UNet(nn.Module):
                 self.up.append(block(c + skips.pop(), c_out, level))
                 c = c_out
             if level > 0:
-                self.up.append(nn.ModuleList([_Up(c, self.dims, self.kernel)]))
+                self.up.append(_Up(c, self.dims, self.kernel))
         self.norm = ChannelNorm(c)
         self.head = zero(self._conv(c, folded))
 
@@ -92,9 +91,7 @@ class UNet(nn.Module):
             skips.append(h)
         h = _run(self.middle, h, embedding)
         for level in self.up:
-            if not isinstance(level[0], _Up):
-                h = torch.cat([h, skips.pop()], 1)
-            h = _run(level, h, embedding)
+            h = _run(level, h if isinstance(level, _Up) else torch.cat([h, skips.pop()], 1), embedding)
         out = self._unfold(self.head(F.silu(self.norm(h))), space)
         return out if self.dims == 2 else out[:, :, 0]
 
@@ -117,8 +114,7 @@ class UNet(nn.Module):
 
 
 def _run(level: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
-    assert isinstance(level, nn.ModuleList)
-    for module in level:
+    for module in level if isinstance(level, nn.ModuleList) else [level]:
         h = module(h, embedding) if isinstance(module, _Block) else module(h)
     return h
 

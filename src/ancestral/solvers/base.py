@@ -76,5 +76,6 @@ class _Counted:
 
 def move(p: Prediction, s: Level) -> Tensor:
     """x_s = alpha_s x + sigma_s eps: Euler's step in u, which is DDIM's (Song et al. 2021a, eq. 12). Exact where the
-    prediction does not change on the way; finite at alpha_t = 0 and at sigma_s = 0."""
+    prediction does not change on the way; finite at alpha_t = 0 and at sigma_s = 0.
+    """
     return s.alpha * p.x + s.sigma * p.eps if s.sigma > 0 else s.alpha * p.x

@@ -123,7 +123,8 @@ def _uni_step(x: Tensor, t: Level, s: Level, history: History, arrived: Tensor |
 
 def _uni_weights(h: float, ratios: list[float]) -> list[float]:
     """Weights rho of the difference quotients, from the order conditions sum_k rho_k r_k^(j-1) = j! phi_(j+1)(-h) / phi_1
-    (Zhao et al. 2023, eq. 9); one unknown is 1/2, which is what keeps B(h) = e^h - 1 of order 2."""
+    (Zhao et al. 2023, eq. 9); one unknown is 1/2, which is what keeps B(h) = e^h - 1 of order 2.
+    """
     if len(ratios) == 1:
         return [0.5]
     if math.isinf(h):

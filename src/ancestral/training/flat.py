@@ -68,7 +68,9 @@ class PowerEMA:
 
 
 def gamma_of(std: float) -> float:
-    """gamma > -1 with sigma_rel = sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))) (Karras et al. 2024, eq. 123), by bisection."""
+    """Gamma > -1 with sigma_rel = sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))) (Karras et al. 2024, eq. 123),
+    by bisection.
+    """
     low, high = 0.0, 1e6
     for _ in range(200):
         gamma = (low + high) / 2

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,18 @@ from ancestral.data.spec import DataSpec
 from ancestral.errors import AncestralError, UsageError
 from ancestral.families import GenerativeModel
 from ancestral.files import disk_errors, write_atomically
-from ancestral.runtime import Runtime
+from ancestral.runtime import Precision, Runtime
 from ancestral.training.build import build
 from ancestral.training.recipe import DiffusionRecipe, Recipe
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that training needs to continue: tensors and numbers by name; notes: what the user should be told."""
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+    notes: list[str]
 
 
 class Run:
@@ -84,7 +94,7 @@ class Run:
         """Raises AncestralError if the run has saved no model yet."""
         return DataSpec.from_json(self._config()["data"])
 
-    def load_model(self, runtime: Runtime) -> GenerativeModel:
+    def load_model(self, device: str = "auto", precision: Precision = "auto") -> GenerativeModel:
         """The trained model, on the device. Raises AncestralError if it is missing or damaged."""
         spec = self.spec
         model = build(DiffusionRecipe.model_validate(self._config()["model"]), spec)
@@ -95,6 +105,7 @@ class Run:
             raise AncestralError(
                 f"{file} is damaged ({str(error).splitlines()[0]}): continue the training, which writes it anew"
             ) from None
+        runtime = Runtime.choose(device, precision, parameters=sum(p.numel() for p in model.parameters()))
         runtime.place(model)
         model.precision = runtime.autocast
         model.requires_grad_(False)
@@ -107,7 +118,9 @@ class Run:
         except FileNotFoundError:
             raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
         except ValueError:
-            raise AncestralError(f"{self.model / 'config.json'} is damaged: continue the training, which writes it anew") from None
+            raise AncestralError(
+                f"{self.model / 'config.json'} is damaged: continue the training, which writes it anew"
+            ) from None
 
     # checkpoints
 
@@ -124,8 +137,8 @@ class Run:
         """Oldest first."""
         return sorted(self.checkpoints.glob("step-*.safetensors"))
 
-    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
-        """The newest sound checkpoint as (tensors, numbers, what to tell the user), or None before the first.
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The newest sound checkpoint, or None before the first.
 
         Raises AncestralError if there are checkpoints and all are damaged.
         """
@@ -138,7 +151,7 @@ class Run:
                 if int(metadata["crc32"]) != _crc32(tensors):
                     raise ValueError
                 notes = [f"{name} is damaged; continuing from {file.name}" for name in damaged]
-                return tensors, json.loads(metadata["numbers"]), notes
+                return Checkpoint(tensors, json.loads(metadata["numbers"]), notes)
             except (SafetensorError, ValueError, KeyError, TypeError, OSError):
                 damaged.append(file.name)
         if damaged:
@@ -176,5 +189,5 @@ class Run:
 def _crc32(tensors: Mapping[str, Tensor]) -> int:
     crc = 0
     for name in sorted(tensors):
-        crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), crc)
+        crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)
     return crc

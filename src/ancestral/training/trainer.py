@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ancestral import runtime as machine
 from ancestral.batch import Batch
 from ancestral.data import DataSet
 from ancestral.errors import AncestralError
@@ -36,7 +35,6 @@ from ancestral.training.run import Run
 
 PATIENCE = 5  # non-finite steps in a row before training stops
 LOG_EVERY = 1.0  # seconds
-SMALL = 200_000  # parameters below which one thread is faster than several
 
 
 @dataclass(frozen=True)
@@ -142,9 +140,7 @@ class Trainer:
     def __iter__(self) -> Iterator[Step]:
         clock = _Clock(self)
         failures = 0
-        one_thread = self.runtime.device.type == "cpu" and self.parameters < SMALL
-        with ExitStack() as stack:
-            stack.enter_context(machine.threads(1 if one_thread else None))
+        with self.runtime.threaded():
             self.model.train()
             while (progress := self.progress) < 1:
                 lr = self._learning_rate(progress)
@@ -154,7 +150,7 @@ class Trainer:
                     self.save()
                     raise AncestralError(
                         f"training stopped at step {self.step}: {PATIENCE} steps in a row were not finite, first in {failure}; "
-                        f"the averaged model from before is kept in {self.run.model}; lower train.lr or set train.precision=fp32"
+                        f"the averaged model from before is in {self.run.model}; lower train.lr or set train.precision=fp32"
                     )
                 self.step += 1
                 self.images += self.batch
@@ -200,7 +196,7 @@ class Trainer:
         stored = self.run.load_checkpoint()
         if stored is None:
             return
-        tensors, numbers, self.notes = stored
+        tensors, numbers, self.notes = stored.tensors, stored.numbers, stored.notes
         if numbers["data"] != self.data.spec.fingerprint:
             raise AncestralError(
                 f"the data of {self.run.path} have changed since it was begun: restore them, or train anew with another --out"
@@ -234,7 +230,7 @@ class Trainer:
                 with self.runtime.autocast():
                     terms = self.model.loss(self._batch(chunk, noise), seat.player.name, noise)
                 share = len(chunk) / len(index) / self.model.dimensions
-                (terms["total"].float().mean() * share).backward()
+                torch.autograd.backward(terms["total"].float().mean() * share)
                 for name, term in terms.items():
                     key = f"{seat.player.name}/{name}"
                     losses[key] = losses.get(key, 0.0) + term.detach().float().mean().item() * share
@@ -313,7 +309,13 @@ class _Clock:
         return due
 
     def state(
-        self, progress: float, losses: dict[str, float], grad_norm: float, lr: float, failure: str | None, preview: Path | None
+        self,
+        progress: float,
+        losses: dict[str, float],
+        grad_norm: float,
+        lr: float,
+        failure: str | None,
+        preview: Path | None,
     ) -> Step:
         t = self.trainer
         now = time.monotonic()
@@ -323,9 +325,7 @@ class _Clock:
             self.logged, self.logged_images = now, t.images
         notes, t.notes = t.notes, []
         memory = t.runtime.memory() if log else 0
-        step = Step(
-            t.step, t.images, t.seconds, progress, losses, grad_norm, lr, self.rate, memory, failure, preview, notes
-        )
+        step = Step(t.step, t.images, t.seconds, progress, losses, grad_norm, lr, self.rate, memory, failure, preview, notes)
         if log:
             row: dict[str, Any] = {"step": t.step, "images": t.images, "seconds": round(t.seconds, 3), "lr": lr}
             row |= {"grad_norm": grad_norm, "rate": round(self.rate, 1), "memory": memory, **losses}
