@@ -1,20 +1,19 @@
 """The packages of the comparison, ancestral among them, behind one interface.
 
-Every package trains in its own loop, as its example script, its trainer or its README writes it, and samples with its own
-sampler; what is common is the work: the same pictures in memory, the same batch, the CPU. Where a loop needed torchvision to
-read picture files, it is given the same tensors from memory instead, which can only make it faster.
+Every package trains in its own loop, as its example script, its trainer or its README writes it, and samples with its
+own sampler; what is common is the work: the same pictures in memory, the same batch, the CPU. Where a loop would read
+picture files through torchvision, it is given the same tensors from memory instead, which can only make it faster.
 
-Of ancestral only `train` and `load` as a user has them, and the few names imported in this file, are relied upon.
+What the benchmarks know of ancestral beyond its command line is in the class `Ancestral` and the functions after it.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partialmethod
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-os.environ.setdefault("TQDM_DISABLE", "1")  # the peers draw progress bars; read when tqdm is imported
+with suppress(ModuleNotFoundError):  # the peers draw progress bars among the tables
+    from tqdm import tqdm
+
+    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
 
 SHAPE = (1, 28, 28)  # fashion-mnist's
 FOREVER = 10**9  # steps or epochs that no measurement reaches
@@ -42,14 +44,14 @@ class Contestant(Protocol):
         """An endless loop: every `next` is one step of optimisation."""
 
     def sample(self, n: int, steps: int) -> Any:
-        """N pictures by DDIM in so many steps."""
+        """Draw n pictures by DDIM in so many steps."""
 
     def forward(self, n: int) -> Any:
         """One evaluation of the network for n noisy pictures, as sampling does it."""
 
 
 def synthetic_images(n: int = 4096) -> Tensor:
-    """Pictures of fashion-mnist's shape and type, `(n, 1, 28, 28)` uint8. What they show does not change what they cost."""
+    """Pictures of fashion-mnist's shape and type, `(n, 1, 28, 28)` uint8: what they show does not change their cost."""
     return torch.randint(0, 256, (n, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -79,7 +81,7 @@ def torchvision_stand_in() -> Iterator[None]:
 
 
 class _Pictures(Dataset[Any]):
-    """uint8 pictures handed out one by one as floats, as `ToTensor` does; `finish` is what the loop does with each."""
+    """Pictures of uint8 handed out one by one as floats, as by `ToTensor`; `finish`: what the loop does with each."""
 
     def __init__(self, images: Tensor, finish: Callable[[Tensor], Any]):
         self.images, self.finish = images, finish
@@ -96,8 +98,8 @@ def _noisy(n: int) -> Tensor:
 
 
 class Diffusers:
-    """diffusers' examples/unconditional_image_generation/train_unconditional.py: UNet2DModel, DDPMScheduler, AdamW, cosine
-    learning rate, EMAModel, DataLoader, float32. Sampling is `DDIMPipeline`.
+    """The loop of diffusers' examples/unconditional_image_generation/train_unconditional.py: UNet2DModel,
+    DDPMScheduler, AdamW, cosine learning rate, EMAModel, DataLoader, float32. Sampling is `DDIMPipeline`.
     """
 
     package = "diffusers"
@@ -165,8 +167,8 @@ class Diffusers:
 
 
 class DenoisingDiffusion:
-    """denoising-diffusion-pytorch: `Unet(dim=32, dim_mults=(1, 2, 4))`, `GaussianDiffusion`, and the loop of its `Trainer`:
-    Adam, EMA every ten steps, DataLoader, float32. (The `Trainer` itself reads picture files through torchvision.)
+    """`Unet(dim=32, dim_mults=(1, 2, 4))` and `GaussianDiffusion` of denoising-diffusion-pytorch in the loop of its
+    `Trainer`, which itself needs picture files and torchvision: Adam, EMA every ten steps, DataLoader, float32.
     """
 
     package = "denoising_diffusion_pytorch"
@@ -214,7 +216,7 @@ class DenoisingDiffusion:
 
 
 class Ancestral:
-    """ancestral as `ancestral.train` runs it and as `ancestral.load` gives it back. settings: "section.name=value"."""
+    """What `ancestral.train` runs and `ancestral.load` gives back. settings: of the recipe, "section.name=value"."""
 
     package = "ancestral"
 
@@ -233,7 +235,7 @@ class Ancestral:
         return self.trainer.batch
 
     def train(self) -> Iterator[Any]:
-        return iter(self.trainer)
+        yield from self.trainer  # as a generator of this object, which holds the run folder
 
     @cached_property
     def loaded(self) -> Any:
@@ -256,7 +258,7 @@ class Ancestral:
             return evaluate(network, _noisy(n))
 
     def bare(self) -> Iterator[None]:
-        """What no loop can do without: forward, backward and the fused optimiser, on one noisy batch made beforehand."""
+        """What no loop can do without: forward, backward, fused optimiser, on one noisy batch made beforehand."""
         from ancestral.training.flat import FlatParameters
 
         network = self.network.train()
@@ -278,14 +280,14 @@ def _network(model: Any) -> nn.Module:
 
 
 def ancestral_network(**settings: Any) -> nn.Module:
-    """Ancestral's network for these pictures, with those settings."""
+    """The network of ancestral for these pictures, with those settings."""
     from ancestral.nets import denoising_network
 
     return denoising_network(SHAPE, **settings)
 
 
 def evaluate(network: nn.Module, x: Tensor) -> Tensor:
-    """One evaluation of a network of ancestral's at logsnr 0."""
+    """One evaluation of a network of ancestral, at logsnr 0."""
     from ancestral.conditioning import Context
 
     out: Tensor = network(x, torch.zeros(len(x)), Context())
@@ -293,7 +295,7 @@ def evaluate(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def smalldiffusion_toy(points: Tensor, batch: int) -> tuple[nn.Module, Iterator[Any]]:
-    """Smalldiffusion's README: `TimeInputMLP`, `ScheduleLogLinear` and `training_loop`, in its words."""
+    """The README of smalldiffusion: `TimeInputMLP`, `ScheduleLogLinear` and `training_loop`, as they stand there."""
     from accelerate import Accelerator
 
     with torchvision_stand_in():
@@ -322,7 +324,7 @@ class _TimeMLP(nn.Module):
 
 
 def azula_toy(points: Tensor, batch: int) -> tuple[nn.Module, Iterator[Any]]:
-    """Azula's README: `KarrasDenoiser`, `VPSchedule`, Adam, and the loop written there."""
+    """The README of azula: `KarrasDenoiser`, `VPSchedule`, Adam, and the loop written there."""
     from azula.denoise import KarrasDenoiser
     from azula.noise import VPSchedule
 
@@ -367,5 +369,14 @@ class Entry:
         return KINDS[self.package](synthetic_images(), batch, *more)
 
 
-def installed(package: str) -> bool:
-    return find_spec(package) is not None
+NEEDS = {
+    "diffusers": ("accelerate",),
+    "denoising_diffusion_pytorch": ("accelerate", "einops", "ema_pytorch", "scipy"),
+    "smalldiffusion": ("accelerate", "einops"),
+    "azula": ("einops",),
+}
+
+
+def missing(package: str) -> list[str]:
+    """What of the package and of the modules that its loop needs is not installed."""
+    return [name for name in (package, *NEEDS[package]) if find_spec(name) is None]

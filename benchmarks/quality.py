@@ -52,7 +52,7 @@ def classifier(data: DataSet, cache: Path, epochs: int = 6) -> tuple[Classifier,
     if file.exists():
         model.load_state_dict(load_file(file))
     else:
-        runtime = Runtime.choose("cpu")
+        runtime = Runtime.choose("cpu", parameters=sum(p.numel() for p in model.parameters()))
         steps = epochs * len(data.train) // 128
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)

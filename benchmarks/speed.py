@@ -1,11 +1,11 @@
-"""How fast ancestral trains, samples and starts, beside diffusers, denoising-diffusion-pytorch, smalldiffusion and azula.
+"""How fast ancestral trains, samples and starts, beside its peers.
 
     python benchmarks/speed.py [--seconds-per-variant 20] [--json FILE] [--only SECTION ...]
 
-All variants of a table run in one process and take turns of about two seconds, so that a drift of the machine meets all of
-them; figures are medians over turns, and the ratios are what counts. Nothing else may run meanwhile. Peak memory and start-up
-are measured in processes of their own. A package that is not installed is named and left out. README.md says how to
-install them and what exactly is compared.
+All variants of a table run in one process and take turns of about two seconds, so that a drift of the machine meets
+all of them; figures are medians over turns, and the ratios are what counts. Nothing else may run meanwhile. Peak memory
+and start-up are measured in processes of their own. A package that is not installed is named and left out. README.md
+says how to install them and what exactly is compared.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -40,10 +41,10 @@ STEPS = 20  # of every sampler
 TOY_BATCH = 256
 DIFFUSERS, DDP = "diffusers", "denoising-diffusion-pytorch"
 DEFAULT, SAME_FLOPS, SAME_PARAMETERS = "ancestral, default", "ancestral, equal FLOPs", "ancestral, equal parameters"
-DISTRIBUTIONS = ("ancestral", "torch", "diffusers", "denoising-diffusion-pytorch", "smalldiffusion", "azula", "accelerate")
+PACKAGES = ("ancestral", "torch", "diffusers", "denoising-diffusion-pytorch", "smalldiffusion", "azula", "accelerate")
 
 
-# --- measuring -------------------------------------------------------------------------------------------------------------
+# --- measuring -----------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -76,9 +77,10 @@ class Variant:
 
 
 def interleave(variants: Sequence[Variant], seconds: float, *, turn: float = TURN, least: int = 3) -> None:
-    """Fill `rates`: about `seconds` of each variant in turns, its first units untimed, at least `least` turns of one unit.
+    """Fill `rates`: about `seconds` of each variant in turns, after untimed first units.
 
-    A variant whose unit is longer than a turn takes part in fewer rounds, spread evenly.
+    Each has at least `least` turns of at least one unit; one whose unit is longer than a turn takes part in fewer
+    rounds, spread evenly.
     """
     threads = torch.get_num_threads()
     rounds = max(least, round(seconds / turn))
@@ -149,14 +151,14 @@ def peak_memory() -> int:
 
 
 def child(*arguments: str) -> str:
-    """The standard output of this Python with those arguments. Raises RuntimeError with the end of what it complained of."""
+    """The standard output of this Python with those arguments. Raises RuntimeError with the end of its complaint."""
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)[:200]} failed:\n{done.stderr[-2000:]}")
     return done.stdout
 
 
-# --- reporting -------------------------------------------------------------------------------------------------------------
+# --- reporting -----------------------------------------------------------------------
 
 
 @dataclass
@@ -175,7 +177,7 @@ class Goal:
 
 
 class Report:
-    """Tables on standard output as they come; everything in `values` for the JSON file, which is rewritten after each."""
+    """Tables on standard output as they come; `values` for the JSON file, which is rewritten after each section."""
 
     def __init__(self, file: Path | None, head: dict[str, Any]):
         self.file = file
@@ -222,7 +224,8 @@ def rate_rows(variants: Sequence[Variant], against: Sequence[str], *details: Cal
     for v in variants:
         low, high = quartiles(v.rates)
         ratios = [f"{v.rate / known[name]:.2f}" if name in known else "-" for name in against]
-        rows.append([v.name, *(detail(v.name) for detail in details), f"{v.rate:.4g}", f"{low:.4g}-{high:.4g}", *ratios])
+        about = [detail(v.name) for detail in details]
+        rows.append([v.name, *about, f"{v.rate:.4g}", f"{low:.4g}-{high:.4g}", *ratios])
     return rows
 
 
@@ -235,14 +238,14 @@ def present(wanted: Iterable[tuple[str, str]]) -> list[str]:
     """The names of those (name, package) that are installed; a line for each that is not."""
     there = []
     for name, package in wanted:
-        if peers.installed(package):
-            there.append(name)
+        if missing := peers.missing(package):
+            print(f"{name}: left out, not installed: {', '.join(missing)}")
         else:
-            print(f"{name}: not installed, left out")
+            there.append(name)
     return there
 
 
-# --- the field -------------------------------------------------------------------------------------------------------------
+# --- the line-up -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -254,7 +257,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Field:
+class Lineup:
     """Who takes part in the tables on pictures, and the size of each."""
 
     entries: tuple[Entry, ...]
@@ -264,7 +267,7 @@ class Field:
     threads: int
 
     @classmethod
-    def gather(cls, batch: int, seconds: float, threads: int) -> Field:
+    def gather(cls, batch: int, seconds: float, threads: int) -> Lineup:
         peer_names = {DIFFUSERS: "diffusers", DDP: "denoising_diffusion_pytorch"}
         entries = [Entry(name, peer_names[name]) for name in present(peer_names.items())]
         sizes = {entry.name: measure(entry.make(batch)) for entry in entries}
@@ -290,18 +293,19 @@ def measure(contestant: Any) -> Size:
 
 
 def matched(target: Size) -> list[Entry]:
-    """Ancestral's U-Net at the operations of the target, without patches, and its default one at the target's parameters.
+    """The U-Net of ancestral without patches, of the target's operations and as near to its parameters as may be;
+    and the default U-Net at the target's parameters, unless it is within a tenth of them anyway.
 
-    Widths are multiples of 8 and 4. The second is left out where the default is within a tenth of the target already.
+    Widths are multiples of 8 and of 4.
     """
 
-    def operations(channels: tuple[int, ...]) -> float:
+    def distance(channels: tuple[int, ...]) -> float:
         network = peers.ancestral_network(patch=1, channels=channels, blocks=1)
         with torch.no_grad():
-            return megaflops(lambda: peers.evaluate(network, torch.zeros(1, *peers.SHAPE)))
+            operations = megaflops(lambda: peers.evaluate(network, torch.zeros(1, *peers.SHAPE)))
+        return max(abs(operations / target.megaflops - 1), abs(parameters(network) / target.parameters - 1))
 
-    candidates = product((24, 32, 40), (48, 56, 64, 72, 80), (120, 128, 136, 144))
-    channels = min(candidates, key=lambda c: abs(operations(c) - target.megaflops))
+    channels = min(product((24, 32, 40), (48, 56, 64, 72, 80), (120, 128, 136, 144)), key=distance)
     widths = {width: parameters(peers.ancestral_network(width=width)) for width in range(32, 129, 4)}
     width = min(widths, key=lambda w: abs(widths[w] - target.parameters))
     default = parameters(peers.ancestral_network())
@@ -311,25 +315,25 @@ def matched(target: Size) -> list[Entry]:
     return found
 
 
-# --- the sections ----------------------------------------------------------------------------------------------------------
+# --- the sections --------------------------------------------------------------------
 
 
-def training(field: Field, report: Report) -> None:
+def training(lineup: Lineup, report: Report) -> None:
     """Whole steps of each package's own loop, images a second."""
     variants = []
-    for entry in field.entries:
-        loop = entry.make(field.batch).train()
-        variants.append(Variant(entry.name, lambda loop=loop: next(loop), field.batch))
-    interleave(variants, field.seconds)
-    rows = rate_rows(variants, (DIFFUSERS, DDP), *field.details())
+    for entry in lineup.entries:
+        loop = entry.make(lineup.batch).train()
+        variants.append(Variant(entry.name, lambda loop=loop: next(loop), lineup.batch))
+    interleave(variants, lineup.seconds)
+    rows = rate_rows(variants, (DIFFUSERS, DDP), *lineup.details())
     report.table(
-        f"Training, batch {field.batch}, whole loops",
+        f"Training, batch {lineup.batch}, whole loops",
         ("loop", "parameters", "MFLOP an image", "images/s", "quartiles", "x diffusers", "x ddp"),
         rows,
         "MFLOP: of one forward evaluation, two a multiply-add. ddp: denoising-diffusion-pytorch.",
     )
     same = ratio(variants, SAME_FLOPS, DIFFUSERS)
-    same = same and same * field.share(SAME_FLOPS, DIFFUSERS)
+    same = same and same * lineup.share(SAME_FLOPS, DIFFUSERS)
     report.goal("training, equal FLOPs, against diffusers (corrected for the FLOPs that differ)", ">=", 2.5, same)
     for name in (DEFAULT, SAME_PARAMETERS):
         report.goal(f"training, {name}, against diffusers", ">=", 4, ratio(variants, name, DIFFUSERS))
@@ -337,18 +341,18 @@ def training(field: Field, report: Report) -> None:
     report.section("training", rates_of(variants))
 
 
-def memory(field: Field, report: Report) -> None:
+def memory(lineup: Lineup, report: Report) -> None:
     """The peak of each training loop, each in a process of its own."""
-    script = [str(Path(__file__).resolve()), "--batch", str(field.batch), "--threads", str(field.threads)]
-    found = {e.name: json.loads(child(*script, "--peak-of", json.dumps(asdict(e)))) for e in field.entries}
+    script = [str(Path(__file__).resolve()), "--batch", str(lineup.batch), "--threads", str(lineup.threads)]
+    found = {e.name: json.loads(child(*script, "--peak-of", json.dumps(asdict(e)))) for e in lineup.entries}
     peaks = {name: value["peak"] for name, value in found.items()}
     base = peaks.get(DIFFUSERS)
-    rows = [
-        [name, f"{peak / 2**20:.0f}", f"{(peak - found[name]['before']) / 2**20:.0f}", f"{peak / base:.2f}" if base else "-"]
-        for name, peak in peaks.items()
-    ]
-    columns = ("loop", "peak MiB", "of which after imports", "x diffusers")
-    report.table(f"Peak resident memory of training, batch {field.batch}", columns, rows)
+    rows = []
+    for name, peak in peaks.items():
+        inside = peak - found[name]["before"]
+        rows.append([name, f"{peak / 2**20:.0f}", f"{inside / 2**20:.0f}", f"{peak / base:.2f}" if base else "-"])
+    columns = ("loop", "peak MiB", "of which in the loop", "x diffusers")
+    report.table(f"Peak resident memory of training, batch {lineup.batch}", columns, rows)
     if base:
         for name in (DEFAULT, SAME_FLOPS, SAME_PARAMETERS):
             report.goal(f"peak memory of training, {name}", "<=", 0.6, peaks[name] / base if name in peaks else None)
@@ -364,43 +368,43 @@ def peak_of(entry: Entry, batch: int, steps: int = 4) -> dict[str, int]:
     return {"before": before, "peak": peak_memory()}
 
 
-def sampling(field: Field, report: Report) -> None:
+def sampling(lineup: Lineup, report: Report) -> None:
     """Pictures by DDIM in equal steps, each package's own sampler."""
     variants = []
-    for entry in field.entries:
-        contestant = entry.make(field.batch)
-        variants.append(Variant(entry.name, lambda c=contestant: c.sample(field.batch, STEPS), field.batch))
-    interleave(variants, field.seconds)
+    for entry in lineup.entries:
+        contestant = entry.make(lineup.batch)
+        variants.append(Variant(entry.name, lambda c=contestant: c.sample(lineup.batch, STEPS), lineup.batch))
+    interleave(variants, lineup.seconds)
     report.table(
-        f"Sampling {field.batch} images, DDIM, {STEPS} steps",
+        f"Sampling {lineup.batch} images, DDIM, {STEPS} steps",
         ("sampler", "parameters", "MFLOP an image", "images/s", "quartiles", "x diffusers", "x ddp"),
-        rate_rows(variants, (DIFFUSERS, DDP), *field.details()),
+        rate_rows(variants, (DIFFUSERS, DDP), *lineup.details()),
     )
     same = ratio(variants, SAME_FLOPS, DIFFUSERS)
-    same = same and same * field.share(SAME_FLOPS, DIFFUSERS)
+    same = same and same * lineup.share(SAME_FLOPS, DIFFUSERS)
     report.goal("sampling, equal FLOPs, against diffusers (corrected for the FLOPs that differ)", ">=", 2.6, same)
     report.goal("sampling, our default network, against diffusers", ">=", 4.9, ratio(variants, DEFAULT, DIFFUSERS))
     report.section("sampling", rates_of(variants))
 
 
-def latency(field: Field, report: Report) -> None:
+def latency(lineup: Lineup, report: Report) -> None:
     """One evaluation of the network for one picture."""
-    contestants = [(entry.name, entry.make(field.batch)) for entry in field.entries]
+    contestants = [(entry.name, entry.make(lineup.batch)) for entry in lineup.entries]
     variants = [Variant(name, lambda c=c: c.forward(1)) for name, c in contestants]
-    interleave(variants, field.seconds / 8, turn=TURN / 8)
-    rows = [[v.name, *field.size(v.name), f"{1000 / v.rate:.2f}"] for v in variants]
+    interleave(variants, lineup.seconds / 8, turn=TURN / 8)
+    rows = [[v.name, *lineup.size(v.name), f"{1000 / v.rate:.2f}"] for v in variants]
     report.table("Latency of one evaluation, batch 1", ("network", "parameters", "MFLOP", "ms"), rows)
     report.section("latency", rates_of(variants))
 
 
-def overhead(field: Field, report: Report) -> None:
+def overhead(lineup: Lineup, report: Report) -> None:
     """What solver and training loop cost beside the network, for the default network, where it weighs most."""
-    outside = solver_overhead(field)
-    beyond = loop_overhead(field)
+    outside = solver_overhead(lineup)
+    beyond = loop_overhead(lineup)
     spread = ["-".join(f"{q:.2%}" for q in quartiles(values)) for values in (outside, beyond)]
     middle = [statistics.median(values) for values in (outside, beyond)]
     rows = [
-        [f"DPM-Solver++, {STEPS} steps, batch {field.batch}: outside the network", f"{middle[0]:.2%}", spread[0]],
+        [f"DPM-Solver++, {STEPS} steps, batch {lineup.batch}: outside the network", f"{middle[0]:.2%}", spread[0]],
         ["training step: beyond bare forward, backward and fused AdamW", f"{middle[1]:.2%}", spread[1]],
     ]
     report.table(f"Overhead, {DEFAULT}", ("part", "share of the whole", "quartiles"), rows)
@@ -409,31 +413,31 @@ def overhead(field: Field, report: Report) -> None:
     report.section("overhead", {"solver": outside, "loop": beyond})
 
 
-def solver_overhead(field: Field) -> list[float]:
+def solver_overhead(lineup: Lineup) -> list[float]:
     """The share of each sampling that is not spent inside the network, both timed in the same run."""
-    contestant = Entry(DEFAULT, "ancestral").make(field.batch)
-    contestant.sample(field.batch, 2, "dpmpp")
+    contestant = Entry(DEFAULT, "ancestral").make(lineup.batch)
+    contestant.sample(lineup.batch, 2, "dpmpp")
     shares = []
-    end = time.perf_counter() + field.seconds / 2
+    end = time.perf_counter() + lineup.seconds / 2
     while time.perf_counter() < end or len(shares) < 3:
         with stopwatch(contestant.sampling_network) as calls:
             start = time.perf_counter()
-            contestant.sample(field.batch, STEPS, "dpmpp")
+            contestant.sample(lineup.batch, STEPS, "dpmpp")
             whole = time.perf_counter() - start
         shares.append(1 - sum(calls) / whole)
     return shares
 
 
-def loop_overhead(field: Field) -> list[float]:
+def loop_overhead(lineup: Lineup) -> list[float]:
     """1 - (seconds of the bare step) / (seconds of the trainer's), in pairs of short neighbouring turns."""
     entry = Entry(DEFAULT, "ancestral")
-    loops = entry.make(field.batch).train(), entry.make(field.batch).bare()
+    loops = entry.make(lineup.batch).train(), entry.make(lineup.batch).bare()
     whole, bare = (Variant("", lambda loop=loop: next(loop)) for loop in loops)
     for variant in (whole, bare):
         variant.turn(2)
     units = max(1, round(TURN / 2 / whole.turn()))
     shares = []
-    end = time.perf_counter() + field.seconds
+    end = time.perf_counter() + lineup.seconds
     while time.perf_counter() < end or len(shares) < 4:
         order = (whole, bare) if len(shares) % 2 else (bare, whole)
         seconds = {variant: variant.turn(units) for variant in order}
@@ -441,7 +445,7 @@ def loop_overhead(field: Field) -> list[float]:
     return shares
 
 
-def startup(field: Field, report: Report) -> None:
+def startup(lineup: Lineup, report: Report) -> None:
     """Import and `--help`, medians of 7 new processes after an untimed one."""
     times: dict[str, list[float]] = {}
     clock = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
@@ -480,14 +484,14 @@ def _help_times(n: int = 7) -> list[float]:
     return times[1:]
 
 
-def toys(field: Field, report: Report) -> None:
+def toys(lineup: Lineup, report: Report) -> None:
     """Points in the plane: steps a second, peers as they come and on one thread, which ancestral chooses by itself."""
     points = peers.moons()
     makers = {"smalldiffusion": peers.smalldiffusion_toy, "azula": peers.azula_toy}
     sizes: dict[str, int] = {}
     variants = []
     for name in present((name, name) for name in makers):
-        for threads in dict.fromkeys((field.threads, 1)):
+        for threads in dict.fromkeys((lineup.threads, 1)):
             network, loop = makers[name](points, TOY_BATCH)
             label = f"{name}, {threads} thread{'s' * (threads > 1)}"
             sizes[label] = parameters(network)
@@ -496,10 +500,10 @@ def toys(field: Field, report: Report) -> None:
     for label, settings in ((DEFAULT, ()), (SAME_PARAMETERS, (f"model.width={small}",))):
         if small is not None or not settings:
             contestant = peers.Ancestral("moons", TOY_BATCH, settings)
-            sizes[label] = parameters(contestant.network)
-            variants.append(Variant(label, lambda loop=contestant.train(): next(loop)))
-    interleave(variants, field.seconds / 4, turn=TURN / 4)
-    against = [f"{name}, {field.threads} thread{'s' * (field.threads > 1)}" for name in makers]
+            sizes[label], loop = parameters(contestant.network), contestant.train()
+            variants.append(Variant(label, lambda loop=loop: next(loop)))
+    interleave(variants, lineup.seconds / 4, turn=TURN / 4)
+    against = [f"{name}, {lineup.threads} thread{'s' * (lineup.threads > 1)}" for name in makers]
     rows = rate_rows(variants, against, lambda name: f"{sizes[name] / 1000:.0f} k")
     columns = ("loop", "parameters", "steps/s", "quartiles", *(f"x {name}" for name in makers))
     report.table(f"Points in the plane (moons), batch {TOY_BATCH}", columns, rows)
@@ -514,12 +518,12 @@ def _toy_width(target: int) -> int:
     return min(range(16, 257, 4), key=lambda width: abs(parameters(denoising_network((2,), width=width)) - target))
 
 
-SECTIONS: dict[str, Callable[[Field, Report], None]] = {
+SECTIONS: dict[str, Callable[[Lineup, Report], None]] = {
     section.__name__: section for section in (startup, memory, training, sampling, latency, overhead, toys)
 }
 
 
-# --- the command -----------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -532,7 +536,7 @@ def machine(threads: int) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "load before": round(os.getloadavg()[0], 2),
-    } | {name: _version(name) for name in DISTRIBUTIONS}
+    } | {name: _version(name) for name in PACKAGES}
 
 
 def _processor() -> str:
@@ -578,14 +582,21 @@ def main() -> None:
     if here["load before"] > 0.5:
         print(f"\n**The machine was busy before the start (load {here['load before']}): measure alone.**")
     report = Report(chosen.json, {"machine": here, "settings": {k: str(v) for k, v in vars(chosen).items()}})
-    field = Field.gather(chosen.batch, chosen.seconds_per_variant, chosen.threads)
-    report.section("sizes", {name: asdict(size) for name, size in field.sizes.items()})
+    lineup = Lineup.gather(chosen.batch, chosen.seconds_per_variant, chosen.threads)
+    report.section("sizes", {name: asdict(size) for name, size in lineup.sizes.items()})
+    failed = []
     for name, section in SECTIONS.items():
         if chosen.only is None or name in chosen.only:
-            section(field, report)
+            try:
+                section(lineup, report)
+            except Exception:  # the sections are independent, and a measurement is too long to lose
+                failed.append(name)
+                traceback.print_exc()
             gc.collect()
     report.conclude()
     print(f"\n{time.perf_counter() - began:.0f} s in all.")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def test_karras_grid_is_eq_5():
     )
 
 
-def test_chain_grids_are_whole_steps_and_trailing_ends_at_T():
+def test_chain_grids_are_whole_steps_and_trailing_begins_at_the_last():
     chain = Chain.linear(1000)
     steps = grid(chain, 10) * 1000
     assert steps.tolist() == [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100, 0]

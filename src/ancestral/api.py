@@ -12,11 +12,13 @@ from torch import Tensor
 
 from ancestral.data import DataSet, DataSpec
 from ancestral.data import load as load_data
+from ancestral.errors import UsageError
 from ancestral.families import GenerativeModel
+from ancestral.names import unknown
 from ancestral.progress import Reporter, follow
 from ancestral.runtime import Precision, Runtime
 from ancestral.training.build import build
-from ancestral.training.recipe import Recipe, override
+from ancestral.training.recipe import FAMILIES, Recipe, override
 from ancestral.training.run import Run
 from ancestral.training.trainer import Trainer
 
@@ -66,12 +68,14 @@ def prepare(
 ) -> Trainer:
     """A trainer that stands where its run folder left off. `recipe`: values to begin from, under all other arguments."""
     started = time.monotonic() if started is None else started
+    if model not in FAMILIES:
+        raise UsageError(unknown("model", model, FAMILIES))
     values: dict[str, Any] = recipe or {}
     named = source if isinstance(source, str | Path) else "array"
     wanted: dict[str, Any] = {"data.source": str(named), "data.size": size, "model.family": model}
     wanted |= {"train.budget": budget, "model.condition": [condition] if condition else None}
-    override(values, tuple(f"{key}={value}" for key, value in wanted.items() if value is not None))
-    override(values, settings)
+    values = override(values, tuple(f"{key}={value}" for key, value in wanted.items() if value is not None))
+    values = override(values, settings)
     data = load_data(source, size=_pair(values["data"].get("size")))
     train = values.setdefault("train", {})
     train.setdefault("budget", default_budget(data.spec))

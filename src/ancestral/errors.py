@@ -7,7 +7,7 @@ class AncestralError(Exception):
     exit_code = 1
 
 
-class UsageError(AncestralError):
+class UsageError(AncestralError, ValueError):
     """The request itself is wrong: an unknown name, a bad option. A command ends with exit code 2."""
 
     exit_code = 2

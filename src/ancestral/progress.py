@@ -113,11 +113,12 @@ def describe(step: Step) -> str:
     """One line: bar, share, rate, time left, losses, gradient norm, memory."""
     full = round(BAR * step.progress)
     left = step.seconds * (1 - step.progress) / max(step.progress, 1e-9)
+    rate = step.rate or step.images / max(step.seconds, 1e-9)
     losses = "  ".join(f"{name.partition('/')[2].replace('total', 'loss')} {value:.4f}" for name, value in step.losses.items())
     parts = [
         "━" * full + "╌" * (BAR - full),
         f"{step.progress:4.0%}",
-        f"{step.rate:,.0f}/s",
+        f"{rate:,.0f}/s",
         f"{duration(left)} left",
         losses,
         f"grad {step.grad_norm:.2f}",

@@ -26,6 +26,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ancestral.errors import UsageError
+
 Spacing = Literal["trailing", "linear", "logsnr", "karras"]
 U_RANGE = (
     0.002,
@@ -297,10 +299,10 @@ def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing", *, rho: 
     karras:   even steps of (sigma/alpha)^(1/rho), then 0 (Karras et al. 2022, eq. 5).
     On a `Chain` times are rounded to its steps, and those that coincide are visited once.
 
-    Raises ValueError for steps < 1 or an unknown spacing.
+    Raises UsageError for steps < 1 or an unknown spacing.
     """
     if steps < 1:
-        raise ValueError(f"a sampler needs at least 1 step; got {steps}")
+        raise UsageError(f"a sampler needs at least 1 step; got {steps}")
     fraction = torch.linspace(0, 1, steps, dtype=torch.float64)
     if spacing == "trailing":
         times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1]
@@ -316,7 +318,7 @@ def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing", *, rho: 
         times = schedule.time(-2 * log_u)
         times[0] = 1.0  # the prior, where the schedule's end lies beyond the range
     else:
-        raise ValueError(f"unknown spacing {spacing!r}: choose trailing, linear, logsnr or karras")
+        raise UsageError(f"unknown spacing {spacing!r}: choose trailing, linear, logsnr or karras")
     if isinstance(schedule, Chain):
         times = torch.unique((times * schedule.T).round().clamp(min=1)).flip(0) / schedule.T
     return torch.cat([times, torch.zeros(1, dtype=torch.float64)])

@@ -106,8 +106,9 @@ def sample(
                     frames.append(state.x)
                 nfe, share = state.nfe, state.done / state.total
                 ready = sum(map(len, results)) + share * len(state.x)
-                left = (time.perf_counter() - begun) * (len(chosen) / max(ready, 1e-9) - 1)
-                line.update(f"{ready / len(chosen):4.0%}  step {state.done}/{state.total}  {duration(left)} left")
+                if ready:
+                    left = (time.perf_counter() - begun) * (len(chosen) / ready - 1)
+                    line.update(f"{ready / len(chosen):4.0%}  step {state.done}/{state.total}  {duration(left)} left")
             results.append(state.x)
     x = torch.cat(results)
     seconds = time.perf_counter() - begun

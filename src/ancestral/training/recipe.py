@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from ancestral.errors import UsageError
 from ancestral.families.diffusion import Times, Weight
 from ancestral.prediction import Reading
 
+FAMILIES = ("diffusion",)
 ScheduleName = Literal["cosine", "linear", "vp", "sub-vp", "ve", "ddpm", "ddpm-cosine"]
 
 
@@ -98,10 +100,11 @@ class Recipe(_Section):
 
 
 def override(values: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
-    """The nested values with `key.path=value` assignments applied; values are read as YAML.
+    """A copy of the nested values with `key.path=value` assignments applied; values are read as YAML.
 
     Raises UsageError for an assignment without "=".
     """
+    values = deepcopy(values)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:

@@ -1,0 +1,241 @@
+"""The command line as people and machines use it."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SMALL = ["model.channels=[8, 16]", "model.blocks=1", "train.batch=16"]
+
+
+def command(*words, cwd=None, **options):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "ancestral", *map(str, words)],
+        capture_output=True, text=True, env=environment, cwd=cwd, check=False, timeout=120, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of digits by class."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    done = command("train", "digits", *SMALL, "--for", "30it", "--condition", "class", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    for words in ("digits: 1,618 samples of 1x8x8", "30it", "done: 30 steps", f"samples: {folder}"):
+        assert words in done.stderr
+    return folder
+
+
+def test_help_teaches():
+    text = command("--help").stdout
+    for words in ("train", "sample", "info", "ancestral train digits"):
+        assert words in text
+    text = command("train", "--help").stdout
+    for words in ("--for", "--out", "--size", "--condition", "fashion-mnist", "section.name=value"):
+        assert words in text
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", command("--version").stdout)
+
+
+def test_a_finished_run_says_so(run):
+    again = command("train", "digits", *SMALL, "--for", "30it", "--condition", "class", "--out", run)
+    assert again.returncode == 0
+    assert "is finished: 30 steps" in again.stderr
+    result = json.loads(
+        command("train", "digits", *SMALL, "--for", "30it", "--condition", "class", "--out", run, "--json").stdout
+    )
+    assert result["state"] == "finished before"
+    assert result["step"] == 30
+
+
+def arrays(file):
+    with np.load(file) as stored:
+        return dict(stored)
+
+
+def test_sample_to_picture_array_and_folder(run, tmp_path):
+    done = command("sample", run, "-n", 9, "--steps", 3, "--out", tmp_path / "grid.png", "--trajectory", tmp_path / "way.gif")
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "grid.png") as picture, Image.open(tmp_path / "way.gif") as film:
+        assert picture.size == (152, 152)
+        assert film.n_frames == 4
+    assert command("sample", run, "--seeds", "3,7,9", "--steps", 3, "--out", tmp_path / "some.npz", "-q").stderr == ""
+    stored = arrays(tmp_path / "some.npz")
+    assert stored["x"].shape == (3, 1, 8, 8)
+    assert stored["x"].dtype == np.uint8
+    assert stored["x"].max() <= 16
+    assert stored["seeds"].tolist() == [3, 7, 9]
+    command("sample", run, "--seeds", "9,7", "--steps", 3, "--out", tmp_path / "two.npz")
+    assert np.abs(arrays(tmp_path / "two.npz")["x"].astype(int) - stored["x"][[2, 1]]).max() <= 1
+    result = json.loads(command("sample", run, "-n", 2, "--steps", 2, "--out", tmp_path / "folder", "--json").stdout)
+    assert result["n"] == 2
+    assert result["nfe"] == 2
+    assert len(list((tmp_path / "folder").glob("*.png"))) == 2
+    strip = command(
+        "sample", run, "-n", 4, "--steps", 5, "--trajectory", tmp_path / "way.png", "--class", "7", "--guidance", "2"
+    )
+    assert strip.returncode == 0, strip.stderr
+    assert (run / "samples.png").exists()
+
+
+def test_info(run):
+    text = command("info", run).stdout
+    for words in ("finished", "diffusion", "1,618 samples of 1x8x8", "30 steps", "condition", "step-00000030.png", "loss per"):
+        assert words in text
+    facts = json.loads(command("info", run, "--json").stdout)
+    assert facts["step"] == 30
+    assert facts["data"]["levels"] == 17
+    assert command("info", run, "--quiet").stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["train", "digitz"], 2, "unknown source 'digitz': did you mean 'digits'?"),
+        (["train", "digits", "--for", "soon"], 2, "cannot read the budget 'soon'"),
+        (["train", "digits", "--fro", "2m"], 2, "--fro"),
+        (["train", "digits", "train.bacth=3"], 2, "unknown setting 'train.bacth': did you mean 'batch'?"),
+        (["train", "digits", "--model", "difusion"], 2, "unknown model 'difusion': did you mean 'diffusion'?"),
+        (["train", "digits", "--device", "tpu"], 2, "the device 'tpu' is not available here"),
+        (["train", "moons", "--condition", "text"], 2, "model.condition"),
+        (["train", "no/such/folder"], 2, "there is no file or folder 'no/such/folder'"),
+        (["sample", "runs/nothing"], 2, "the run folder runs/nothing does not exist"),
+        (["info", "."], 2, "holds no run"),
+        (["trian", "digits"], 2, "train"),
+    ],
+)
+def test_bad_words(words, code, message, tmp_path):
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    machine = command(*words, "--json", cwd=tmp_path)
+    assert machine.returncode == code
+    assert json.loads(machine.stdout)["exit_code"] == code
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--solver", "hean"], "unknown solver 'hean': did you mean 'heun'?"),
+        (["--class", "dog"], "unknown class 'dog'"),
+        (["--out", "x.bmp"], "cannot write x.bmp: --out takes .png, .npz, a folder"),
+        (["--seeds", "3,x"], "cannot read the seeds '3,x'"),
+        (["-n", "0"], "at least one sample"),
+        (["--steps", "0"], "at least 1"),
+    ],
+)
+def test_bad_words_to_sample(run, words, message, tmp_path):
+    done = command("sample", run, *words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_of_another_recipe(run):
+    done = command("train", "digits", *SMALL, "--for", "31it", "--condition", "class", "--out", run)
+    assert done.returncode == 2
+    assert "holds a run of another recipe (train.budget: 30it -> 31it)" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = command("train", "digits", *SMALL, "--for", "3it", "--out", tmp_path / "file" / "run")
+    assert done.returncode == 1, done.stderr
+    assert "cannot write to" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    """Writes of more than 100 kB fail, as on a full disk."""
+    import resource
+
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
+    done = command("train", "digits", *SMALL, "--for", "3it", "--out", tmp_path / "run", preexec_fn=limit)
+    assert done.returncode == 1, done.stderr
+    assert "cannot write to" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_model(tmp_path, run):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "model" / "model.safetensors").write_bytes(b"\0" * 100)
+    done = command("sample", copy)
+    assert done.returncode == 1
+    assert "model.safetensors is damaged" in done.stderr
+    (copy / "model" / "config.json").write_text("{")
+    assert "config.json is damaged" in command("sample", copy).stderr
+    for file in (copy / "checkpoints").iterdir():
+        file.write_bytes(b"")
+    done = command("train", "digits", *SMALL, "--for", "30it", "--condition", "class", "--out", copy)
+    assert done.returncode == 1
+    assert "every checkpoint in" in done.stderr
+
+
+def begin(folder, *words):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ancestral", "train", "digits", *SMALL, "--out", str(folder), *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def wait_for(condition, process, seconds=60.0):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_continue(tmp_path, number, code):
+    folder = tmp_path / "run"
+    process = begin(folder, "--for", "100000it")
+    wait_for((folder / "metrics.jsonl").exists, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "stopped and saved at step" in said
+    assert "continue with the same command" in said
+    assert "Traceback" not in said
+    assert list((folder / "checkpoints").glob("step-*.safetensors"))
+
+
+@pytest.mark.slow
+def test_killed_three_times_and_continued_the_weights_are_those_of_the_uninterrupted_run(tmp_path):
+    words = ["--for", "400it", "train.checkpoint_every=0.05"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    process = begin(whole, *words)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    moments = random.Random(7)
+    kills = 0
+    while kills < 3:
+        process = begin(parts, *words)
+        wait_for(lambda: list((parts / "checkpoints").glob("step-*")), process)
+        time.sleep(moments.uniform(0, 0.8))
+        assert process.poll() is None, "killed too late to prove anything"
+        process.kill()
+        process.communicate()
+        kills += 1
+    process = begin(parts, *words)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "continuing at step" in said
+    read = lambda folder: (folder / "model" / "model.safetensors").read_bytes()  # noqa: E731
+    assert read(whole) == read(parts)
+    steps = [json.loads(line)["step"] for line in (parts / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))

@@ -1,0 +1,193 @@
+"""Budgets, recipes, flat parameters, the moving average, files."""
+
+import errno
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from ancestral.errors import AncestralError, UsageError
+from ancestral.files import write_atomically
+from ancestral.training.budget import Budget
+from ancestral.training.flat import FlatParameters, PowerEMA, gamma_of
+from ancestral.training.recipe import Recipe, override
+from ancestral.training.run import Run
+
+MINIMAL = {"data": {"source": "digits"}, "train": {"budget": "1m"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit"),
+    [
+        ("90s", 90, "seconds"),
+        ("2m", 120, "seconds"),
+        ("1h30m", 5400, "seconds"),
+        ("0.5h", 1800, "seconds"),
+        ("20000it", 20000, "iterations"),
+        ("20_000 it", 20000, "iterations"),
+        ("5epochs", 5, "epochs"),
+        ("1 epoch", 1, "epochs"),
+    ],
+)
+def test_budget(text, amount, unit):
+    budget = Budget.parse(text)
+    assert (budget.amount, budget.unit) == (amount, unit)
+    spent = {"seconds": 0.0, "iterations": 0, "epochs": 0.0}
+    assert budget.progress(**spent) == 0
+    assert budget.progress(**spent | {unit: amount / 4}) == 0.25
+    assert budget.progress(**spent | {unit: amount * 2}) == 1
+
+
+@pytest.mark.parametrize("text", ["2", "m2", "two minutes", "", "5 parsecs"])
+def test_budget_says_how_to_write_one(text):
+    with pytest.raises(UsageError, match="write a time"):
+        Budget.parse(text)
+
+
+def test_empty_budget():
+    with pytest.raises(UsageError, match="give more than zero"):
+        Budget.parse("0s")
+
+
+def test_recipe_round_trips_through_its_file(tmp_path):
+    recipe = Recipe.of(override(MINIMAL, ("train.batch=32", "model.channels=[8, 16]", "model.schedule=linear")))
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.dump())
+    assert Recipe.load(file) == recipe
+    assert recipe.model.channels == (8, 16)
+    assert recipe.differences(Recipe.of(MINIMAL)) == [
+        "model.schedule: linear -> cosine",
+        "model.channels: [8, 16] -> None",
+        "train.batch: 32 -> 64",
+    ]
+
+
+def test_recipe_says_all_that_is_wrong_at_once():
+    with pytest.raises(UsageError) as error:
+        Recipe.of(override({"data": {"source": "digits"}}, ("train.bacth=32", "train.lr=fast", "model.schedule=sine")))
+    message = str(error.value)
+    assert "unknown setting 'train.bacth': did you mean 'batch'?" in message
+    assert "the setting 'train.budget' is missing" in message
+    assert "train.lr=fast: input should be a valid number" in message
+    assert "model.schedule=sine: input should be 'cosine'" in message
+    assert "pydantic" not in message
+
+
+def test_an_assignment_needs_an_equals_sign():
+    with pytest.raises(UsageError, match=r"write a setting as section\.name=value"):
+        override({}, ("train.batch",))
+
+
+def test_flat_parameters_are_views_in_the_same_layout():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 5, 5)
+    before, strides = net(x), [p.stride() for p in net.parameters()]
+    flat = FlatParameters(net.parameters())
+    torch.testing.assert_close(net(x), before, atol=0, rtol=0)
+    assert [p.stride() for p in net.parameters()] == strides
+    net(x).sum().backward()
+    expected = torch.cat([p.grad.as_strided((p.numel(),), (1,)) for p in net.parameters()])
+    assert flat.grad.abs().sum() > 0
+    assert flat.grad.norm().item() == pytest.approx(sum(p.grad.square().sum() for p in net.parameters()).sqrt().item())
+    assert len(expected) == flat.value.numel() == sum(p.numel() for p in net.parameters())
+    with flat.holding(torch.zeros_like(flat.value)):
+        assert net(x).abs().sum() == 0
+    torch.testing.assert_close(net(x), before, atol=0, rtol=0)
+
+
+def test_one_fused_step_is_the_step_of_separate_parameters():
+    def net():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    a, b = net(), net()
+    flat = FlatParameters(a.parameters())
+    optimizers = torch.optim.AdamW([flat.value], 0.1, fused=True), torch.optim.AdamW(b.parameters(), 0.1)
+    x = torch.randn(16, 4)
+    for _ in range(5):
+        for model, optimizer in zip((a, b), optimizers, strict=True):
+            model(x).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=False)
+    torch.testing.assert_close(a(x), b(x))
+
+
+def test_power_ema_of_a_line():
+    """The average of theta_t = t is t (gamma + 1)/(gamma + 2), in the limit of many steps."""
+    ema = PowerEMA(torch.zeros(1), std=0.1)
+    for t in range(1, 20_001):
+        ema.update(torch.tensor([float(t)]))
+    assert ema.average.item() == pytest.approx(20_000 * (ema.gamma + 1) / (ema.gamma + 2), rel=1e-3)
+    first = PowerEMA(torch.zeros(1))
+    first.update(torch.tensor([3.0]))
+    assert first.average.item() == 3
+
+
+def test_ema_widths_are_those_of_the_paper():
+    assert gamma_of(0.05) == pytest.approx(16.97, abs=0.01)
+    assert gamma_of(0.10) == pytest.approx(6.94, abs=0.01)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    file = tmp_path / "a.json"
+    write_atomically(file, b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(file, b"new and longer")
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def a_run(tmp_path):
+    run = Run(tmp_path / "run")
+    run.create(Recipe.of(MINIMAL))
+    return run
+
+
+def test_checkpoints_keep_the_newest_and_know_when_they_are_damaged(tmp_path):
+    run = a_run(tmp_path)
+    assert run.load_checkpoint() is None
+    for step in (1, 2, 3):
+        run.save_checkpoint(step, {"w": torch.full((100,), float(step))}, {"step": step}, keep=2)
+    assert [f.name for f in run.checkpoint_files()] == ["step-00000002.safetensors", "step-00000003.safetensors"]
+    newest = run.checkpoint_files()[-1]
+    sound = newest.read_bytes()
+    for damaged in (sound[: len(sound) // 2], sound[:-1], b"", sound[:-8] + b"12345678"):
+        newest.write_bytes(damaged)
+        stored = run.load_checkpoint()
+        assert stored.numbers == {"step": 2}
+        assert stored.notes == ["step-00000003.safetensors is damaged; continuing from step-00000002.safetensors"]
+    for file in run.checkpoint_files():
+        file.write_bytes(b"nothing")
+    with pytest.raises(AncestralError, match=r"every checkpoint in .* is damaged"):
+        run.load_checkpoint()
+
+
+def test_metrics_survive_a_cut_line_and_rewind(tmp_path):
+    run = a_run(tmp_path)
+    for step in range(5):
+        run.append_metrics({"step": step})
+    with run.metrics_file.open("a") as file:
+        file.write('{"step": 5, "lo')
+    assert [row["step"] for row in run.metrics()] == [0, 1, 2, 3, 4]
+    run.rewind_metrics(2)
+    assert [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()] == [0, 1, 2]
+
+
+def test_another_recipe_is_refused(tmp_path):
+    run = a_run(tmp_path)
+    run.create(Recipe.of(MINIMAL))
+    with pytest.raises(UsageError, match=r"holds a run of another recipe \(train\.batch: 64 -> 32\): choose another folder"):
+        run.create(Recipe.of(override(MINIMAL, ("train.batch=32",))))
+
+
+def test_not_a_run(tmp_path):
+    with pytest.raises(UsageError, match="does not exist"):
+        Run.existing(tmp_path / "nothing")
+    with pytest.raises(UsageError, match="holds no run"):
+        Run.existing(tmp_path)

@@ -1,0 +1,181 @@
+"""The loop: schedules, exact resume, failures, budgets."""
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ancestral as an
+from ancestral.api import prepare
+from ancestral.errors import AncestralError, UsageError
+from ancestral.training import trainer as trainer_module
+
+SMALL = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16")
+
+
+def trainer(tmp_path, budget="20it", name="run", *settings, source="digits", **options):
+    return prepare(source, budget=budget, out=tmp_path / name, settings=(*SMALL, *settings), **options)
+
+
+def weights(t):
+    return torch.cat([seat.flat.value.detach() for seat in t.seats]).clone()
+
+
+def test_loss_falls_and_the_run_is_whole(tmp_path):
+    t = trainer(tmp_path, "150it")
+    losses = [step.losses["model/total"] for step in t]
+    assert sum(losses[-20:]) / 20 < 0.8 * sum(losses[:20]) / 20
+    names = {str(p.relative_to(t.run.path)) for p in t.run.path.rglob("*") if p.is_file()}
+    assert {"recipe.yaml", "metrics.jsonl", "model/config.json", "model/model.safetensors"} <= names
+    assert "checkpoints/step-00000150.safetensors" in names
+    previews = sorted(t.run.samples.glob("step-*.png"))
+    assert len(previews) == 8
+    with Image.open(previews[-1]) as picture:
+        assert picture.size == (202, 202)
+    model = an.load(t.run.path)
+    assert model.sample(2, steps=2).shape == (2, 1, 8, 8)
+
+
+def test_the_saved_model_is_the_average(tmp_path):
+    t = trainer(tmp_path)
+    list(t)
+    model = an.load(t.run.path)
+    with t.averaged():
+        for p, q in zip(t.model.parameters(), model.parameters(), strict=True):
+            torch.testing.assert_close(p.detach(), q, atol=0, rtol=0)
+    assert not torch.equal(weights(t), t.seats[0].ema.average)
+
+
+@pytest.mark.parametrize("cuts", [(7,), (1, 13)])
+def test_resume_is_exact(tmp_path, cuts):
+    whole = trainer(tmp_path, "20it", "whole", "model.dropout=0.1", "data.flip=true", condition="class")
+    list(whole)
+    for cut in cuts:
+        part = trainer(tmp_path, "20it", "parts", "model.dropout=0.1", "data.flip=true", condition="class")
+        for step in part:
+            if step.step == cut:
+                part.save()
+                break
+    last = trainer(tmp_path, "20it", "parts", "model.dropout=0.1", "data.flip=true", condition="class")
+    assert last.step == cuts[-1]
+    list(last)
+    assert torch.equal(weights(whole), weights(last))
+    assert torch.equal(whole.seats[0].ema.average, last.seats[0].ema.average)
+    a, b = (r.run.path.joinpath("model/model.safetensors").read_bytes() for r in (whole, last))
+    assert a == b
+
+
+def test_accumulation_takes_the_gradient_of_the_whole_batch(tmp_path):
+    """One part or four: as many images, and a loss of the same size."""
+    one, four = trainer(tmp_path, "40it", "one"), trainer(tmp_path, "40it", "four", "train.accumulate=4")
+    a, b = ([step.losses["model/total"] for step in t] for t in (one, four))
+    assert one.images == four.images == 40 * 16
+    assert sum(b) / 40 == pytest.approx(sum(a) / 40, rel=0.15)
+
+
+def test_every_epoch_sees_every_sample_once(tmp_path):
+    t = trainer(tmp_path, "2epochs")
+    n = len(t.data.train)
+    seen = []
+    while t.epochs < 2:
+        seen.append(t._indices())
+        t.images += t.batch
+    order = torch.cat(seen)[: 2 * n]
+    assert torch.equal(order[:n].sort().values, torch.arange(n))
+    assert torch.equal(order[n:].sort().values, torch.arange(n))
+    assert not torch.equal(order[:n], order[n:])
+
+
+def test_learning_rate_warms_up_stays_and_falls(tmp_path):
+    t = trainer(tmp_path, "1000it", "run", "train.warmup=100", "train.lr=0.01")
+    rates = {}
+    for t.step in (0, 49, 99, 400, 749, 999):
+        rates[t.step] = t._learning_rate(t.progress)
+    assert rates[0] == pytest.approx(0.0001)
+    assert rates[49] == pytest.approx(0.005)
+    assert rates[99] == rates[400] == 0.01
+    assert rates[749] == pytest.approx(0.005, rel=0.01)
+    assert rates[999] < 1e-6 * 100
+
+
+def test_a_time_budget_is_kept(tmp_path, monkeypatch):
+    """On a clock that only the trainer's looking at it moves."""
+    ticks = itertools.count()
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.01))
+    t = trainer(tmp_path, "6s", started=0.0)
+    steps = list(t)
+    assert t.seconds == pytest.approx(6, rel=0.05)
+    assert len(steps) > 50
+    assert steps[-1].progress == 1
+    assert steps[-1].lr < 0.01 * max(step.lr for step in steps)
+    again = trainer(tmp_path, "6s")
+    assert again.progress >= 1
+    assert list(again) == []
+
+
+def test_non_finite_steps_are_skipped_then_stop_training_with_the_tensors_name(tmp_path):
+    t = trainer(tmp_path, "50it")
+    target = next(p for name, p in t.model.named_parameters() if name == "denoiser.network.stem.weight")
+
+    def poison(grad):
+        return grad * math.nan if 5 <= t.step < 7 or t.step >= 15 else grad
+
+    target.register_hook(poison)
+    steps, before = [], None
+    with pytest.raises(AncestralError) as error:
+        for step in t:
+            steps.append(step)
+            if step.step == 5:
+                before = weights(t)
+            if step.step == 7:
+                assert torch.equal(before, weights(t)), "a skipped step changes nothing"
+    assert [s.step for s in steps if s.skipped] == [6, 7, 16, 17, 18, 19]
+    assert "training stopped at step 19: 5 steps in a row were not finite" in str(error.value)
+    assert "the gradient of denoiser.network.stem.weight" in str(error.value)
+    assert all(p.isfinite().all() for p in an.load(t.run.path).parameters())
+    assert any("skipped" in row for row in t.run.metrics())
+
+
+def test_changed_data_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    file = tmp_path / "x.npy"
+    np.save(file, rng.normal(size=(50, 3)))
+    list(prepare(str(file), budget="3it", out=tmp_path / "run"))
+    np.save(file, rng.normal(size=(50, 3)))
+    with pytest.raises(AncestralError, match="have changed since"):
+        prepare(str(file), budget="3it", out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.random.default_rng(0).normal(size=(40, 5)),
+        np.random.default_rng(0).normal(size=(40, 2, 37)),
+        np.random.default_rng(0).integers(0, 256, (40, 13, 9, 3), dtype=np.uint8),
+        np.random.default_rng(0).integers(0, 2, (40, 7, 7)).astype(bool),
+    ],
+    ids=["vectors", "signals", "odd colour images", "binary images"],
+)
+def test_every_shape_trains_and_samples(tmp_path, array):
+    model = an.train(array, budget="3it", out=tmp_path / "run", quiet=True, settings=("train.previews=1",))
+    x = model.sample(3, seeds=[4, 5, 6], steps=3)
+    assert x.shape == (3, *model.shape)
+    assert x.isfinite().all()
+    assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == 1
+
+
+def test_python_like_the_readme(tmp_path):
+    model = an.train("digits", model="diffusion", budget="5it", out=tmp_path / "digits", quiet=True)
+    x = model.sample(16, seeds=range(16))
+    assert x.shape == (16, 1, 8, 8)
+    assert 0 <= x.min() <= x.max() <= 1
+    torch.testing.assert_close(an.load(tmp_path / "digits").sample(4, seeds=range(4, 8)), x[4:8], atol=1 / 255, rtol=0)
+
+
+def test_no_classes_to_condition_on(tmp_path):
+    with pytest.raises(UsageError, match="has no classes to condition on"):
+        prepare(np.zeros((10, 3)) + np.arange(10)[:, None], budget="3it", out=tmp_path / "run", condition="class")
