@@ -14,7 +14,7 @@ help:
 	@echo "make clean  remove what these targets made"
 
 # torch first, so that nothing later pulls another build of it
-.venv/base: pyproject.toml
+.venv/base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "ancestral needs Python 3.11 or newer; this is $$($(PYTHON) --version). Name another with make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv .venv || \

@@ -221,13 +221,13 @@ class Ancestral:
     package = "ancestral"
 
     def __init__(self, data: Tensor | str, batch: int, settings: tuple[str, ...] = ()):
-        from ancestral.api import prepare
+        from ancestral.api import plan
 
         self._folder = TemporaryDirectory(prefix="ancestral-benchmark-")
         self.run = Path(self._folder.name) / "run"
         quiet = (f"train.batch={batch}", "train.previews=0", f"train.checkpoint_every={FOREVER}")
         source = data if isinstance(data, str) else data.numpy()
-        self.trainer = prepare(source, out=self.run, budget=f"{FOREVER}it", device="cpu", settings=(*quiet, *settings))
+        self.trainer = plan(source, out=self.run, budget=f"{FOREVER}it", device="cpu", settings=(*quiet, *settings)).begin()
         self.network: nn.Module = _network(self.trainer.model)
 
     @property

@@ -315,3 +315,15 @@ def test_training_loss_on_gaussian_data_approaches_its_floor_and_never_goes_belo
     floor = (level.alpha**2 / (level.alpha**2 + level.sigma**2)).mean().item()
     last = sum(losses[-300:]) / 300
     assert floor * 0.995 < last < floor * 1.05
+
+
+def test_contexts_merge():
+    a = Context(vector=torch.ones(2, 3), tokens=torch.ones(2, 4, 5), channels=torch.ones(2, 1, 8, 8))
+    b = Context(vector=torch.ones(2, 3), tokens=torch.zeros(2, 2, 5), mask=torch.zeros(2, 2, dtype=torch.bool))
+    both = Context.merge([a, b])
+    assert (both.vector == 2).all()
+    assert both.tokens.shape == (2, 6, 5)
+    assert both.mask.sum(1).tolist() == [4, 4]
+    assert both.channels.shape == (2, 1, 8, 8)
+    assert Context.merge([]) == Context()
+    assert Context.cat([a, a]).tokens.shape == (4, 4, 5)

@@ -1,9 +1,11 @@
 """Sample i depends on its seed alone."""
 
 import numpy as np
+import pytest
 import torch
 from scipy import stats
 
+from ancestral.errors import UsageError
 from ancestral.randomness import SampleNoise, StreamNoise
 
 
@@ -20,7 +22,9 @@ def test_draws_differ_and_repeat():
     assert not torch.equal(first, second)
     assert not torch.equal(first[0], first[1])
     assert torch.equal(first, b.normal((4,)))
-    assert SampleNoise([2**80 + 1, -5]).normal((2,)).isfinite().all()
+    for seed in (-1, 2**64):
+        with pytest.raises(UsageError, match=f"got {seed}"):
+            SampleNoise([0, seed])
 
 
 def test_distributions():

@@ -191,11 +191,11 @@ def test_grid_refuses(steps, spacing, message):
 @given(st.floats(0.0, 0.999999))
 def test_training_times_are_within_the_schedule(u):
     for schedule in ALL:
-        t = schedule.draw_times(torch.tensor([u], dtype=torch.float64))
+        t = schedule.noisy(torch.tensor([u], dtype=torch.float64))
         assert 0 < t.item() <= 1
         assert schedule.sigma(t).item() > 0
 
 
 def test_chain_draws_each_step_equally_often():
-    t = Chain.linear(10).draw_times((torch.arange(1000, dtype=torch.float64) + 0.5) / 1000)
+    t = Chain.linear(10).noisy((torch.arange(1000, dtype=torch.float64) + 0.5) / 1000)
     assert torch.bincount((t * 10).round().long()).tolist() == [0, *[100] * 10]

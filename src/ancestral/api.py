@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,16 @@ from ancestral.families import GenerativeModel
 from ancestral.names import unknown
 from ancestral.progress import Reporter, follow
 from ancestral.runtime import Precision, Runtime
+from ancestral.training.budget import Budget
 from ancestral.training.build import build
-from ancestral.training.recipe import FAMILIES, Recipe, override
+from ancestral.training.recipe import FAMILIES, Recipe, override, parse
 from ancestral.training.run import Run
 from ancestral.training.trainer import Trainer
 
 
 def train(
     source: str | Path | np.ndarray | Tensor | DataSet,
-    model: str = "diffusion",
+    model: str | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
     *,
@@ -37,14 +40,24 @@ def train(
 ) -> GenerativeModel:
     """Train a model in a run folder, or continue the run that is there, and return the averaged model.
 
-    source: as `ancestral.data.load`. budget: "2m", "20000it", "5epochs"; None: what suits the data. out: the run folder;
-    None: runs/NAME. condition: "class". settings: further "section.name=value" of the recipe.
-    Raises UsageError and AncestralError, each one sentence.
+    source: as `ancestral.data.load`. model: the family; None: diffusion. budget: "2m", "20000it", "5epochs"; None: what suits
+    the data. out: the run folder; None: runs/NAME. condition: "class". settings: further "section.name=value" of the recipe.
+    Raises UsageError and AncestralError, each one sentence; KeyboardInterrupt, once all is saved, where a signal stops it.
     """
-    trainer = prepare(
-        source, model=model, budget=budget, out=out, size=size, condition=condition, device=device, settings=settings
-    )
-    follow(trainer, Reporter(quiet=quiet))
+    reporter = Reporter(quiet=quiet)
+    trainer = plan(
+        source,
+        model=model,
+        budget=budget,
+        out=out,
+        size=size,
+        condition=condition,
+        device=device,
+        settings=settings,
+        reporter=reporter,
+    ).begin()
+    if follow(trainer, reporter) is not None:
+        raise KeyboardInterrupt(f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}")
     return load(trainer.run.path, device=device)
 
 
@@ -53,10 +66,27 @@ def load(run: str | Path, *, device: str = "auto", precision: Precision = "auto"
     return Run.existing(run).load_model(device, precision)
 
 
-def prepare(
+@dataclass(frozen=True)
+class Plan:
+    """All that a training needs, before anything is written."""
+
+    recipe: Recipe
+    data: DataSet
+    model: GenerativeModel
+    runtime: Runtime
+    run: Run
+    started: float
+
+    def begin(self) -> Trainer:
+        """A trainer that stands where the run folder left off; makes the folder. Raises UsageError if it holds another run."""
+        self.run.create(self.recipe)
+        return Trainer(self.model, self.data, self.run, self.recipe, self.runtime, started=self.started)
+
+
+def plan(
     source: str | Path | np.ndarray | Tensor | DataSet,
     *,
-    model: str = "diffusion",
+    model: str | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
     size: int | tuple[int, int] | None = None,
@@ -65,28 +95,40 @@ def prepare(
     settings: tuple[str, ...] = (),
     recipe: dict[str, Any] | None = None,
     started: float | None = None,
-) -> Trainer:
-    """A trainer that stands where its run folder left off. `recipe`: values to begin from, under all other arguments."""
+    reporter: Reporter | None = None,
+) -> Plan:
+    """Read the data and settle the recipe. What is left out is as in the run folder, if there is one, else what suits the data.
+
+    recipe: values to begin from instead, under all other arguments. started: the `time.monotonic()` from which a time budget
+    counts. reporter: shows the reading of the data.
+    """
     started = time.monotonic() if started is None else started
-    if model not in FAMILIES:
+    reporter = reporter or Reporter(quiet=True)
+    if model is not None and model not in FAMILIES:
         raise UsageError(unknown("model", model, FAMILIES))
-    values: dict[str, Any] = recipe or {}
-    named = source if isinstance(source, str | Path) else "array"
-    wanted: dict[str, Any] = {"data.source": str(named), "data.size": size, "model.family": model}
-    wanted |= {"train.budget": budget, "model.condition": [condition] if condition else None}
-    values = override(values, tuple(f"{key}={value}" for key, value in wanted.items() if value is not None))
-    values = override(values, settings)
-    data = load_data(source, size=_pair(values["data"].get("size")))
+    run = Run(out or Path("runs") / run_name(source, model))
+    values = recipe or (run.recipe.model_dump(mode="json") if run.recipe_file.is_file() else {})
+    wanted: dict[str, Any] = {"data.size": size, "model.family": model, "train.budget": budget}
+    wanted["model.condition"] = [condition] if condition else None
+    values = override(values, {key: value for key, value in wanted.items() if value is not None} | parse(settings))
+    with reporter.live() as line:
+        data = load_data(
+            source,
+            size=_pair(values.get("data", {}).get("size")),
+            progress=lambda done, total: line.update(f"reading {done:,} of {total:,}"),
+        )
+    named = os.path.normpath(source) if isinstance(source, str | Path) else data.spec.name
+    values.setdefault("data", {})["source"] = named
     train = values.setdefault("train", {})
     train.setdefault("budget", default_budget(data.spec))
     train.setdefault("batch", 512 if len(data.spec.shape) == 1 else 64)
     checked = Recipe.of(values)
-    run = Run(out or Path("runs") / default_name(data.spec, checked))
-    run.create(checked)
-    torch.manual_seed(checked.train.seed)
-    network = build(checked.model, data.spec)
+    Budget.parse(checked.train.budget)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(checked.train.seed)
+        network = build(checked.model, data.spec)
     runtime = Runtime.choose(device, checked.train.precision, parameters=sum(p.numel() for p in network.parameters()))
-    return Trainer(network, data, run, checked, runtime, started=started)
+    return Plan(checked, data, network, runtime, run, started)
 
 
 def default_budget(spec: DataSpec) -> str:
@@ -96,10 +138,10 @@ def default_budget(spec: DataSpec) -> str:
     return "2m" if spec.dims <= 256 else "10m"
 
 
-def default_name(spec: DataSpec, recipe: Recipe) -> str:
+def run_name(source: object, model: str | None) -> str:
     """NAME, or NAME-FAMILY for families other than diffusion."""
-    family = recipe.model.family
-    return spec.name if family == "diffusion" else f"{spec.name}-{family}"
+    name = Path(source).resolve().stem if isinstance(source, str | Path) else "array"
+    return name if model in (None, "diffusion") else f"{name}-{model}"
 
 
 def _pair(size: Any) -> int | tuple[int, int] | None:

@@ -38,7 +38,7 @@ class Denoiser(nn.Module):
         alpha, sigma = (torch.as_tensor(v, dtype=torch.float64) for v in (level.alpha, level.sigma))
         r = (alpha**2 + sigma**2).sqrt()
         logsnr = (2 * (alpha.log() - sigma.log())).clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT).expand(n)
-        logsnr = logsnr.to(x_t.device, torch.float32, non_blocking=True)
+        logsnr = logsnr.to(torch.float32).to(x_t.device)
         f = self.network(x_t * column(1 / r, x_t), logsnr, context or Context()).to(x_t.dtype)
         scale = {"v": r, "score": 1 / sigma}.get(self.target)
         if scale is not None:
@@ -50,4 +50,4 @@ def column(value: Tensor, like: Tensor) -> Tensor | float:
     """A float64 coefficient ready to multiply `like` `(n, *shape)`: a float, or `(n, 1, ..., 1)` cast once."""
     if value.ndim == 0:
         return value.item()
-    return value.to(torch.float32).to(like.device, like.dtype, non_blocking=True).view(-1, *[1] * (like.ndim - 1))
+    return value.to(torch.float32).to(like.device, like.dtype).view(-1, *[1] * (like.ndim - 1))

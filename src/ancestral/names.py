@@ -9,6 +9,6 @@ from difflib import get_close_matches
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """One line, e.g.: unknown solver 'hean': did you mean 'heun'? Known: ..."""
     known = list(known)
-    close = get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown {kind} {name!r}: {hint}Known: {', '.join(known)}"
+    close = get_close_matches(str(name).lower().replace("_", "-"), known, n=1)
+    hint = f": did you mean {close[0]!r}?" if close else "."
+    return f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}"

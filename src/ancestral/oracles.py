@@ -75,8 +75,8 @@ class MixtureOracle:
     def sample(self, noise: Noise) -> Tensor:
         """Clean samples `(n, D)`, float32."""
         d = self.means.shape[1]
-        k = torch.searchsorted(self.weights.cumsum(0), noise.uniform().double()).clamp(max=len(self.weights) - 1)
-        x = self.variances[k].sqrt() * noise.normal((d,)).double()
+        k = torch.searchsorted(self.weights.cumsum(0), noise.uniform().cpu().double()).clamp(max=len(self.weights) - 1)
+        x = self.variances[k].sqrt() * noise.normal((d,)).cpu().double()
         if self.basis is not None:
             x = torch.einsum("ne,nde->nd", x, self.basis[k])
         return (self.means[k] + x).float()
@@ -103,6 +103,9 @@ class GaussianOracle(MixtureOracle):
         return (s.alpha * mean + std_s / std_t * (x_t.flatten(1) - t.alpha * mean)).view_as(x_t)
 
 
+_EXACT = "donot_use_mm_for_euclid_dist"  # |a|^2 + |b|^2 - 2ab cancels, and is divided by sigma^2
+
+
 class PointsOracle:
     """The exact denoiser of a finite data set: E[x | x_t] = sum_i softmax_i(-|x_t - alpha x_i|^2 / (2 sigma^2)) x_i.
 
@@ -114,6 +117,6 @@ class PointsOracle:
 
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
         points = self.points.to(x_t)
-        distance2 = torch.cdist(x_t.flatten(1), level.alpha * points) ** 2
+        distance2 = torch.cdist(x_t.flatten(1), level.alpha * points, compute_mode=_EXACT) ** 2
         x = (-distance2 / (2 * level.sigma**2)).softmax(1) @ points
         return Prediction(x.view_as(x_t), x_t, level.alpha, level.sigma)

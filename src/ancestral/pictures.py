@@ -58,7 +58,6 @@ def save_grid(x: Tensor, path: Path, spec: DataSpec, columns: int | None = None)
     """`grid`, written beside its place and renamed."""
     buffer = BytesIO()
     grid(x, spec, columns).save(buffer, "PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ancestral.training.trackers import Tracker, tracked
 from ancestral.training.trainer import Step, Trainer
 
 PLAIN_EVERY = 10.0  # seconds between lines where no terminal redraws them
@@ -86,16 +87,13 @@ def stoppable() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def follow(trainer: Trainer, reporter: Reporter) -> int | None:
-    """Run the training to its end, showing it; returns the signal that stopped it early, if one did.
-
-    A KeyboardInterrupt in a thread where signals cannot be caught saves, too.
-    """
+def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker) -> int | None:
+    """Run the training to its end, showing it; returns the signal that stopped it early, if one did."""
     for note in trainer.data.notes:
         reporter.say(f"  {note}")
     with stoppable() as stop, reporter.live() as line:
         step = None
-        for step in trainer:
+        for step in tracked(trainer, *trackers):
             for note in step.notes:
                 reporter.say(note)
             if step.skipped:

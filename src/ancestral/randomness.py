@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ancestral.errors import UsageError
+
 _MASK = (1 << 64) - 1
 
 
@@ -35,11 +37,14 @@ class Noise(Protocol):
 class SampleNoise:
     """Noise keyed by (seed of the sample, number of the draw), by Philox (Salmon et al. 2011).
 
-    seeds: one integer a sample. device: where the numbers, always drawn on the CPU, are sent.
+    seeds: one integer a sample, 0 <= seed < 2^64, else UsageError is raised. device: where the numbers, always drawn on the
+    CPU, are sent.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu"):
         self.seeds = [int(seed) for seed in seeds]
+        if wrong := [seed for seed in self.seeds if not 0 <= seed <= _MASK]:
+            raise UsageError(f"a sample's seed is a whole number from 0 to 2^64 - 1; got {wrong[0]}")
         self.n = len(self.seeds)
         self.device = torch.device(device)
         self.draws = 0
@@ -61,7 +66,7 @@ class SampleNoise:
         return self._draw("random", shape)
 
     def stratified(self) -> Tensor:
-        return self.uniform().double()
+        return self.uniform().cpu().double()
 
 
 class StreamNoise:

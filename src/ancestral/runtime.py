@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -40,18 +40,28 @@ class Runtime:
         small = parameters < SMALL
         bf16 = _fast_bf16(chosen) and not small if precision == "auto" else precision == "bf16"
         if chosen.type == "cuda":
-            torch.set_float32_matmul_precision("high")
+            torch.set_float32_matmul_precision("high" if bf16 else "highest")
+            torch.backends.cudnn.allow_tf32 = bf16
         return cls(chosen, bf16, threads=1 if small and chosen.type == "cpu" else None)
 
-    @contextmanager
-    def autocast(self) -> Iterator[None]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            yield
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which networks run: bfloat16 arithmetic where chosen, else nothing."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def place(self, model: nn.Module) -> nn.Module:
         """The model on the device, convolutions in channels-last: what CPU and CUDA kernels are fast in."""
         model.to(self.device)
         return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]  # missing in the stubs
+
+    def seed(self, seed: int) -> None:
+        """Seed the device's default generator, from which dropout draws."""
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
+        else:  # torch.manual_seed visits every kind of device, which takes as long as a step of a small network
+            torch.default_generator.manual_seed(seed)
 
     def memory(self) -> int:
         """Bytes in use: of the device's allocator on CUDA, of the process elsewhere."""
@@ -79,7 +89,9 @@ def _device(name: str) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
-    if not available.get(name.split(":", maxsplit=1)[0], False):
+    kind, _, index = name.partition(":")
+    exists = not index or (kind == "cuda" and index.isdigit() and int(index) < torch.cuda.device_count())
+    if not available.get(kind, False) or not exists:
         there = ", ".join(kind for kind, present in available.items() if present)
         raise UsageError(f"the device {name!r} is not available here: choose {there}, or leave --device out")
     return torch.device(name)

@@ -125,11 +125,9 @@ class Schedule:
         at = self.at(times)
         return [Level(*values) for values in zip(at.t.tolist(), at.alpha.tolist(), at.sigma.tolist(), strict=True)]
 
-    def draw_times(self, uniform: Tensor) -> Tensor:
-        """Training times from uniform numbers in [0, 1): the continuous schedules use them as they are, within
-        [t_min, 1].
-        """
-        return self.t_min + (1 - self.t_min) * uniform
+    def noisy(self, t: Tensor) -> Tensor:
+        """The times of the schedule at which there is noise to train on: t within [t_min, 1]."""
+        return t.clamp(self.t_min, 1)
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
@@ -285,9 +283,9 @@ class Chain(Schedule):
         """q(x_{i-1} | x_i, x_0) as (mean, variance): mu~_i and beta~_i of eq. 7."""
         return posterior(x, x_t, self.level(i), self.level(i - 1))
 
-    def draw_times(self, uniform: Tensor) -> Tensor:
-        """Uniform over the chain's own steps, i/T for i = 1..T."""
-        return ((uniform * self.T).floor() + 1).clamp(max=self.T) / self.T
+    def noisy(self, t: Tensor) -> Tensor:
+        """The chain's step that t in (i-1)/T .. i/T ends in: i/T. Uniform t give uniform steps."""
+        return (t * self.T).ceil().clamp(1, self.T) / self.T
 
 
 def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing", *, rho: float = 7.0) -> Tensor:

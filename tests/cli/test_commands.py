@@ -103,6 +103,7 @@ def test_info(run):
         (["train", "digitz"], 2, "unknown source 'digitz': did you mean 'digits'?"),
         (["train", "digits", "--for", "soon"], 2, "cannot read the budget 'soon'"),
         (["train", "digits", "--fro", "2m"], 2, "--fro"),
+        (["train", "digits", "--for", "90"], 2, "cannot read the budget '90'"),
         (["train", "digits", "train.bacth=3"], 2, "unknown setting 'train.bacth': did you mean 'batch'?"),
         (["train", "digits", "--model", "difusion"], 2, "unknown model 'difusion': did you mean 'diffusion'?"),
         (["train", "digits", "--device", "tpu"], 2, "the device 'tpu' is not available here"),
@@ -132,6 +133,9 @@ def test_bad_words(words, code, message, tmp_path):
         (["--seeds", "3,x"], "cannot read the seeds '3,x'"),
         (["-n", "0"], "at least one sample"),
         (["--steps", "0"], "at least 1"),
+        (["--batch", "-1"], "at least one at a time"),
+        (["--seed", "-1"], "a seed is a whole number from 0"),
+        (["--guidance", "2"], "give one with --class"),
     ],
 )
 def test_bad_words_to_sample(run, words, message, tmp_path):
@@ -177,9 +181,12 @@ def test_a_damaged_model(tmp_path, run):
     assert "model.safetensors is damaged" in done.stderr
     (copy / "model" / "config.json").write_text("{")
     assert "config.json is damaged" in command("sample", copy).stderr
+    done = command("train", "digits", "--out", copy)
+    assert done.returncode == 0, done.stderr
+    assert command("sample", copy, "-n", 1, "--steps", 1).returncode == 0, "the same command mends the model"
     for file in (copy / "checkpoints").iterdir():
         file.write_bytes(b"")
-    done = command("train", "digits", *SMALL, "--for", "30it", "--condition", "class", "--out", copy)
+    done = command("train", "digits", "--out", copy)
     assert done.returncode == 1
     assert "every checkpoint in" in done.stderr
 
@@ -214,9 +221,14 @@ def test_a_signal_saves_and_says_how_to_continue(tmp_path, number, code):
     assert list((folder / "checkpoints").glob("step-*.safetensors"))
 
 
+def newest(folder):
+    """The last checkpoint's name; "" before the first."""
+    return max((file.name for file in (folder / "checkpoints").glob("step-*.safetensors")), default="")
+
+
 @pytest.mark.slow
 def test_killed_three_times_and_continued_the_weights_are_those_of_the_uninterrupted_run(tmp_path):
-    words = ["--for", "400it", "train.checkpoint_every=0.05"]
+    words = ["--for", "600it", "train.checkpoint_every=0.05"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     process = begin(whole, *words)
     process.communicate(timeout=120)
@@ -225,7 +237,8 @@ def test_killed_three_times_and_continued_the_weights_are_those_of_the_uninterru
     kills = 0
     while kills < 3:
         process = begin(parts, *words)
-        wait_for(lambda: list((parts / "checkpoints").glob("step-*")), process)
+        before = newest(parts)
+        wait_for(lambda: newest(parts) > before, process)  # noqa: B023
         time.sleep(moments.uniform(0, 0.8))
         assert process.poll() is None, "killed too late to prove anything"
         process.kill()
@@ -239,3 +252,33 @@ def test_killed_three_times_and_continued_the_weights_are_those_of_the_uninterru
     assert read(whole) == read(parts)
     steps = [json.loads(line)["step"] for line in (parts / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
+
+
+def test_a_folder_with_broken_files(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(8):
+            Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
+    (tmp_path / "images" / "cats" / "broken.png").write_bytes(b"\x89PNG nothing")
+    (tmp_path / "images" / "dogs" / "notes.txt").write_text("no picture")
+    words = ["train", tmp_path / "images", "--size", "16", "--for", "3it", "--condition", "class", *SMALL]
+    done = command(*words, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "broken.png" in done.stderr
+    assert "16 images" in done.stderr
+    sampled = command("sample", tmp_path / "run", "-n", 2, "--class", "dogs", "--steps", 2, "--out", tmp_path / "out")
+    assert sampled.returncode == 0, sampled.stderr
+    with Image.open(next((tmp_path / "out").iterdir())) as picture:
+        assert (picture.size, picture.mode) == ((16, 16), "RGB")
+
+
+def test_an_empty_folder_and_an_array_with_nan(tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = command("train", tmp_path / "empty", "--for", "3it")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "no image" in done.stderr
+    np.save(tmp_path / "x.npy", np.array([[1.0, np.nan]] * 5))
+    done = command("train", tmp_path / "x.npy", "--for", "3it")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "NaN" in done.stderr or "not finite" in done.stderr

@@ -9,7 +9,8 @@ import torch
 
 from ancestral.data import cache as cache_module
 from ancestral.data import decode_once, load
-from ancestral.data.cache import cache_dir, write_whole
+from ancestral.data.cache import cache_dir
+from ancestral.files import write_atomically
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_full_disk_costs_a_note_not_the_work(images, cache, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(decode_once, "write_whole", full)
+    monkeypatch.setattr(decode_once, "write_atomically", full)
     data = load(images)
     assert data.spec.size == 5
     expected = f"the decoded images are not kept for the next time: {cache / 'images'} cannot be written"
@@ -94,11 +95,11 @@ def test_a_file_is_whole_or_absent(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        write_whole(tmp_path / "new" / "file", half)
+        write_atomically(tmp_path / "new" / "file", half)
     assert not any((tmp_path / "new").iterdir())
-    write_whole(tmp_path / "new" / "file", lambda file: file.write(b"one"))
+    write_atomically(tmp_path / "new" / "file", lambda file: file.write(b"one"))
     with pytest.raises(OSError, match="No space left"):
-        write_whole(tmp_path / "new" / "file", half)
+        write_atomically(tmp_path / "new" / "file", half)
     assert [path.read_bytes() for path in (tmp_path / "new").iterdir()] == [b"one"]
 
 

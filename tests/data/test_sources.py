@@ -51,9 +51,9 @@ def test_a_built_in_name_goes_before_a_folder_of_that_name(tmp_path, monkeypatch
         ("fashion_mnist", "unknown source 'fashion_mnist': did you mean 'fashion-mnist'? Known: "),
         (
             "qqq",
-            f"unknown source 'qqq': Known: {BUILT_IN}; otherwise give a folder of images or a .npy, .npz or ",
+            f"unknown source 'qqq'. Known: {BUILT_IN}; otherwise give a folder of images or a .npy, .npz or ",
         ),
-        ("", "unknown source '': Known: "),
+        ("", "unknown source ''. Known: "),
     ],
 )
 def test_unknown_names(source, message, tmp_path, monkeypatch):

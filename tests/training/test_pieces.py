@@ -5,14 +5,16 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
 from ancestral.training.budget import Budget
 from ancestral.training.flat import FlatParameters, PowerEMA, gamma_of
-from ancestral.training.recipe import Recipe, override
+from ancestral.training.recipe import Recipe, override, parse
 from ancestral.training.run import Run
+from ancestral.training.trainer import Step
 
 MINIMAL = {"data": {"source": "digits"}, "train": {"budget": "1m"}}
 
@@ -51,13 +53,13 @@ def test_empty_budget():
 
 
 def test_recipe_round_trips_through_its_file(tmp_path):
-    recipe = Recipe.of(override(MINIMAL, ("train.batch=32", "model.channels=[8, 16]", "model.schedule=linear")))
+    recipe = Recipe.of(override(MINIMAL, parse(("train.batch=32", "model.channels=[8, 16]", "model.schedule=cosine"))))
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe.dump())
     assert Recipe.load(file) == recipe
     assert recipe.model.channels == (8, 16)
     assert recipe.differences(Recipe.of(MINIMAL)) == [
-        "model.schedule: linear -> cosine",
+        "model.schedule: cosine -> linear",
         "model.channels: [8, 16] -> None",
         "train.batch: 32 -> 64",
     ]
@@ -65,7 +67,7 @@ def test_recipe_round_trips_through_its_file(tmp_path):
 
 def test_recipe_says_all_that_is_wrong_at_once():
     with pytest.raises(UsageError) as error:
-        Recipe.of(override({"data": {"source": "digits"}}, ("train.bacth=32", "train.lr=fast", "model.schedule=sine")))
+        Recipe.of(override({"data": {"source": "digits"}}, parse(("train.bacth=32", "train.lr=fast", "model.schedule=sine"))))
     message = str(error.value)
     assert "unknown setting 'train.bacth': did you mean 'batch'?" in message
     assert "the setting 'train.budget' is missing" in message
@@ -76,7 +78,11 @@ def test_recipe_says_all_that_is_wrong_at_once():
 
 def test_an_assignment_needs_an_equals_sign():
     with pytest.raises(UsageError, match=r"write a setting as section\.name=value"):
-        override({}, ("train.batch",))
+        parse(("train.batch",))
+    with pytest.raises(UsageError, match=r"cannot read 'model\.channels=\[8,'"):
+        parse(("model.channels=[8,",))
+    with pytest.raises(UsageError, match="'train' is a section of the recipe"):
+        override({}, {"train": 3, "train.batch": 4})
 
 
 def test_flat_parameters_are_views_in_the_same_layout():
@@ -161,7 +167,7 @@ def test_checkpoints_keep_the_newest_and_know_when_they_are_damaged(tmp_path):
         newest.write_bytes(damaged)
         stored = run.load_checkpoint()
         assert stored.numbers == {"step": 2}
-        assert stored.notes == ["step-00000003.safetensors is damaged; continuing from step-00000002.safetensors"]
+        assert [file.name for file in stored.damaged] == ["step-00000003.safetensors"]
     for file in run.checkpoint_files():
         file.write_bytes(b"nothing")
     with pytest.raises(AncestralError, match=r"every checkpoint in .* is damaged"):
@@ -183,7 +189,7 @@ def test_another_recipe_is_refused(tmp_path):
     run = a_run(tmp_path)
     run.create(Recipe.of(MINIMAL))
     with pytest.raises(UsageError, match=r"holds a run of another recipe \(train\.batch: 64 -> 32\): choose another folder"):
-        run.create(Recipe.of(override(MINIMAL, ("train.batch=32",))))
+        run.create(Recipe.of(override(MINIMAL, parse(("train.batch=32",)))))
 
 
 def test_not_a_run(tmp_path):
@@ -191,3 +197,24 @@ def test_not_a_run(tmp_path):
         Run.existing(tmp_path / "nothing")
     with pytest.raises(UsageError, match="holds no run"):
         Run.existing(tmp_path)
+
+
+def test_tensorboard_receives_what_is_logged(tmp_path):
+    from ancestral.training.trackers import tracked, tracker
+
+    run = a_run(tmp_path)
+    save_grid_like = run.samples / "step-00000002.png"
+    Image.new("L", (4, 4)).save(save_grid_like)
+    common = {"images": 64, "seconds": 1.0, "progress": 0.1, "grad_norm": 1.0, "lr": 0.1, "rate": 5.0, "memory": 1}
+    steps = [
+        Step(step=1, losses={"model/total": 0.5}, logged=True, **common),
+        Step(step=2, losses={"model/total": 0.4}, preview=save_grid_like, **common),
+        Step(step=3, losses={"model/total": 0.3}, **common),
+    ]
+    assert list(tracked(steps, tracker("tensorboard", run))) == steps
+    (events,) = (run.path / "tensorboard").iterdir()
+    content = events.read_bytes()
+    assert b"model/total" in content
+    assert b"samples" in content
+    with pytest.raises(UsageError, match="unknown tracker 'tensorbord': did you mean 'tensorboard'"):
+        tracker("tensorbord", run)

@@ -22,6 +22,8 @@ Try:
 `ancestral COMMAND --help` explains each command.
 """
 
+TOO_LARGE = "the memory is full: lower train.batch, raise train.accumulate, or, when sampling, lower --batch"
+
 app = App(name="ancestral", help=INTRODUCTION, help_format="markdown", version=__version__, version_flags=["--version"])
 for name, summary in (
     ("train", "Train a model of your data, or continue a run."),
@@ -40,6 +42,12 @@ def main(arguments: list[str] | None = None) -> None:
         code = _fail(" ".join(str(error).split()), 2, arguments)
     except AncestralError as error:
         code = _fail(str(error), error.exit_code, arguments)
+    except MemoryError:
+        code = _fail(TOO_LARGE, 1, arguments)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError" and "not enough memory" not in str(error):
+            raise
+        code = _fail(TOO_LARGE, 1, arguments)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:

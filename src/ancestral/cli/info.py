@@ -87,7 +87,7 @@ def _facts(folder: Any) -> dict[str, Any]:
         "data": spec.to_json(),
         "recipe": recipe.model_dump(mode="json"),
         "preview": str(previews[-1]) if previews else None,
-        "curve": [(row["step"], row[key]) for row in rows if key in row],
+        "curve": [(row["step"], row[key]) for row in rows if row.get(key) is not None],
     }
 
 

@@ -45,7 +45,8 @@ def sample(
     seeds
         One seed for each sample instead, e.g. 3,7,9.
     class_
-        The class asked for, by name or number, or one for each sample, e.g. 0,1,2; for runs trained with --condition class.
+        The class asked for, by name or number, or several that samples take in turn, e.g. 0,1,2; for runs trained with
+        --condition class.
     guidance
         How strongly the condition rules: 0 not at all, 1 as trained, above 1 sharper and less varied.
     steps
@@ -75,6 +76,7 @@ def sample(
 
     from ancestral.errors import UsageError
     from ancestral.families import seeds_from
+    from ancestral.files import disk_errors
     from ancestral.progress import Reporter, duration, emit
     from ancestral.training.run import Run
 
@@ -83,6 +85,11 @@ def sample(
         raise UsageError(f"--seeds names {len(chosen)} seeds and -n asks for {n} samples: leave -n out")
     if not chosen or (n is not None and n < 1):
         raise UsageError("ask for at least one sample with -n")
+    classes = class_.split(",") if class_ else []
+    if len(classes) > 1 and n is None and seeds is None:
+        chosen = chosen[: len(classes)]
+    if guidance != 1 and not classes:
+        raise UsageError("--guidance says how strongly a condition rules: give one with --class, or leave it out")
     out = out or run / "samples.png"
     _check_suffix("--out", out, (".png", ".npz", ""))
     if trajectory is not None:
@@ -91,9 +98,14 @@ def sample(
     folder = Run.existing(run)
     model = folder.load_model(device, precision)
     spec = folder.spec
+    if not out.suffix and not spec.is_image:
+        raise UsageError(f"{out} would be a folder of pictures, and samples of {spec.name} are no images: write .npz or .png")
+    for path in filter(None, (out, trajectory)):
+        with disk_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
     how: dict[str, Any] = {"steps": steps, "solver": solver, "spacing": spacing}
     how = {name: value for name, value in how.items() if value is not None}
-    condition = {} if class_ is None else {"class": class_.split(",") if "," in class_ else class_}
+    condition = {"class": [classes[i % len(classes)] for i in range(len(chosen))]} if classes else {}
     reporter = Reporter(quiet=quiet or json)
     begun = time.perf_counter()
     results: list[Tensor] = []
@@ -113,7 +125,7 @@ def sample(
     x = torch.cat(results)
     seconds = time.perf_counter() - begun
 
-    _write(x, out, spec, chosen)
+    _write(x, out, spec, chosen, len(classes) if 1 < len(classes) < len(chosen) else None)
     reporter.say(f"{len(x)} samples in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
     if trajectory is not None:
         _draw_trajectory(frames, trajectory, spec)
@@ -147,21 +159,19 @@ def _check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
         raise UsageError(f"cannot write {path}: {option} takes {kinds}")
 
 
-def _write(x: Tensor, out: Path, spec: DataSpec, seeds: list[int]) -> None:
+def _write(x: Tensor, out: Path, spec: DataSpec, seeds: list[int], columns: int | None) -> None:
     """A grid, an array in the kind of the data, or one picture a sample."""
     from io import BytesIO
 
     import numpy as np
     from PIL import Image
 
-    from ancestral.errors import UsageError
     from ancestral.files import disk_errors, write_atomically
     from ancestral.pictures import save_grid, to_uint8
 
     with disk_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix.lower() == ".png":
-            save_grid(x, out, spec)
+            save_grid(x, out, spec, columns)
         elif out.suffix.lower() == ".npz":
             array = x.cpu().numpy()
             if spec.levels is not None:
@@ -169,10 +179,6 @@ def _write(x: Tensor, out: Path, spec: DataSpec, seeds: list[int]) -> None:
             buffer = BytesIO()
             np.savez_compressed(buffer, x=array, seeds=np.array(seeds, dtype=np.uint64))
             write_atomically(out, buffer.getvalue())
-        elif not spec.is_image:
-            raise UsageError(
-                f"{out} would be a folder of pictures, and samples of {spec.name} are no images: write .npz or .png"
-            )
         else:
             out.mkdir(exist_ok=True)
             for seed, image in zip(seeds, to_uint8(x, spec), strict=True):

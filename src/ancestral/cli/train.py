@@ -11,13 +11,14 @@ from cyclopts import Parameter
 def train(
     source: str,
     *settings: str,
-    model: str = "diffusion",
+    model: str | None = None,
     budget: Annotated[str | None, Parameter(name="--for")] = None,
     out: Path | None = None,
     size: int | None = None,
     condition: str | None = None,
     seed: int | None = None,
     recipe: Path | None = None,
+    track: tuple[str, ...] = (),
     print_recipe: bool = False,
     device: str = "auto",
     json: bool = False,
@@ -46,6 +47,8 @@ def train(
         Of weights, noise and order.
     recipe
         A recipe.yaml to begin from; other options override it.
+    track
+        Also send measurements to: tensorboard.
     print_recipe
         Print the complete recipe and stop.
     device
@@ -58,15 +61,16 @@ def train(
     import time
 
     started = time.monotonic()
-    from ancestral.api import prepare
+    from ancestral.api import plan
     from ancestral.progress import Reporter, count, duration, follow
     from ancestral.training.recipe import Recipe
+    from ancestral.training.trackers import tracker
 
     reporter = Reporter(quiet=quiet or json)
     values: dict[str, Any] = Recipe.load(recipe).model_dump(mode="json") if recipe else {}
     if seed is not None:
         settings = (*settings, f"train.seed={seed}")
-    trainer = prepare(
+    planned = plan(
         source,
         model=model,
         budget=budget,
@@ -77,13 +81,16 @@ def train(
         settings=settings,
         recipe=values,
         started=started,
+        reporter=reporter,
     )
     if print_recipe:
-        print(trainer.recipe.dump(), end="")
+        print(planned.recipe.dump(), end="")
         return 0
+    trainer = planned.begin()
     run, data = trainer.run, trainer.data
     resumed = trainer.step > 0
-    if trainer.progress >= 1:
+    if resumed and trainer.progress >= 1:
+        trainer.save()  # a kill between checkpoint and model, or a damaged model, is mended here
         reporter.say(f"{run.path} is finished: {trainer.step} steps in {duration(trainer.seconds)}. ")
         reporter.say(f"Sample from it with `ancestral sample {run.path}`, or train longer into another folder with --out.")
         return _result(trainer, json, "finished before")
@@ -93,7 +100,7 @@ def train(
         f"{trainer.recipe.model.family}, {count(trainer.parameters)} parameters, on {trainer.runtime}; "
         f"{'continuing at step ' + str(trainer.step) + ' of' if resumed else 'for'} {trainer.recipe.train.budget} in {run.path}"
     )
-    stopped = follow(trainer, reporter)
+    stopped = follow(trainer, reporter, *(tracker(name, run) for name in track))
     if stopped is not None:
         reporter.say(f"stopped and saved at step {trainer.step}; continue with the same command")
         _result(trainer, json, "stopped")

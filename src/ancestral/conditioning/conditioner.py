@@ -83,12 +83,11 @@ class Conditioner(nn.Module):
 
     def forward(self, raw: Mapping[str, Tensor], n: int, noise: Noise | None = None) -> Context:
         """The context of n samples; absent kinds take their null. With `noise`, training's dropout, per sample and kind."""
-        vectors: list[Tensor] = []
+        contexts = []
         for name in self.kinds:
             drop = noise.uniform() < self.drop if noise is not None and self.drop > 0 else None
-            context = self._kind(name)(raw.get(name), n, drop)
-            vectors.append(context.vector)
-        return Context(vector=torch.stack(vectors).sum(0) if vectors else None)
+            contexts.append(self._kind(name)(raw.get(name), n, drop))
+        return Context.merge(contexts)
 
     def _kind(self, name: str) -> Condition:
         kind = self.kinds[name]

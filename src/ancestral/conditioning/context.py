@@ -25,6 +25,24 @@ class Context:
     channels: Tensor | None = None
 
     @staticmethod
+    def merge(contexts: Sequence[Context]) -> Context:
+        """Several conditions of the same samples as one: vectors add up, tokens and channels stand side by side."""
+        vectors = [c.vector for c in contexts if c.vector is not None]
+        channels = [c.channels for c in contexts if c.channels is not None]
+        tokens = [c.tokens for c in contexts if c.tokens is not None]
+        masks = [
+            torch.ones(c.tokens.shape[:2], dtype=torch.bool, device=c.tokens.device) if c.mask is None else c.mask
+            for c in contexts
+            if c.tokens is not None
+        ]
+        return Context(
+            vector=torch.stack(vectors).sum(0) if vectors else None,
+            tokens=torch.cat(tokens, 1) if tokens else None,
+            mask=torch.cat(masks, 1) if masks else None,
+            channels=torch.cat(channels, 1) if channels else None,
+        )
+
+    @staticmethod
     def cat(contexts: Sequence[Context]) -> Context:
         """The contexts of several batches as one; all must have the same fields."""
         joined = {}

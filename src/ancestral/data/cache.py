@@ -1,13 +1,10 @@
-"""The user's cache directory, and files in it that are whole or absent."""
+"""The user's cache directory."""
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 
 def cache_dir() -> Path:
@@ -20,21 +17,3 @@ def cache_dir() -> Path:
     if os.path.isabs(xdg):  # the XDG specification has relative values ignored
         return Path(xdg) / "ancestral"
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "ancestral"
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Give `write` a temporary file beside `path` and rename it to `path` once it is complete and on the disk.
-
-    An error or a kill leaves the old file, or none, never half a file. Raises `OSError` as the file system does.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w+b") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

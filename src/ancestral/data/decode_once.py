@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ancestral.data.cache import cache_dir, write_whole
+from ancestral.data.cache import cache_dir
 from ancestral.data.decode import Decoded, Progress, decode
 from ancestral.data.images import Source
+from ancestral.files import write_atomically
 
 FORMAT = 1  # of the cached files and the rules that made them: after a change of either, old files are not read
 
@@ -44,7 +45,7 @@ def decode_once(
         return decoded
     words = json.dumps([decoded.left_out, decoded.notes])
     try:
-        write_whole(path, lambda file: np.savez(file, pixels=decoded.pixels, kept=decoded.kept, words=np.array(words)))
+        write_atomically(path, lambda file: np.savez(file, pixels=decoded.pixels, kept=decoded.kept, words=np.array(words)))
         for old in path.parent.glob(f"{prefix}-*.npz"):
             if old != path:
                 old.unlink()

@@ -22,9 +22,10 @@ import numpy as np
 import torch
 
 from ancestral.data.assemble import assemble
-from ancestral.data.cache import cache_dir, write_whole
+from ancestral.data.cache import cache_dir
 from ancestral.data.dataset import DataSet, Split
 from ancestral.data.errors import DataError
+from ancestral.files import write_atomically
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 ADDRESS = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
@@ -99,7 +100,7 @@ def _fetch_all(folder: Path, address: str, sha256: Mapping[str, str], progress: 
     for done, (name, expected) in enumerate(sha256.items(), start=1):
         if not (folder / name).is_file():
             try:
-                write_whole(folder / name, partial(_fetch, f"{address}/{name}", expected))
+                write_atomically(folder / name, partial(_fetch, f"{address}/{name}", expected))
             except (OSError, http.client.HTTPException) as error:
                 reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
                 raise DataError(

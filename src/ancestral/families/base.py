@@ -72,7 +72,7 @@ class GenerativeModel(nn.Module):
         self.shape = tuple(shape)
         self.scaling = scaling
         self.conditioner = conditioner
-        self.precision: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.precision: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @property
     def dimensions(self) -> int:
@@ -133,6 +133,8 @@ class GenerativeModel(nn.Module):
         seeds = seeds_from(seeds, n) if isinstance(seeds, int) else list(seeds)
         if len(seeds) != n:
             raise UsageError(f"{len(seeds)} seeds given for {n} samples: give one for each")
+        if n < 1 or (batch is not None and batch < 1):
+            raise UsageError(f"ask for at least one sample, and at least one at a time; got n={n}, batch={batch}")
         raw = self.conditioner.parse(condition, n)
         size = batch or max(64, 2**16 // self.dimensions)
         for start in range(0, n, size):
@@ -155,14 +157,18 @@ class GenerativeModel(nn.Module):
     @contextmanager
     def _inference(self) -> Iterator[None]:
         training = self.training
-        self.eval()
+        if training:
+            self.eval()
         try:
-            with torch.inference_mode(), self.precision():
+            with torch.no_grad(), self.precision():
                 yield
         finally:
-            self.train(training)
+            if training:
+                self.train()
 
 
 def seeds_from(seed: int, n: int) -> list[int]:
-    """N seeds that two different `seed`s never share: seed * 2^32 + i."""
+    """The n seeds seed * 2^32 + i, which no two `seed`s share. Raises UsageError unless 0 <= seed < 2^32."""
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"a seed is a whole number from 0 to 2^32 - 1; got {seed}")
     return [(seed << 32) + i for i in range(n)]

@@ -112,7 +112,7 @@ class Diffusion(GenerativeModel):
         if self.times != "uniform":
             z = torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6))
             u = z.sigmoid() if self.times == "logit-normal" else self.schedule.time(-2 * (1.2 * z - 1.2))
-        return self.schedule.draw_times(u)
+        return self.schedule.noisy(u)
 
     def walk(
         self,
@@ -121,7 +121,7 @@ class Diffusion(GenerativeModel):
         *,
         steps: int = 20,
         solver: str | Solver = "dpmpp",
-        spacing: Spacing = "trailing",
+        spacing: Spacing = "logsnr",
         guidance: float = 1.0,
         clip: bool = True,
     ) -> Iterator[State]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from ancestral.errors import UsageError
 from ancestral.nets.mlp import MLP
 from ancestral.nets.unet import UNet
 
@@ -23,14 +24,18 @@ def denoising_network(
 ) -> nn.Module:
     """The network for samples of that shape: an MLP for `(d,)`, a U-Net for `(c, l)` and `(c, h, w)`.
 
-    What is None follows from the shape: patches of 2 from 16 pixels on and of 4 from 96 on; as many levels as bring the
-    coarsest map to at most 8 positions a side.
+    What is None follows from the shape: patches of 1, 2 or at most 4, so that the finest map has 16 positions a side (that of
+    a signal 256) where that suffices; as many levels as bring the coarsest map to at most 8.
+    Raises UsageError for an option that the network of that shape has not.
     """
     if len(shape) == 1:
+        if dropout or channels or patch:
+            raise UsageError("a network for vectors has width and blocks, but no dropout, channels or patch: leave them out")
         return MLP(shape[0], width or max(128, min(512, 4 * shape[0])), blocks or 3, context_width)
     side = max(shape[1:]) if len(shape) == 3 else shape[1]
     if patch is None:
-        patch = 1 if side < 16 else 2 if side < 96 else 4
+        finest = 16 if len(shape) == 3 else 256
+        patch = 1 if side <= finest else 2 if side <= 2 * finest else 4
     if channels is None:
         levels = max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 8))))
         base = width or 64
@@ -38,7 +43,7 @@ def denoising_network(
     return UNet(
         shape[0],
         channels,
-        blocks=blocks or 2,
+        blocks=blocks or 1,
         patch=patch,
         dropout=dropout,
         context_width=context_width,

@@ -127,8 +127,6 @@ def _uni_weights(h: float, ratios: list[float]) -> list[float]:
     """
     if len(ratios) == 1:
         return [0.5]
-    if math.isinf(h):
-        return [0.0] * len(ratios)
     rows, targets = [], []
     phi, factorial = math.expm1(-h) / -h - 1, 1.0
     for j in range(1, len(ratios) + 1):

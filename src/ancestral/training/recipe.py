@@ -34,12 +34,12 @@ class DiffusionRecipe(_Section):
     """The diffusion family."""
 
     family: Literal["diffusion"] = "diffusion"
-    schedule: ScheduleName = Field("cosine", description="the forward process")
-    target: Reading = Field("v", description="what the network predicts")
+    schedule: ScheduleName = Field("linear", description="the forward process")
+    target: Reading = Field("flow", description="what the network predicts")
     weight: Weight = Field("simple", description="the weight of each noise level in the loss")
-    times: Times = Field("uniform", description="the density from which training draws noise levels")
+    times: Times = Field("logit-normal", description="the density from which training draws noise levels")
     width: int | None = Field(None, ge=1, description="features of the network's finest level")
-    channels: tuple[int, ...] | None = Field(None, description="features of each level; overrides width")
+    channels: tuple[int, ...] | None = Field(None, min_length=1, description="features of each level; overrides width")
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -53,7 +53,7 @@ class TrainRecipe(_Section):
     budget: str = Field(description="90s, 2m, 20000it, 5epochs")
     batch: int = Field(64, ge=1, description="samples a step")
     accumulate: int = Field(1, ge=1, description="parts into which a batch is split to save memory")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    lr: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
     warmup: int = Field(100, ge=0, description="steps to reach it")
     decay: float = Field(0.5, ge=0, le=1, description="share of the budget, at the end, in which it falls to 0 as a cosine")
     weight_decay: float = Field(0.0, ge=0)
@@ -99,21 +99,31 @@ class Recipe(_Section):
         return [f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in mine | theirs if mine.get(key) != theirs.get(key)]
 
 
-def override(values: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
-    """A copy of the nested values with `key.path=value` assignments applied; values are read as YAML.
-
-    Raises UsageError for an assignment without "=".
-    """
-    values = deepcopy(values)
+def parse(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """From "section.name=value" to {"section.name": value}; values are read as YAML. Raises UsageError for what is not one."""
+    settings = {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
+        try:
+            settings[path] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            equals = ""
         if not equals:
             raise UsageError(f"cannot read {assignment!r}: write a setting as section.name=value, e.g. train.batch=128")
+    return settings
+
+
+def override(values: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the nested values with {"section.name": value} applied. Raises UsageError where a section is a value."""
+    values = deepcopy(values)
+    for path, value in settings.items():
         *sections, name = path.split(".")
         place = values
         for section in sections:
             place = place.setdefault(section, {})
-        place[name] = yaml.safe_load(text)
+            if not isinstance(place, dict):
+                raise UsageError(f"{section!r} is a section of the recipe, without a value: write {section}.name=value")
+        place[name] = value
     return values
 
 

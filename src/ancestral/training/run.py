@@ -12,6 +12,7 @@ Every file is written beside its place and then renamed, so that a kill at any b
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,11 +35,12 @@ from ancestral.training.recipe import DiffusionRecipe, Recipe
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that training needs to continue: tensors and numbers by name; notes: what the user should be told."""
+    """All that training needs to continue: tensors and numbers by name; damaged: newer files that could not be read."""
 
+    file: Path
     tensors: dict[str, Tensor]
     numbers: dict[str, Any]
-    notes: list[str]
+    damaged: list[Path]
 
 
 class Run:
@@ -67,31 +69,38 @@ class Run:
 
     def create(self, recipe: Recipe) -> None:
         """Make the folder, or check that it holds the same recipe. Raises UsageError if it holds another."""
-        if self.recipe_file.exists():
-            if different := self.recipe.differences(recipe):
-                raise UsageError(
-                    f"{self.path} holds a run of another recipe ({'; '.join(different)}): "
-                    "choose another folder with --out, or delete that one"
-                )
-            return
         with disk_errors(self.path):
-            for folder in (self.checkpoints, self.model, self.samples):
-                folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.recipe_file, recipe.dump().encode())
+            if not self.recipe_file.exists():
+                for folder in (self.checkpoints, self.model, self.samples):
+                    folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.recipe_file, recipe.dump().encode())
+                return
+            for folder in (self.path, self.checkpoints, self.model, self.samples):
+                for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
+                    leftover.unlink()
+        if different := self.recipe.differences(recipe):
+            raise UsageError(
+                f"{self.path} holds a run of another recipe ({'; '.join(different)}): "
+                "choose another folder with --out, or delete that one"
+            )
 
     # model
 
-    def save_model(self, model: nn.Module, spec: DataSpec, recipe: Recipe) -> None:
-        """The model's present weights, with what is needed to build it again."""
+    def describe(self, spec: DataSpec, recipe: Recipe) -> None:
+        """Write what is needed to build the model again."""
         config = {"format": 1, "model": recipe.model.model_dump(mode="json"), "data": spec.to_json()}
-        tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
         with disk_errors(self.path):
             write_atomically(self.model / "config.json", json.dumps(config, indent=1).encode())
+
+    def save_model(self, model: nn.Module) -> None:
+        """Write the model's present weights."""
+        tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+        with disk_errors(self.path):
             write_atomically(self.model / "model.safetensors", save(tensors))
 
     @property
     def spec(self) -> DataSpec:
-        """Raises AncestralError if the run has saved no model yet."""
+        """Raises AncestralError if the run's description is missing or damaged."""
         return DataSpec.from_json(self._config()["data"])
 
     def load_model(self, device: str = "auto", precision: Precision = "auto") -> GenerativeModel:
@@ -101,9 +110,12 @@ class Run:
         file = self.model / "model.safetensors"
         try:
             model.load_state_dict(load_file(file))
+        except FileNotFoundError:
+            raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
         except (SafetensorError, RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0]
             raise AncestralError(
-                f"{file} is damaged ({str(error).splitlines()[0]}): continue the training, which writes it anew"
+                f"{file} is damaged ({reason}): run the same `ancestral train` again, which writes it anew"
             ) from None
         runtime = Runtime.choose(device, precision, parameters=sum(p.numel() for p in model.parameters()))
         runtime.place(model)
@@ -114,13 +126,14 @@ class Run:
     def _config(self) -> dict[str, Any]:
         try:
             config: dict[str, Any] = json.loads((self.model / "config.json").read_text())
+            if not {"model", "data"} <= config.keys():
+                raise ValueError
             return config
         except FileNotFoundError:
             raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
-        except ValueError:
-            raise AncestralError(
-                f"{self.model / 'config.json'} is damaged: continue the training, which writes it anew"
-            ) from None
+        except (ValueError, AttributeError):
+            file = self.model / "config.json"
+            raise AncestralError(f"{file} is damaged: run the same `ancestral train` again, which writes it anew") from None
 
     # checkpoints
 
@@ -142,7 +155,7 @@ class Run:
 
         Raises AncestralError if there are checkpoints and all are damaged.
         """
-        damaged: list[str] = []
+        damaged: list[Path] = []
         for file in reversed(self.checkpoint_files()):
             try:
                 with safe_open(file, "pt") as stored:
@@ -150,13 +163,12 @@ class Run:
                     tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
                 if int(metadata["crc32"]) != _crc32(tensors):
                     raise ValueError
-                notes = [f"{name} is damaged; continuing from {file.name}" for name in damaged]
-                return Checkpoint(tensors, json.loads(metadata["numbers"]), notes)
+                return Checkpoint(file, tensors, json.loads(metadata["numbers"]), damaged)
             except (SafetensorError, ValueError, KeyError, TypeError, OSError):
-                damaged.append(file.name)
+                damaged.append(file)
         if damaged:
             raise AncestralError(
-                f"every checkpoint in {self.checkpoints} is damaged ({', '.join(damaged)}): "
+                f"every checkpoint in {self.checkpoints} is damaged ({', '.join(file.name for file in damaged)}): "
                 "delete the folder's checkpoints to start the training over, or restore them from a backup"
             )
         return None
@@ -164,6 +176,8 @@ class Run:
     # metrics
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add a line; numbers that are not finite become null, which JSON has."""
+        row = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
         with disk_errors(self.path), self.metrics_file.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -183,7 +197,8 @@ class Run:
         """Forget measurements after `step`, which are about to be made again."""
         if self.metrics_file.exists():
             kept = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
-            write_atomically(self.metrics_file, "".join(f"{line}\n" for line in kept).encode())
+            with disk_errors(self.path):
+                write_atomically(self.metrics_file, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _crc32(tensors: Mapping[str, Tensor]) -> int:

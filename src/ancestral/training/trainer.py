@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ancestral.pictures import save_grid
 from ancestral.randomness import StreamNoise
 from ancestral.runtime import Runtime
 from ancestral.training.budget import Budget
+from ancestral.training.diagnosis import broken_in_backward, broken_in_forward
 from ancestral.training.flat import FlatParameters, PowerEMA
 from ancestral.training.recipe import Recipe
 from ancestral.training.run import Run
@@ -42,7 +44,7 @@ class Step:
     """The state of training after a step.
 
     losses: means over the batch and the dimensions, by "player/term". skipped: why the step was not taken, if so.
-    preview: the picture just written, if any. rate: images a second, recently.
+    preview: the picture just written, if any. logged: whether the step went to metrics.jsonl. rate: images a second, recently.
     """
 
     step: int
@@ -56,6 +58,7 @@ class Step:
     memory: int
     skipped: str | None = None
     preview: Path | None = None
+    logged: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -118,6 +121,7 @@ class Trainer:
         self._before = 0.0  # seconds spent by earlier sittings of this run
         self._started = time.monotonic() if started is None else started
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        run.describe(data.spec, recipe)
         self._resume()
 
     @property
@@ -142,14 +146,14 @@ class Trainer:
         failures = 0
         with self.runtime.threaded():
             self.model.train()
-            while (progress := self.progress) < 1:
+            while (progress := self.progress) < 1 or self.step == 0:
                 lr = self._learning_rate(progress)
                 losses, grad_norm, failure = self._update(lr)
                 failures = failures + 1 if failure else 0
                 if failures >= PATIENCE:
                     self.save()
                     raise AncestralError(
-                        f"training stopped at step {self.step}: {PATIENCE} steps in a row were not finite, first in {failure}; "
+                        f"training stopped at step {self.step}: {PATIENCE} steps in a row were not finite, at last {failure}; "
                         f"the averaged model from before is in {self.run.model}; lower train.lr or set train.precision=fp32"
                     )
                 self.step += 1
@@ -163,7 +167,13 @@ class Trainer:
             self.save()
 
     def save(self) -> None:
-        """Write a checkpoint, and the averaged model for sampling."""
+        """Write a checkpoint, and the averaged model for sampling; AncestralError rather than what is not finite."""
+        for name, p in self.model.named_parameters():
+            if not p.isfinite().all():
+                raise AncestralError(
+                    f"training stopped at step {self.step}: the parameter {name} is not finite; the last checkpoint from "
+                    f"before is kept in {self.run.checkpoints}; lower train.lr or set train.precision=fp32"
+                )
         tensors = {key: t for seat in self.seats for key, t in seat.tensors().items()}
         tensors |= {f"buffer/{name}": b for name, b in self._buffers().items()}
         numbers = {
@@ -178,7 +188,7 @@ class Trainer:
         }
         self.run.save_checkpoint(self.step, tensors, numbers, self.recipe.train.keep)
         with self.averaged():
-            self.run.save_model(self.model, self.data.spec, self.recipe)
+            self.run.save_model(self.model)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -195,8 +205,17 @@ class Trainer:
     def _resume(self) -> None:
         stored = self.run.load_checkpoint()
         if stored is None:
+            self.run.rewind_metrics(0)
             return
-        tensors, numbers, self.notes = stored.tensors, stored.numbers, stored.notes
+        tensors, numbers = stored.tensors, stored.numbers
+        for damaged in stored.damaged:  # out of the way, lest it pass for the newest
+            self.notes.append(f"{damaged.name} is damaged; continuing from {stored.file.name}")
+            damaged.rename(damaged.with_suffix(".damaged"))
+        if numbers["parameters"] != self.parameters:
+            raise AncestralError(
+                f"the checkpoints of {self.run.path} are of another network ({numbers['parameters']:,} parameters, not "
+                f"{self.parameters:,}): they were made by another version; train anew with another --out"
+            )
         if numbers["data"] != self.data.spec.fingerprint:
             raise AncestralError(
                 f"the data of {self.run.path} have changed since it was begun: restore them, or train anew with another --out"
@@ -217,41 +236,42 @@ class Trainer:
 
     def _update(self, lr: float) -> tuple[dict[str, float], float, str | None]:
         """One step of every player whose turn it is: (losses, gradient norm, what was not finite)."""
-        seed, parts = self.recipe.train.seed, self.recipe.train.accumulate
+        parts = self.recipe.train.accumulate
         losses: dict[str, float] = {}
         norm = 0.0
         index = self._indices()
         for turn, seat in enumerate(self.seats):
             if self.step % seat.player.every:
                 continue
+            seat.flat.grad.zero_()  # other players' losses may have left theirs
             for part, chunk in enumerate(index.chunk(parts)):
-                noise = StreamNoise(len(chunk), seed, (self.step * parts + part) * len(self.seats) + turn, self.runtime.device)
-                torch.manual_seed(noise.generator.initial_seed())  # dropout
-                with self.runtime.autocast():
-                    terms = self.model.loss(self._batch(chunk, noise), seat.player.name, noise)
+                key = (self.step * parts + part) * len(self.seats) + turn
+                terms = self._loss(chunk, seat, key)
                 share = len(chunk) / len(index) / self.model.dimensions
-                torch.autograd.backward(terms["total"].float().mean() * share)
+                total = terms["total"].float().mean() * share
+                if not math.isfinite(total.item()):
+                    return losses, norm, broken_in_forward(self.model, partial(self._loss, chunk, seat, key))
+                torch.autograd.backward(total)
                 for name, term in terms.items():
-                    key = f"{seat.player.name}/{name}"
-                    losses[key] = losses.get(key, 0.0) + term.detach().float().mean().item() * share
+                    key_name = f"{seat.player.name}/{name}"
+                    losses[key_name] = losses.get(key_name, 0.0) + term.detach().float().mean().item() * share
             grad = seat.flat.grad
             norm = grad.norm().item()
-            bad = [key for key, value in losses.items() if not math.isfinite(value)]
-            if bad or not math.isfinite(norm):
-                failure = f"the loss {bad[0]}" if bad else f"the gradient of {self._culprit(seat)}"
-                grad.zero_()
-                return losses, norm, failure
-            grad.mul_(min(1.0, self.recipe.train.clip / (norm + 1e-12)))
+            if not math.isfinite(norm):
+                return losses, norm, broken_in_backward(self.model)
+            if norm > self.recipe.train.clip:
+                grad.mul_(self.recipe.train.clip / norm)
             seat.optimizer.param_groups[0]["lr"] = lr
             seat.optimizer.step()
-            grad.zero_()
             seat.ema.update(seat.flat.value)
         return losses, norm, None
 
-    def _culprit(self, seat: _Seat) -> str:
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        broken = (names[id(p)] for p in seat.flat.parameters if p.grad is not None and not p.grad.isfinite().all())
-        return next(broken, "an unknown parameter")
+    def _loss(self, chunk: Tensor, seat: _Seat, key: int) -> dict[str, Tensor]:
+        """The loss terms of some samples, with noise keyed by (seed, key)."""
+        noise = StreamNoise(len(chunk), self.recipe.train.seed, key, self.runtime.device)
+        self.runtime.seed(noise.generator.initial_seed())  # dropout
+        with self.runtime.autocast():
+            return self.model.loss(self._batch(chunk, noise), seat.player.name, noise)
 
     def _indices(self) -> Tensor:
         """The next samples of an endless sequence of permutations, one an epoch, each keyed by (seed, epoch)."""
@@ -271,7 +291,7 @@ class Trainer:
         return torch.cat(parts)
 
     def _batch(self, index: Tensor, noise: StreamNoise) -> Batch:
-        flip = noise.uniform() < 0.5 if self.recipe.data.flip else None
+        flip = (noise.uniform() < 0.5).cpu() if self.recipe.data.flip else None
         batch = self.data.batch(index, flip=flip)
         device = self.runtime.device
         return Batch(batch.x.to(device), {name: c.to(device) for name, c in batch.conditions.items()})
@@ -325,7 +345,21 @@ class _Clock:
             self.logged, self.logged_images = now, t.images
         notes, t.notes = t.notes, []
         memory = t.runtime.memory() if log else 0
-        step = Step(t.step, t.images, t.seconds, progress, losses, grad_norm, lr, self.rate, memory, failure, preview, notes)
+        step = Step(
+            step=t.step,
+            images=t.images,
+            seconds=t.seconds,
+            progress=progress,
+            losses=losses,
+            grad_norm=grad_norm,
+            lr=lr,
+            rate=self.rate,
+            memory=memory,
+            skipped=failure,
+            preview=preview,
+            logged=log,
+            notes=notes,
+        )
         if log:
             row: dict[str, Any] = {"step": t.step, "images": t.images, "seconds": round(t.seconds, 3), "lr": lr}
             row |= {"grad_norm": grad_norm, "rate": round(self.rate, 1), "memory": memory, **losses}
