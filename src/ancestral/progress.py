@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ancestral.training.state import Step
 from ancestral.training.trackers import Tracker, tracked
-from ancestral.training.trainer import Step, Trainer
+from ancestral.training.trainer import Trainer
 
 PLAIN_EVERY = 10.0  # seconds between lines where no terminal redraws them
 BAR = 24  # characters

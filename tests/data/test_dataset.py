@@ -64,7 +64,7 @@ def test_a_batch_leaves_the_stored_floats_alone():
 
 def test_wrong_requests_are_usage_errors():
     data = load(np.random.RandomState(0).normal(size=(20, 2)))
-    with pytest.raises(UsageError, match=r"^unknown split 'valid': Known: train, test$"):
+    with pytest.raises(UsageError, match=r"^unknown split 'valid'. Known: train, test$"):
         data.batch(torch.tensor([0]), "valid")
     with pytest.raises(UsageError, match=r"^only images can be flipped, and the samples of array have shape \(2,\)$"):
         data.batch(torch.tensor([0]), flip=torch.tensor([True]))

@@ -14,7 +14,7 @@ from ancestral.training.budget import Budget
 from ancestral.training.flat import FlatParameters, PowerEMA, gamma_of
 from ancestral.training.recipe import Recipe, override, parse
 from ancestral.training.run import Run
-from ancestral.training.trainer import Step
+from ancestral.training.state import Step
 
 MINIMAL = {"data": {"source": "digits"}, "train": {"budget": "1m"}}
 

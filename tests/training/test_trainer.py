@@ -12,6 +12,7 @@ from PIL import Image
 import ancestral as an
 from ancestral.api import plan
 from ancestral.errors import AncestralError, UsageError
+from ancestral.training import clock as clock_module
 from ancestral.training import trainer as trainer_module
 
 SMALL = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16")
@@ -95,7 +96,7 @@ def test_every_epoch_sees_every_sample_once(tmp_path):
     n = len(t.data.train)
     seen = []
     while t.epochs < 2:
-        seen.append(t._indices())
+        seen.append(t.order.at(t.images, t.batch))
         t.images += t.batch
     order = torch.cat(seen)[: 2 * n]
     assert torch.equal(order[:n].sort().values, torch.arange(n))
@@ -118,7 +119,8 @@ def test_learning_rate_warms_up_stays_and_falls(tmp_path):
 def test_a_time_budget_is_kept(tmp_path, monkeypatch):
     """On a clock that only the trainer's looking at it moves."""
     ticks = itertools.count()
-    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.01))
+    for module in (trainer_module, clock_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.01))
     t = trainer(tmp_path, "6s", started=0.0)
     steps = list(t)
     assert t.seconds == pytest.approx(6, rel=0.05)

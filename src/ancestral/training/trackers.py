@@ -16,7 +16,7 @@ from PIL import Image
 from ancestral.errors import AncestralError, UsageError
 from ancestral.names import unknown
 from ancestral.training.run import Run
-from ancestral.training.trainer import Step
+from ancestral.training.state import Step
 
 
 class Tracker(Protocol):

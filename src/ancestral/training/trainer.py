@@ -13,10 +13,8 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,73 +22,21 @@ from torch import Tensor
 from ancestral.batch import Batch
 from ancestral.data import DataSet
 from ancestral.errors import AncestralError
-from ancestral.families import GenerativeModel, Player
+from ancestral.families import GenerativeModel
 from ancestral.files import disk_errors
 from ancestral.pictures import save_grid
 from ancestral.randomness import StreamNoise
 from ancestral.runtime import Runtime
 from ancestral.training.budget import Budget
+from ancestral.training.clock import Clock
 from ancestral.training.diagnosis import broken_in_backward, broken_in_forward
-from ancestral.training.flat import FlatParameters, PowerEMA
+from ancestral.training.order import Order
 from ancestral.training.recipe import Recipe
 from ancestral.training.run import Run
+from ancestral.training.seat import Seat
+from ancestral.training.state import Step
 
 PATIENCE = 5  # non-finite steps in a row before training stops
-LOG_EVERY = 1.0  # seconds
-
-
-@dataclass(frozen=True)
-class Step:
-    """The state of training after a step.
-
-    losses: means over the batch and the dimensions, by "player/term". skipped: why the step was not taken, if so.
-    preview: the picture just written, if any. logged: whether the step went to metrics.jsonl. rate: images a second, recently.
-    """
-
-    step: int
-    images: int
-    seconds: float
-    progress: float
-    losses: dict[str, float]
-    grad_norm: float
-    lr: float
-    rate: float
-    memory: int
-    skipped: str | None = None
-    preview: Path | None = None
-    logged: bool = False
-    notes: list[str] = field(default_factory=list)
-
-
-class _Seat:
-    """A player's place at the table: parameters, optimiser, moving average."""
-
-    def __init__(self, player: Player, recipe: Recipe):
-        self.player = player
-        self.flat = FlatParameters(player.parameters)
-        self.ema = PowerEMA(self.flat.value, recipe.train.ema)
-        # on the CPU the fused kernel is five times as fast; all three devices have it
-        self.optimizer = torch.optim.AdamW(
-            [self.flat.value], lr=recipe.train.lr, betas=(0.9, 0.99), weight_decay=recipe.train.weight_decay, fused=True
-        )
-
-    def tensors(self) -> dict[str, Tensor]:
-        state = self.optimizer.state.get(self.flat.value, {})
-        moments = {f"{self.player.name}/{key}": torch.as_tensor(value) for key, value in state.items()}
-        return {
-            f"{self.player.name}/value": self.flat.value.data,
-            f"{self.player.name}/average": self.ema.average,
-            **moments,
-        }
-
-    def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
-        own = {key.partition("/")[2]: t for key, t in tensors.items() if key.partition("/")[0] == self.player.name}
-        self.flat.value.data.copy_(own.pop("value"))
-        self.ema.average.copy_(own.pop("average"))
-        self.ema.t = updates
-        if own:
-            device = self.flat.value.device
-            self.optimizer.state[self.flat.value] = {key: t.to(device) for key, t in own.items()}
 
 
 class Trainer:
@@ -115,12 +61,12 @@ class Trainer:
         self.batch = min(recipe.train.batch, len(data.train))
         runtime.place(model)
         model.precision = runtime.autocast
-        self.seats = [_Seat(player, recipe) for player in model.players()]
+        self.seats = [Seat(player, recipe) for player in model.players()]
         self.step = self.images = self.skipped = 0
         self.notes: list[str] = []
         self._before = 0.0  # seconds spent by earlier sittings of this run
         self._started = time.monotonic() if started is None else started
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        self.order = Order(len(data.train), recipe.train.seed)
         run.describe(data.spec, recipe)
         self._resume()
 
@@ -142,7 +88,7 @@ class Trainer:
         return sum(seat.flat.value.numel() for seat in self.seats)
 
     def __iter__(self) -> Iterator[Step]:
-        clock = _Clock(self)
+        clock = Clock(self.progress, self.images, self.recipe.train.previews, self.recipe.train.checkpoint_every)
         failures = 0
         with self.runtime.threaded():
             self.model.train()
@@ -163,7 +109,26 @@ class Trainer:
                 preview = self._preview() if clock.preview_due(progress) else None
                 if clock.checkpoint_due():
                     self.save()
-                yield clock.state(progress, losses, grad_norm, lr, failure, preview)
+                logged = clock.log_due(self.images, now_at_least=progress >= 1 or failure is not None)
+                notes, self.notes = self.notes, []
+                state = Step(
+                    step=self.step,
+                    images=self.images,
+                    seconds=self.seconds,
+                    progress=progress,
+                    losses=losses,
+                    grad_norm=grad_norm,
+                    lr=lr,
+                    rate=clock.rate,
+                    memory=self.runtime.memory() if logged else 0,
+                    skipped=failure,
+                    preview=preview,
+                    logged=logged,
+                    notes=notes,
+                )
+                if logged:
+                    self.run.append_metrics(state.row())
+                yield state
             self.save()
 
     def save(self) -> None:
@@ -239,7 +204,7 @@ class Trainer:
         parts = self.recipe.train.accumulate
         losses: dict[str, float] = {}
         norm = 0.0
-        index = self._indices()
+        index = self.order.at(self.images, self.batch)
         for turn, seat in enumerate(self.seats):
             if self.step % seat.player.every:
                 continue
@@ -266,29 +231,12 @@ class Trainer:
             seat.ema.update(seat.flat.value)
         return losses, norm, None
 
-    def _loss(self, chunk: Tensor, seat: _Seat, key: int) -> dict[str, Tensor]:
+    def _loss(self, chunk: Tensor, seat: Seat, key: int) -> dict[str, Tensor]:
         """The loss terms of some samples, with noise keyed by (seed, key)."""
         noise = StreamNoise(len(chunk), self.recipe.train.seed, key, self.runtime.device)
         self.runtime.seed(noise.generator.initial_seed())  # dropout
         with self.runtime.autocast():
             return self.model.loss(self._batch(chunk, noise), seat.player.name, noise)
-
-    def _indices(self) -> Tensor:
-        """The next samples of an endless sequence of permutations, one an epoch, each keyed by (seed, epoch)."""
-        n = len(self.data.train)
-        position = self.images
-        parts: list[Tensor] = []
-        wanted = self.batch
-        while wanted:
-            epoch, start = divmod(position, n)
-            if self._order[0] != epoch:
-                generator = StreamNoise(n, self.recipe.train.seed, -1 - epoch).generator
-                self._order = (epoch, torch.randperm(n, generator=generator))
-            part = self._order[1][start : start + wanted]
-            parts.append(part)
-            wanted -= len(part)
-            position += len(part)
-        return torch.cat(parts)
 
     def _batch(self, index: Tensor, noise: StreamNoise) -> Batch:
         flip = (noise.uniform() < 0.5).cpu() if self.recipe.data.flip else None
@@ -304,64 +252,3 @@ class Trainer:
         with disk_errors(self.run.path):
             save_grid(x, path, self.data.spec)
         return path
-
-
-class _Clock:
-    """When to log, preview and save; and the recent rate."""
-
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
-        previews = trainer.recipe.train.previews
-        self.marks = [(i + 1) / previews for i in range(previews) if (i + 1) / previews > trainer.progress]
-        self.saved = self.logged = time.monotonic()
-        self.logged_images = trainer.images
-        self.rate = 0.0
-
-    def preview_due(self, progress: float) -> bool:
-        due = bool(self.marks) and progress >= self.marks[0]
-        self.marks = [mark for mark in self.marks if mark > progress]
-        return due
-
-    def checkpoint_due(self) -> bool:
-        due = time.monotonic() - self.saved >= self.trainer.recipe.train.checkpoint_every
-        if due:
-            self.saved = time.monotonic()
-        return due
-
-    def state(
-        self,
-        progress: float,
-        losses: dict[str, float],
-        grad_norm: float,
-        lr: float,
-        failure: str | None,
-        preview: Path | None,
-    ) -> Step:
-        t = self.trainer
-        now = time.monotonic()
-        log = now - self.logged >= LOG_EVERY or progress >= 1 or failure is not None
-        if log:
-            self.rate = (t.images - self.logged_images) / max(now - self.logged, 1e-9)
-            self.logged, self.logged_images = now, t.images
-        notes, t.notes = t.notes, []
-        memory = t.runtime.memory() if log else 0
-        step = Step(
-            step=t.step,
-            images=t.images,
-            seconds=t.seconds,
-            progress=progress,
-            losses=losses,
-            grad_norm=grad_norm,
-            lr=lr,
-            rate=self.rate,
-            memory=memory,
-            skipped=failure,
-            preview=preview,
-            logged=log,
-            notes=notes,
-        )
-        if log:
-            row: dict[str, Any] = {"step": t.step, "images": t.images, "seconds": round(t.seconds, 3), "lr": lr}
-            row |= {"grad_norm": grad_norm, "rate": round(self.rate, 1), "memory": memory, **losses}
-            t.run.append_metrics(row | ({"skipped": failure} if failure else {}))
-        return step

@@ -1,0 +1,43 @@
+"""What training keeps for each player."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ancestral.families import Player
+from ancestral.training.flat import FlatParameters, PowerEMA
+from ancestral.training.recipe import Recipe
+
+
+class Seat:
+    """A player's place at the table: parameters as one buffer, their optimiser, their moving average."""
+
+    def __init__(self, player: Player, recipe: Recipe):
+        self.player = player
+        self.flat = FlatParameters(player.parameters)
+        self.ema = PowerEMA(self.flat.value, recipe.train.ema)
+        # on the CPU the fused kernel is five times as fast; all three devices have it
+        self.optimizer = torch.optim.AdamW(
+            [self.flat.value], lr=recipe.train.lr, betas=(0.9, 0.99), weight_decay=recipe.train.weight_decay, fused=True
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that continuing needs, by "player/name"."""
+        state = self.optimizer.state.get(self.flat.value, {})
+        moments = {f"{self.player.name}/{key}": torch.as_tensor(value) for key, value in state.items()}
+        return {
+            f"{self.player.name}/value": self.flat.value.data,
+            f"{self.player.name}/average": self.ema.average,
+            **moments,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
+        """The inverse of `tensors`; updates: of the moving average."""
+        own = {key.partition("/")[2]: t for key, t in tensors.items() if key.partition("/")[0] == self.player.name}
+        self.flat.value.data.copy_(own.pop("value"))
+        self.ema.average.copy_(own.pop("average"))
+        self.ema.t = updates
+        if own:
+            device = self.flat.value.device
+            self.optimizer.state[self.flat.value] = {key: t.to(device) for key, t in own.items()}
