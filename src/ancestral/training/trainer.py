@@ -92,7 +92,8 @@ class Trainer:
         failures = 0
         with self.runtime.threaded():
             self.model.train()
-            while (progress := self.progress) < 1 or self.step == 0:
+            progress = self.progress  # read once a step, so that the step which ends the budget knows it
+            while progress < 1 or self.step == 0:
                 lr = self._learning_rate(progress)
                 losses, grad_norm, failure = self._update(lr)
                 failures = failures + 1 if failure else 0
@@ -109,7 +110,7 @@ class Trainer:
                 preview = self._preview() if clock.preview_due(progress) else None
                 if clock.checkpoint_due():
                     self.save()
-                logged = clock.log_due(self.images, now_at_least=progress >= 1 or failure is not None)
+                logged = clock.log_due(self.images, now_at_least=self.step == 1 or progress >= 1 or failure is not None)
                 notes, self.notes = self.notes, []
                 state = Step(
                     step=self.step,
