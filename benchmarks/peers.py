@@ -104,10 +104,11 @@ class Diffusers:
 
     package = "diffusers"
 
-    def __init__(self, images: Tensor, batch: int):
+    def __init__(self, images: Tensor, batch: int, total: int = FOREVER):
+        """total: steps over which the learning rate falls."""
         from diffusers import UNet2DModel
 
-        self.images, self.batch = images, batch
+        self.images, self.batch, self.total = images, batch, total
         self.network = UNet2DModel(
             sample_size=SHAPE[1],
             in_channels=SHAPE[0],
@@ -129,7 +130,7 @@ class Diffusers:
         pictures = _Pictures(self.images, lambda x: {"input": (x - 0.5) / 0.5})
         loader = DataLoader(pictures, batch_size=self.batch, shuffle=True, drop_last=True, num_workers=0)
         optimizer = torch.optim.AdamW(self.network.parameters(), 1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
-        rate = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=FOREVER)
+        rate = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=self.total)
         ema = EMAModel(self.network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=3 / 4)
         model, optimizer, loader, rate = accelerator.prepare(self.network, optimizer, loader, rate)
         while True:
@@ -147,7 +148,12 @@ class Diffusers:
                     rate.step()
                     optimizer.zero_grad()
                 ema.step(model.parameters())
+                self.averaged = ema
                 yield loss.detach().item()
+
+    def finish(self) -> None:
+        """The averaged weights in the network's place, as the script saves them."""
+        self.averaged.copy_to(self.network.parameters())
 
     @cached_property
     def _pipeline(self) -> Any:
@@ -173,7 +179,8 @@ class DenoisingDiffusion:
 
     package = "denoising_diffusion_pytorch"
 
-    def __init__(self, images: Tensor, batch: int):
+    def __init__(self, images: Tensor, batch: int, total: int = FOREVER):
+        """total: not used, as the learning rate is constant."""
         with torchvision_stand_in():
             from denoising_diffusion_pytorch import GaussianDiffusion, Unet
 
@@ -202,7 +209,12 @@ class DenoisingDiffusion:
                 optimizer.step()
                 optimizer.zero_grad()
                 ema.update()
+                self.averaged = ema
                 yield loss.item()
+
+    def finish(self) -> None:
+        """The averaged model in the trained one's place, as `Trainer` samples from it."""
+        self.diffusion = self.averaged.ema_model
 
     def sample(self, n: int, steps: int) -> Any:
         self.diffusion.eval()

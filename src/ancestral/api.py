@@ -14,14 +14,12 @@ from torch import Tensor
 
 from ancestral.data import DataSet, DataSpec
 from ancestral.data import load as load_data
-from ancestral.errors import UsageError
 from ancestral.families import GenerativeModel
-from ancestral.names import unknown
 from ancestral.progress import Reporter, follow
 from ancestral.runtime import Precision, Runtime
 from ancestral.training.budget import Budget
-from ancestral.training.build import build
-from ancestral.training.recipe import FAMILIES, Recipe, override, parse
+from ancestral.training.catalogue import FAMILIES
+from ancestral.training.recipe import DEFAULT_FAMILY, Recipe, family_of, override, parse
 from ancestral.training.run import Run
 from ancestral.training.trainer import Trainer
 
@@ -104,10 +102,12 @@ def plan(
     """
     started = time.monotonic() if started is None else started
     reporter = reporter or Reporter(quiet=True)
-    if model is not None and model not in FAMILIES:
-        raise UsageError(unknown("model", model, FAMILIES))
+    if model is not None:
+        family_of({"model": {"family": model}})  # known?
     run = Run(out or Path("runs") / run_name(source, model))
     values = recipe or (run.recipe.model_dump(mode="json") if run.recipe_file.is_file() else {})
+    if model is not None and family_of(values) != model:
+        values = {**values, "model": {}}  # another family's settings say nothing of this one
     wanted: dict[str, Any] = {"data.size": size, "model.family": model, "train.budget": budget}
     wanted["model.condition"] = [condition] if condition else None
     values = override(values, {key: value for key, value in wanted.items() if value is not None} | parse(settings))
@@ -119,14 +119,13 @@ def plan(
         )
     named = os.path.normpath(source) if isinstance(source, str | Path) else data.spec.name
     values.setdefault("data", {})["source"] = named
-    train = values.setdefault("train", {})
-    train.setdefault("budget", default_budget(data.spec))
-    train.setdefault("batch", 512 if len(data.spec.shape) == 1 else 64)
+    suitable = {"budget": default_budget(data.spec), "batch": 512 if len(data.spec.shape) == 1 else 64}
+    values["train"] = suitable | FAMILIES[family_of(values)].training | (values.get("train") or {})
     checked = Recipe.of(values)
     Budget.parse(checked.train.budget)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(checked.train.seed)
-        network = build(checked.model, data.spec)
+        network = checked.model.build(data.spec)
     runtime = Runtime.choose(device, checked.train.precision, parameters=sum(p.numel() for p in network.parameters()))
     return Plan(checked, data, network, runtime, run, started)
 
@@ -139,9 +138,9 @@ def default_budget(spec: DataSpec) -> str:
 
 
 def run_name(source: object, model: str | None) -> str:
-    """NAME, or NAME-FAMILY for families other than diffusion."""
+    """NAME, or NAME-FAMILY for families other than the default."""
     name = Path(source).resolve().stem if isinstance(source, str | Path) else "array"
-    return name if model in (None, "diffusion") else f"{name}-{model}"
+    return name if model in (None, DEFAULT_FAMILY) else f"{name}-{model}"
 
 
 def _pair(size: Any) -> int | tuple[int, int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -20,3 +21,7 @@ class Batch:
 
     def __len__(self) -> int:
         return self.x.shape[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on that device."""
+        return Batch(self.x.to(device), {name: c.to(device) for name, c in self.conditions.items()})

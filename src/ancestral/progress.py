@@ -93,23 +93,30 @@ def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker) -> int | No
     for note in trainer.data.notes:
         reporter.say(f"  {note}")
     with stoppable() as stop, reporter.live() as line:
-        step = None
+        step, health = None, ""
+        told: tuple[str, ...] = ()
         for step in tracked(trainer, *trackers):
             for note in step.notes:
                 reporter.say(note)
             if step.skipped:
                 reporter.say(f"step {step.step} skipped: {step.skipped} is not finite")
-            line.update(describe(step))
+            if step.diagnosis is not None:
+                health = step.diagnosis.line
+                for finding in step.diagnosis.findings:
+                    if finding not in told:
+                        reporter.say(f"step {step.step}: {finding}")
+                told = step.diagnosis.findings
+            line.update(describe(step, health))
             if stop.signal is not None and step.progress < 1:
                 trainer.save()
                 return stop.signal
         if step is not None:
-            line.update(describe(step), last=True)
+            line.update(describe(step, health), last=True)
     return None
 
 
-def describe(step: Step) -> str:
-    """One line: bar, share, rate, time left, losses, gradient norm, memory."""
+def describe(step: Step, health: str = "") -> str:
+    """One line: bar, share, rate, time left, losses, gradient norms, what the last diagnosis said in short, memory."""
     full = round(BAR * step.progress)
     left = step.seconds * (1 - step.progress) / max(step.progress, 1e-9)
     rate = step.rate or step.images / max(step.seconds, 1e-9)
@@ -120,8 +127,10 @@ def describe(step: Step) -> str:
         f"{rate:,.0f}/s",
         f"{duration(left)} left",
         losses,
-        f"grad {step.grad_norm:.2f}",
+        f"grad {' '.join(f'{norm:.2f}' for norm in step.grad_norms.values())}",
     ]
+    if health:
+        parts.append(health)
     if step.memory:
         parts.append(f"{step.memory / 2**30:.1f} GiB")
     if step.preview:

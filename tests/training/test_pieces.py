@@ -205,7 +205,7 @@ def test_tensorboard_receives_what_is_logged(tmp_path):
     run = a_run(tmp_path)
     save_grid_like = run.samples / "step-00000002.png"
     Image.new("L", (4, 4)).save(save_grid_like)
-    common = {"images": 64, "seconds": 1.0, "progress": 0.1, "grad_norm": 1.0, "lr": 0.1, "rate": 5.0, "memory": 1}
+    common = {"images": 64, "seconds": 1.0, "progress": 0.1, "grad_norms": {"model": 1.0}, "lr": 0.1, "rate": 5.0, "memory": 1}
     steps = [
         Step(step=1, losses={"model/total": 0.5}, logged=True, **common),
         Step(step=2, losses={"model/total": 0.4}, preview=save_grid_like, **common),

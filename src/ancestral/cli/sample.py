@@ -103,7 +103,12 @@ def sample(
     for path in filter(None, (out, trajectory)):
         with disk_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-    how: dict[str, Any] = {"steps": steps, "solver": solver, "spacing": spacing}
+    how: dict[str, Any] = {
+        "steps": steps,
+        "solver": solver,
+        "spacing": spacing,
+        "guidance": guidance if guidance != 1 else None,
+    }
     how = {name: value for name, value in how.items() if value is not None}
     condition = {"class": [classes[i % len(classes)] for i in range(len(chosen))]} if classes else {}
     reporter = Reporter(quiet=quiet or json)
@@ -112,7 +117,7 @@ def sample(
     frames: list[Tensor] = []
     nfe = 0
     with reporter.live() as line:
-        for states in model.batches(len(chosen), condition, seeds=chosen, batch=batch, guidance=guidance, **how):
+        for states in model.batches(len(chosen), condition, seeds=chosen, batch=batch, **how):
             for state in states:
                 if trajectory is not None and not results:
                     frames.append(state.x)

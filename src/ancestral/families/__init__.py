@@ -1,5 +1,28 @@
 """The families: the paper's algorithm and nothing else."""
 
 from ancestral.families.base import GenerativeModel, Player, Scaling, seeds_from
+from ancestral.families.capabilities import (
+    Diagnosis,
+    HasBound,
+    HasCritic,
+    HasDecoder,
+    HasDiagnosis,
+    HasEpilogue,
+    HasLatent,
+    HasScore,
+)
 
-__all__ = ["GenerativeModel", "Player", "Scaling", "seeds_from"]
+__all__ = [
+    "Diagnosis",
+    "GenerativeModel",
+    "HasBound",
+    "HasCritic",
+    "HasDecoder",
+    "HasDiagnosis",
+    "HasEpilogue",
+    "HasLatent",
+    "HasScore",
+    "Player",
+    "Scaling",
+    "seeds_from",
+]

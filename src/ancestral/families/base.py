@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner
 from ancestral.errors import UsageError
+from ancestral.names import unknown
 from ancestral.randomness import Noise, SampleNoise
 from ancestral.solvers import State
 
@@ -80,6 +83,11 @@ class GenerativeModel(nn.Module):
         return math.prod(self.shape)
 
     @property
+    def loss_unit(self) -> int:
+        """What a loss is divided by when it is minimised and shown: the dimensions, over which losses in nats are sums."""
+        return self.dimensions
+
+    @property
     def device(self) -> torch.device:
         return self.scaling.mean.device
 
@@ -105,20 +113,8 @@ class GenerativeModel(nn.Module):
         condition: e.g. `{"class": 7}` or a value for each sample. how: options of the family, such as `steps` and `solver`.
         Raises UsageError for a condition, option or value that the model does not know.
         """
-        seeds = seeds_from(seeds, n) if isinstance(seeds, int) else list(seeds)
-        if len(seeds) != n:
-            raise UsageError(f"{len(seeds)} seeds given for {n} samples: give one for each")
-        raw = self.conditioner.parse(condition, n)
-        with self._inference():
-            context = self.conditioner(raw, n)
-            states = self.walk(SampleNoise(seeds, self.device), context, **how)
-        while True:
-            with self._inference():  # entered anew for each step, so that the caller's code runs outside
-                state = next(states, None)
-                if state is None:
-                    return
-                state = replace(state, x=self.scaling.decode(state.x.float()))
-            yield state
+        for state in self._states(n, condition, seeds, **how):
+            yield replace(state, x=self.scaling.decode(state.x.float()))
 
     def batches(
         self,
@@ -130,17 +126,8 @@ class GenerativeModel(nn.Module):
         **how: Any,
     ) -> Iterator[Iterator[State]]:
         """The trajectories of n samples, at most `batch` at a time (None: as many as are fast). Options as in `trajectory`."""
-        seeds = seeds_from(seeds, n) if isinstance(seeds, int) else list(seeds)
-        if len(seeds) != n:
-            raise UsageError(f"{len(seeds)} seeds given for {n} samples: give one for each")
-        if n < 1 or (batch is not None and batch < 1):
-            raise UsageError(f"ask for at least one sample, and at least one at a time; got n={n}, batch={batch}")
-        raw = self.conditioner.parse(condition, n)
-        size = batch or max(64, 2**16 // self.dimensions)
-        for start in range(0, n, size):
-            part = slice(start, start + size)
-            chosen = seeds[part]
-            yield self.trajectory(len(chosen), {name: v[part] for name, v in raw.items()}, seeds=chosen, **how)
+        for n_part, raw, chosen in self._parts(n, condition, seeds, batch):
+            yield self.trajectory(n_part, raw, seeds=chosen, **how)
 
     def sample(
         self,
@@ -151,11 +138,46 @@ class GenerativeModel(nn.Module):
         **how: Any,
     ) -> Tensor:
         """N samples `(n, *shape)`, float32, in the units of the data. Options as in `trajectory` and `batches`."""
-        with self._inference():
-            return torch.cat([list(states)[-1].x for states in self.batches(n, condition, seeds=seeds, **how)])
+        results = []
+        for n_part, raw, chosen in self._parts(n, condition, seeds, None):
+            last = deque(self._states(n_part, raw, chosen, **how), maxlen=1).pop()
+            results.append(self.scaling.decode(last.x.float()))
+        return torch.cat(results)
+
+    def _parts(
+        self, n: int, condition: Mapping[str, Any] | None, seeds: int | Sequence[int], batch: int | None
+    ) -> Iterator[tuple[int, dict[str, Tensor], list[int]]]:
+        """n samples as several (number, conditions, seeds) of at most `batch` each."""
+        chosen = _seeds(seeds, n)
+        if n < 1 or (batch is not None and batch < 1):
+            raise UsageError(f"ask for at least one sample, and at least one at a time; got n={n}, batch={batch}")
+        raw = self.conditioner.parse(condition, n)
+        size = batch or max(64, 2**16 // self.dimensions)
+        for start in range(0, n, size):
+            part = slice(start, start + size)
+            yield len(chosen[part]), {name: v[part] for name, v in raw.items()}, chosen[part]
+
+    def _states(self, n: int, condition: Mapping[str, Any] | None, seeds: int | Sequence[int], **how: Any) -> Iterator[State]:
+        """The walk in the models' units. Raises UsageError for an option that the family's `walk` does not have."""
+        known = [name for name in inspect.signature(self.walk).parameters if name not in ("noise", "context")]
+        for name in how:
+            if name not in known:
+                raise UsageError(unknown("option of this model", name, known))
+        chosen = _seeds(seeds, n)
+        raw = self.conditioner.parse(condition, n)
+        with self.inference():
+            context = self.conditioner(raw, n)
+            states = self.walk(SampleNoise(chosen, self.device), context, **how)
+        while True:
+            with self.inference():  # entered anew for each step, so that the caller's code runs outside
+                state = next(states, None)
+            if state is None:
+                return
+            yield state
 
     @contextmanager
-    def _inference(self) -> Iterator[None]:
+    def inference(self) -> Iterator[None]:
+        """Run without gradients, in evaluation mode and in the precision of the machine."""
         training = self.training
         if training:
             self.eval()
@@ -165,6 +187,13 @@ class GenerativeModel(nn.Module):
         finally:
             if training:
                 self.train()
+
+
+def _seeds(seeds: int | Sequence[int], n: int) -> list[int]:
+    chosen = seeds_from(seeds, n) if isinstance(seeds, int) else list(seeds)
+    if len(chosen) != n:
+        raise UsageError(f"{len(chosen)} seeds given for {n} samples: give one for each")
+    return chosen
 
 
 def seeds_from(seed: int, n: int) -> list[int]:

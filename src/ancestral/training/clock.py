@@ -1,4 +1,4 @@
-"""When a training run logs, draws a preview and saves."""
+"""When a training run logs, draws a preview, looks at its health and saves."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import time
 LOG_EVERY = 1.0  # seconds
 
 
-class Clock:
-    """previews: how many, evenly over the progress from 0 to 1. checkpoint_every: seconds."""
+class Marks:
+    """So many moments, evenly over the progress from 0 to 1; those up to `progress` have passed."""
 
-    def __init__(self, progress: float, images: int, previews: int, checkpoint_every: float):
-        marks = [(i + 1) / previews for i in range(previews)]
-        self.marks = [mark for mark in marks if mark > progress]
+    def __init__(self, count: int, progress: float):
+        self.marks = [mark for i in range(count) if (mark := (i + 1) / count) > progress]
+
+    def due(self, progress: float) -> bool:
+        """Whether one was passed since the last time."""
+        due = bool(self.marks) and progress >= self.marks[0]
+        self.marks = [mark for mark in self.marks if mark > progress]
+        return due
+
+
+class Clock:
+    """previews, diagnoses: how many, evenly over the progress. checkpoint_every: seconds."""
+
+    def __init__(self, progress: float, images: int, *, previews: int, diagnoses: int, checkpoint_every: float):
+        self.previews, self.diagnoses = Marks(previews, progress), Marks(diagnoses, progress)
         self.checkpoint_every = checkpoint_every
         self.saved = self.logged = time.monotonic()
         self.images = images
         self.rate = 0.0
-
-    def preview_due(self, progress: float) -> bool:
-        """Whether a mark was passed since the last time."""
-        due = bool(self.marks) and progress >= self.marks[0]
-        self.marks = [mark for mark in self.marks if mark > progress]
-        return due
 
     def checkpoint_due(self) -> bool:
         due = time.monotonic() - self.saved >= self.checkpoint_every

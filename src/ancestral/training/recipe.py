@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from copy import deepcopy
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, create_model
 
 from ancestral.errors import UsageError
-from ancestral.families.diffusion import Times, Weight
-from ancestral.prediction import Reading
+from ancestral.names import unknown
+from ancestral.training.catalogue import FAMILIES, FamilyRecipe, Section
 
-FAMILIES = ("diffusion",)
-ScheduleName = Literal["cosine", "linear", "vp", "sub-vp", "ve", "ddpm", "ddpm-cosine"]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+DEFAULT_FAMILY = "diffusion"
 
 
-class DataRecipe(_Section):
+class DataRecipe(Section):
     """The data."""
 
     source: str = Field(description="a built-in name, a folder of images, or an .npy, .npz or .parquet file")
@@ -30,30 +26,15 @@ class DataRecipe(_Section):
     flip: bool = Field(False, description="mirror half of the training images from left to right")
 
 
-class DiffusionRecipe(_Section):
-    """The diffusion family."""
-
-    family: Literal["diffusion"] = "diffusion"
-    schedule: ScheduleName = Field("linear", description="the forward process")
-    target: Reading = Field("flow", description="what the network predicts")
-    weight: Weight = Field("simple", description="the weight of each noise level in the loss")
-    times: Times = Field("logit-normal", description="the density from which training draws noise levels")
-    width: int | None = Field(None, ge=1, description="features of the network's finest level")
-    channels: tuple[int, ...] | None = Field(None, min_length=1, description="features of each level; overrides width")
-    blocks: int | None = Field(None, ge=1, description="residual blocks a level")
-    patch: int | None = Field(None, ge=1, description="size of the stem's patches")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    condition: tuple[Literal["class"], ...] = Field((), description="what generation is controlled by")
-    drop: float = Field(0.1, ge=0, le=1, description="rate at which a condition is dropped, for guidance")
-
-
-class TrainRecipe(_Section):
+class TrainRecipe(Section):
     """The training."""
 
     budget: str = Field(description="90s, 2m, 20000it, 5epochs")
     batch: int = Field(64, ge=1, description="samples a step")
     accumulate: int = Field(1, ge=1, description="parts into which a batch is split to save memory")
     lr: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
+    beta2: float = Field(0.99, ge=0, lt=1, description="decay of AdamW's mean of their squares")
     warmup: int = Field(100, ge=0, description="steps to reach it")
     decay: float = Field(0.5, ge=0, le=1, description="share of the budget, at the end, in which it falls to 0 as a cosine")
     weight_decay: float = Field(0.0, ge=0)
@@ -64,22 +45,24 @@ class TrainRecipe(_Section):
     keep: int = Field(2, ge=1, description="checkpoints kept")
     checkpoint_every: float = Field(60.0, gt=0, description="seconds between checkpoints")
     previews: int = Field(8, ge=0, description="pictures of samples on the way")
+    diagnoses: int = Field(32, ge=0, description="looks at the model's health on the way, for families that have one")
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A run: data, model, training."""
 
     data: DataRecipe
-    model: DiffusionRecipe = DiffusionRecipe()
+    model: SerializeAsAny[FamilyRecipe]
     train: TrainRecipe
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Recipe:
         """The checked recipe. Raises UsageError with all that is wrong, in plain words."""
+        checked = _of_family(family_of(values))
         try:
-            return cls.model_validate(values)
+            return checked.model_validate(values)
         except ValidationError as error:
-            raise UsageError("; ".join(_plain(cls, problem) for problem in error.errors())) from None
+            raise UsageError("; ".join(_plain(checked, problem) for problem in error.errors())) from None
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
@@ -97,6 +80,22 @@ class Recipe(_Section):
         """What differs, as "train.budget: 2m -> 5m"."""
         mine, theirs = _flatten(self.model_dump(mode="json")), _flatten(other.model_dump(mode="json"))
         return [f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in mine | theirs if mine.get(key) != theirs.get(key)]
+
+
+def family_of(values: dict[str, Any]) -> str:
+    """The family that unchecked values of a recipe name. Raises UsageError if there is none of that name."""
+    section = values.get("model") or {}
+    family = section.get("family", DEFAULT_FAMILY) if isinstance(section, dict) else DEFAULT_FAMILY
+    if family not in FAMILIES:
+        raise UsageError(unknown("model", family, FAMILIES))
+    return str(family)
+
+
+@cache
+def _of_family(family: str) -> type[Recipe]:
+    """Recipe with the family's own section as `model`."""
+    section = FAMILIES[family]
+    return create_model("Recipe", __base__=Recipe, model=(section, section()))
 
 
 def parse(assignments: tuple[str, ...]) -> dict[str, Any]:

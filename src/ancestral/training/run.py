@@ -29,8 +29,8 @@ from ancestral.errors import AncestralError, UsageError
 from ancestral.families import GenerativeModel
 from ancestral.files import disk_errors, write_atomically
 from ancestral.runtime import Precision, Runtime
-from ancestral.training.build import build
-from ancestral.training.recipe import DiffusionRecipe, Recipe
+from ancestral.training.catalogue import FAMILIES
+from ancestral.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ class Run:
     def load_model(self, device: str = "auto", precision: Precision = "auto") -> GenerativeModel:
         """The trained model, on the device. Raises AncestralError if it is missing or damaged."""
         spec = self.spec
-        model = build(DiffusionRecipe.model_validate(self._config()["model"]), spec)
+        described = self._config()["model"]
+        model = FAMILIES[described["family"]].model_validate(described).build(spec)
         file = self.model / "model.safetensors"
         try:
             model.load_state_dict(load_file(file))

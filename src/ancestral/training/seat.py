@@ -19,7 +19,11 @@ class Seat:
         self.ema = PowerEMA(self.flat.value, recipe.train.ema)
         # on the CPU the fused kernel is five times as fast; all three devices have it
         self.optimizer = torch.optim.AdamW(
-            [self.flat.value], lr=recipe.train.lr, betas=(0.9, 0.99), weight_decay=recipe.train.weight_decay, fused=True
+            [self.flat.value],
+            lr=recipe.train.lr,
+            betas=(recipe.train.beta1, recipe.train.beta2),
+            weight_decay=recipe.train.weight_decay,
+            fused=True,
         )
 
     def tensors(self) -> dict[str, Tensor]:

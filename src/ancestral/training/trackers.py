@@ -40,8 +40,9 @@ class TensorBoard:
         self.writer = SummaryWriter(str(run.path / "tensorboard"))
 
     def log(self, step: Step) -> None:
-        for name, value in {**step.losses, "grad_norm": step.grad_norm, "lr": step.lr, "rate": step.rate}.items():
-            self.writer.add_scalar(name, value, step.step)
+        for name, value in step.row().items():
+            if isinstance(value, float):
+                self.writer.add_scalar(name, value, step.step)
         if step.preview:
             with Image.open(step.preview) as picture:
                 self.writer.add_image("samples", np.asarray(picture.convert("RGB")), step.step, dataformats="HWC")

@@ -22,7 +22,7 @@ from torch import Tensor
 from ancestral.batch import Batch
 from ancestral.data import DataSet
 from ancestral.errors import AncestralError
-from ancestral.families import GenerativeModel
+from ancestral.families import Diagnosis, GenerativeModel, HasDiagnosis, HasEpilogue
 from ancestral.files import disk_errors
 from ancestral.pictures import save_grid
 from ancestral.randomness import StreamNoise
@@ -37,6 +37,10 @@ from ancestral.training.seat import Seat
 from ancestral.training.state import Step
 
 PATIENCE = 5  # non-finite steps in a row before training stops
+HOPELESS = 3  # diagnoses in a row that find the model failed before training stops
+LOOK_KEY = 2**62  # of the noise of diagnoses, beyond any step's
+LOOK = 256  # samples of each split that a diagnosis sees
+SETTLE = 10_000  # training samples that parts without a gradient are fitted to, fewer where samples are large
 
 
 class Trainer:
@@ -64,6 +68,7 @@ class Trainer:
         self.seats = [Seat(player, recipe) for player in model.players()]
         self.step = self.images = self.skipped = 0
         self.notes: list[str] = []
+        self.failed: str | None = None  # what the last diagnosis said
         self._before = 0.0  # seconds spent by earlier sittings of this run
         self._started = time.monotonic() if started is None else started
         self.order = Order(len(data.train), recipe.train.seed)
@@ -88,14 +93,21 @@ class Trainer:
         return sum(seat.flat.value.numel() for seat in self.seats)
 
     def __iter__(self) -> Iterator[Step]:
-        clock = Clock(self.progress, self.images, self.recipe.train.previews, self.recipe.train.checkpoint_every)
-        failures = 0
+        train = self.recipe.train
+        clock = Clock(
+            self.progress,
+            self.images,
+            previews=train.previews,
+            diagnoses=train.diagnoses,
+            checkpoint_every=train.checkpoint_every,
+        )
+        failures = hopeless = 0
         with self.runtime.threaded():
             self.model.train()
             progress = self.progress  # read once a step, so that the step which ends the budget knows it
             while progress < 1 or self.step == 0:
                 lr = self._learning_rate(progress)
-                losses, grad_norm, failure = self._update(lr)
+                losses, grad_norms, failure = self._update(lr)
                 failures = failures + 1 if failure else 0
                 if failures >= PATIENCE:
                     self.save()
@@ -107,10 +119,16 @@ class Trainer:
                 self.images += self.batch
                 self.skipped += failure is not None
                 progress = self.progress
-                preview = self._preview() if clock.preview_due(progress) else None
+                diagnosis = self._diagnose() if clock.diagnoses.due(progress) else None
+                if diagnosis is not None:
+                    self.failed = diagnosis.failed
+                    hopeless = hopeless + 1 if self.failed else 0
+                preview = self._preview() if clock.previews.due(progress) else None
                 if clock.checkpoint_due():
                     self.save()
-                logged = clock.log_due(self.images, now_at_least=self.step == 1 or progress >= 1 or failure is not None)
+                logged = clock.log_due(
+                    self.images, now_at_least=self.step == 1 or progress >= 1 or failure is not None or diagnosis is not None
+                )
                 notes, self.notes = self.notes, []
                 state = Step(
                     step=self.step,
@@ -118,11 +136,12 @@ class Trainer:
                     seconds=self.seconds,
                     progress=progress,
                     losses=losses,
-                    grad_norm=grad_norm,
+                    grad_norms=grad_norms,
                     lr=lr,
                     rate=clock.rate,
                     memory=self.runtime.memory() if logged else 0,
                     skipped=failure,
+                    diagnosis=diagnosis,
                     preview=preview,
                     logged=logged,
                     notes=notes,
@@ -130,10 +149,20 @@ class Trainer:
                 if logged:
                     self.run.append_metrics(state.row())
                 yield state
+                if hopeless >= HOPELESS:
+                    self.save()
+                    raise AncestralError(
+                        f"training stopped at step {self.step}: {self.failed}; the averaged model from before it failed is in "
+                        f"{self.run.model}"
+                    )
+            self._settle()
             self.save()
 
     def save(self) -> None:
-        """Write a checkpoint, and the averaged model for sampling; AncestralError rather than what is not finite."""
+        """Write a checkpoint, and the averaged model for sampling unless its last diagnosis was that it failed.
+
+        Raises AncestralError rather than write what is not finite.
+        """
         for name, p in self.model.named_parameters():
             if not p.isfinite().all():
                 raise AncestralError(
@@ -153,8 +182,9 @@ class Trainer:
             "parameters": self.parameters,
         }
         self.run.save_checkpoint(self.step, tensors, numbers, self.recipe.train.keep)
-        with self.averaged():
-            self.run.save_model(self.model)
+        if self.failed is None:
+            with self.averaged():
+                self.run.save_model(self.model)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -200,11 +230,11 @@ class Trainer:
         fall = max(0.0, (progress - (1 - train.decay)) / train.decay) if train.decay else 0.0
         return train.lr * min(1.0, (self.step + 1) / max(1, train.warmup)) * (1 + math.cos(math.pi * fall)) / 2
 
-    def _update(self, lr: float) -> tuple[dict[str, float], float, str | None]:
-        """One step of every player whose turn it is: (losses, gradient norm, what was not finite)."""
+    def _update(self, lr: float) -> tuple[dict[str, float], dict[str, float], str | None]:
+        """One step of every player whose turn it is: (losses, gradient norms, what was not finite)."""
         parts = self.recipe.train.accumulate
         losses: dict[str, float] = {}
-        norm = 0.0
+        norms: dict[str, float] = {}
         index = self.order.at(self.images, self.batch)
         for turn, seat in enumerate(self.seats):
             if self.step % seat.player.every:
@@ -213,24 +243,24 @@ class Trainer:
             for part, chunk in enumerate(index.chunk(parts)):
                 key = (self.step * parts + part) * len(self.seats) + turn
                 terms = self._loss(chunk, seat, key)
-                share = len(chunk) / len(index) / self.model.dimensions
+                share = len(chunk) / len(index) / self.model.loss_unit
                 total = terms["total"].float().mean() * share
                 if not math.isfinite(total.item()):
-                    return losses, norm, broken_in_forward(self.model, partial(self._loss, chunk, seat, key))
+                    return losses, norms, broken_in_forward(self.model, partial(self._loss, chunk, seat, key))
                 torch.autograd.backward(total)
                 for name, term in terms.items():
                     key_name = f"{seat.player.name}/{name}"
                     losses[key_name] = losses.get(key_name, 0.0) + term.detach().float().mean().item() * share
             grad = seat.flat.grad
-            norm = grad.norm().item()
+            norm = norms[seat.player.name] = grad.norm().item()
             if not math.isfinite(norm):
-                return losses, norm, broken_in_backward(self.model)
+                return losses, norms, broken_in_backward(self.model)
             if norm > self.recipe.train.clip:
                 grad.mul_(self.recipe.train.clip / norm)
             seat.optimizer.param_groups[0]["lr"] = lr
             seat.optimizer.step()
             seat.ema.update(seat.flat.value)
-        return losses, norm, None
+        return losses, norms, None
 
     def _loss(self, chunk: Tensor, seat: Seat, key: int) -> dict[str, Tensor]:
         """The loss terms of some samples, with noise keyed by (seed, key)."""
@@ -241,13 +271,32 @@ class Trainer:
 
     def _batch(self, index: Tensor, noise: StreamNoise) -> Batch:
         flip = (noise.uniform() < 0.5).cpu() if self.recipe.data.flip else None
-        batch = self.data.batch(index, flip=flip)
-        device = self.runtime.device
-        return Batch(batch.x.to(device), {name: c.to(device) for name, c in batch.conditions.items()})
+        return self.data.batch(index, flip=flip).to(self.runtime.device)
+
+    def _diagnose(self) -> Diagnosis | None:
+        """The model's look at itself as it is now, always on the same samples with the same noise."""
+        if not isinstance(self.model, HasDiagnosis):
+            return None
+        n = min(LOOK, len(self.data.train), len(self.data.test))
+        noise = StreamNoise(n, self.recipe.train.seed, LOOK_KEY, self.runtime.device)
+        train, test = (
+            self.data.batch(torch.linspace(0, len(part) - 1, n).long(), split).to(self.runtime.device)
+            for part, split in ((self.data.train, "train"), (self.data.test, "test"))
+        )
+        with self.model.inference():
+            return self.model.diagnose(train, test, noise)
+
+    def _settle(self) -> None:
+        if isinstance(self.model, HasEpilogue):
+            n = min(len(self.data.train), SETTLE, max(1000, 2**25 // self.model.dimensions))
+            batch = self.data.batch(torch.linspace(0, len(self.data.train) - 1, n).long())
+            with self.averaged(), self.model.inference():
+                self.model.settle(batch.to(self.runtime.device))
 
     def _preview(self) -> Path:
         """A picture of samples of the averaged model, always from the same seeds."""
         path = self.run.samples / f"step-{self.step:08d}.png"
+        self._settle()
         with self.averaged():
             x = self.model.sample(n := 16 if len(self.model.shape) > 1 else 512, seeds=range(n))
         with disk_errors(self.run.path):

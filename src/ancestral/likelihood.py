@@ -1,0 +1,43 @@
+"""Likelihoods and their bounds, which say what kind they are, which way they bound, and how sure they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+Kind = Literal["elbo", "iwae", "vlb", "ode", "exact"]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """log p(x), or a bound of it, per sample in nats.
+
+    value: `(n,)`. kind: how it was computed. direction: "lower" (value <= log p in expectation), "exact" (up to the solver's
+    error). std_err: of each value as an estimate `(n,)`, None where nothing was drawn. terms: parts that add up to the value,
+    by name. discrete: whether it is the probability of levels, not a density; the two are never compared.
+    dimensions: D, numbers in a sample.
+    """
+
+    value: Tensor
+    kind: Kind
+    direction: Literal["lower", "exact"]
+    dimensions: int
+    discrete: bool = False
+    std_err: Tensor | None = None
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def mean(self) -> tuple[float, float]:
+        """The mean over samples and its standard error over the choice of samples."""
+        v = self.value.double()
+        return v.mean().item(), (v.std().item() / math.sqrt(len(v)) if len(v) > 1 else math.inf)
+
+    def bits_per_dim(self, levels: int | None = None) -> Tensor:
+        """-value / (D log 2) `(n,)`. levels: of data stored as whole levels and scaled to [0, 1], whose density refers to
+        that scale: adds log2(levels), so that uniform levels cost exactly log2(levels) bits. Discrete bounds need none.
+        """
+        bits = -self.value / (self.dimensions * math.log(2))
+        return bits + math.log2(levels) if levels is not None and not self.discrete else bits

@@ -1,0 +1,13 @@
+"""The families by name. A file each: what a recipe may say of the family, and how its model is built.
+
+A new family joins by its file here and its place in `FAMILIES`; the trainer, the commands and the evaluation know none by name.
+"""
+
+from ancestral.training.catalogue.base import FamilyRecipe, Section
+from ancestral.training.catalogue.diffusion import DiffusionRecipe
+
+FAMILIES: dict[str, type[FamilyRecipe]] = {
+    "diffusion": DiffusionRecipe,
+}
+
+__all__ = ["FAMILIES", "DiffusionRecipe", "FamilyRecipe", "Section"]
