@@ -94,11 +94,12 @@ def plan(
     recipe: dict[str, Any] | None = None,
     started: float | None = None,
     reporter: Reporter | None = None,
+    data: DataSet | None = None,
 ) -> Plan:
     """Read the data and settle the recipe. What is left out is as in the run folder, if there is one, else what suits the data.
 
     recipe: values to begin from instead, under all other arguments. started: the `time.monotonic()` from which a time budget
-    counts. reporter: shows the reading of the data.
+    counts. reporter: shows the reading of the data. data: of the source at that size, where they were read before.
     """
     started = time.monotonic() if started is None else started
     reporter = reporter or Reporter(quiet=True)
@@ -111,12 +112,13 @@ def plan(
     wanted: dict[str, Any] = {"data.size": size, "model.family": model, "train.budget": budget}
     wanted["model.condition"] = [condition] if condition else None
     values = override(values, {key: value for key, value in wanted.items() if value is not None} | parse(settings))
-    with reporter.live() as line:
-        data = load_data(
-            source,
-            size=_pair(values.get("data", {}).get("size")),
-            progress=lambda done, total: line.update(f"reading {done:,} of {total:,}"),
-        )
+    if data is None:
+        with reporter.live() as line:
+            data = load_data(
+                source,
+                size=_pair(values.get("data", {}).get("size")),
+                progress=lambda done, total: line.update(f"reading {done:,} of {total:,}"),
+            )
     named = os.path.normpath(source) if isinstance(source, str | Path) else data.spec.name
     values.setdefault("data", {})["source"] = named
     suitable = {"budget": default_budget(data.spec), "batch": 512 if len(data.spec.shape) == 1 else 64}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -88,14 +88,17 @@ def stoppable() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker) -> int | None:
-    """Run the training to its end, showing it; returns the signal that stopped it early, if one did."""
+def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iterable[Step] | None = None) -> int | None:
+    """Run the training to its end, showing it; returns the signal that stopped it early, if one did.
+
+    steps: the trainer's, as another loop passes them on; None: the trainer itself.
+    """
     for note in trainer.data.notes:
         reporter.say(f"  {note}")
     with stoppable() as stop, reporter.live() as line:
         step, health = None, ""
         told: tuple[str, ...] = ()
-        for step in tracked(trainer, *trackers):
+        for step in tracked(trainer if steps is None else steps, *trackers):
             for note in step.notes:
                 reporter.say(note)
             if step.skipped:

@@ -17,6 +17,8 @@ Try:
 - `ancestral train digits`: learn handwritten digits, two minutes on a laptop
 - `ancestral sample runs/digits -n 64`: draw new ones, as a picture
 - `ancestral info runs/digits`: what the run is and how it went
+- `ancestral report runs/digits`: how good the samples are, as a page
+- `ancestral compare digits`: which family is best on these data
 - `ancestral train path/to/images --for 1h --condition class`: a folder of your own; sub-folders are classes
 
 `ancestral COMMAND --help` explains each command.
@@ -29,6 +31,9 @@ for name, summary in (
     ("train", "Train a model of your data, or continue a run."),
     ("sample", "Draw new samples from a trained model."),
     ("info", "Say what a run is and how it went."),
+    ("evaluate", "Say how good samples are, beside real data."),
+    ("compare", "Say which family is best on your data."),
+    ("report", "Write a run's report as one page."),
 ):
     app.command(f"ancestral.cli.{name}:{name}", name=name, help=summary)
 

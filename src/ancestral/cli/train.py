@@ -19,6 +19,8 @@ def train(
     seed: int | None = None,
     recipe: Path | None = None,
     track: tuple[str, ...] = (),
+    evaluate_every: str | None = None,
+    patience: int | None = None,
     print_recipe: bool = False,
     device: str = "auto",
     json: bool = False,
@@ -49,6 +51,10 @@ def train(
         A recipe.yaml to begin from; other options override it.
     track
         Also send measurements to: tensorboard.
+    evaluate_every
+        Judge the model on the way each time so much has been trained, e.g. 2m or 1000it: a few samples, by kernel distance.
+    patience
+        Stop early after so many such evaluations in a row without a better one.
     print_recipe
         Print the complete recipe and stop.
     device
@@ -61,8 +67,15 @@ def train(
     import time
 
     started = time.monotonic()
+    from dataclasses import replace
+
     from ancestral.api import plan
+    from ancestral.errors import UsageError
+    from ancestral.evaluation import Judge
+    from ancestral.evaluation.live import evaluated
     from ancestral.progress import Reporter, count, duration, follow
+    from ancestral.runtime import Runtime
+    from ancestral.training.budget import Budget
     from ancestral.training.recipe import Recipe
     from ancestral.training.trackers import tracker
 
@@ -86,6 +99,15 @@ def train(
     if print_recipe:
         print(planned.recipe.dump(), end="")
         return 0
+    begun = time.monotonic()
+    judge = None
+    if evaluate_every is not None:
+        every = Budget.parse(evaluate_every)
+        with reporter.live() as line:  # features of the real side are no part of the training's time
+            judge = Judge(planned.data, runtime=Runtime.choose(device, parameters=10**6), progress=line.update)
+        planned = replace(planned, started=planned.started + time.monotonic() - begun)
+    elif patience is not None:
+        raise UsageError("--patience counts evaluations on the way: ask for them with --evaluate-every, e.g. 2m")
     trainer = planned.begin()
     run, data = trainer.run, trainer.data
     resumed = trainer.step > 0
@@ -100,7 +122,8 @@ def train(
         f"{trainer.recipe.model.family}, {count(trainer.parameters)} parameters, on {trainer.runtime}; "
         f"{'continuing at step ' + str(trainer.step) + ' of' if resumed else 'for'} {trainer.recipe.train.budget} in {run.path}"
     )
-    stopped = follow(trainer, reporter, *(tracker(name, run) for name in track))
+    steps = evaluated(trainer, judge, every, patience) if judge is not None else None
+    stopped = follow(trainer, reporter, *(tracker(name, run) for name in track), steps=steps)
     if stopped is not None:
         reporter.say(f"stopped and saved at step {trainer.step}; continue with the same command")
         _result(trainer, json, "stopped")

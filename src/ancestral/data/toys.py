@@ -1,7 +1,7 @@
 """Points in the plane: the smallest data on which a generative model can be right or wrong.
 
-20,000 training points and 2,000 held out, float32 of shape (2,), about unit scale, the same on every run. The eight
-Gaussians have an exact density, which `gaussian_mixture` gives.
+20,000 training points and 2,000 held out, float32 of shape (2,), about unit scale, the same on every run. Each has an exact
+density (`DENSITIES`): eight Gaussians, and curves with Gaussian noise, which are mixtures over the curve's parameter.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from ancestral.data.assemble import assemble
 from ancestral.data.dataset import DataSet, Split
+from ancestral.oracles import MixtureOracle
 
 TRAIN, TEST = 20_000, 2_000
+NODES = 1024  # of the quadrature along a curve, whose spacing is far below the noise
 Draw = Callable[[np.random.RandomState, int], tuple[np.ndarray, np.ndarray | None]]
 
 
@@ -65,18 +67,30 @@ def _toy(name: str, draw: Draw, classes: tuple[str, ...]) -> DataSet:
     return assemble(name, samples.take(rows[:TRAIN]), samples.take(rows[TRAIN:]), levels=None, classes=classes)
 
 
-def _moons(random: np.random.RandomState, n: int) -> tuple[np.ndarray, np.ndarray]:
-    lower, angle = random.uniform(size=n) < 0.5, np.pi * random.uniform(size=n)
+def _moon(lower: np.ndarray, angle: np.ndarray) -> np.ndarray:
     x = np.where(lower, 1 - np.cos(angle), np.cos(angle)) - 0.5
     y = np.where(lower, 0.5 - np.sin(angle), np.sin(angle)) - 0.25
-    return np.stack([x, y], axis=1) + 0.1 * random.normal(size=(n, 2)), lower
+    return np.stack([x, y], axis=1)
+
+
+def _ring(inner: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    radius = np.where(inner, 0.8, 1.6)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def _spiral(u: np.ndarray) -> np.ndarray:
+    angle = 1.5 * np.pi * (1 + 2 * u)
+    return np.stack([angle * np.cos(angle), angle * np.sin(angle)], axis=1) / 7
+
+
+def _moons(random: np.random.RandomState, n: int) -> tuple[np.ndarray, np.ndarray]:
+    lower, angle = random.uniform(size=n) < 0.5, np.pi * random.uniform(size=n)
+    return _moon(lower, angle) + 0.1 * random.normal(size=(n, 2)), lower
 
 
 def _rings(random: np.random.RandomState, n: int) -> tuple[np.ndarray, np.ndarray]:
     inner, angle = random.uniform(size=n) < 0.5, 2 * np.pi * random.uniform(size=n)
-    radius = np.where(inner, 0.8, 1.6)
-    points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    return points + 0.08 * random.normal(size=(n, 2)), inner
+    return _ring(inner, angle) + 0.08 * random.normal(size=(n, 2)), inner
 
 
 def _gaussians(random: np.random.RandomState, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,6 +100,25 @@ def _gaussians(random: np.random.RandomState, n: int) -> tuple[np.ndarray, np.nd
 
 
 def _swiss_roll(random: np.random.RandomState, n: int) -> tuple[np.ndarray, None]:
-    angle = 1.5 * np.pi * (1 + 2 * random.uniform(size=n))
-    points = np.stack([angle * np.cos(angle), angle * np.sin(angle)], axis=1) / 7
-    return points + 0.07 * random.normal(size=(n, 2)), None
+    return _spiral(random.uniform(size=n)) + 0.07 * random.normal(size=(n, 2)), None
+
+
+def _curves(*curves: np.ndarray, std: float) -> MixtureOracle:
+    """Curves that are equally likely, each given by points `(k, 2)` at equal steps of its parameter, with noise."""
+    points = torch.from_numpy(np.concatenate(curves))
+    return MixtureOracle(torch.ones(len(points)), points, torch.full((len(points),), std**2))
+
+
+def _density_of_gaussians() -> MixtureOracle:
+    weights, means, std = gaussian_mixture()
+    return MixtureOracle(weights, means, torch.full((len(weights),), std**2))
+
+
+_U = (np.arange(NODES) + 0.5) / NODES
+_BOTH = (np.zeros(NODES, dtype=bool), np.ones(NODES, dtype=bool))
+DENSITIES: dict[str, Callable[[], MixtureOracle]] = {
+    "gaussians": _density_of_gaussians,
+    "moons": lambda: _curves(*(_moon(side, np.pi * _U) for side in _BOTH), std=0.1),
+    "rings": lambda: _curves(*(_ring(side, 2 * np.pi * _U) for side in _BOTH), std=0.08),
+    "swiss-roll": lambda: _curves(_spiral(_U), std=0.07),
+}

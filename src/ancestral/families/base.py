@@ -135,11 +135,12 @@ class GenerativeModel(nn.Module):
         condition: Mapping[str, Any] | None = None,
         *,
         seeds: int | Sequence[int] = 0,
+        batch: int | None = None,
         **how: Any,
     ) -> Tensor:
         """N samples `(n, *shape)`, float32, in the units of the data. Options as in `trajectory` and `batches`."""
         results = []
-        for n_part, raw, chosen in self._parts(n, condition, seeds, None):
+        for n_part, raw, chosen in self._parts(n, condition, seeds, batch):
             last = deque(self._states(n_part, raw, chosen, **how), maxlen=1).pop()
             results.append(self.scaling.decode(last.x.float()))
         return torch.cat(results)
@@ -147,7 +148,7 @@ class GenerativeModel(nn.Module):
     def _parts(
         self, n: int, condition: Mapping[str, Any] | None, seeds: int | Sequence[int], batch: int | None
     ) -> Iterator[tuple[int, dict[str, Tensor], list[int]]]:
-        """n samples as several (number, conditions, seeds) of at most `batch` each."""
+        """The samples as several (number, conditions, seeds) of at most `batch` each."""
         chosen = _seeds(seeds, n)
         if n < 1 or (batch is not None and batch < 1):
             raise UsageError(f"ask for at least one sample, and at least one at a time; got n={n}, batch={batch}")

@@ -69,6 +69,7 @@ class Trainer:
         self.step = self.images = self.skipped = 0
         self.notes: list[str] = []
         self.failed: str | None = None  # what the last diagnosis said
+        self.concluded: str | None = None  # why training ends before its budget
         self._before = 0.0  # seconds spent by earlier sittings of this run
         self._started = time.monotonic() if started is None else started
         self.order = Order(len(data.train), recipe.train.seed)
@@ -86,7 +87,8 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        return self.budget.progress(seconds=self.seconds, iterations=self.step, epochs=self.epochs)
+        """The share of the budget that is spent; 1 where training was concluded."""
+        return 1.0 if self.concluded else self.budget.progress(seconds=self.seconds, iterations=self.step, epochs=self.epochs)
 
     @property
     def parameters(self) -> int:
@@ -158,6 +160,11 @@ class Trainer:
             self._settle()
             self.save()
 
+    def conclude(self, reason: str) -> None:
+        """End the training with the next step, as if its budget were spent; a continued run stays ended."""
+        self.concluded = reason
+        self.notes.append(f"training ends early: {reason}")
+
     def save(self) -> None:
         """Write a checkpoint, and the averaged model for sampling unless its last diagnosis was that it failed.
 
@@ -178,6 +185,7 @@ class Trainer:
             "seconds": self.seconds,
             "progress": self.progress,
             "updates": [seat.ema.t for seat in self.seats],
+            "concluded": self.concluded,
             "data": self.data.spec.fingerprint,
             "parameters": self.parameters,
         }
@@ -221,7 +229,7 @@ class Trainer:
         for name, buffer in self._buffers().items():
             buffer.copy_(tensors[f"buffer/{name}"])
         self.step, self.images, self.skipped = numbers["step"], numbers["images"], numbers["skipped"]
-        self._before = numbers["seconds"]
+        self._before, self.concluded = numbers["seconds"], numbers.get("concluded")
         self.run.rewind_metrics(self.step)
 
     def _learning_rate(self, progress: float) -> float:
@@ -279,12 +287,10 @@ class Trainer:
             return None
         n = min(LOOK, len(self.data.train), len(self.data.test))
         noise = StreamNoise(n, self.recipe.train.seed, LOOK_KEY, self.runtime.device)
-        train, test = (
-            self.data.batch(torch.linspace(0, len(part) - 1, n).long(), split).to(self.runtime.device)
-            for part, split in ((self.data.train, "train"), (self.data.test, "test"))
-        )
+        train, test = (torch.linspace(0, len(part) - 1, n).long() for part in (self.data.train, self.data.test))
+        device = self.runtime.device
         with self.model.inference():
-            return self.model.diagnose(train, test, noise)
+            return self.model.diagnose(self.data.batch(train).to(device), self.data.batch(test, "test").to(device), noise)
 
     def _settle(self) -> None:
         if isinstance(self.model, HasEpilogue):

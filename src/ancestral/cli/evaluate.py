@@ -1,0 +1,122 @@
+"""`ancestral evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from ancestral.evaluation import Evaluation
+
+
+def evaluate(
+    subject: str,
+    *,
+    against: str = "test",
+    n: Annotated[int, Parameter(name=["-n", "--number"])] = 2000,
+    features: str | None = None,
+    inception_weights: Path | None = None,
+    steps: int | None = None,
+    solver: str | None = None,
+    spacing: Literal["trailing", "linear", "logsnr", "karras"] | None = None,
+    guidance: float | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(alias="-q")] = False,
+) -> int:
+    """Say how good the samples of a run are, or samples that came from elsewhere.
+
+    Every figure stands beside that of real data at the same number of samples, with its standard error.
+
+    Parameters
+    ----------
+    subject
+        A run folder; or samples of any other software: a folder of images, an .npy or .npz file.
+    against
+        test or train: the split of the run's own data; or another source: a name, a folder of images, a file.
+    n
+        Samples to draw and to compare; fewer where the data are few.
+    features
+        What distances are measured in: classifier, efficientnet, inception, random, coordinates, or several with commas.
+        Left out: what suits the data.
+    inception_weights
+        The file of the standard FID's weights, for the features inception.
+    steps
+        Steps of the sampler.
+    solver
+        As in `ancestral sample`.
+    spacing
+        How the steps are spread over the noise levels.
+    guidance
+        How strongly the condition rules.
+    out
+        Also write the result here, as JSON. That of a run is always kept in its folder as evaluation.json.
+    device
+        auto, cpu, cuda or mps.
+    json
+        Print the result as JSON.
+    quiet
+        Print the headline only.
+    """
+    from dataclasses import asdict
+
+    from ancestral import contest
+    from ancestral.progress import Reporter, emit
+
+    how: dict[str, Any] = {"steps": steps, "solver": solver, "spacing": spacing, "guidance": guidance}
+    result = contest.evaluate(
+        subject,
+        against,
+        n=n,
+        extractors=features.split(",") if features else None,
+        how={name: value for name, value in how.items() if value is not None},
+        device=device,
+        weights=inception_weights,
+        reporter=Reporter(quiet=quiet or json),
+    ).evaluation
+    if out is not None:
+        result.save(out)
+    if json:
+        emit(asdict(result))
+    elif quiet:
+        from ancestral.evaluation.comparison import shown
+
+        metric = result.headline
+        print(f"{metric.name} {shown(metric.value)}" + (f" (real data {shown(metric.real)})" if metric.real else ""))
+    else:
+        show(result)
+    return 0
+
+
+def show(result: Evaluation) -> None:
+    """The table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ancestral.evaluation.comparison import shown
+    from ancestral.report.write import COSTS, SIGNS
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(
+        f"{result.subject}: {result.n:,} samples against {result.reference:,} of {result.source} ({result.against})",
+        markup=False,
+    )
+    for name, about in result.extractors.items():
+        console.print(f"  {name}: {about}", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("metric", no_wrap=True)
+    table.add_column("samples", justify="right", no_wrap=True)
+    table.add_column("real data", justify="right", no_wrap=True)
+    table.add_column("", style="dim")
+    for metric in result.metrics:
+        real = shown(metric.real) if metric.real else ""
+        table.add_row(metric.name, shown(metric.value), real, f"{metric.meaning}; {SIGNS[metric.better]}")
+    for key, (name, form) in COSTS.items():
+        if key in result.cost:
+            table.add_row(name, form(result.cost[key]), "", "")
+    console.print(table)

@@ -1,0 +1,113 @@
+"""Honest baselines: what costs nothing to train must be beaten, and what copies must be unmasked.
+
+Each draws n samples in the units of the data, with classes where the data have them (a fit of its own for each class).
+
+    gaussian: N(mean, covariance) of the training split, in its leading principal components
+    mixture:  a Gaussian mixture there (scikit-learn)
+    kernel:   a training sample plus Gaussian noise of the width that makes held-out data most likely
+    copy:     a training sample as it is
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ancestral.data import DataSet
+from ancestral.evaluation.samples import Samples, at_levels, labels_for
+
+COMPONENTS = 64  # principal components
+MIXTURE = 10  # Gaussians of a mixture
+LARGEST = 10_000  # training samples that a fit sees
+Draw = Callable[[int], np.ndarray]
+
+
+def baseline(name: str, data: DataSet, n: int) -> Samples:
+    """N samples of the baseline of that name."""
+    x = data.values(data.train.array).flatten(1).double().numpy()
+    random = np.random.default_rng(0)
+    if data.train.labels is None:
+        drawn, labels = BASELINES[name](x, random)(n), None
+    else:
+        labels = labels_for(data, n)
+        drawn = np.empty((n, x.shape[1]))
+        for c in range(len(data.spec.classes)):
+            rows = (labels == c).numpy()
+            if rows.any():
+                drawn[rows] = BASELINES[name](x[(data.train.labels == c).numpy()], random)(int(rows.sum()))
+    return Samples(_bounded(torch.from_numpy(drawn).float().view(n, *data.spec.shape), data), labels)
+
+
+def _bounded(x: Tensor, data: DataSet) -> Tensor:
+    return at_levels(x, data)
+
+
+class _Principal:
+    """x = mean + basis y, with at most 64 components and as many as the samples bear; what is left out is lost."""
+
+    def __init__(self, x: np.ndarray, random: np.random.Generator):
+        some = x[random.permutation(len(x))[:LARGEST]]
+        self.mean = some.mean(0)
+        count = max(1, min(COMPONENTS, x.shape[1], len(some) // 4))
+        _, _, vectors = np.linalg.svd(some - self.mean, full_matrices=False)
+        self.basis = vectors[:count]
+        self.y = (some - self.mean) @ self.basis.T
+
+    def back(self, y: np.ndarray) -> np.ndarray:
+        result: np.ndarray = self.mean + y @ self.basis
+        return result
+
+
+def _gaussian(x: np.ndarray, random: np.random.Generator) -> Draw:
+    space = _Principal(x, random)
+    covariance = np.atleast_2d(np.cov(space.y, rowvar=False)) if len(space.y) > 1 else np.zeros((1, 1))
+    return lambda n: space.back(random.multivariate_normal(space.y.mean(0), covariance, n, method="eigh"))
+
+
+def _mixture(x: np.ndarray, random: np.random.Generator) -> Draw:
+    from sklearn.mixture import GaussianMixture
+
+    space = _Principal(x, random)
+    count = max(1, min(MIXTURE, len(space.y) // (4 * space.y.shape[1])))
+    fitted = GaussianMixture(count, random_state=0, reg_covar=1e-6 * max(float(space.y.var()), 1e-12)).fit(space.y)
+    return lambda n: space.back(random.permutation(fitted.sample(n)[0]))
+
+
+def _kernel(x: np.ndarray, random: np.random.Generator) -> Draw:
+    width = _width(x, random)
+
+    def draw(n: int) -> np.ndarray:
+        rows = random.integers(len(x), size=n)
+        return x[rows] + width * random.normal(size=(n, x.shape[1]))
+
+    return draw
+
+
+def _width(x: np.ndarray, random: np.random.Generator) -> float:
+    """The deviation of the kernel under which one part of the data is most likely given the other."""
+    from scipy.special import logsumexp
+
+    order = random.permutation(len(x))[:1000]
+    held_out, kept = x[order[: len(order) // 2]], x[order[len(order) // 2 :]]
+    if not len(held_out):
+        return 0.0
+    distance2 = torch.cdist(torch.from_numpy(held_out), torch.from_numpy(kept)).square().numpy()
+    dims = x.shape[1]
+    widths = np.sqrt(np.median(distance2.min(1)) / dims + 1e-24) * np.geomspace(0.02, 2, 25)
+    scores = [(logsumexp(-distance2 / (2 * w**2), axis=1) - dims * np.log(w)).mean() for w in widths]
+    return float(widths[int(np.argmax(scores))])
+
+
+def _copy(x: np.ndarray, random: np.random.Generator) -> Draw:
+    return lambda n: x[random.integers(len(x), size=n)]
+
+
+BASELINES: dict[str, Callable[[np.ndarray, np.random.Generator], Draw]] = {
+    "gaussian": _gaussian,
+    "mixture": _mixture,
+    "kernel": _kernel,
+    "copy": _copy,
+}

@@ -1,0 +1,33 @@
+"""Distances and rates between two sets of feature vectors: mathematics on arrays, which knows neither models nor files.
+
+Every function takes float64 arrays `(n, d)`, the generated set first, and is deterministic: whatever it draws is drawn from a
+stream of its own, so that neither the order of calls nor a batch size changes a figure.
+"""
+
+from ancestral.evaluation.metrics.estimate import Estimate, half_samples
+from ancestral.evaluation.metrics.frechet import frechet, frechet_infinity, gaussian_distance2
+from ancestral.evaluation.metrics.kernel import holm, kid, mmd, paired_permutation
+from ancestral.evaluation.metrics.memory import copy_rate, data_copying, duplicate_rate, nearest
+from ancestral.evaluation.metrics.neighbours import Manifold, prdc
+from ancestral.evaluation.metrics.sliced import sliced_wasserstein
+from ancestral.evaluation.metrics.vendi import vendi
+
+__all__ = [
+    "Estimate",
+    "Manifold",
+    "copy_rate",
+    "data_copying",
+    "duplicate_rate",
+    "frechet",
+    "frechet_infinity",
+    "gaussian_distance2",
+    "half_samples",
+    "holm",
+    "kid",
+    "mmd",
+    "nearest",
+    "paired_permutation",
+    "prdc",
+    "sliced_wasserstein",
+    "vendi",
+]

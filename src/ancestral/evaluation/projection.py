@@ -1,0 +1,30 @@
+"""Fewer, more telling features where there are too few samples for a covariance of all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MOST = 128
+SAMPLES_PER_FEATURE = 4
+
+
+class Projection:
+    """The identity, or the leading principal components of the reference where it has more features than n samples bear.
+
+    A Fréchet distance needs the covariance of the features, and its bias grows with their number squared over n.
+    reference: `(m, d)`. n: generated samples.
+    """
+
+    def __init__(self, reference: np.ndarray, n: int):
+        most = int(np.clip(min(n, len(reference)) // SAMPLES_PER_FEATURE, 2, MOST))
+        self.about = ""
+        self.basis: np.ndarray | None = None
+        if reference.shape[1] > most:
+            self.mean = reference.mean(0)
+            _, vectors = np.linalg.eigh(np.cov(reference, rowvar=False))
+            self.basis = vectors[:, ::-1][:, :most]
+            self.about = f"; distances in its {most} leading principal components"
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """`(n, d)` -> `(n, d')`."""
+        return x if self.basis is None else (x - self.mean) @ self.basis

@@ -1,0 +1,44 @@
+"""Toys whose true density is known: samples are held against the truth itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from torch import Tensor
+
+from ancestral.data import load
+from ancestral.data.toys import DENSITIES
+from ancestral.evaluation.metrics import Estimate
+from ancestral.schedules import Level
+
+CLEAN = Level(0.0, 1.0, 0.0)
+WITHIN = 4.0  # deviations from a mode's mean at which a sample still belongs to it
+
+
+def true_density(name: str, fingerprint: str) -> Callable[[Tensor], dict[str, Estimate]] | None:
+    """What the truth says of points `(n, 2)`: their mean log density, and for separate Gaussians the modes that are found.
+
+    None where `name` is no toy, or the data, as their fingerprint tells, are other data of that name.
+    """
+    if name not in DENSITIES or load(name).spec.fingerprint != fingerprint:
+        return None
+    oracle = DENSITIES[name]()
+
+    def judge(x: Tensor) -> dict[str, Estimate]:
+        log_p = oracle.log_density(x.double(), CLEAN).numpy()
+        n = len(x)
+        found = {"true-log-density": Estimate(float(log_p.mean()), float(log_p.std(ddof=1) / math.sqrt(n)), n)}
+        modes = len(oracle.weights)
+        if modes <= 32:  # separate Gaussians, not the nodes of a curve
+            distance = np.linalg.norm(x.double().numpy()[:, None] - oracle.means.numpy(), axis=2)
+            std = oracle.variances.sqrt().numpy().max(1)
+            near = distance.argmin(1)
+            inside = distance[np.arange(n), near] < WITHIN * std[near]
+            share = np.bincount(near[inside], minlength=modes) / n
+            hit = int((share > 0.25 * oracle.weights.numpy()).sum())
+            found["modes"] = Estimate(float(hit), None, n)
+        return found
+
+    return judge
