@@ -24,8 +24,10 @@ help:
 	$(PIP) install -c constraints.txt -e .
 	@touch $@
 
+# torch-fidelity aside: where it can be imported without torchvision, torchmetrics fails to import
 .venv/dev: .venv/base
 	$(PIP) install -c constraints.txt --group test --group lint --group docs
+	$(PIP) install --no-deps --upgrade --target .venv/aside torch-fidelity==0.4.0
 	@touch $@
 
 demo: .venv/base
