@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +24,9 @@ from ancestral.errors import AncestralError, UsageError
 from ancestral.evaluation import BASELINES, Comparison, Contestant, Evaluation, Judge, N, Samples, baseline, compare, draw
 from ancestral.evaluation.live import evaluated
 from ancestral.evaluation.metrics import frechet
-from ancestral.evaluation.reference import Against
-from ancestral.evaluation.samples import at_levels
+from ancestral.evaluation.reference import Against, real_side
+from ancestral.evaluation.samples import at_levels, rank_and_world
+from ancestral.families import GenerativeModel
 from ancestral.files import write_atomically
 from ancestral.names import unknown
 from ancestral.progress import Line, Reporter, follow
@@ -82,6 +83,9 @@ def evaluate(
         if judge is None:
             data, split = _opponent(run, against, line)
             names = list(extractors) if extractors else None
+            if run is not None and rank_and_world()[0] > 0:  # another process judges what this one helps to draw
+                _drawn(run, run.load_model(device), data, real_side(data, split, n).n, how or {}, line.update)
+                raise SystemExit(0)
             judge = Judge(data, against=split, n=n, names=names, runtime=runtime, weights=weights, progress=line.update)
         judge.progress = line.update
         if run is None:
@@ -94,8 +98,7 @@ def evaluate(
 def _evaluate_run(run: Run, judge: Judge, how: Mapping[str, Any], device: str, name: str | None = None) -> Result:
     model = run.load_model(device)
     recipe = run.recipe
-    identity = _identity(run)
-    samples = draw(model, judge.data, judge.n, run.path / "evaluation", how, identity=identity, progress=judge.progress)
+    samples = _drawn(run, model, judge.data, judge.n, how, judge.progress)
     cost = {"parameters": float(sum(p.numel() for p in model.parameters()))}
     if samples.seconds:
         cost["samples_per_second"] = len(samples) / samples.seconds
@@ -114,6 +117,14 @@ def _evaluate_run(run: Run, judge: Judge, how: Mapping[str, Any], device: str, n
     found.save(run.path / "evaluation.json")
     findings: list[str] = next((row["findings"] for row in reversed(rows) if "findings" in row), [])
     return Result(Contestant(found, samples), Entry(rows, recipe.dump(), findings=findings), judge)
+
+
+def _drawn(
+    run: Run, model: GenerativeModel, data: DataSet, n: int, how: Mapping[str, Any], progress: Callable[[str], None]
+) -> Samples:
+    """Samples of a run's model, which its own data tell the levels and classes of."""
+    own = data if data.spec.fingerprint == run.spec.fingerprint else data_of(run)
+    return draw(model, own, n, run.path / "evaluation", how, identity=_identity(run), progress=progress)
 
 
 def report(run: str | Path, *, reporter: Reporter | None = None, out: Path | None = None, **options: Any) -> Path:
@@ -177,9 +188,10 @@ def contest(
             )
         data = next(iter(plans.values())).data
         judge = _prepared(data, n, extractors, device, weights, reporter)
+        given = {}
         for name, planned in plans.items():
-            _train(name, planned, judge, reporter)
-        given = {name: planned.run for name, planned in plans.items()}
+            if _train(name, planned, judge, reporter):
+                given[name] = planned.run
     results = {}
     for name, run in given.items():
         with reporter.live() as line:
@@ -201,34 +213,42 @@ def contest(
     return comparison, path
 
 
-def _train(name: str, planned: Plan, judge: Judge, reporter: Reporter) -> None:
-    """To the end of the budget, with live evaluations; a finished run is left as it is. The budget begins now."""
+def _train(name: str, planned: Plan, judge: Judge, reporter: Reporter) -> bool:
+    """To the end of the budget, with live evaluations; a finished run is left as it is. The budget begins now.
+
+    Returns whether there is a model to judge: a training that fails costs the contest nothing else.
+    """
     trainer = replace(planned, started=time.monotonic()).begin()
     if trainer.step > 0 and trainer.progress >= 1:
         reporter.say(f"{name}: finished before, used as it is")
-        return
+        return True
     reporter.say(f"{name}: training for {planned.recipe.train.budget} in {planned.run.path}")
     budget = Budget.parse(planned.recipe.train.budget)
-    with closing(evaluated(trainer, judge, replace(budget, amount=budget.amount / LIVE))) as steps:
-        stopped = follow(trainer, reporter, steps=steps)
+    try:
+        with closing(evaluated(trainer, judge, replace(budget, amount=budget.amount / LIVE))) as steps:
+            stopped = follow(trainer, reporter, steps=steps)
+    except AncestralError as error:
+        reporter.say(f"{name}: {error}")
+        return (planned.run.model / "model.safetensors").is_file()
     if stopped is not None:
-        raise KeyboardInterrupt(f"stopped and saved: the same command continues the contest at {planned.run.path}")
+        reporter.say(f"stopped and saved in {planned.run.path}: the same command continues the contest")
+        raise KeyboardInterrupt
+    return True
 
 
 def _costs(run: Run, judge: Judge, device: str) -> tuple[Cost, ...]:
     """The headline distance at several numbers of steps, for a model whose walk has steps; at its one setting otherwise."""
     model = run.load_model(device)
     settings = [{"steps": steps} for steps in SWEEP] if "steps" in inspect.signature(model.walk).parameters else [{}]
-    identity = _identity(run)
     file = run.path / "evaluation" / "costs.json"
-    key = f"{identity} {judge.real.key} {list(judge.told)} {settings}"
+    key = f"{_identity(run)} {judge.real.key} {list(judge.told)} {settings}"
     if file.exists() and (stored := json.loads(file.read_text()))["key"] == key:
         return tuple(Cost(**cost) for cost in stored["costs"])
     e, project, reference = judge.extractors[0], judge.projections[0], judge.reference[0]
     costs = []
     for how in settings:
         n = min(SWEEP_N, judge.n)
-        samples = draw(model, judge.data, n, run.path / "evaluation", how, identity=identity, progress=judge.progress)
+        samples = _drawn(run, model, judge.data, n, how, judge.progress)
         found = frechet(project(e(samples.x)), project(reference))
         setting = ", ".join(str(value) for value in how.values()) or run.recipe.model.family
         costs.append(Cost(setting, (samples.seconds or 0.0) / n, found.value, found.std_err))

@@ -49,7 +49,10 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two contestants. differences: KID(a) - KID(b), p_values: adjusted, both by extractor. better: the name, or None."""
+    """Two contestants, not both baselines. differences: KID(a) - KID(b); p_values: adjusted; both by extractor.
+
+    better: the name of the better one, or None.
+    """
 
     a: str
     b: str
@@ -86,7 +89,7 @@ def _test(contestants: Sequence[Contestant], judge: Judge) -> list[Pair]:
     n = min(PAIRED, *(len(c.samples) for c in contestants))
     p_values: dict[str, list[float]] = {}
     differences: dict[str, list[float]] = {}
-    couples = list(combinations(contestants, 2))
+    couples = [(a, b) for a, b in combinations(contestants, 2) if not (a.baseline and b.baseline)]
     for e, reference in zip(judge.extractors, judge.reference, strict=True):
         some = reference[:: max(1, math.ceil(len(reference) / 4000))]
         found = {c.name: e(c.samples.x[:n], judge.progress) for c in contestants}

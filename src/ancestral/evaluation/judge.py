@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import numpy as np
 import torch
 
 from ancestral.data import DataSet
+from ancestral.data.cache import cache_dir
 from ancestral.errors import UsageError
 from ancestral.evaluation import metrics as m
 from ancestral.evaluation.extractors import choose, extractor
@@ -24,8 +29,10 @@ from ancestral.evaluation.result import Better, Evaluation, Metric
 from ancestral.evaluation.samples import Samples
 from ancestral.evaluation.truth import true_density
 from ancestral.families import GenerativeModel
+from ancestral.files import write_atomically
 from ancestral.runtime import Runtime
 
+FORMAT = 1  # of the figures of real data in the cache
 N = 2000
 CAS_SEEN = 40_000  # samples seen by the classifier of the classification accuracy score
 MEANINGS = {
@@ -182,7 +189,7 @@ class Judge:
         means = KMeans(count, random_state=0, n_init=1).fit(some)
         return lambda x: np.asarray(means.predict(x.astype(some.dtype)))
 
-    @property
+    @cached_property
     def _within(self) -> np.ndarray:
         """Distances of the floor's samples to each other."""
         return m.nearest(self.floor[0], self.floor[0], own=True)[0]
@@ -194,16 +201,27 @@ class Judge:
     def _real(self) -> dict[str, Estimate]:
         """The same metrics of real data in the samples' place; for memorisation, what is expected of new data."""
         if self._floor_metrics is None:
-            self.progress("real against real")
-            values = self._distances(self.floor) | self._true(self.real.floor)
-            values["duplicates"] = m.duplicate_rate(self._within, self._within)
-            values["copy-rate"] = Estimate(0.01, None, len(self.test))
-            values["c_t"] = Estimate(0.0, None, len(self.test))
-            if (judge := self._classifier) is not None and self.real.floor_labels is not None:
-                values |= self._classes(Samples(self.real.floor, self.real.floor_labels))
-                values["class-agreement"] = Estimate(judge.accuracy, None, len(self.test))
-            self._floor_metrics = values
+            key = f"{FORMAT} {self.real.key} {sorted(self.told.items())}"
+            file = cache_dir() / "floors" / f"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.json"
+            if file.exists():
+                stored = json.loads(file.read_text())
+                self._floor_metrics = {name: Estimate(**value) for name, value in stored.items()}
+            else:
+                self._floor_metrics = self._measured_floor()
+                stored = {name: asdict(value) for name, value in self._floor_metrics.items()}
+                write_atomically(file, json.dumps(stored).encode())
         return self._floor_metrics
+
+    def _measured_floor(self) -> dict[str, Estimate]:
+        self.progress("real against real")
+        values = self._distances(self.floor) | self._true(self.real.floor)
+        values["duplicates"] = m.duplicate_rate(self._within, self._within)
+        values["copy-rate"] = Estimate(0.01, None, len(self.test))
+        values["c_t"] = Estimate(0.0, None, len(self.test))
+        if (judge := self._classifier) is not None and self.real.floor_labels is not None:
+            values |= self._classes(Samples(self.real.floor, self.real.floor_labels))
+            values["class-agreement"] = Estimate(judge.accuracy, None, len(self.test))
+        return values
 
     @property
     def _classifier(self) -> OwnClassifier | None:

@@ -25,7 +25,7 @@ REFERENCE = 2000
 def evaluated(trainer: Trainer, judge: Judge, every: Budget, patience: int | None = None) -> Generator[Step]:
     """The trainer's steps; at each multiple of `every` the averaged model is judged, and its distance written to metrics.jsonl.
 
-    patience: stop after so many evaluations in a row that were not better than the best before; None: never.
+    patience: stop after so many evaluations in a row that were not better than the best before by a standard error; None: never.
     """
     e, reference = judge.extractors[0], judge.reference[0]
     reference = reference[:: math.ceil(len(reference) / REFERENCE)]
@@ -53,8 +53,8 @@ def evaluated(trainer: Trainer, judge: Judge, every: Budget, patience: int | Non
                 }
             )
             trainer.notes.append(f"step {step.step}: kid-{e.name} {found.value:.4f} ± {found.std_err:.4f}")
-            since = 0 if found.value < best else since + 1
-            best = min(best, found.value)
+            better = found.value < best - (found.std_err or 0.0)
+            best, since = (found.value, 0) if better else (best, since + 1)
             if patience is not None and since >= patience and step.progress < 1:
                 trainer.conclude(f"no better in {patience} evaluations, the best kid-{e.name} was {best:.4f}")
 

@@ -60,6 +60,11 @@ def at_levels(x: Tensor, data: DataSet) -> Tensor:
     return x.clamp(0, 1).mul(top).round().div(top)
 
 
+def rank_and_world() -> tuple[int, int]:
+    """Which of how many processes this is, as torchrun says."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def labels_for(data: DataSet, n: int) -> Tensor:
     """Classes to ask for `(n,)`, in the proportions of the training split, mixed so that any first m are so, too."""
     assert data.train.labels is not None
@@ -79,13 +84,14 @@ def draw(
 ) -> Samples:
     """N samples, those of seeds `seeds_from(20, n)`; a conditional model is asked for classes as frequent as in the data.
 
-    folder: where parts are kept, in a sub-folder for each (`identity` of the weights, `how`). how: options of the model's walk.
+    data: those that the model was trained on. folder: where parts are kept, in a sub-folder for each (`identity` of the
+    weights, `how`). how: options of the model's walk. A process other than the first draws its parts and returns no samples.
     Raises AncestralError where the folder cannot be written.
     """
     how = dict(how or {})
     key = hashlib.blake2b(json.dumps([identity, how, PART], sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
     place = folder / key
-    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    rank, world = rank_and_world()
     conditional = "class" in model.conditioner.kinds
     labels = labels_for(data, n) if conditional else None
     seeds = seeds_from(SEED, n)
@@ -107,6 +113,8 @@ def draw(
             took = time.perf_counter() - begun
             with disk_errors(folder):
                 write_atomically(file, lambda f, x=x, t=took, m=(nfe, memory): _save(f, x, data, t, *m))  # type: ignore[misc]
+    if rank > 0:
+        return Samples(torch.empty(0, *data.spec.shape))
     parts = [_await(_file(place, start), min(PART, n - start)) for start in starts]
     x = torch.cat([torch.from_numpy(p["x"]) for p in parts])
     x = x.float() / (data.spec.levels - 1) if data.spec.levels is not None else x.float()

@@ -5,6 +5,7 @@
     checkpoints/           step-00001234.safetensors: all that training needs to continue exactly
     metrics.jsonl          one line a measurement
     samples/               previews
+    evaluation/, evaluation.json, report.html      what `evaluate` and `report` found
 
 Every file is written beside its place and then renamed, so that a kill at any byte leaves the last good one.
 """

@@ -86,4 +86,4 @@ class Pictures:
             x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x[:, :3]
         if self.size is not None and tuple(x.shape[-2:]) != self.size:
             x = F.interpolate(x, size=self.size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-        return x.contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x

@@ -50,8 +50,8 @@ def mmd(x: np.ndarray, reference: np.ndarray) -> Estimate:
 def standardised(x: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both in units in which each feature of the reference has mean 0 and deviation 1.
 
-    Features that hardly vary in the reference are divided by a tenth of the root mean square deviation instead, lest the cube of
-    one feature that a small reference happens not to show outweigh all others.
+    Features that hardly vary in the reference are divided by a tenth of the root mean square deviation instead, lest the cube
+    of one feature that a small reference happens not to show outweigh all others.
     """
     mean, std = reference.mean(0), reference.std(0)
     std = np.maximum(std, 0.1 * np.sqrt((std**2).mean()) + 1e-12)
