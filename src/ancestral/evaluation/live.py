@@ -25,7 +25,7 @@ REFERENCE = 2000
 def evaluated(trainer: Trainer, judge: Judge, every: Budget, patience: int | None = None) -> Generator[Step]:
     """The trainer's steps; at each multiple of `every` the averaged model is judged, and its distance written to metrics.jsonl.
 
-    patience: stop after so many evaluations in a row that were not better than the best before by a standard error; None: never.
+    patience: stop after so many evaluations in a row that did not beat the best by a standard error; None: never.
     """
     e, reference = judge.extractors[0], judge.reference[0]
     reference = reference[:: math.ceil(len(reference) / REFERENCE)]
