@@ -1,6 +1,7 @@
 """What some families can do and others cannot, as protocols that are checked at run time.
 
-A family has a capability by having its methods; whoever needs one asks `isinstance(model, HasBound)`, never for a family's name.
+A family has a capability by having its methods; whoever needs one asks `isinstance(model, HasBound)`, never for a family's
+name.
 """
 
 from __future__ import annotations

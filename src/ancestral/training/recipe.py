@@ -95,7 +95,7 @@ def family_of(values: dict[str, Any]) -> str:
 def _of_family(family: str) -> type[Recipe]:
     """Recipe with the family's own section as `model`."""
     section = FAMILIES[family]
-    return create_model("Recipe", __base__=Recipe, model=(section, section()))
+    return create_model("Recipe", __base__=Recipe, model=(section, section.model_validate({})))
 
 
 def parse(assignments: tuple[str, ...]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Step:
 
     def row(self) -> dict[str, Any]:
         """A line of metrics.jsonl."""
-        numbers = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 3), "lr": self.lr}
+        numbers: dict[str, Any] = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 3), "lr": self.lr}
         numbers |= {"rate": round(self.rate, 1), "memory": self.memory, **self.losses}
         numbers |= {f"{name}/grad_norm": value for name, value in self.grad_norms.items()}
         if self.diagnosis is not None:

@@ -67,7 +67,7 @@ class Trainer:
         model.precision = runtime.autocast
         self.seats = [Seat(player, recipe) for player in model.players()]
         self.step = self.images = self.skipped = 0
-        self.notes: list[str] = []
+        self.notes = list(model.notes)
         self.failed: str | None = None  # what the last diagnosis said
         self._before = 0.0  # seconds spent by earlier sittings of this run
         self._started = time.monotonic() if started is None else started
@@ -279,10 +279,8 @@ class Trainer:
             return None
         n = min(LOOK, len(self.data.train), len(self.data.test))
         noise = StreamNoise(n, self.recipe.train.seed, LOOK_KEY, self.runtime.device)
-        train, test = (
-            self.data.batch(torch.linspace(0, len(part) - 1, n).long(), split).to(self.runtime.device)
-            for part, split in ((self.data.train, "train"), (self.data.test, "test"))
-        )
+        train = self.data.batch(torch.linspace(0, len(self.data.train) - 1, n).long()).to(self.runtime.device)
+        test = self.data.batch(torch.linspace(0, len(self.data.test) - 1, n).long(), "test").to(self.runtime.device)
         with self.model.inference():
             return self.model.diagnose(train, test, noise)
 
