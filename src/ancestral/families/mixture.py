@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ancestral.randomness import Noise
 
 AXES = 64
+ENOUGH = 4096  # draws to fit to; more take longer and change little
 
 
 class Mixture(nn.Module):
@@ -43,22 +44,25 @@ class Mixture(nn.Module):
     def draw(self, noise: Noise) -> Tensor:
         """Z `(n, d)`."""
         k = torch.searchsorted(self.weights.cumsum(0), noise.uniform().to(self.weights.device)).clamp(max=self.parts - 1)
-        eps = noise.normal((self.latent,)).float()
-        a: Tensor = self.means[k] + (self.factors[k] @ (eps @ self.axes)[..., None])[..., 0]
-        z: Tensor = self.centre + a @ self.axes.T + self.rest * (eps - eps @ self.axes @ self.axes.T)
-        return z
+        eps = noise.normal((self.latent,))
+        with torch.autocast(eps.device.type, enabled=False):
+            a: Tensor = self.means[k] + (self.factors[k] @ (eps @ self.axes)[..., None])[..., 0]
+            z: Tensor = self.centre + a @ self.axes.T
+            return z if self.r == self.latent else z + self.rest * (eps - eps @ self.axes @ self.axes.T)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density `(n,)`."""
-        z = z - self.centre
-        a = z @ self.axes
-        u = torch.linalg.solve_triangular(self.factors, (a[:, None] - self.means).permute(1, 2, 0), upper=False)
-        log_det = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
-        part = self.weights.log() - log_det - 0.5 * u.square().sum(1).T
-        beyond = (z.square().sum(1) - a.square().sum(1)).clamp(min=0) / self.rest**2
-        others = self.latent - self.r
-        density: Tensor = part.logsumexp(1) - 0.5 * (beyond + self.latent * math.log(2 * math.pi)) - others * self.rest.log()
-        return density
+        with torch.autocast(z.device.type, enabled=False):
+            z = z.float() - self.centre
+            a = z @ self.axes
+            u = torch.linalg.solve_triangular(self.factors, (a[:, None] - self.means).permute(1, 2, 0), upper=False)
+            log_det = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+            part = self.weights.log() - log_det - 0.5 * u.square().sum(1).T
+            density: Tensor = part.logsumexp(1) - 0.5 * self.latent * math.log(2 * math.pi)
+            if self.r == self.latent:
+                return density
+            beyond = (z.square().sum(1) - a.square().sum(1)).clamp(min=0) / self.rest**2
+            return density - 0.5 * beyond - (self.latent - self.r) * self.rest.log()
 
     @torch.no_grad()
     def fit(self, z: Tensor) -> None:
@@ -67,10 +71,10 @@ class Mixture(nn.Module):
 
         if len(z) < 10 or not z.isfinite().all():
             return
-        z = z.double().cpu()
+        z = z[:: max(1, len(z) // ENOUGH)][:ENOUGH].double().cpu()
         self.centre.copy_(z.mean(0))
         z = z - z.mean(0)
-        _, _, V = torch.linalg.svd(z[:: max(1, len(z) // 4096)], full_matrices=False)
+        _, _, V = torch.linalg.svd(z, full_matrices=False)
         axes = torch.zeros(self.latent, self.r, dtype=z.dtype)
         axes[:, : min(self.r, len(V))] = V[: self.r].T
         self.axes.copy_(axes)
@@ -80,7 +84,7 @@ class Mixture(nn.Module):
         held, fitted = a[::5], a[[i for i in range(len(a)) if i % 5]]
 
         def candidate(parts: int) -> GaussianMixture:
-            return GaussianMixture(parts, reg_covar=1e-4, max_iter=50, random_state=0)
+            return GaussianMixture(parts, reg_covar=1e-4, max_iter=25, random_state=0)
 
         numbers = [k for k in (1, self.parts // 4, self.parts) if k == 1 or 1 < k <= len(fitted) // (2 * self.r)]
         with warnings.catch_warnings():
