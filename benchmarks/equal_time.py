@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peers import KINDS
 from torch import Tensor
 
 from ancestral.data import load
+from peers import KINDS
 
 BATCH = 64
 TRIAL = 20.0  # seconds in which the length of the learning-rate schedule is estimated

@@ -22,6 +22,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +30,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from peers import torchvision_stand_in
 from torch import Tensor, nn
 
 from ancestral.api import load, plan
@@ -41,6 +41,7 @@ from ancestral.families.codes import Amortised, Diagonal
 from ancestral.families.vae import VAE
 from ancestral.observation import BernoulliLikelihood
 from ancestral.randomness import StreamNoise
+from peers import torchvision_stand_in
 
 SHAPE = (1, 28, 28)
 LATENT, WIDTH, BATCH = 32, 512, 128
@@ -121,14 +122,13 @@ def ours(x: np.ndarray, seconds: float, folder: Path, *settings: str, same_nets:
 
 def theirs(x: np.ndarray, seconds: float, folder: Path, beta: float | None = None) -> Trained:
     with torchvision_stand_in():
+        from pythae import models as pythae
         from pythae.data.datasets import BaseDataset
-        from pythae.models import VAE as PythaeVAE
-        from pythae.models import BetaVAE, BetaVAEConfig, VAEConfig
         from pythae.trainers import BaseTrainer, BaseTrainerConfig
         from pythae.trainers.training_callbacks import TrainingCallback
     logging.disable(logging.INFO)
 
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     class Clock(TrainingCallback):  # type: ignore[misc]
@@ -140,21 +140,21 @@ def theirs(x: np.ndarray, seconds: float, folder: Path, beta: float | None = Non
         def on_train_step_end(self, *_: Any, **__: Any) -> None:
             self.steps += 1
             if time.monotonic() - self.begun >= seconds:
-                raise Enough
+                raise EnoughError
 
     torch.manual_seed(0)
     common: dict[str, Any] = {"input_dim": SHAPE, "latent_dim": LATENT, "reconstruction_loss": "bce"}
-    model = PythaeVAE(VAEConfig(**common)) if beta is None else BetaVAE(BetaVAEConfig(beta=beta, **common))
+    model = (
+        pythae.VAE(pythae.VAEConfig(**common)) if beta is None else pythae.BetaVAE(pythae.BetaVAEConfig(beta=beta, **common))
+    )
     config = BaseTrainerConfig(
         output_dir=str(folder), num_epochs=10**6, learning_rate=1e-3, per_device_train_batch_size=BATCH, no_cuda=True
     )
     data = BaseDataset(torch.from_numpy(x)[:, None].float(), torch.zeros(len(x)))
     clock = Clock()
     trainer = BaseTrainer(model, data, training_config=config, callbacks=[clock])
-    try:
+    with suppress(EnoughError):
         trainer.train()
-    except Enough:
-        pass
     took = time.monotonic() - clock.begun
     return wrapped(TheirEncoder(trainer.model.encoder), TheirDecoder(trainer.model.decoder)), clock.steps * BATCH, took
 

@@ -2,22 +2,28 @@
 
 import json
 import os
-import subprocess
-import sys
+from contextlib import chdir, nullcontext, redirect_stderr, redirect_stdout
+from io import StringIO
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
-SMALL = ["model.width=8", "train.batch=16"]
+from ancestral.cli import main
+
+SMALL = ["model.width=8", "train.batch=16", "train.previews=1", "train.diagnoses=2"]
 
 
 def command(*words, cwd=None):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "ancestral", *map(str, words)],
-        capture_output=True, text=True, env=environment, cwd=cwd, check=False, timeout=120,
-    )  # fmt: skip
+    """The command in this process, which need not import torch anew."""
+    out, err = StringIO(), StringIO()
+    surroundings = mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"})
+    place = chdir(cwd) if cwd else nullcontext()
+    with surroundings, place, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    return SimpleNamespace(returncode=end.value.code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 @pytest.fixture(scope="module")

@@ -98,14 +98,16 @@ def test_bad_words(tmp_path, source, setting, message):
 
 
 def test_training_raises_the_elbo_and_diagnoses(tmp_path):
-    t = prepare("digits", tmp_path / "run", "model.net=mlp", "model.width=128", "train.diagnoses=6", budget="700it").begin()
+    t = prepare(
+        "digits", tmp_path / "run", "model.net=mlp", "model.width=128", "train.diagnoses=4", "train.previews=0", budget="400it"
+    ).begin()
     steps = list(t)
-    assert steps[-1].losses["model/total"] < steps[0].losses["model/total"] - 0.8
+    assert steps[-1].losses["model/total"] < steps[0].losses["model/total"] - 0.5
     parts = steps[-1].losses
     assert parts["model/total"] == pytest.approx(parts["model/reconstruction"] + parts["model/kl"], abs=1e-4)
     health = [step.diagnosis for step in steps if step.diagnosis]
-    assert health[-1].numbers["elbo"] > health[0].numbers["elbo"] + 20
-    assert health[-1].numbers["explained"] > 0.6
+    assert health[-1].numbers["elbo"] > health[0].numbers["elbo"] + 10
+    assert health[-1].numbers["explained"] > 0.4
     assert "dimensions" in health[-1].line
     model = an.load(t.run.path)
     x = t.data.batch(torch.arange(64), "test").x
@@ -113,3 +115,17 @@ def test_training_raises_the_elbo_and_diagnoses(tmp_path):
     assert iwae.value.mean() > elbo.value.mean()
     assert ((model.reconstruct(x) - x).square().mean() < 0.05).all()
     assert model.likelihood.value.item() < 0.5
+
+
+def test_what_is_asked_has_a_second_stage_of_its_own(tmp_path):
+    t = prepare("digits", tmp_path / "run", "model.net=mlp", "train.previews=0", budget="60it", condition="class").begin()
+    list(t)
+    model = an.load(t.run.path)
+    assert model.mixture_given is not None
+    assert not torch.equal(model.mixture.centre, model.mixture_given.centre)
+    x = model.sample(4, {"class": [0, 1, 2, 3]}, seeds=[1, 2, 3, 4])
+    torch.testing.assert_close(model.sample(1, {"class": 2}, seeds=[3]), x[2:3], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(model.sample(1, seeds=[3]), x[2:3])
+    held_out = t.data.batch(torch.arange(20), "test")
+    bound = model.log_prob(held_out.x, {"class": held_out.conditions["class"]}, prior="aggregate")
+    assert bound.value.isfinite().all()

@@ -34,7 +34,7 @@ def interpolate(model: GenerativeModel, spec: DataSpec, seeds: list[int], condit
     """From the sample of each seed to that of the next, a row each; both ends are what `--seeds` draws."""
     if len(seeds) < 2:
         raise UsageError("--interpolate needs two seeds or more, e.g. --interpolate 3,7")
-    z = latents(model, seeds, prior)
+    z = latents(model, seeds, condition, prior)
     share = torch.linspace(0, 1, COLUMNS, device=z.device)
     between = [slerp(z[i : i + 1], z[i + 1 : i + 2], s) for i in range(len(z) - 1) for s in share]
     return picture(decoded(model, torch.cat(between), condition), spec)
@@ -42,7 +42,7 @@ def interpolate(model: GenerativeModel, spec: DataSpec, seeds: list[int], condit
 
 def traverse(model: GenerativeModel, spec: DataSpec, seed: int, condition: Any, prior: dict[str, Any]) -> Image:
     """One sample, and what each latent does to it from -3 to 3: those that the data move most, a row each."""
-    z = latents(model, [seed], prior).flatten(1)
+    z = latents(model, [seed], condition, prior).flatten(1)
     activity = getattr(model, "activity", None)
     axes = range(z.shape[1]) if activity is None else activity.argsort(descending=True, stable=True).tolist()
     rows = []
@@ -80,7 +80,10 @@ def reconstruct(model: GenerativeModel, spec: DataSpec, source: str, n: int) -> 
     coder = require(model, HasLatent, "--reconstruct")
     from ancestral.data import load
 
-    data = load(source, size=(spec.shape[1], spec.shape[2]) if spec.is_image else None)
+    try:
+        data = load(source, size=(spec.shape[1], spec.shape[2]) if spec.is_image else None)
+    except UsageError:
+        data = load(source)  # of vectors, which have no size: the shape tells why they do not fit
     batch = data.batch(torch.arange(min(n, len(data.train))))
     x = _fitted(batch.x, spec, data).to(model.device)
     condition = _known(model, x, batch.conditions)
@@ -92,12 +95,15 @@ def reconstruct(model: GenerativeModel, spec: DataSpec, source: str, n: int) -> 
     return picture(torch.cat(rows), spec, columns), float((x - y).square().mean().sqrt())
 
 
-def latents(model: GenerativeModel, seeds: list[int], prior: dict[str, Any]) -> Tensor:
+def latents(model: GenerativeModel, seeds: list[int], condition: Any, prior: dict[str, Any]) -> Tensor:
     """The latents `(n, *latent_shape)` from which `sample` decodes those seeds."""
     decoder = require(model, HasDecoder, "a picture of latents")
     noise = SampleNoise(seeds, model.device)
     with model.inference():
-        return model.draw_latent(noise, **prior) if isinstance(model, HasPrior) else noise.normal(decoder.latent_shape)
+        if not isinstance(model, HasPrior):
+            return noise.normal(decoder.latent_shape)
+        context = model.conditioner(model.conditioner.parse(condition, len(seeds)), len(seeds))
+        return model.draw_latent(noise, context=context, **prior)
 
 
 def decoded(model: GenerativeModel, z: Tensor, condition: Any) -> Tensor:

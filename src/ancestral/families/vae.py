@@ -12,8 +12,8 @@ that is fitted to where the encoder puts the data (`mixture`).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -28,7 +28,7 @@ from ancestral.families.codes import Code, Coder, log_standard
 from ancestral.families.collapse import look
 from ancestral.families.mixture import Mixture
 from ancestral.gaussian import slerp
-from ancestral.likelihood import Bound
+from ancestral.likelihood import Bound, elbo, iwae
 from ancestral.names import unknown
 from ancestral.observation import GaussianLikelihood, Likelihood, Observation
 from ancestral.randomness import Noise, SampleNoise, StreamNoise
@@ -68,6 +68,7 @@ class VAE(GenerativeModel):
         self.beta, self.warmup, self.free_bits = beta, warmup, free_bits
         self.latent_shape = (coder.latent,)
         self.mixture = Mixture(coder.latent, parts)
+        self.mixture_given = Mixture(coder.latent, parts) if len(conditioner.kinds) else None  # where something is asked
         self.notes = notes
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("activity", torch.ones(coder.latent))
@@ -109,15 +110,24 @@ class VAE(GenerativeModel):
         """One step: z from a prior, then the mean of p(x | z), or a draw of it. prior: the second-stage one, or N(0, I)."""
         if observe not in ("mean", "draw"):
             raise UsageError(unknown("way to observe", observe, ("mean", "draw")))
-        observed = self.observation(self.draw_latent(noise, prior), context)
+        observed = self.observation(self.draw_latent(noise, prior, context), context)
         x = observed.mean if observe == "mean" else observed.draw(noise)
         yield State(self.scaling.encode(x), Level(0.0, 1.0, 0.0), None, 1, 1, 1)
 
-    def draw_latent(self, noise: Noise, prior: Prior = "aggregate") -> Tensor:
-        """Z `(n, d)` from a prior."""
+    def draw_latent(self, noise: Noise, prior: Prior = "aggregate", context: Context | None = None) -> Tensor:
+        """Z `(n, d)` from a prior; context: None where nothing is asked."""
         if prior not in ("aggregate", "standard"):
             raise UsageError(unknown("prior", prior, ("aggregate", "standard")))
-        return self.mixture.draw(noise) if prior == "aggregate" else self.coder.prior(noise)
+        return self.coder.prior(noise) if prior == "standard" else self._aggregate(context, noise.n, lambda m: m.draw(noise))
+
+    def _aggregate(self, context: Context | None, n: int, ask: Callable[[Mixture], Tensor]) -> Tensor:
+        """The answers of the second-stage prior; what latents have to say differs with what the decoder is told beside them."""
+        free = ask(self.mixture)
+        if self.mixture_given is None or context is None or context.vector is None:
+            return free
+        null = self.conditioner.null(n).vector
+        told = (context.vector != null).any(1).view(-1, *[1] * (free.ndim - 1))
+        return torch.where(told, ask(self.mixture_given), free)
 
     # latents
 
@@ -184,45 +194,44 @@ class VAE(GenerativeModel):
             for _ in range(k):
                 code, h = self.coder(features, context, noise)
                 log_px.append(self.likelihood(h.float()).log_prob(x))
-                swap = log_standard(code.z) - self.mixture.log_prob(code.z) if prior == "aggregate" else 0.0
+                swap: float | Tensor = 0.0
+                if prior == "aggregate":
+                    swap = log_standard(code.z) - self._aggregate(context, len(x), partial(_density, code.z))
                 analytic = method == "elbo" and prior == "standard"
                 kl.append(code.kl.sum(1) if analytic else code.log_ratio + swap)
-        reconstruction, divergence = torch.stack(log_px).double(), torch.stack(kl).double()
-        log_w = reconstruction - divergence  # (k, n)
-        elbo = log_w.mean(0)
-        if method == "elbo":
-            error = log_w.std(0) / math.sqrt(k) if k > 1 else torch.full_like(elbo, math.inf)
-            terms = {"reconstruction": reconstruction.mean(0), "kl": -divergence.mean(0)}
-            return Bound(elbo, "elbo", "lower", self.dimensions, self.likelihood.discrete, error, terms)
-        value = log_w.logsumexp(0) - math.log(k)
-        w = (log_w - value).exp()  # relative to their mean: the deviation of log mean w, by the delta method
-        error = w.std(0) / math.sqrt(k) if k > 1 else torch.full_like(value, math.inf)
-        terms = {"elbo": elbo, "gain": value - elbo}
-        return Bound(value, "iwae", "lower", self.dimensions, self.likelihood.discrete, error, terms)
+        bound = elbo if method == "elbo" else iwae
+        return bound(torch.stack(log_px), torch.stack(kl), self.dimensions, self.likelihood.discrete)
 
     # what is fitted, and how it fares
 
     def settle(self, batch: Batch) -> None:
         """The second-stage prior on draws of q(z | x), the optimal variance, and how much each dimension moves."""
-        draws, centres, errors = [], [], []
         gaussian = self.likelihood if isinstance(self.likelihood, GaussianLikelihood) else None
+        kinds = (
+            [({}, self.mixture)] if self.mixture_given is None else [({}, self.mixture), (batch.conditions, self.mixture_given)]
+        )
         with self.inference():
-            for start in range(0, len(batch), PART):
-                part = slice(start, start + PART)
-                x = batch.x[part]
-                context = self.conditioner({name: c[part] for name, c in batch.conditions.items()}, len(x))
-                noise = StreamNoise(len(x), 0, SETTLE_KEY + start, self.device)
-                code, h = self._code(x, context, noise)
-                if gaussian is not None:
-                    errors.append(gaussian.error(gaussian(h).mean, x) * len(x))
-                draws.append(code.z)
-                centres.append(code.z if code.q is None else code.q.mean)
+            for conditions, mixture in kinds:
+                draws, centres, errors = [], [], []
+                for start in range(0, len(batch), PART):
+                    x = batch.x[start : start + PART]
+                    context = self.conditioner({name: c[start : start + PART] for name, c in conditions.items()}, len(x))
+                    noise = StreamNoise(len(x), 0, SETTLE_KEY + start, self.device)
+                    code, h = self._code(x, context, noise)
+                    if gaussian is not None:
+                        errors.append(gaussian.error(gaussian(h).mean, x) * len(x))
+                    draws.append(code.z)
+                    centres.append(code.z if code.q is None else code.q.mean)
+                mixture.fit(torch.cat(draws))
+            self.activity.copy_(torch.cat(centres).var(0))
             if gaussian is not None and gaussian.variance == "optimal":
                 gaussian.value.copy_((torch.stack(errors).sum() / len(batch)).clamp(min=1e-8))
-            self.activity.copy_(torch.cat(centres).var(0))
-            self.mixture.fit(torch.cat(draws))
 
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
         """Active units, KL of each dimension, mutual information, errors: see `collapse`."""
         with self.inference():
             return look(self, train, test, noise)
+
+
+def _density(z: Tensor, mixture: Mixture) -> Tensor:
+    return mixture.log_prob(z)

@@ -47,7 +47,7 @@ class Plan:
         finest = 16 if len(shape) == 3 else 128
         patch = patch or (1 if side <= finest else 2 if side <= 2 * finest else 4)
         levels = 1 if side == 1 else max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 8))))
-        channels = tuple((width or 64) * min(2**level, 4) for level in range(levels))
+        channels = tuple((width or 32) * min(2**level, 4) for level in range(levels))
         return cls(tuple(shape), channels, blocks or 1, patch, context)
 
     @property

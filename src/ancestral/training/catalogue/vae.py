@@ -35,7 +35,7 @@ class VAERecipe(FamilyRecipe):
     family: Literal["vae"] = "vae"
     likelihood: Literal["auto", LikelihoodName] = Field("auto", description="p(x | z); auto: what suits the data")
     variance: float = Field(1.0, gt=0, description="of the Gaussian, in units of the data's; where fixed, or to begin with")
-    latent: int | None = Field(None, ge=1, description="latent dimensions")
+    latent: int | None = Field(None, ge=1, description="latent dimensions; of a hierarchy or codebook, at each position")
     posterior: PosteriorName = Field("diagonal", description="q(z | x)")
     hierarchy: int | None = Field(None, ge=2, description="groups of latents, from coarse to fine")
     bottleneck: Literal["gaussian", "vq"] = Field("gaussian", description="continuous latents or a codebook")
@@ -127,5 +127,5 @@ class VAERecipe(FamilyRecipe):
 
 
 def default_latent(dims: int) -> int:
-    """About the square root of the numbers in a sample: 16 for digits, 32 for 28x28, 128 at most."""
-    return min(dims, 128, max(16, 1 << math.ceil(math.log2(math.sqrt(dims)))))
+    """About twice the square root of the numbers in a sample: 16 for digits, 64 for 28x28, 256 at most."""
+    return min(dims, 256, 1 << math.ceil(math.log2(2 * math.sqrt(dims))))
