@@ -34,14 +34,31 @@ class Gaussian:
         return _per_sample(0.5 * (var.log() + math.log(2 * math.pi * math.e)))
 
     def kl(self, other: Gaussian | None = None) -> Tensor:
-        """KL(self || other) `(n,)`; other = None is the standard normal.
+        """KL(self || other) `(n,)`; other = None is the standard normal."""
+        return _per_sample(self.kl_terms(other))
 
-        1/2 sum [var/var' + (mean - mean')^2/var' - 1 - log(var/var')].
-        """
+    def kl_terms(self, other: Gaussian | None = None) -> Tensor:
+        """What each dimension adds to it: 1/2 [var/var' + (mean - mean')^2/var' - 1 - log(var/var')]."""
         if other is None:
-            return _per_sample(0.5 * (self.var + self.mean**2 - 1 - self.var.log()))
+            return 0.5 * (self.var + self.mean**2 - 1 - self.var.log())
         ratio = self.var / other.var
-        return _per_sample(0.5 * (ratio + (self.mean - other.mean) ** 2 / other.var - 1 - ratio.log()))
+        return 0.5 * (ratio + (self.mean - other.mean) ** 2 / other.var - 1 - ratio.log())
+
+
+def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """From a to b `(n, *shape)` along the great circle, where normal draws have their mass: (1 - share) of a, share of b.
+
+    sin((1 - s) w)/sin w a + sin(s w)/sin w b, w the angle between them (Shoemake 1985); the straight line where w is tiny.
+    share: broadcasts against a.
+    """
+    u, v = (x.flatten(1) / x.flatten(1).norm(dim=1, keepdim=True).clamp(min=1e-12) for x in (a, b))
+    w = (u * v).sum(1).clamp(-1, 1).acos().view(-1, *[1] * (a.ndim - 1))
+    sin = w.sin()
+    straight = sin < 1e-4
+    safe = torch.where(straight, 1.0, sin)
+    left = torch.where(straight, 1 - share, ((1 - share) * w).sin() / safe)
+    right = torch.where(straight, share, (share * w).sin() / safe)
+    return left * a + right * b
 
 
 def _per_sample(terms: Tensor) -> Tensor:

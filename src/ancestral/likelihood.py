@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Kind = Literal["elbo", "iwae", "vlb", "ode", "exact"]
@@ -41,3 +42,30 @@ class Bound:
         """
         bits = -self.value / (self.dimensions * math.log(2))
         return bits + math.log2(levels) if levels is not None and not self.discrete else bits
+
+
+def elbo(reconstruction: Tensor, divergence: Tensor, dimensions: int, discrete: bool = False) -> Bound:
+    """The evidence lower bound, E log p(x | z) - KL(q || p), from k draws.
+
+    reconstruction: log p(x | z_i) `(k, n)`. divergence: log q(z_i | x) - log p(z_i), or the KL itself k times.
+    """
+    reconstruction, divergence = reconstruction.double(), divergence.double()
+    k = len(reconstruction)
+    log_w = reconstruction - divergence
+    value = log_w.mean(0)
+    error = log_w.std(0) / math.sqrt(k) if k > 1 else torch.full_like(value, math.inf)
+    terms = {"reconstruction": reconstruction.mean(0), "kl": -divergence.mean(0)}
+    return Bound(value, "elbo", "lower", dimensions, discrete, error, terms)
+
+
+def iwae(reconstruction: Tensor, divergence: Tensor, dimensions: int, discrete: bool = False) -> Bound:
+    """Log 1/k sum_i w_i, w_i = p(x, z_i)/q(z_i | x) (Burda et al. 2016, arXiv:1509.00519, eq. 8); arguments as of `elbo`, the
+    divergence of each draw. Its error is that of log mean w by the delta method; terms: the ELBO and what the k draws gain.
+    """
+    log_w = reconstruction.double() - divergence.double()
+    k = len(log_w)
+    value = log_w.logsumexp(0) - math.log(k)
+    w = (log_w - value).exp()
+    error = w.std(0) / math.sqrt(k) if k > 1 else torch.full_like(value, math.inf)
+    terms = {"elbo": log_w.mean(0), "gain": value - log_w.mean(0)}
+    return Bound(value, "iwae", "lower", dimensions, discrete, error, terms)

@@ -34,7 +34,7 @@ def grid(x: Tensor, spec: DataSpec, columns: int | None = None) -> Image.Image:
     if spec.is_image:
         return tiles(to_uint8(x, spec), columns)
     if len(spec.shape) == 2:
-        return _curves(x, spec)
+        return _curves(x, spec, columns)
     return _scatter(x, spec)
 
 
@@ -91,11 +91,11 @@ def _scatter(x: Tensor, spec: DataSpec) -> Image.Image:
     return _render(figure)
 
 
-def _curves(x: Tensor, spec: DataSpec) -> Image.Image:
+def _curves(x: Tensor, spec: DataSpec, columns: int | None = None) -> Image.Image:
     from matplotlib.figure import Figure
 
     signals = x.float().cpu().numpy()
-    columns = math.ceil(math.sqrt(len(signals)))
+    columns = columns or math.ceil(math.sqrt(len(signals)))
     rows = math.ceil(len(signals) / columns)
     figure = Figure(figsize=(1.6 * columns, 1.1 * rows), dpi=100, layout="constrained")
     for axes, signal in zip(figure.subplots(rows, columns, squeeze=False).flat, signals, strict=False):

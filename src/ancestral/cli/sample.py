@@ -27,6 +27,12 @@ def sample(
     batch: int | None = None,
     out: Path | None = None,
     trajectory: Path | None = None,
+    prior: Literal["aggregate", "standard"] | None = None,
+    observe: Literal["mean", "draw"] | None = None,
+    interpolate: str | None = None,
+    reconstruct: str | None = None,
+    latent_map: Annotated[bool, Parameter(negative="")] = False,
+    traverse: Annotated[bool, Parameter(negative="")] = False,
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     json: bool = False,
@@ -61,6 +67,18 @@ def sample(
         A picture (.png), an array (.npz) or a folder of single pictures. Left out: samples.png in the run folder.
     trajectory
         Also draw the way of the samples from noise to data, as .gif or .png.
+    prior
+        Where a VAE's latents are drawn: aggregate, from where the encoder puts the data; standard, from N(0, 1).
+    observe
+        What a VAE shows of p(x | z): its mean, or a draw with all its noise.
+    interpolate
+        Instead, a picture of the way between the samples of two seeds or more, e.g. 3,7.
+    reconstruct
+        Instead, a picture of samples of this source and of what comes back when they are encoded and decoded.
+    latent_map
+        Instead, a map of the latent space.
+    traverse
+        Instead, a picture of what each latent does to the sample of --seed.
     device
         auto, cpu, cuda or mps.
     precision
@@ -90,8 +108,12 @@ def sample(
         chosen = chosen[: len(classes)]
     if guidance != 1 and not classes:
         raise UsageError("--guidance says how strongly a condition rules: give one with --class, or leave it out")
-    out = out or run / "samples.png"
-    _check_suffix("--out", out, (".png", ".npz", ""))
+    wishes = {"interpolation": interpolate, "reconstruction": reconstruct, "latent-map": latent_map, "traverse": traverse}
+    wished = [name for name, value in wishes.items() if value]
+    if len(wished) > 1:
+        raise UsageError("--interpolate, --reconstruct, --latent-map and --traverse are a picture each: ask for one at a time")
+    out = out or run / f"{(wished or ['samples'])[0]}.png"
+    _check_suffix("--out", out, (".png",) if wished else (".png", ".npz", ""))
     if trajectory is not None:
         _check_suffix("--trajectory", trajectory, (".gif", ".png"))
 
@@ -108,10 +130,32 @@ def sample(
         "solver": solver,
         "spacing": spacing,
         "guidance": guidance if guidance != 1 else None,
+        "prior": prior,
+        "observe": observe,
     }
     how = {name: value for name, value in how.items() if value is not None}
     condition = {"class": [classes[i % len(classes)] for i in range(len(chosen))]} if classes else {}
     reporter = Reporter(quiet=quiet or json)
+    if wished:
+        from ancestral.cli import latent
+
+        one = {"class": classes[0]} if classes else None
+        drawn_from = {"prior": prior} if prior else {}
+        facts: dict[str, Any] = {"out": str(out)}
+        if interpolate:
+            image = latent.interpolate(model, spec, _integers(interpolate), one, drawn_from)
+        elif reconstruct:
+            image, facts["error"] = latent.reconstruct(model, spec, reconstruct, n or 32)
+            reporter.say(f"root mean squared error {facts['error']:.4f}, in the units of the data")
+        elif latent_map:
+            image = latent.latent_map(model, folder, one)
+        else:
+            image = latent.traverse(model, spec, seeds_from(seed, 1)[0] if seeds is None else chosen[0], one, drawn_from)
+        latent.save(image, out)
+        reporter.say(f"{wished[0].replace('-', ' ')}: {out}")
+        if json:
+            emit(facts)
+        return 0
     begun = time.perf_counter()
     results: list[Tensor] = []
     frames: list[Tensor] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -16,6 +16,8 @@ def train(
     out: Path | None = None,
     size: int | None = None,
     condition: str | None = None,
+    hierarchy: int | None = None,
+    bottleneck: Literal["gaussian", "vq"] | None = None,
     seed: int | None = None,
     recipe: Path | None = None,
     track: tuple[str, ...] = (),
@@ -36,7 +38,7 @@ def train(
     settings
         Further settings of the recipe as section.name=value, e.g. train.batch=128 model.schedule=linear. See --print-recipe.
     model
-        The family: diffusion.
+        The family: diffusion, vae.
     budget
         How long: 90s, 2m, 1h30m, 20000it or 5epochs. Left out: what suits the data.
     out
@@ -45,6 +47,10 @@ def train(
         Resize and crop images to this many pixels a side.
     condition
         What generation shall be controlled by: class.
+    hierarchy
+        Of a VAE: so many groups of latents, from coarse to fine.
+    bottleneck
+        Of a VAE: gaussian, continuous latents, or vq, a codebook.
     seed
         Of weights, noise and order.
     recipe
@@ -83,6 +89,9 @@ def train(
     values: dict[str, Any] = Recipe.load(recipe).model_dump(mode="json") if recipe else {}
     if seed is not None:
         settings = (*settings, f"train.seed={seed}")
+    for name, value in (("hierarchy", hierarchy), ("bottleneck", bottleneck)):
+        if value is not None:
+            settings = (*settings, f"model.{name}={value}")
     planned = plan(
         source,
         model=model,

@@ -9,6 +9,7 @@ from ancestral.families.capabilities import (
     HasDiagnosis,
     HasEpilogue,
     HasLatent,
+    HasPrior,
     HasScore,
 )
 
@@ -21,6 +22,7 @@ __all__ = [
     "HasDiagnosis",
     "HasEpilogue",
     "HasLatent",
+    "HasPrior",
     "HasScore",
     "Player",
     "Scaling",

@@ -69,6 +69,7 @@ class GenerativeModel(nn.Module):
 
     # walk(noise, context, **how): the family's way from prior to data, in the models' units
     walk: Callable[..., Iterator[State]]
+    notes: tuple[str, ...] = ()  # what a person should be told before training
 
     def __init__(self, shape: Sequence[int], scaling: Scaling, conditioner: Conditioner):
         super().__init__()

@@ -36,6 +36,14 @@ class HasLatent(HasDecoder, Protocol):
 
 
 @runtime_checkable
+class HasPrior(HasDecoder, Protocol):
+    """A latent space of which samples are drawn otherwise than from N(0, I)."""
+
+    def draw_latent(self, noise: Noise, **how: Any) -> Tensor:
+        """The latents from which samples with that noise are decoded."""
+
+
+@runtime_checkable
 class HasBound(Protocol):
     """A likelihood, or a bound of it."""
 

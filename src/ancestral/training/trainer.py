@@ -67,7 +67,7 @@ class Trainer:
         model.precision = runtime.autocast
         self.seats = [Seat(player, recipe) for player in model.players()]
         self.step = self.images = self.skipped = 0
-        self.notes: list[str] = []
+        self.notes = list(model.notes)
         self.failed: str | None = None  # what the last diagnosis said
         self.concluded: str | None = None  # why training ends before its budget
         self._before = 0.0  # seconds spent by earlier sittings of this run

@@ -5,9 +5,11 @@ A new family joins by its file here and its place in `FAMILIES`; the trainer, th
 
 from ancestral.training.catalogue.base import FamilyRecipe, Section
 from ancestral.training.catalogue.diffusion import DiffusionRecipe
+from ancestral.training.catalogue.vae import VAERecipe
 
 FAMILIES: dict[str, type[FamilyRecipe]] = {
     "diffusion": DiffusionRecipe,
+    "vae": VAERecipe,
 }
 
-__all__ = ["FAMILIES", "DiffusionRecipe", "FamilyRecipe", "Section"]
+__all__ = ["FAMILIES", "DiffusionRecipe", "FamilyRecipe", "Section", "VAERecipe"]

@@ -1,0 +1,237 @@
+"""Variational autoencoders (Kingma & Welling 2014, arXiv:1312.6114; Rezende et al. 2014, arXiv:1401.4082).
+
+Data are explained by latents, p(x) = int p(x | z) p(z) dz, and an encoder guesses which, q(z | x). What is maximised is
+
+    L = E_q(z|x) [log p(x | z)] - KL(q(z | x) || p(z))  =  log p(x) - KL(q(z | x) || p(z | x))                     (1)
+
+the evidence lower bound, in nats, of x in the units of the data; its two terms stay apart, and no constant is dropped. Training
+may weigh the second by beta (Higgins et al. 2017), let it grow from 0 (Bowman et al. 2016), and forgive each latent dimension
+its first `free_bits` (Kingma et al. 2016, arXiv:1606.04934, eq. 15). Samples come from p(z), or from the second-stage prior
+that is fitted to where the encoder puts the data (`mixture`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ancestral.batch import Batch
+from ancestral.conditioning import Conditioner, Context
+from ancestral.errors import UsageError
+from ancestral.families.base import GenerativeModel, Scaling
+from ancestral.families.capabilities import Diagnosis
+from ancestral.families.codes import Code, Coder, log_standard
+from ancestral.families.collapse import look
+from ancestral.families.mixture import Mixture
+from ancestral.gaussian import slerp
+from ancestral.likelihood import Bound, elbo, iwae
+from ancestral.names import unknown
+from ancestral.observation import GaussianLikelihood, Likelihood, Observation
+from ancestral.randomness import Noise, SampleNoise, StreamNoise
+from ancestral.schedules import Level
+from ancestral.solvers import State
+
+Prior = Literal["aggregate", "standard"]
+SETTLE_KEY = 2**61  # of the noise with which the second stage is fitted, beyond any step's
+PART = 512  # samples at a time where there are many
+
+
+class VAE(GenerativeModel):
+    """coder: q(z | x) and the decoder. likelihood: p(x | z) from the decoder's output. beta: weight of the KL term, reached
+    after `warmup` samples. free_bits: nats of each latent dimension that cost nothing. parts: of the second-stage prior.
+    notes: what a person should be told before training.
+    """
+
+    seen: Tensor
+    activity: Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        scaling: Scaling,
+        conditioner: Conditioner,
+        coder: Coder,
+        likelihood: Likelihood,
+        *,
+        beta: float = 1.0,
+        warmup: int = 0,
+        free_bits: float = 0.0,
+        parts: int = 16,
+        notes: tuple[str, ...] = (),
+    ):
+        super().__init__(shape, scaling, conditioner)
+        self.coder, self.likelihood = coder, likelihood
+        self.beta, self.warmup, self.free_bits = beta, warmup, free_bits
+        self.latent_shape = (coder.latent,)
+        self.mixture = Mixture(coder.latent, parts)
+        self.mixture_given = Mixture(coder.latent, parts) if len(conditioner.kinds) else None  # where something is asked
+        self.notes = notes
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("activity", torch.ones(coder.latent))
+
+    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+        """-L of eq. 1 with the second term weighed: {"total", "reconstruction": -log p(x | z), "kl"}, `(n,)` each."""
+        context = self.conditioner(batch.conditions, len(batch), noise)
+        code, h = self.coder(self._features(batch.x, context), context, noise)
+        reconstruction = -self.likelihood(h.float(), batch.x).log_prob(batch.x)
+        weight: float | Tensor = self.beta
+        if self.warmup and self.training:
+            weight = self.beta * (self.seen / self.warmup).clamp(max=1.0)
+        if self.training:
+            self.seen += len(batch)
+        total = reconstruction + weight * self._charged(code.kl)
+        if code.penalty is not None:
+            total = total + code.penalty
+        return {"total": total, "reconstruction": reconstruction, "kl": code.kl.sum(1)}
+
+    def _charged(self, kl: Tensor) -> Tensor:
+        """sum_j max(lambda, KL_j), the KL of a dimension being its mean over the batch `(n,)`."""
+        if self.free_bits:
+            kl = torch.where(kl.mean(0) > self.free_bits, kl, self.free_bits)
+        return kl.sum(1)
+
+    def _features(self, x: Tensor, context: Context) -> Any:
+        return self.coder.features(self.scaling.encode(x), context)
+
+    def observation(self, z: Tensor, context: Context) -> Observation:
+        """p(x | z)."""
+        observed: Observation = self.likelihood(self.coder.decode(z, context).float())
+        return observed
+
+    # sampling
+
+    def walk(
+        self, noise: Noise, context: Context, *, prior: Prior = "aggregate", observe: Literal["mean", "draw"] = "mean"
+    ) -> Iterator[State]:
+        """One step: z from a prior, then the mean of p(x | z), or a draw of it. prior: the second-stage one, or N(0, I)."""
+        if observe not in ("mean", "draw"):
+            raise UsageError(unknown("way to observe", observe, ("mean", "draw")))
+        observed = self.observation(self.draw_latent(noise, prior, context), context)
+        x = observed.mean if observe == "mean" else observed.draw(noise)
+        yield State(self.scaling.encode(x), Level(0.0, 1.0, 0.0), None, 1, 1, 1)
+
+    def draw_latent(self, noise: Noise, prior: Prior = "aggregate", context: Context | None = None) -> Tensor:
+        """Z `(n, d)` from a prior; context: None where nothing is asked."""
+        if prior not in ("aggregate", "standard"):
+            raise UsageError(unknown("prior", prior, ("aggregate", "standard")))
+        return self.coder.prior(noise) if prior == "standard" else self._aggregate(context, noise.n, lambda m: m.draw(noise))
+
+    def _aggregate(self, context: Context | None, n: int, ask: Callable[[Mixture], Tensor]) -> Tensor:
+        """The answers of the second-stage prior; what latents have to say differs with what the decoder is told beside them."""
+        free = ask(self.mixture)
+        if self.mixture_given is None or context is None or context.vector is None:
+            return free
+        null = self.conditioner.null(n).vector
+        told = (context.vector != null).any(1).view(-1, *[1] * (free.ndim - 1))
+        return torch.where(told, ask(self.mixture_given), free)
+
+    # latents
+
+    def encode(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
+        """The centres of q(z | x) `(n, d)` of samples in the units of the data."""
+        with self.inference():
+            return self._code(x, self._context(condition, len(x)), None)[0].z
+
+    def decode(self, z: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
+        """The means of p(x | z) `(n, *shape)` in the units of the data."""
+        with self.inference():
+            return self._shown(self.observation(z, self._context(condition, len(z))).mean)
+
+    def reconstruct(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
+        """What comes back of samples `(n, *shape)` that are encoded and decoded."""
+        return self.decode(self.encode(x, condition), condition)
+
+    def interpolate(self, a: Tensor, b: Tensor, steps: int = 8, condition: Mapping[str, Any] | None = None) -> Tensor:
+        """From samples a to samples b `(n, *shape)`, both ends included, along great circles of their latents:
+        `(n, steps, *shape)`.
+        """
+        z_a, z_b = self.encode(a, condition), self.encode(b, condition)
+        share = torch.linspace(0, 1, steps, device=z_a.device)
+        return torch.stack([self.decode(slerp(z_a, z_b, s), condition) for s in share], 1)
+
+    def _code(self, x: Tensor, context: Context, noise: Noise | None) -> tuple[Code, Tensor]:
+        code, h = self.coder(self._features(x, context), context, noise)
+        return code, h.float()
+
+    def _context(self, condition: Mapping[str, Any] | None, n: int) -> Context:
+        context: Context = self.conditioner(self.conditioner.parse(condition, n), n)
+        return context
+
+    def _shown(self, x: Tensor) -> Tensor:
+        return self.scaling.decode(self.scaling.encode(x))  # within the range of the data
+
+    # likelihood
+
+    def log_prob(
+        self,
+        x: Tensor,
+        condition: Mapping[str, Any] | None = None,
+        *,
+        noise: Noise | None = None,
+        method: Literal["elbo", "iwae"] = "elbo",
+        k: int | None = None,
+        prior: Prior = "standard",
+    ) -> Bound:
+        """A lower bound of log p(x) `(n,)` from k draws of q (None: 16, iwae: 100), in nats.
+
+        elbo: eq. 1. iwae: E log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x), which k tightens (Burda et al. 2016,
+        arXiv:1509.00519, eq. 8). prior: p(z), N(0, I) or the second-stage one. noise: None: sample i has seed i.
+        """
+        if method not in ("elbo", "iwae"):
+            raise UsageError(unknown("method", method, ("elbo", "iwae")))
+        k = (16 if method == "elbo" else 100) if k is None else k
+        if k < 1:
+            raise UsageError(f"a bound needs at least one draw; got k={k}")
+        noise = noise or SampleNoise(range(len(x)), self.device)
+        with self.inference():
+            context = self._context(condition, len(x))
+            features = self._features(x, context)
+            log_px, kl = [], []
+            for _ in range(k):
+                code, h = self.coder(features, context, noise)
+                log_px.append(self.likelihood(h.float()).log_prob(x))
+                swap: float | Tensor = 0.0
+                if prior == "aggregate":
+                    swap = log_standard(code.z) - self._aggregate(context, len(x), partial(_density, code.z))
+                analytic = method == "elbo" and prior == "standard"
+                kl.append(code.kl.sum(1) if analytic else code.log_ratio + swap)
+        bound = elbo if method == "elbo" else iwae
+        return bound(torch.stack(log_px), torch.stack(kl), self.dimensions, self.likelihood.discrete)
+
+    # what is fitted, and how it fares
+
+    def settle(self, batch: Batch) -> None:
+        """The second-stage prior on draws of q(z | x), the optimal variance, and how much each dimension moves."""
+        gaussian = self.likelihood if isinstance(self.likelihood, GaussianLikelihood) else None
+        kinds = (
+            [({}, self.mixture)] if self.mixture_given is None else [({}, self.mixture), (batch.conditions, self.mixture_given)]
+        )
+        with self.inference():
+            for conditions, mixture in kinds:
+                draws, centres, errors = [], [], []
+                for start in range(0, len(batch), PART):
+                    x = batch.x[start : start + PART]
+                    context = self.conditioner({name: c[start : start + PART] for name, c in conditions.items()}, len(x))
+                    noise = StreamNoise(len(x), 0, SETTLE_KEY + start, self.device)
+                    code, h = self._code(x, context, noise)
+                    if gaussian is not None:
+                        errors.append(gaussian.error(gaussian(h).mean, x) * len(x))
+                    draws.append(code.z)
+                    centres.append(code.z if code.q is None else code.q.mean)
+                mixture.fit(torch.cat(draws))
+            self.activity.copy_(torch.cat(centres).var(0))
+            if gaussian is not None and gaussian.variance == "optimal":
+                gaussian.value.copy_((torch.stack(errors).sum() / len(batch)).clamp(min=1e-8))
+
+    def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
+        """Active units, KL of each dimension, mutual information, errors: see `collapse`."""
+        with self.inference():
+            return look(self, train, test, noise)
+
+
+def _density(z: Tensor, mixture: Mixture) -> Tensor:
+    return mixture.log_prob(z)
