@@ -58,6 +58,9 @@ def info(
         "skipped": f"{facts['skipped']} steps that were not finite" if facts["skipped"] else "no step",
         "preview": facts["preview"] or "none yet",
     }
+    if facts["health"]:
+        rows["health"] = ", ".join(f"{name} {value:.3g}" for name, value in facts["health"].items())
+        rows["findings"] = "; ".join(facts["findings"]) or "none"
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", value.replace("[", r"\["))
     console.print(table)
@@ -75,6 +78,7 @@ def _facts(folder: Any) -> dict[str, Any]:
     rows = folder.metrics()
     key = next((name for row in rows for name in row if name.endswith("/total")), None)
     previews = sorted(folder.samples.glob("step-*.png"))
+    looked = next((row for row in reversed(rows) if "findings" in row), {})  # the model's last look at itself
     return {
         "run": str(folder.path),
         "family": recipe.model.family,
@@ -87,6 +91,8 @@ def _facts(folder: Any) -> dict[str, Any]:
         "data": spec.to_json(),
         "recipe": recipe.model_dump(mode="json"),
         "preview": str(previews[-1]) if previews else None,
+        "health": {name.partition("/")[2]: v for name, v in looked.items() if name.startswith("health/") and v is not None},
+        "findings": looked.get("findings", []),
         "curve": [(row["step"], row[key]) for row in rows if row.get(key) is not None],
     }
 

@@ -24,6 +24,8 @@ def sample(
     steps: int | None = None,
     solver: str | None = None,
     spacing: Literal["trailing", "linear", "logsnr", "karras"] | None = None,
+    truncation: float | None = None,
+    invert: Path | None = None,
     batch: int | None = None,
     out: Path | None = None,
     trajectory: Path | None = None,
@@ -55,6 +57,11 @@ def sample(
         ddpm, ddim, euler, heun, dpmpp, dpmpp-1, dpmpp-3, dpmpp-sde, unipc, unipc-3.
     spacing
         How the steps are spread over the noise levels.
+    truncation
+        Of a GAN: 1 as trained, less for samples that are more typical and less varied, 0 for the mean one.
+    invert
+        A picture: find what the model would have to draw to generate it, and write the picture beside its reconstruction.
+        For models with a latent space.
     batch
         Samples computed at a time.
     out
@@ -90,7 +97,7 @@ def sample(
         chosen = chosen[: len(classes)]
     if guidance != 1 and not classes:
         raise UsageError("--guidance says how strongly a condition rules: give one with --class, or leave it out")
-    out = out or run / "samples.png"
+    out = out or run / ("samples.png" if invert is None else "inverted.png")
     _check_suffix("--out", out, (".png", ".npz", ""))
     if trajectory is not None:
         _check_suffix("--trajectory", trajectory, (".gif", ".png"))
@@ -108,10 +115,15 @@ def sample(
         "solver": solver,
         "spacing": spacing,
         "guidance": guidance if guidance != 1 else None,
+        "truncation": truncation,
     }
     how = {name: value for name, value in how.items() if value is not None}
     condition = {"class": [classes[i % len(classes)] for i in range(len(chosen))]} if classes else {}
     reporter = Reporter(quiet=quiet or json)
+    if invert is not None:
+        from ancestral.cli.invert import invert as search
+
+        return search(model, spec, invert, out, seed=seed, class_=class_, reporter=reporter, json=json)
     begun = time.perf_counter()
     results: list[Tensor] = []
     frames: list[Tensor] = []
