@@ -178,7 +178,7 @@ def gradient(l: Tensor, x: Tensor) -> Tensor:  # noqa: E741
     """Of each logit in its own input, itself differentiable."""
     with torch.enable_grad():
         (g,) = torch.autograd.grad(l.sum(), x, create_graph=True)
-    return g.float()
+    return g.to(torch.promote_types(g.dtype, torch.float32))
 
 
 def spread(values: Tensor, n: int) -> Tensor:

@@ -193,20 +193,20 @@ class VectorDiscriminator(nn.Module):
 
 
 class _Stem(nn.Module):
-    """[z, context's vector] -> `(n, out)`, linear, so that scaling z moves the generator between its mean and its draw."""
+    """W [z, U y] for the context's vector y, `(n, out)`: linear, so that scaling z moves a sample between its draw and the mean
+    of its condition.
+    """
 
     def __init__(self, latent: int, context_width: int, out: int):
         super().__init__()
-        self.latent = nn.Linear(latent, out)
-        self.context = nn.Linear(context_width, out, bias=False) if context_width else None
-        nn.init.normal_(self.latent.weight, std=1 / math.sqrt(latent))
-        if self.context is not None:
-            nn.init.normal_(self.context.weight, std=1 / math.sqrt(context_width))
+        self.told = nn.Linear(context_width, latent, bias=False) if context_width else None
+        self.mix = nn.Linear(2 * latent if context_width else latent, out)
+        nn.init.normal_(self.mix.weight, std=1 / math.sqrt(self.mix.in_features))
+        if self.told is not None:
+            nn.init.normal_(self.told.weight, std=1 / math.sqrt(context_width))
 
     def forward(self, z: Tensor, context: Context) -> Tensor:
-        h: Tensor = self.latent(z)
-        if self.context is not None:
-            h = h + self.context(context.vector)
+        h: Tensor = self.mix(z if self.told is None else torch.cat([z, self.told(context.vector)], 1))
         return h
 
 
