@@ -33,7 +33,7 @@ def integral(f):
 
 def best(objective, p, q):
     """The discriminator's optimum on a grid, each point on its own, by Newton's steps on p J(l, .) + q J(., l)."""
-    l = torch.full_like(p, 0.3).requires_grad_()  # noqa: E741
+    l = torch.full_like(p, 0.3).requires_grad_()
     optimizer = torch.optim.LBFGS([l], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
     zero = torch.zeros_like(l)
     real = lambda v: objective.discriminator(v, zero) - objective.discriminator(zero, zero) / 2  # noqa: E731
@@ -78,7 +78,7 @@ def test_optima_of_least_squares_and_hinge():
 def test_optimum_of_the_relativistic_pairing():
     """l = log p/q + c: there the gradient of E softplus(l(y) - l(x)) over pairs x ~ p, y ~ q is zero at every point."""
     p, q = density(0)[::10], density(1)[::10]
-    l = ((p / q).log() + 3.7).requires_grad_()  # noqa: E741
+    l = ((p / q).log() + 3.7).requires_grad_()
     pairs = OBJECTIVES["relativistic"].discriminator(l[:, None].expand(-1, len(l)), l[None].expand(len(l), -1))
     (pairs * p[:, None] * q[None]).sum().backward()
     assert l.grad.abs().max() < 1e-9 * len(l)
@@ -105,18 +105,18 @@ def test_a_trained_discriminator_reaches_the_optimum():
 
 
 def test_saturating_over_non_saturating_is_the_exponential_of_the_logit():
-    l = torch.linspace(-20, 5, 26, dtype=torch.float64, requires_grad=True)  # noqa: E741
+    l = torch.linspace(-20, 5, 26, dtype=torch.float64, requires_grad=True)
     slopes = [torch.autograd.grad(OBJECTIVES[name].generator(l).sum(), l)[0] for name in ("minimax", "non-saturating")]
     torch.testing.assert_close(slopes[0] / slopes[1], l.detach().exp())
 
 
 def test_at_the_best_discriminator_the_two_add_up_to_the_divergence():
-    """Saturating and non-saturating: E_q of their sum, D held fixed, has half the gradient of KL(q || p): q = N(m, 1), dKL/dm = m."""
+    """E_q of saturating plus non-saturating, D held fixed, has half the gradient of KL(q || p), which for N(m, 1) is m."""
     for m in (0.5, 1.0, 2.0):
         mean = torch.tensor(m, dtype=torch.float64, requires_grad=True)
         z = GRID[(GRID > -8) & (GRID < 8)]
         y = mean + z
-        l = m * m / 2 - m * y  # log p/q at the present m  # noqa: E741
+        l = m * m / 2 - m * y  # log p/q at the present m
         both = OBJECTIVES["minimax"].generator(l) + OBJECTIVES["non-saturating"].generator(l)
         weight = (-z.square() / 2).exp() / math.sqrt(2 * math.pi)
         (slope,) = torch.autograd.grad(torch.trapezoid(weight * both, z), mean)
@@ -127,14 +127,14 @@ def test_at_the_best_discriminator_the_two_add_up_to_the_divergence():
 def test_certain_logits_are_safe(objective):
     """At |logit| = 100, in either player's loss and gradient, in float32 and bfloat16."""
     for dtype in (torch.float32, torch.bfloat16):
-        l = torch.tensor([-100.0, 100.0, -100.0, 100.0], dtype=dtype, requires_grad=True)  # noqa: E741
+        l = torch.tensor([-100.0, 100.0, -100.0, 100.0], dtype=dtype, requires_grad=True)
         other = torch.tensor([100.0, -100.0, -100.0, 100.0], dtype=dtype)
         for loss in (objective.discriminator(l, other), objective.discriminator(other, l), objective.generator(l, other)):
             assert loss.isfinite().all()
             (slope,) = torch.autograd.grad(loss.sum(), l, allow_unused=True, retain_graph=True)
             assert slope.isfinite().all()
     if objective.name == "non-saturating":
-        l = torch.tensor([-100.0], requires_grad=True)  # noqa: E741
+        l = torch.tensor([-100.0], requires_grad=True)
         objective.generator(l).sum().backward()
         assert l.grad.item() == pytest.approx(-0.5)
 

@@ -105,7 +105,9 @@ def test_a_failed_game_is_stopped_and_the_last_good_model_kept(tmp_path):
                 good = t.run.path.joinpath("model/model.safetensors").read_bytes()
                 t.model.turns += 10_000
                 t.model.generator.forward = lambda z, context: torch.zeros(len(z), 1, 8, 8)
-                t.model.loss = lambda batch, player, noise: {"total": sum(p.sum() for p in t.model.parameters()) * torch.ones(1)}
+                t.model.loss = lambda batch, player, noise: {
+                    "total": sum(p.sum() for p in t.model.parameters()) * torch.ones(1)
+                }
     assert t.run.path.joinpath("model/model.safetensors").read_bytes() == good
     rows = t.run.metrics()
     assert rows[-1]["findings"][0].startswith("the generator has collapsed")

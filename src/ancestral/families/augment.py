@@ -1,6 +1,7 @@
-"""Differentiable augmentation (Zhao et al. 2020, arXiv:2006.10738): what the discriminator sees, real or generated, is altered at
-random, so that it cannot learn a small training set by heart, and the generator is trained through the alterations and does
-not learn them.
+"""Differentiable augmentation (Zhao et al. 2020, arXiv:2006.10738).
+
+What the discriminator sees, real or generated, is altered at random, so that it cannot learn a small training set by heart;
+the generator is trained through the alterations and does not learn them.
 """
 
 from __future__ import annotations

@@ -37,11 +37,11 @@ class Standing:
     augmented: bool
 
     def diagnosis(self) -> Diagnosis:
-        real, fake, held_out = (l.double().cpu() for l in (self.real, self.fake, self.held_out))
+        real, fake, held_out = (out.double().cpu() for out in (self.real, self.fake, self.held_out))
         slope, shift = calibration(held_out, fake)
         exact = self.objective.logits == "exact"
         a, b = (1.0, 0.0) if exact else (slope, shift)
-        d_real, d_fake, d_held_out = ((a * l + b).sigmoid() for l in (real, fake, held_out))
+        d_real, d_fake, d_held_out = ((a * out + b).sigmoid() for out in (real, fake, held_out))
         x, y = reduced(self.x), reduced(self.y)
         near = spacing(x[:LOOK]) / 4
         numbers = {
@@ -89,13 +89,13 @@ class Standing:
         if of["accuracy_real"] - of["accuracy_held_out"] > 0.25:
             remedy = "train for less, or gather more data" if self.augmented else "set model.augment=true, or gather more data"
             findings.append(
-                f"the discriminator knows the training samples by heart: it takes {tens(of['accuracy_real'])} of them for real, "
-                f"and {tens(of['accuracy_held_out'])} of held-out ones; {remedy}"
+                f"the discriminator knows the training samples by heart: it takes {tens(of['accuracy_real'])} of them for "
+                f"real, and {tens(of['accuracy_held_out'])} of held-out ones; {remedy}"
             )
         if not collapsed and of["coverage"] < 0.5:
             findings.append(
-                f"the generator leaves out part of the data: {tens(of['coverage'])} of held-out samples have a generated one near, "
-                f"of a perfect generator's {1 - 2**-NEIGHBOURS:.0%}; train longer, or set model.objective=relativistic"
+                f"the generator leaves out part of the data: {tens(of['coverage'])} of held-out samples have a generated "
+                f"one near, where a perfect generator has {1 - 2**-NEIGHBOURS:.0%}; train longer, or set model.objective=relativistic"
             )
         return tuple(findings), failed
 
@@ -117,7 +117,7 @@ def calibration(real: Tensor, fake: Tensor, rounds: int = 30) -> tuple[float, fl
     """
     both = torch.cat([real, fake])
     centre, scale = both.mean(), both.std().clamp(min=1e-9)
-    l = (both - centre) / scale  # noqa: E741
+    l = (both - centre) / scale
     truth = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
     design = torch.stack([l, torch.ones_like(l)], 1)
     w = torch.zeros(2, dtype=l.dtype)

@@ -94,10 +94,12 @@ class GAN(GenerativeModel):
             real_l = self.judge(self.seen(x, noise), context) if self.objective.paired else None
         return {"total": self.objective.generator(fake_l, real_l)}
 
-    def judge(self, x: Tensor, context: Context, rows: slice = slice(None)) -> Tensor:
+    def judge(self, x: Tensor, context: Context, rows: Tensor | None = None) -> Tensor:
         """D's logits `(n,)`, float32; x: in the models' units. The context teaches D, not the reverse."""
-        vector = None if context.vector is None else context.vector[rows].detach()
-        l: Tensor = self.discriminator(x, Context(vector=vector))  # noqa: E741
+        vector = context.vector
+        if vector is not None:
+            vector = (vector if rows is None else vector[rows]).detach()
+        l: Tensor = self.discriminator(x, Context(vector=vector))
         return l.float()
 
     def seen(self, x: Tensor, noise: Noise) -> Tensor:
@@ -105,7 +107,7 @@ class GAN(GenerativeModel):
         return augment(x, noise) if self.augmented else x
 
     def walk(self, noise: Noise, context: Context, *, truncation: float = 1.0) -> Iterator[State]:
-        """G(truncation z): less than 1 moves every sample towards the mean one, more typical and less varied; 0 is that mean."""
+        """G(truncation z): below 1 every sample moves towards the mean one, more typical and less varied; 0 is that mean."""
         if truncation < 0:
             raise UsageError(f"truncation is a number from 0 (all alike) to 1 (as trained); got {truncation:g}")
         yield State(self.generator(truncation * noise.normal(self.latent_shape), context), DATA, None, 1, 1, 1)

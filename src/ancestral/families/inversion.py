@@ -24,7 +24,7 @@ KEPT = 8  # draws from which the search descends
 
 @dataclass(frozen=True)
 class Inversion:
-    """z: the best latent so far `(1, *latent_shape)`; x: what it becomes; error: its mean square error; done: share of the work."""
+    """z: the best latent so far `(1, *latent_shape)`. x: what it becomes. error: mean square. done: share of the work."""
 
     z: Tensor
     x: Tensor

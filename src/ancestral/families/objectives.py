@@ -91,7 +91,7 @@ class Hinge(Objective):
 
 
 class Wasserstein(Objective):
-    """J_D = l(G(z)) - l(x),  J_G = -l(G(z)), for l of Lipschitz constant 1   (Arjovsky et al. 2017, arXiv:1701.07875, eq. 2)."""
+    """J_D = l(G(z)) - l(x),  J_G = -l(G(z)), for l of Lipschitz constant 1 (Arjovsky et al. 2017, arXiv:1701.07875, eq. 2)."""
 
     name: Name = "wasserstein"
 
@@ -105,8 +105,8 @@ class Wasserstein(Objective):
 class Relativistic(Objective):
     """J_D = -log sigmoid(l(x) - l(G(z))),  J_G = -log sigmoid(l(G(z)) - l(x))  (Jolicoeur-Martineau 2018, arXiv:1807.00734).
 
-    D tells which of a pair is real, so that no sample can be judged apart from the data: its loss has no local minimum in which
-    modes are missing (Sun et al. 2020, arXiv:2011.04926). A constant added to l changes nothing; at the optimum l = log p/q + c.
+    D tells which of a pair is real, so no sample is judged apart from the data, and no local minimum of the loss leaves modes
+    out (Sun et al. 2020, arXiv:2011.04926). A constant added to l changes nothing; at the optimum l = log p/q + c.
     """
 
     name: Name = "relativistic"
@@ -133,8 +133,8 @@ class Penalties:
         R1 = r1/2 |grad l(x)|^2,  R2 = r2/2 |grad l(G(z))|^2       (Mescheder et al. 2018, arXiv:1801.04406, eq. 9)
         GP = gp (|grad l(u x + (1 - u) G(z))| - 1)^2, u ~ U(0, 1)  (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3)
 
-    lazy: they look at one in `lazy` of the samples at every step. That costs as much as all samples at every `lazy`-th step
-    (Karras et al. 2020, arXiv:1912.04958, appendix B), has the same expectation at its own scale, and no step differs from others.
+    lazy: they look at one in `lazy` of the samples at every step, `lazy` times as hard. That costs as much as all samples at
+    every `lazy`-th step (Karras et al. 2020, arXiv:1912.04958, appendix B), expects the same, and every step is alike.
     """
 
     r1: float = 0.0
@@ -146,35 +146,36 @@ class Penalties:
         return bool(self.r1 or self.r2 or self.gp)
 
     def __call__(
-        self, critic: Callable[[Tensor, slice], Tensor], real: Tensor, fake: Tensor, u: Tensor
+        self, critic: Callable[[Tensor, Tensor], Tensor], real: Tensor, fake: Tensor, u: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(D of data, D of samples, penalties by name), each `(n,)`; a penalty's mean over them is its estimate.
 
         critic: (x, which of the n rows they are) -> logits. u: `(n,)` uniform numbers for the gradient penalty.
         """
-        n = len(real)
-        some, rest = slice(0, -(-n // self.lazy)), slice(-(-n // self.lazy), n)
-        terms: dict[str, Tensor] = {}
-
-        def look(x: Tensor, weight: float, name: str) -> Tensor:
-            """D of all rows; for the first ones, where there is a weight, through a graph that its gradient can be taken of."""
-            if not weight:
-                return critic(x, slice(0, n))
-            seen = x[some].detach().requires_grad_()
-            l = critic(seen, some)  # noqa: E741
-            terms[name] = spread(weight / 2 * gradient(l, seen).square().flatten(1).sum(1), n)
-            return torch.cat([l, critic(x[rest], rest)]) if rest.start < n else l
-
-        outputs = look(real, self.r1, "r1"), look(fake, self.r2, "r2")
+        n, terms = len(real), {}
+        rows, some = torch.arange(n, device=real.device), -(-n // self.lazy)
+        a, b = (some if weight else 0 for weight in (self.r1, self.r2))
+        # data and samples in one pass: of those looked at, through a graph that D's gradient is taken of, and of the others
+        seen = torch.cat([real[:a], fake[:b]]).detach().requires_grad_()
+        looked = critic(seen, torch.cat([rows[:a], rows[:b]])) if a + b else real.new_empty(0)
+        others = (
+            critic(torch.cat([real[a:], fake[b:]]), torch.cat([rows[a:], rows[b:]])) if a + b < 2 * n else real.new_empty(0)
+        )
+        if a + b:
+            square = gradient(looked, seen).square().flatten(1).sum(1)
+            terms = {"r1": self.r1 / 2 * square[:a]} if a else {}
+            terms |= {"r2": self.r2 / 2 * square[a:]} if b else {}
         if self.gp:
-            share = u[some].view(-1, *[1] * (real.ndim - 1))
-            between = (share * real[some] + (1 - share) * fake[some]).detach().requires_grad_()
-            norm = gradient(critic(between, some), between).square().flatten(1).sum(1).add(1e-12).sqrt()
-            terms["gp"] = spread(self.gp * (norm - 1).square(), n)
-        return *outputs, terms
+            share = u[:some].view(-1, *[1] * (real.ndim - 1))
+            between = (share * real[:some] + (1 - share) * fake[:some]).detach().requires_grad_()
+            norm = gradient(critic(between, rows[:some]), between).square().flatten(1).sum(1).add(1e-12).sqrt()
+            terms["gp"] = self.gp * (norm - 1).square()
+        real_l = torch.cat([looked[:a], others[: n - a]])
+        fake_l = torch.cat([looked[a:], others[n - a :]])
+        return real_l, fake_l, {name: spread(term, n) for name, term in terms.items()}
 
 
-def gradient(l: Tensor, x: Tensor) -> Tensor:  # noqa: E741
+def gradient(l: Tensor, x: Tensor) -> Tensor:
     """Of each logit in its own input, itself differentiable."""
     with torch.enable_grad():
         (g,) = torch.autograd.grad(l.sum(), x, create_graph=True)

@@ -2,7 +2,7 @@
 
 Residual pairs of 3x3 convolutions with leaky ReLUs, each the mirror of the other. No norm couples the positions or samples of a
 discriminator, so that the gradient in its input, which R1 and R2 penalise, is cheap and exact; variance is kept by the start
-instead: a branch's last convolution is zero and the one before shrinks with depth (Zhang et al. 2019, arXiv:1901.09321, "Fixup").
+instead: a branch's last convolution is zero, the one before shrinks with depth ("Fixup", Zhang et al. 2019, arXiv:1901.09321).
 The finest `patch` x `patch` pixels are folded into channels, as in the U-Net, so that no convolution runs at full resolution.
 """
 
@@ -219,9 +219,9 @@ class _Judge(nn.Module):
         self.fits = nn.Linear(context_width, features, bias=False) if context_width else None
 
     def forward(self, f: Tensor, context: Context) -> Tensor:
-        l: Tensor = self.real(f)[:, 0]  # noqa: E741
+        l: Tensor = self.real(f)[:, 0]
         if self.fits is not None:
-            l = l + (self.fits(context.vector) * f).sum(1) / math.sqrt(f.shape[1])  # noqa: E741
+            l = l + (self.fits(context.vector) * f).sum(1) / math.sqrt(f.shape[1])
         return l
 
 
