@@ -180,7 +180,7 @@ class Slope(nn.Module):
         return self.psi * x[:, 0]
 
 
-def gan(objective="relativistic", shape=(1,), generator=None, discriminator=None, kinds=None, augmented=False, **penalties):
+def gan(objective="relativistic", shape=(1,), generator=None, discriminator=None, kinds=None, augmented=0.0, **penalties):
     g, d = adversarial_networks(shape, width=16, context_width=8 if kinds else 0)
     scale = Scaling(shape, (0.0,) * shape[0], (1.0,) * shape[0], None)
     made = generator or g, discriminator or d
@@ -317,7 +317,7 @@ SHAPES = [(2,), (5,), (1, 16), (2, 37), (1, 8, 8), (3, 13, 9), (1, 28, 28), (3, 
 @pytest.mark.parametrize("classes", [0, 3])
 def test_networks_of_every_shape(shape, classes):
     kinds = {"class": ClassCondition("abc", 8)} if classes else {}
-    model = gan(shape=shape, kinds=kinds, augmented=len(shape) > 1, r1=1.0, r2=1.0, lazy=2)
+    model = gan(shape=shape, kinds=kinds, augmented=0.5 * (len(shape) > 1), r1=1.0, r2=1.0, lazy=2)
     batch = Batch(torch.randn(6, *shape), {"class": torch.arange(6) % 3})
     for player in ("discriminator", "generator"):
         terms = model.loss(batch, player, StreamNoise(6, 0, 0))
@@ -372,6 +372,7 @@ def test_augmentation():
     altered.sum().backward()
     assert x.grad.isfinite().all()
     torch.testing.assert_close(altered, augment(x, noise()))
+    assert (augment(x, noise(), 0.3) == x).flatten(1).all(1).float().mean().item() == pytest.approx(0.7, abs=0.1)
     assert augment(torch.randn(200, 3, 9, 7), noise()).shape == (200, 3, 9, 7)
     assert augment(torch.randn(200, 2, 31), noise()).shape == (200, 2, 31)
 

@@ -78,7 +78,7 @@ def _facts(folder: Any) -> dict[str, Any]:
     rows = folder.metrics()
     key = next((name for row in rows for name in row if name.endswith("/total")), None)
     previews = sorted(folder.samples.glob("step-*.png"))
-    looked = next((row for row in reversed(rows) if "findings" in row), {})  # the model's last look at itself
+    looked: dict[str, Any] = next((row for row in reversed(rows) if "findings" in row), {})  # the model's last look at itself
     return {
         "run": str(folder.path),
         "family": recipe.model.family,

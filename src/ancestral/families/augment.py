@@ -12,11 +12,16 @@ from torch import Tensor
 from ancestral.randomness import Noise
 
 
-def augment(x: Tensor, noise: Noise) -> Tensor:
-    """Images `(n, c, h, w)` and signals `(n, c, l)` in the models' units: colour, translation, cutout, drawn anew for each."""
+def augment(x: Tensor, noise: Noise, rate: float = 1.0) -> Tensor:
+    """Images `(n, c, h, w)` and signals `(n, c, l)` in the models' units: colour, translation, cutout, drawn anew for each.
+
+    rate: the share of samples that are altered. Where some are not, the generator cannot mistake the alterations for the data's
+    own (Karras et al. 2020b, arXiv:2006.06676).
+    """
+    altered = x
     for alter in (colour, translate, cut_out):
-        x = alter(x, noise)
-    return x
+        altered = alter(altered, noise)
+    return torch.where(noise.uniform((1,) * (x.ndim - 1)) < rate, altered, x)
 
 
 def colour(x: Tensor, noise: Noise) -> Tensor:

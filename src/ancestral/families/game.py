@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, logsigmoid
 
 from ancestral.families.capabilities import Diagnosis
-from ancestral.families.objectives import Minimax, NonSaturating, Objective
+from ancestral.families.objectives import Minimax, NonSaturating, Objective, Wasserstein
 
 EARLY = 500  # turns of the generator before which nothing is said: everything looks broken then
 LOOK = 64  # samples among which distinct ones are counted
@@ -81,13 +81,13 @@ class Standing:
                 failed = failed or (findings[-1] if of["d_fake"] < 1e-3 else None)
             else:
                 findings.append(f"{said}; slow it down with R1: model.r1=1")
-        elif of["js"] > 0.95 * math.log(2):
+        elif of["js"] > 0.95 * math.log(2) and not isinstance(self.objective, Wasserstein):  # whose critic cannot be too good
             findings.append(
                 "the discriminator wins: it tells every sample from data, and its opinion teaches the generator little; "
                 "raise model.r1 and model.r2, or lower train.lr"
             )
         if of["accuracy_real"] - of["accuracy_held_out"] > 0.25:
-            remedy = "train for less, or gather more data" if self.augmented else "set model.augment=true, or gather more data"
+            remedy = "train for less, or gather more data" if self.augmented else "set model.augment=0.5, or gather more data"
             findings.append(
                 f"the discriminator knows the training samples by heart: it takes {tens(of['accuracy_real'])} of them for "
                 f"real, and {tens(of['accuracy_held_out'])} of held-out ones; {remedy}"
@@ -95,7 +95,8 @@ class Standing:
         if not collapsed and of["coverage"] < 0.5:
             findings.append(
                 f"the generator leaves out part of the data: {tens(of['coverage'])} of held-out samples have a generated "
-                f"one near, where a perfect generator has {1 - 2**-NEIGHBOURS:.0%}; train longer, or set model.objective=relativistic"
+                f"one near, where a perfect generator has {1 - 2**-NEIGHBOURS:.0%}; train longer, or set "
+                "model.objective=relativistic"
             )
         return tuple(findings), failed
 

@@ -35,7 +35,7 @@ class GAN(GenerativeModel):
     """A generator, a discriminator, and the game between them.
 
     generator: (z, Context) -> samples, with `latent`, the size of z. discriminator: (samples, Context) -> logits `(n,)`.
-    augmented: whether the discriminator sees only altered samples, for small data.
+    augmented: the share of samples that the discriminator sees altered, for small data.
     The conditioner is the generator's; the discriminator reads its vectors and does not train them.
     """
 
@@ -50,7 +50,7 @@ class GAN(GenerativeModel):
         discriminator: nn.Module,
         objective: Name = "relativistic",
         penalties: Penalties | None = None,
-        augmented: bool = False,
+        augmented: float = 0.0,
     ):
         super().__init__(shape, scaling, conditioner)
         self.generator = generator
@@ -96,15 +96,15 @@ class GAN(GenerativeModel):
 
     def judge(self, x: Tensor, context: Context, rows: Tensor | None = None) -> Tensor:
         """D's logits `(n,)`, float32; x: in the models' units. The context teaches D, not the reverse."""
-        vector = context.vector
-        if vector is not None:
-            vector = (vector if rows is None else vector[rows]).detach()
+        vector = None if context.vector is None else context.vector.detach()
+        if vector is not None and rows is not None:
+            vector = vector[rows]
         l: Tensor = self.discriminator(x, Context(vector=vector))
         return l.float()
 
     def seen(self, x: Tensor, noise: Noise) -> Tensor:
         """Samples as D is shown them in training."""
-        return augment(x, noise) if self.augmented else x
+        return augment(x, noise, self.augmented) if self.augmented else x
 
     def walk(self, noise: Noise, context: Context, *, truncation: float = 1.0) -> Iterator[State]:
         """G(truncation z): below 1 every sample moves towards the mean one, more typical and less varied; 0 is that mean."""
@@ -142,7 +142,7 @@ class GAN(GenerativeModel):
             x=held_out,
             y=fake,
             turns=int(self.turns),
-            augmented=self.augmented,
+            augmented=self.augmented > 0,
         ).diagnosis()
 
 

@@ -40,7 +40,9 @@ class GANRecipe(FamilyRecipe):
     )
     lazy: int = Field(4, ge=1, description="penalties look at one in so many of the samples")
     spectral: bool | None = Field(None, description="spectral normalisation of the discriminator; None: with hinge")
-    augment: bool | None = Field(None, description="differentiable augmentation; None: for small sets of images or signals")
+    augment: float | None = Field(
+        None, ge=0, le=1, description="share of samples that D sees altered; None: some, for small sets of images or signals"
+    )
     latent: int | None = Field(None, ge=1, description="numbers that a sample is generated from")
     width: int | None = Field(None, ge=1, description="features of the networks' finest level")
     channels: tuple[int, ...] | None = Field(None, min_length=1, description="features of each level; overrides width")
@@ -59,7 +61,7 @@ class GANRecipe(FamilyRecipe):
         )
         if self.objective == "hinge" if self.spectral is None else self.spectral:
             spectral(discriminator)
-        small = spec.size < SMALL and len(spec.shape) > 1
+        altered = 0.2 if spec.size < SMALL and len(spec.shape) > 1 else 0.0
         return GAN(
             spec.shape,
             scaling(spec),
@@ -68,15 +70,18 @@ class GANRecipe(FamilyRecipe):
             discriminator,
             self.objective,
             self.penalties(spec),
-            small if self.augment is None else self.augment,
+            pick(self.augment, altered),
         )
 
     def penalties(self, spec: DataSpec) -> Penalties:
         """What is not asked for follows from the objective: each as in its paper."""
         usual = {"relativistic": (gamma(spec), gamma(spec), 0.0), "wasserstein": (0.0, 0.0, 10.0)}
         r1, r2, gp = usual.get(self.objective, (0.0, 0.0, 0.0))
-        pick = lambda asked, suits: suits if asked is None else asked  # noqa: E731
         return Penalties(pick(self.r1, r1), pick(self.r2, r2), pick(self.gp, gp), self.lazy)
+
+
+def pick(asked: float | None, suits: float) -> float:
+    return suits if asked is None else asked
 
 
 def gamma(spec: DataSpec) -> float:
