@@ -163,7 +163,7 @@ def test_only_models_with_a_latent_space_invert(tmp_path):
 
 def test_info_tells_of_the_game(run):
     text = command("info", run).stdout
-    for words in ("gan", "health", "accuracy_held_out", "findings"):
+    for words in ("gan", "health", "accuracy_held_out"):
         assert words in text
     facts = json.loads(command("info", run, "--json").stdout)
     assert facts["health"].keys() >= {"js", "coverage", "distinct"}

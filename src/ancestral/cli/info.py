@@ -58,9 +58,8 @@ def info(
         "skipped": f"{facts['skipped']} steps that were not finite" if facts["skipped"] else "no step",
         "preview": facts["preview"] or "none yet",
     }
-    if facts["health"]:
-        rows["health"] = ", ".join(f"{name} {value:.3g}" for name, value in facts["health"].items())
-        rows["findings"] = "; ".join(facts["findings"]) or "none"
+    rows |= _health(facts["health"])
+    rows |= {"finding" + " " * i: finding for i, finding in enumerate(facts["findings"])}
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", value.replace("[", r"\["))
     console.print(table)
@@ -77,8 +76,8 @@ def _facts(folder: Any) -> dict[str, Any]:
     numbers = stored.numbers if stored else {}
     rows = folder.metrics()
     key = next((name for row in rows for name in row if name.endswith("/total")), None)
+    looked: dict[str, Any] = next((row for row in reversed(rows) if "findings" in row), {})  # at the model's last diagnosis
     previews = sorted(folder.samples.glob("step-*.png"))
-    looked: dict[str, Any] = next((row for row in reversed(rows) if "findings" in row), {})  # the model's last look at itself
     return {
         "run": str(folder.path),
         "family": recipe.model.family,
@@ -91,33 +90,46 @@ def _facts(folder: Any) -> dict[str, Any]:
         "data": spec.to_json(),
         "recipe": recipe.model_dump(mode="json"),
         "preview": str(previews[-1]) if previews else None,
-        "health": {name.partition("/")[2]: v for name, v in looked.items() if name.startswith("health/") and v is not None},
+        "health": {k.partition("/")[2]: v for k, v in looked.items() if k.startswith("health/")},
         "findings": looked.get("findings", []),
         "curve": [(row["step"], row[key]) for row in rows if row.get(key) is not None],
     }
 
 
+def _health(numbers: dict[str, Any]) -> dict[str, str]:
+    """Rows of what the model's last diagnosis measured; numbers of one kind, such as kl/0, kl/1, as one row of bars."""
+    single = {name: v for name, v in numbers.items() if "/" not in name and v is not None}
+    rows = {"health": "  ".join(f"{name} {v:.4g}" for name, v in single.items())} if single else {}
+    for kind in dict.fromkeys(name.partition("/")[0] for name in numbers if "/" in name):
+        values = [v or 0.0 for name, v in numbers.items() if name.startswith(f"{kind}/")]
+        top = max([*values, 1e-9])
+        bars = "".join("▁▂▃▄▅▆▇█"[round(7 * max(0.0, v) / top)] for v in sorted(values, reverse=True))
+        rows[f"{kind} each"] = f"{bars}  {max(values):.3g} to {min(values):.2g}"
+    return rows
+
+
 def _curve(points: list[tuple[int, float]], width: int = 64, height: int = 8) -> str:
-    """The loss against steps in characters: medians of equal stretches of the run, on a logarithmic axis."""
+    """The loss against steps in characters: medians of equal stretches, on a logarithmic axis where all are positive."""
     import math
     from itertools import pairwise
     from statistics import median
 
-    values = [value for _, value in points if value > 0 and math.isfinite(value)]
+    values = [value for _, value in points if math.isfinite(value)]
     if len(values) < 2:
         return ""
     columns = min(width, len(values))
     cuts = [round(i * len(values) / columns) for i in range(columns + 1)]
     means = [median(values[a:b]) for a, b in pairwise(cuts)]
-    low, high = math.log(min(means)), math.log(max(means))
+    scale, back = (math.log, math.exp) if min(means) > 0 else (float, float)
+    low, high = scale(min(means)), scale(max(means))
     span = max(high - low, 1e-9)
     rows = [[" "] * columns for _ in range(height)]
     for x, value in enumerate(means):
-        eighths = round((math.log(value) - low) / span * (height * 8 - 1)) + 1
+        eighths = round((scale(value) - low) / span * (height * 8 - 1)) + 1
         for y in range(height):
             fill = min(8, max(0, eighths - 8 * y))
             rows[height - 1 - y][x] = " ▁▂▃▄▅▆▇█"[fill]
-    labels = [f"{math.exp(high):8.4f}"] + [" " * 8] * (height - 2) + [f"{math.exp(low):8.4f}"]
+    labels = [f"{back(high):8.4f}"] + [" " * 8] * (height - 2) + [f"{back(low):8.4f}"]
     lines = [f"{label} │{''.join(row)}" for label, row in zip(labels, rows, strict=True)]
     last = f"step {points[-1][0]:,}"
     return "\n".join(["loss per dimension", *lines, " " * 9 + "└" + "─" * columns, " " * 10 + last.rjust(columns)])

@@ -45,9 +45,9 @@ class Standing:
         x, y = reduced(self.x), reduced(self.y)
         near = spacing(x[:LOOK]) / 4
         numbers = {
-            "accuracy_real": share(d_real > 0.5),
-            "accuracy_fake": share(d_fake < 0.5),
-            "accuracy_held_out": share(d_held_out > 0.5),
+            "accuracy_real": right(d_real),
+            "accuracy_fake": right(1 - d_fake),
+            "accuracy_held_out": right(d_held_out),
             "d_real": d_real.mean().item(),
             "d_fake": d_fake.mean().item(),
             "log4": cost(a * held_out + b, a * fake + b),
@@ -172,6 +172,11 @@ def distinct(x: Tensor, near: float) -> int:
         if not kept or (torch.stack(kept) - sample).norm(dim=1).min().item() > near:
             kept.append(sample)
     return len(kept)
+
+
+def right(d: Tensor) -> float:
+    """The share of right answers, where 1 is sure to be right and 1/2 is none."""
+    return share(d > 0.5) + share(d == 0.5) / 2
 
 
 def share(which: Tensor) -> float:

@@ -91,8 +91,8 @@ class GAN(GenerativeModel):
         fake = self.generator(z, context).float()
         with frozen(self.discriminator):
             fake_l = self.judge(self.seen(fake, noise), context)
-            real_l = self.judge(self.seen(x, noise), context) if self.objective.paired else None
-        return {"total": self.objective.generator(fake_l, real_l)}
+            other_l = self.judge(self.seen(x, noise), context) if self.objective.paired else None
+        return {"total": self.objective.generator(fake_l, other_l)}
 
     def judge(self, x: Tensor, context: Context, rows: Tensor | None = None) -> Tensor:
         """D's logits `(n,)`, float32; x: in the models' units. The context teaches D, not the reverse."""
