@@ -22,12 +22,48 @@ if TYPE_CHECKING:
 
     from ancestral.data import DataSet
     from ancestral.data.spec import DataSpec
+    from ancestral.progress import Reporter
     from ancestral.training.run import Run
 
 COLUMNS = 9  # pictures from one end to the other
 ROWS = 8  # axes that a traverse shows
 SIDE = 15  # of the map of two latents
+SHOWN = 32  # samples reconstructed
 POINTS = 2000  # samples on the map of more
+
+
+def draw(
+    wish: str,
+    value: Any,
+    model: GenerativeModel,
+    folder: Run,
+    out: Path,
+    *,
+    seeds: list[int],
+    condition: Any,
+    prior: str | None,
+    reporter: Reporter,
+    json: bool,
+) -> None:
+    """Draw the picture wished for, say where it is, and print the facts of it where asked."""
+    from ancestral.cli.sample import integers
+    from ancestral.progress import emit
+
+    spec, drawn_from = folder.spec, {"prior": prior} if prior else {}
+    facts: dict[str, Any] = {"out": str(out)}
+    if wish == "interpolate":
+        image = interpolate(model, spec, integers(value), condition, drawn_from)
+    elif wish == "reconstruct":
+        image, facts["error"] = reconstruct(model, spec, value, min(len(seeds), SHOWN))
+        reporter.say(f"root mean squared error {facts['error']:.4f}, in the units of the data")
+    elif wish == "latent-map":
+        image = latent_map(model, folder, condition)
+    else:
+        image = traverse(model, spec, seeds[0], condition, drawn_from)
+    save(image, out)
+    reporter.say(f"{out.stem.replace('-', ' ')}: {out}")
+    if json:
+        emit(facts)
 
 
 def interpolate(model: GenerativeModel, spec: DataSpec, seeds: list[int], condition: Any, prior: dict[str, Any]) -> Image:

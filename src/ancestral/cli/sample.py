@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
     from ancestral.data.spec import DataSpec
 
+FILES = {
+    "sample": "samples.png",
+    "interpolate": "interpolation.png",
+    "reconstruct": "reconstruction.png",
+    "latent-map": "latent-map.png",
+    "traverse": "traverse.png",
+    "invert": "inverted.png",
+}
+
 
 def sample(
     run: Path,
@@ -24,15 +33,17 @@ def sample(
     steps: int | None = None,
     solver: str | None = None,
     spacing: Literal["trailing", "linear", "logsnr", "karras"] | None = None,
+    prior: Literal["aggregate", "standard"] | None = None,
+    observe: Literal["mean", "draw"] | None = None,
+    truncation: float | None = None,
     batch: int | None = None,
     out: Path | None = None,
     trajectory: Path | None = None,
-    prior: Literal["aggregate", "standard"] | None = None,
-    observe: Literal["mean", "draw"] | None = None,
     interpolate: str | None = None,
     reconstruct: str | None = None,
     latent_map: Annotated[bool, Parameter(negative="")] = False,
     traverse: Annotated[bool, Parameter(negative="")] = False,
+    invert: Path | None = None,
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     json: bool = False,
@@ -61,6 +72,11 @@ def sample(
         ddpm, ddim, euler, heun, dpmpp, dpmpp-1, dpmpp-3, dpmpp-sde, unipc, unipc-3.
     spacing
         How the steps are spread over the noise levels.
+    truncation
+        Of a GAN: 1 as trained, less for samples that are more typical and less varied, 0 for the mean one.
+    invert
+        A picture: find what the model would have to draw to generate it, and write the picture beside its reconstruction.
+        For models with a latent space.
     batch
         Samples computed at a time.
     out
@@ -98,7 +114,7 @@ def sample(
     from ancestral.progress import Reporter, duration, emit
     from ancestral.training.run import Run
 
-    chosen = _integers(seeds) if seeds is not None else seeds_from(seed, 64 if n is None else n)
+    chosen = integers(seeds) if seeds is not None else seeds_from(seed, 64 if n is None else n)
     if seeds is not None and n is not None and n != len(chosen):
         raise UsageError(f"--seeds names {len(chosen)} seeds and -n asks for {n} samples: leave -n out")
     if not chosen or (n is not None and n < 1):
@@ -108,12 +124,19 @@ def sample(
         chosen = chosen[: len(classes)]
     if guidance != 1 and not classes:
         raise UsageError("--guidance says how strongly a condition rules: give one with --class, or leave it out")
-    wishes = {"interpolation": interpolate, "reconstruction": reconstruct, "latent-map": latent_map, "traverse": traverse}
-    wished = [name for name, value in wishes.items() if value]
+    pictures: dict[str, Any] = {
+        "interpolate": interpolate,
+        "reconstruct": reconstruct,
+        "latent-map": latent_map or None,
+        "traverse": traverse or None,
+        "invert": invert,
+    }
+    wished = [name for name, value in pictures.items() if value is not None]
     if len(wished) > 1:
-        raise UsageError("--interpolate, --reconstruct, --latent-map and --traverse are a picture each: ask for one at a time")
-    out = out or run / f"{(wished or ['samples'])[0]}.png"
-    _check_suffix("--out", out, (".png",) if wished else (".png", ".npz", ""))
+        raise UsageError(f"--{' and --'.join(wished)} are a picture each: ask for one at a time")
+    wish = wished[0] if wished else "sample"
+    out = out or run / FILES[wish]
+    _check_suffix("--out", out, {"sample": (".png", ".npz", ""), "invert": (".png", ".npz")}.get(wish, (".png",)))
     if trajectory is not None:
         _check_suffix("--trajectory", trajectory, (".gif", ".png"))
 
@@ -132,30 +155,21 @@ def sample(
         "guidance": guidance if guidance != 1 else None,
         "prior": prior,
         "observe": observe,
+        "truncation": truncation,
     }
     how = {name: value for name, value in how.items() if value is not None}
     condition = {"class": [classes[i % len(classes)] for i in range(len(chosen))]} if classes else {}
     reporter = Reporter(quiet=quiet or json)
-    if wished:
-        from ancestral.cli import latent
+    if wish not in ("sample", "invert"):
+        from ancestral.cli.latent import draw
 
         one = {"class": classes[0]} if classes else None
-        drawn_from = {"prior": prior} if prior else {}
-        facts: dict[str, Any] = {"out": str(out)}
-        if interpolate:
-            image = latent.interpolate(model, spec, _integers(interpolate), one, drawn_from)
-        elif reconstruct:
-            image, facts["error"] = latent.reconstruct(model, spec, reconstruct, n or 32)
-            reporter.say(f"root mean squared error {facts['error']:.4f}, in the units of the data")
-        elif latent_map:
-            image = latent.latent_map(model, folder, one)
-        else:
-            image = latent.traverse(model, spec, seeds_from(seed, 1)[0] if seeds is None else chosen[0], one, drawn_from)
-        latent.save(image, out)
-        reporter.say(f"{wished[0].replace('-', ' ')}: {out}")
-        if json:
-            emit(facts)
+        draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
         return 0
+    if invert is not None:
+        from ancestral.cli.invert import invert as search
+
+        return search(model, spec, invert, out, seed=seed, class_=class_, reporter=reporter, json=json)
     begun = time.perf_counter()
     results: list[Tensor] = []
     frames: list[Tensor] = []
@@ -191,7 +205,7 @@ def sample(
     return 0
 
 
-def _integers(text: str) -> list[int]:
+def integers(text: str) -> list[int]:
     from ancestral.errors import UsageError
 
     try:

@@ -125,6 +125,8 @@ class Trainer:
                 if diagnosis is not None:
                     self.failed = diagnosis.failed
                     hopeless = hopeless + 1 if self.failed else 0
+                    if not self.failed:
+                        self._save_model()  # of all moments the one that is known to be good
                 preview = self._preview() if clock.previews.due(progress) else None
                 if clock.checkpoint_due():
                     self.save()
@@ -191,8 +193,11 @@ class Trainer:
         }
         self.run.save_checkpoint(self.step, tensors, numbers, self.recipe.train.keep)
         if self.failed is None:
-            with self.averaged():
-                self.run.save_model(self.model)
+            self._save_model()
+
+    def _save_model(self) -> None:
+        with self.averaged():
+            self.run.save_model(self.model)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -5,11 +5,13 @@ A new family joins by its file here and its place in `FAMILIES`; the trainer, th
 
 from ancestral.training.catalogue.base import FamilyRecipe, Section
 from ancestral.training.catalogue.diffusion import DiffusionRecipe
+from ancestral.training.catalogue.gan import GANRecipe
 from ancestral.training.catalogue.vae import VAERecipe
 
 FAMILIES: dict[str, type[FamilyRecipe]] = {
     "diffusion": DiffusionRecipe,
     "vae": VAERecipe,
+    "gan": GANRecipe,
 }
 
-__all__ = ["FAMILIES", "DiffusionRecipe", "FamilyRecipe", "Section", "VAERecipe"]
+__all__ = ["FAMILIES", "DiffusionRecipe", "FamilyRecipe", "GANRecipe", "Section", "VAERecipe"]

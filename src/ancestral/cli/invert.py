@@ -1,0 +1,94 @@
+"""`ancestral sample RUN --invert IMAGE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ancestral.data.spec import DataSpec
+    from ancestral.families import GenerativeModel
+    from ancestral.progress import Reporter
+
+STARTS = 256  # draws among which the search begins
+
+
+def invert(
+    model: GenerativeModel,
+    spec: DataSpec,
+    image: Path,
+    out: Path,
+    *,
+    seed: int,
+    class_: str | None,
+    reporter: Reporter,
+    json: bool,
+) -> int:
+    """Find the latent of a picture and write the picture, left, beside what the model makes of that latent."""
+    import math
+
+    import numpy as np
+    import torch
+
+    from ancestral.errors import UsageError
+    from ancestral.families import HasDecoder, seeds_from
+    from ancestral.families.inversion import invert as search
+    from ancestral.files import disk_errors, write_atomically
+    from ancestral.pictures import save_grid
+    from ancestral.progress import emit
+    from ancestral.randomness import SampleNoise
+
+    if not isinstance(model, HasDecoder):
+        raise UsageError("this model has no latent space in which a picture could be found: train one with --model gan")
+    if out.suffix.lower() not in (".png", ".npz"):
+        raise UsageError(f"cannot write {out}: --invert writes .png, the two pictures, or .npz, both and the latent")
+    target = _read(image, spec).to(model.device)
+    condition = {"class": class_} if class_ else {}
+    noise = SampleNoise(seeds_from(seed, STARTS), model.device)
+    found = None
+    with reporter.live() as line:
+        for found in search(
+            lambda z: model.decode(z, condition), target, model.latent_shape, noise, std=sum(spec.std) / len(spec.std)
+        ):
+            line.update(f"{found.done:4.0%}  mean square error {found.error:.5f}")
+    assert found is not None
+    low, high = spec.range or (0.0, 1.0)
+    psnr = 10 * math.log10((high - low) ** 2 / max(found.error, 1e-12))
+    with disk_errors(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix.lower() == ".png":
+            save_grid(torch.cat([target, found.x]), out, spec, columns=2)
+        else:
+            from io import BytesIO
+
+            buffer = BytesIO()
+            np.savez_compressed(buffer, x=target.cpu().numpy(), reconstruction=found.x.cpu().numpy(), z=found.z.cpu().numpy())
+            write_atomically(out, buffer.getvalue())
+    size = found.z.square().mean().sqrt().item()
+    reporter.say(f"{image} and its reconstruction, {psnr:.1f} dB, from a latent of size {size:.2f} (1 is typical): {out}")
+    if json:
+        emit({"out": str(out), "psnr": round(psnr, 2), "mse": found.error, "latent_size": round(size, 3)})
+    return 0
+
+
+def _read(image: Path, spec: DataSpec) -> Tensor:
+    """The picture as the model's data are: `(1, *shape)`. Raises UsageError if that cannot be."""
+    import numpy as np
+    import torch
+
+    from ancestral.data.images import ImageError, read
+    from ancestral.errors import UsageError
+
+    if not spec.is_image or spec.range is None or spec.shape[0] not in (1, 3):
+        raise UsageError(f"samples of {spec.name} are no pictures, so none can be found among them: leave --invert out")
+    try:
+        pixels, _ = read(image, (spec.shape[1], spec.shape[2]), spec.shape[0] == 1)
+    except ImageError as broken:
+        raise UsageError(f"cannot read the picture {image}: {broken.reason}") from None
+    low, high = spec.range
+    x: Any = pixels.astype(np.float32) / 255
+    if spec.levels is not None:
+        x = np.rint(x * (spec.levels - 1)) / (spec.levels - 1)
+    return torch.from_numpy(np.ascontiguousarray(low + (high - low) * x))[None]

@@ -1,0 +1,187 @@
+"""The objectives of the two-player game, and the penalties that make it converge. All are functions of logits.
+
+D(x) = sigmoid(l(x)), so log D = -softplus(-l) and log(1 - D) = -softplus(l): nothing overflows where D is certain. `real` and
+`fake` are the discriminator's outputs `(n,)` for data x ~ p and for samples G(z) ~ q; what a player minimises is `(n,)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+Name = Literal["relativistic", "non-saturating", "minimax", "least-squares", "hinge", "wasserstein"]
+
+
+class Objective:
+    """What each player minimises. logits: how D's outputs tell of log p/q: as they are, up to a constant, or not at all."""
+
+    name: Name
+    logits: Literal["exact", "shifted", "no"] = "no"
+    paired = False  # whether the generator looks at data too
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        raise NotImplementedError
+
+
+class Minimax(Objective):
+    """J_D = -1/2 log D(x) - 1/2 log(1 - D(G(z))),  J_G = -J_D       (Goodfellow et al. 2014, arXiv:1406.2661, eq. 1).
+
+    At the optimum D* = p/(p + q), where V = -J_D = JSD(p, q) - log 2. The generator's gradient in the logit is -D/2: it
+    vanishes where the discriminator wins. The half of J_G that sees data does not depend on G and is left out.
+    """
+
+    name: Name = "minimax"
+    logits = "exact"
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return (softplus(-real) + softplus(fake)) / 2
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        return -softplus(fake) / 2
+
+
+class NonSaturating(Minimax):
+    """J_G = -1/2 log D(G(z)): the generator maximises the chance that D errs (Goodfellow 2016, arXiv:1701.00160, eq. 13).
+
+    Its gradient in the logit is -(1 - D)/2, largest where minimax has none: their ratio is D/(1 - D) = e^l.
+    """
+
+    name: Name = "non-saturating"
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        return softplus(-fake) / 2
+
+
+class LeastSquares(Objective):
+    """J_D = 1/2 (l(x) - 1)^2 + 1/2 l(G(z))^2,  J_G = 1/2 (l(G(z)) - 1)^2   (Mao et al. 2017, arXiv:1611.04076, eq. 9).
+
+    At the optimum l* = p/(p + q) and J_D = 1/2 int pq/(p + q).
+    """
+
+    name: Name = "least-squares"
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return ((real - 1).square() + fake.square()) / 2
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        return (fake - 1).square() / 2
+
+
+class Hinge(Objective):
+    """J_D = max(0, 1 - l(x)) + max(0, 1 + l(G(z))),  J_G = -l(G(z))        (Lim & Ye 2017, arXiv:1705.02894).
+
+    At the optimum l* = sign(p - q) and J_D = 2 (1 - TV(p, q)).
+    """
+
+    name: Name = "hinge"
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return (1 - real).relu() + (1 + fake).relu()
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        return -fake
+
+
+class Wasserstein(Objective):
+    """J_D = l(G(z)) - l(x),  J_G = -l(G(z)), for l of Lipschitz constant 1 (Arjovsky et al. 2017, arXiv:1701.07875, eq. 2)."""
+
+    name: Name = "wasserstein"
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return fake - real
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        return -fake
+
+
+class Relativistic(Objective):
+    """J_D = -log sigmoid(l(x) - l(G(z))),  J_G = -log sigmoid(l(G(z)) - l(x))  (Jolicoeur-Martineau 2018, arXiv:1807.00734).
+
+    D tells which of a pair is real, so no sample is judged apart from the data, and no local minimum of the loss leaves modes
+    out (Sun et al. 2020, arXiv:2011.04926). A constant added to l changes nothing; at the optimum l = log p/q + c.
+    """
+
+    name: Name = "relativistic"
+    logits = "shifted"
+    paired = True
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return softplus(fake - real)
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        assert real is not None
+        return softplus(real - fake)
+
+
+OBJECTIVES: dict[Name, Objective] = {
+    o.name: o for o in (Relativistic(), NonSaturating(), Minimax(), LeastSquares(), Hinge(), Wasserstein())
+}
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """Weights of the penalties of D's gradient in its input, which make the game converge.
+
+        R1 = r1/2 |grad l(x)|^2,  R2 = r2/2 |grad l(G(z))|^2       (Mescheder et al. 2018, arXiv:1801.04406, eq. 9)
+        GP = gp (|grad l(u x + (1 - u) G(z))| - 1)^2, u ~ U(0, 1)  (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3)
+
+    lazy: they look at one in `lazy` of the samples at every step, `lazy` times as hard. That costs as much as all samples at
+    every `lazy`-th step (Karras et al. 2020, arXiv:1912.04958, appendix B), expects the same, and every step is alike.
+    """
+
+    r1: float = 0.0
+    r2: float = 0.0
+    gp: float = 0.0
+    lazy: int = 1
+
+    def __bool__(self) -> bool:
+        return bool(self.r1 or self.r2 or self.gp)
+
+    def __call__(
+        self, critic: Callable[[Tensor, Tensor], Tensor], real: Tensor, fake: Tensor, u: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """(D of data, D of samples, penalties by name), each `(n,)`; a penalty's mean over them is its estimate.
+
+        critic: (x, which of the n rows they are) -> logits. u: `(n,)` uniform numbers for the gradient penalty.
+        """
+        n, terms = len(real), {}
+        rows, some = torch.arange(n, device=real.device), -(-n // self.lazy)
+        a, b = (some if weight else 0 for weight in (self.r1, self.r2))
+        # data and samples in one pass: of those looked at, through a graph that D's gradient is taken of, and of the others
+        seen = torch.cat([real[:a], fake[:b]]).detach().requires_grad_()
+        looked = critic(seen, torch.cat([rows[:a], rows[:b]])) if a + b else real.new_empty(0)
+        others = (
+            critic(torch.cat([real[a:], fake[b:]]), torch.cat([rows[a:], rows[b:]])) if a + b < 2 * n else real.new_empty(0)
+        )
+        if a + b:
+            square = gradient(looked, seen).square().flatten(1).sum(1)
+            terms = {"r1": self.r1 / 2 * square[:a]} if a else {}
+            terms |= {"r2": self.r2 / 2 * square[a:]} if b else {}
+        if self.gp:
+            share = u[:some].view(-1, *[1] * (real.ndim - 1))
+            between = (share * real[:some] + (1 - share) * fake[:some]).detach().requires_grad_()
+            norm = gradient(critic(between, rows[:some]), between).square().flatten(1).sum(1).add(1e-12).sqrt()
+            terms["gp"] = self.gp * (norm - 1).square()
+        real_l = torch.cat([looked[:a], others[: n - a]])
+        fake_l = torch.cat([looked[a:], others[n - a :]])
+        return real_l, fake_l, {name: spread(term, n) for name, term in terms.items()}
+
+
+def gradient(l: Tensor, x: Tensor) -> Tensor:
+    """Of each logit in its own input, itself differentiable."""
+    with torch.enable_grad():
+        (g,) = torch.autograd.grad(l.sum(), x, create_graph=True)
+    return g.to(torch.promote_types(g.dtype, torch.float32))
+
+
+def spread(values: Tensor, n: int) -> Tensor:
+    """`(m,)` values as `(n,)` with the same mean: n/m times each, then zeros."""
+    return torch.cat([values * (n / len(values)), values.new_zeros(n - len(values))])
