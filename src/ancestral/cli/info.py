@@ -58,6 +58,7 @@ def info(
         "skipped": f"{facts['skipped']} steps that were not finite" if facts["skipped"] else "no step",
         "preview": facts["preview"] or "none yet",
     }
+    rows["quality"] = facts["quality"] or f"not judged yet: ancestral report {run}"
     rows |= _health(facts["health"])
     rows |= {"finding" + " " * i: finding for i, finding in enumerate(facts["findings"])}
     for name, value in rows.items():
@@ -90,10 +91,23 @@ def _facts(folder: Any) -> dict[str, Any]:
         "data": spec.to_json(),
         "recipe": recipe.model_dump(mode="json"),
         "preview": str(previews[-1]) if previews else None,
+        "quality": _quality(folder.path / "evaluation.json"),
         "health": {k.partition("/")[2]: v for k, v in looked.items() if k.startswith("health/")},
         "findings": looked.get("findings", []),
         "curve": [(row["step"], row[key]) for row in rows if row.get(key) is not None],
     }
+
+
+def _quality(file: Path) -> str | None:
+    """The headline of the last evaluation, if there was one."""
+    if not file.is_file():
+        return None
+    from ancestral.evaluation.comparison import shown
+    from ancestral.evaluation.result import Evaluation
+
+    found = Evaluation.load(file)
+    real = f", real data {shown(found.headline.real)}" if found.headline.real else ""
+    return f"{found.headline.name} {shown(found.headline.value)}{real}, of {found.n:,} samples"
 
 
 def _health(numbers: dict[str, Any]) -> dict[str, str]:
