@@ -126,7 +126,8 @@ class VAE(GenerativeModel):
         if self.mixture_given is None or context is None or context.vector is None:
             return free
         null = self.conditioner.null(n).vector
-        told = (context.vector != null).any(1).view(-1, *[1] * (free.ndim - 1))
+        assert null is not None
+        told = context.vector.ne(null).any(1).view(-1, *[1] * (free.ndim - 1))
         return torch.where(told, ask(self.mixture_given), free)
 
     # latents
