@@ -147,7 +147,7 @@ class GenerativeModel(nn.Module):
     def _parts(
         self, n: int, condition: Mapping[str, Any] | None, seeds: int | Sequence[int], batch: int | None
     ) -> Iterator[tuple[int, dict[str, Tensor], list[int]]]:
-        """N samples as several (number, conditions, seeds) of at most `batch` each."""
+        """n samples as several (number, conditions, seeds) of at most `batch` each."""
         chosen = _seeds(seeds, n)
         if n < 1 or (batch is not None and batch < 1):
             raise UsageError(f"ask for at least one sample, and at least one at a time; got n={n}, batch={batch}")
