@@ -118,12 +118,16 @@ def test_baselines_are_what_they_say(data, judge):
     assert (gaussian.mean(0) - train.mean(0)).abs().max() < 0.05
 
 
-def test_a_model_that_loses_to_a_baseline_is_told_so(judge, data):
+def test_a_model_is_told_which_baselines_it_beats_and_loses_to(judge, data, fresh):
     noise = Samples(torch.rand(400, 1, 12, 12))
     model = Contestant(judge.evaluate(noise, "noise"), noise)
     kernel = baseline("kernel", data, 400)
     comparison = compare([model, Contestant(judge.evaluate(kernel, "kernel"), kernel, baseline=True)], judge)
     assert any("noise loses to kernel, which costs no training" in sentence for sentence in comparison.verdict)
+    good = Contestant(judge.evaluate(fresh(), "good"), fresh())
+    gaussian = baseline("gaussian", data, 400)
+    comparison = compare([good, Contestant(judge.evaluate(gaussian, "gaussian"), gaussian, baseline=True)], judge)
+    assert any("good beats gaussian, which costs no training" in sentence for sentence in comparison.verdict)
 
 
 def test_toys_are_held_against_the_truth():

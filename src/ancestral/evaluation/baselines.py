@@ -10,17 +10,18 @@ Each draws n samples in the units of the data, with classes where the data have 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ancestral.data import DataSet
 from ancestral.evaluation.samples import Samples, at_levels, labels_for
 
 COMPONENTS = 64  # principal components
 MIXTURE = 10  # Gaussians of a mixture
+MIXTURE_FIT = 4_000  # training samples of each class that it is fitted to
 LARGEST = 10_000  # training samples that a fit sees
 Draw = Callable[[int], np.ndarray]
 
@@ -38,11 +39,7 @@ def baseline(name: str, data: DataSet, n: int) -> Samples:
             rows = (labels == c).numpy()
             if rows.any():
                 drawn[rows] = BASELINES[name](x[(data.train.labels == c).numpy()], random)(int(rows.sum()))
-    return Samples(_bounded(torch.from_numpy(drawn).float().view(n, *data.spec.shape), data), labels)
-
-
-def _bounded(x: Tensor, data: DataSet) -> Tensor:
-    return at_levels(x, data)
+    return Samples(at_levels(torch.from_numpy(drawn).float().view(n, *data.spec.shape), data), labels)
 
 
 class _Principal:
@@ -72,7 +69,10 @@ def _mixture(x: np.ndarray, random: np.random.Generator) -> Draw:
 
     space = _Principal(x, random)
     count = max(1, min(MIXTURE, len(space.y) // (4 * space.y.shape[1])))
-    fitted = GaussianMixture(count, random_state=0, reg_covar=1e-6 * max(float(space.y.var()), 1e-12)).fit(space.y)
+    rounds = GaussianMixture(count, random_state=0, reg_covar=1e-6 * max(float(space.y.var()), 1e-12), tol=1e-2, max_iter=50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that EM stopped at its limit of rounds is fine here
+        fitted = rounds.fit(space.y[:MIXTURE_FIT])
     return lambda n: space.back(random.permutation(fitted.sample(n)[0]))
 
 

@@ -118,10 +118,16 @@ def _verdict(comparison: Comparison) -> list[str]:
     ]
     if honest:
         sentences += _quality(comparison, honest) + _speed(comparison, honest) + _variety(honest) + _likelihoods(honest)
+    baselines = [c.name for c in comparison.contestants if c.baseline and not c.copies]
     for model in models:
-        lost = [c.name for c in comparison.contestants if c.baseline and not c.copies and comparison.better(c.name, model.name)]
-        if lost:
-            sentences.append(f"{model.name} loses to {_listed(lost)}, which cost{'s' if len(lost) == 1 else ''} no training.")
+        for word, names in (
+            ("beats", [name for name in baselines if comparison.better(model.name, name)]),
+            ("loses to", [name for name in baselines if comparison.better(name, model.name)]),
+        ):
+            if names:
+                sentences.append(
+                    f"{model.name} {word} {_listed(names)}, which cost{'s' if len(names) == 1 else ''} no training."
+                )
     if any(c.evaluation.coarse for c in comparison.contestants):
         sentences.append("The features are those of a random network: take the order as a rough guide.")
     return sentences
