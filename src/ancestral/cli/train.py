@@ -143,6 +143,7 @@ def train(
     if previews:
         reporter.say(f"samples: {previews[-1]}")
     reporter.say(f"more of them: ancestral sample {run.path}")
+    reporter.say(f"how good they are: ancestral report {run.path}")
     return _result(trainer, json, "finished")
 
 
