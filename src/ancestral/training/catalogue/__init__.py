@@ -5,9 +5,11 @@ A new family joins by its file here and its place in `FAMILIES`; the trainer, th
 
 from ancestral.training.catalogue.base import FamilyRecipe, Section
 from ancestral.training.catalogue.diffusion import DiffusionRecipe
+from ancestral.training.catalogue.score import ScoreRecipe
 
 FAMILIES: dict[str, type[FamilyRecipe]] = {
     "diffusion": DiffusionRecipe,
+    "score": ScoreRecipe,
 }
 
-__all__ = ["FAMILIES", "DiffusionRecipe", "FamilyRecipe", "Section"]
+__all__ = ["FAMILIES", "DiffusionRecipe", "FamilyRecipe", "ScoreRecipe", "Section"]
