@@ -1,7 +1,7 @@
 """Pictures of the theory for data in the plane: density, score, and the ways that Langevin dynamics and the ODE take.
 
-Everything is drawn in y = x_t / alpha, the data with noise of scale u = sigma / alpha added, whatever the schedule; in the units
-of the data, whose score is the models' divided by the scale.
+Everything is drawn in y = x_t / alpha, the data with noise of scale u = sigma / alpha added, whatever the schedule; in the
+units of the data, whose score is the models' divided by the scale.
 """
 
 from __future__ import annotations

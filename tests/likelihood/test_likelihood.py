@@ -52,7 +52,7 @@ def test_the_three_terms_of_the_published_chain():
 
 @pytest.mark.parametrize("T", [1, 2, 5, 50, 1000])
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.7, 0.4)])
-def test_with_the_optimal_variance_the_bound_is_entropy_and_prior_for_every_T(T, mean, std):
+def test_with_the_optimal_variance_the_bound_is_entropy_and_prior_for_every_length(T, mean, std):
     """h(x) + KL(q(x_T) || N(0, 1)), exactly, with the very weights that `vlb` uses."""
     from ancestral.likelihood.vlb import _ratio
 

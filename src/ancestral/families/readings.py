@@ -35,6 +35,8 @@ Method = Literal["vlb", "ode"]
 class DenoisingModel(GenerativeModel):
     """A denoiser and the schedule of its noise. levels: of data stored as whole levels in [0, 1], None for real data."""
 
+    methods: tuple[Method, ...] = ("vlb", "ode")  # of `log_prob`
+
     def __init__(
         self,
         shape: Sequence[int],

@@ -28,7 +28,7 @@ class Lattice:
         return math.log(levels / (levels - 1))
 
     def fill(self, x: Tensor, uniform: Tensor) -> Tensor:
-        """Uniform dequantisation: levels x become draws from their cells, uniform in [0, 1) (Theis et al. 2016, section 3.1)."""
+        """Uniform dequantisation: levels x become draws of their cells; uniform: in [0, 1) (Theis et al. 2016, section 3.1)."""
         return x + self.spacing * (uniform - 0.5)
 
     def log_prob(self, x: Tensor, mean: Tensor, std: float) -> Tensor:

@@ -34,7 +34,8 @@ class Langevin(Solver):
 
     repeats: steps at each level. step: eta / u^2; None: as NCSNv2 chooses it for the grid's ratio of levels, `ncsn_step`.
     NCSN (Song & Ermon 2019, arXiv:1907.05600, Algorithm 1) has 10 levels, repeats = 100 and step = 0.1; NCSNv2 hundreds of
-    levels, repeats = 5 and the final denoising (Song & Ermon 2020, arXiv:2006.09011). `repeats` evaluations a step and one more.
+    levels, repeats = 5 and the final denoising (Song & Ermon 2020, arXiv:2006.09011). `repeats` evaluations a step, one more
+    at the end.
     """
 
     repeats: int = 5
@@ -54,7 +55,7 @@ class Langevin(Solver):
 
 
 def ncsn_step(ratio: float, repeats: int) -> float:
-    """The step e = eta/u^2 with which `repeats` steps bring the variance of a point mass's noise from (ratio u)^2 nearest to u^2:
+    """The step e = eta/u^2 with which `repeats` steps bring the noise of a point mass from (ratio u)^2 nearest to u^2:
 
     v <- (1 - e)^(2 T) (ratio^2 - 2 e/(1 - (1 - e)^2)) + 2 e/(1 - (1 - e)^2)        (Song & Ermon 2020, proposition 3)
     """
