@@ -124,13 +124,13 @@ def _plane(subject: str, device: str) -> Plane:
     from ancestral.data.toys import DENSITIES
     from ancestral.drawings import Plane
     from ancestral.errors import UsageError
-    from ancestral.families import HasScore
+    from ancestral.families.readings import DenoisingModel
     from ancestral.training.run import Run
 
     if subject in DENSITIES and not (Path(subject) / "recipe.yaml").exists():
         return Plane.of(DENSITIES[subject]())
-    model: Any = Run.existing(subject).load_model("cpu" if device == "auto" else device)
-    if not isinstance(model, HasScore):
+    model = Run.existing(subject).load_model("cpu" if device == "auto" else device)
+    if not isinstance(model, DenoisingModel):
         raise UsageError(f"the model of {subject} has no score: draw that of a diffusion or score model")
     if tuple(model.shape) != (2,):
         raise UsageError(f"a score is drawn for points in the plane, and {subject} is of {'x'.join(map(str, model.shape))}")
@@ -192,12 +192,13 @@ def _between(run: str, rows: str, class_: str | None, steps: int | None, device:
 
     from ancestral.data import load
     from ancestral.errors import UsageError
+    from ancestral.families.readings import DenoisingModel
     from ancestral.pictures import grid
     from ancestral.training.run import Run
 
     folder = Run.existing(run)
-    model: Any = folder.load_model(device)
-    if not hasattr(model, "between"):
+    model = folder.load_model(device)
+    if not isinstance(model, DenoisingModel):
         raise UsageError(f"the model of {run} has no flow between data and noise: choose a diffusion or score model")
     size = folder.recipe.data.size
     data = load(folder.recipe.data.source, size=(size, size) if isinstance(size, int) else size)

@@ -43,7 +43,7 @@ class Figure:
 def likelihoods(subject: str, n: int | None, device: str, reporter: Reporter) -> list[Figure]:
     """Of the run's held-out data. Raises UsageError where the model has no likelihood."""
     folder = Run.existing(subject)
-    model: Any = folder.load_model(device)
+    model = folder.load_model(device)
     if not isinstance(model, HasBound):
         raise UsageError(
             f"the model of {subject} has no likelihood: its family draws samples and says nothing of their density"

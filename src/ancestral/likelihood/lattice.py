@@ -41,5 +41,5 @@ class Lattice:
         right = mean < x
         near, far = torch.where(right, -below, above), torch.where(right, -above, below)
         top, rest = log_ndtr(near), log_ndtr(far)
-        mass = top + torch.log(-torch.expm1((rest - top).clamp(max=-1e-30)))
+        mass: Tensor = top + torch.log(-torch.expm1((rest - top).clamp(max=-1e-30)))
         return mass.clamp(min=-1e4).flatten(1).sum(1)

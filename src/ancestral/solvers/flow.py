@@ -40,7 +40,8 @@ class ProbabilityFlow:
     def slope(self, z: Tensor, tau: float) -> Tensor:
         """dz/dtau = v dtheta/dtau."""
         root = self.a + tau * (self.b - self.a)
-        return RHO * (self.b - self.a) * root ** (RHO - 1) * self.denoise(z, self.level(tau)).v
+        speed: float = RHO * (self.b - self.a) * root ** (RHO - 1)
+        return speed * self.denoise(z, self.level(tau)).v
 
     def to_noise(self, x: Tensor, steps: int = 16) -> Tensor:
         """The noise z_1 from which `to_data` comes back to x (Song et al. 2021, section 4.3)."""
