@@ -77,7 +77,7 @@ def test_the_step_of_ncsn_v2_brings_the_noise_to_the_level(ratio, repeats):
 @pytest.mark.parametrize(
     ("method", "steps", "tolerance"),
     [
-        (Langevin(), 60, 0.06),
+        (Langevin(), 60, 0.12),
         (PredictorCorrector(), 100, 0.05),
         (PredictorCorrector(EulerMaruyama(), 2), 200, 0.06),
         (EulerMaruyama(), 400, 0.06),

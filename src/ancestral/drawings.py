@@ -20,7 +20,7 @@ from ancestral.likelihood import ode_log_prob
 from ancestral.oracles import MixtureOracle
 from ancestral.pictures import render
 from ancestral.randomness import SampleNoise
-from ancestral.schedules import Cosine, Level, Schedule
+from ancestral.schedules import U_RANGE, Cosine, Level, Schedule
 from ancestral.solvers import Denoise, RungeKutta4
 from ancestral.solvers.langevin import langevin_step
 
@@ -100,8 +100,9 @@ def draw_score(plane: Plane, u: float, start: Tensor, seed: int) -> Image.Image:
 def draw_strip(plane: Plane, levels: Sequence[float], seed: int) -> Image.Image:
     """Every noise level, the greatest first: density, score, and where 200 samples are on the flow that joins the levels."""
     figure = _figure(1, len(levels), 3.0)
-    y = levels[0] * SampleNoise(range(seed, seed + 200)).normal((2,))
-    clouds = _clouds(plane, y, levels)
+    end = min(plane.schedule.levels(torch.ones(1, dtype=torch.float64))[0].u, U_RANGE[1])
+    y = np.hypot(1.0, end) * SampleNoise(range(seed, seed + 200)).normal((2,))
+    clouds = _clouds(plane, y, [end, *levels])[1:]
     for axes, u, cloud in zip(figure.subplots(1, len(levels), squeeze=False).flat, levels, clouds, strict=True):
         _field(axes, plane, u, arrows=13)
         axes.scatter(*plane.shown(cloud).T, s=3, color="crimson", linewidths=0)
@@ -136,7 +137,7 @@ def _clouds(plane: Plane, y: Tensor, levels: Sequence[float]) -> list[Tensor]:
     """Samples at each level, by a fine grid through all of them."""
     clouds = [y]
     for before, after in itertools.pairwise(levels):
-        clouds.append(plane.flow(clouds[-1], np.geomspace(before, after, 9).tolist())[-1])
+        clouds.append(plane.flow(clouds[-1], np.geomspace(before, after, 13).tolist())[-1])
     return clouds
 
 

@@ -65,10 +65,10 @@ class DenoisingModel(GenerativeModel):
 
         vlb: the bound of a chain of 1,000 steps (`ancestral.likelihood.vlb`; its options in `how`), by 32 of them a sample; of
         the probability of levels where the data have them, else of the density. ode: the density of the probability flow
-        (`ode_log_prob`), of levels filled to [0, 1]. None: ode up to 16 dimensions of real data, else vlb.
+        (`ode_log_prob`), of levels filled to [0, 1]. None: ode for vectors of up to 16 real numbers, else vlb.
         Raises UsageError for another method.
         """
-        method = method or ("ode" if self.dimensions <= FLAT and self.levels is None else "vlb")
+        method = method or ("ode" if len(self.shape) == 1 and self.dimensions <= FLAT and self.levels is None else "vlb")
         z, denoise, lattice = self.scaling.encode(x), self._conditional(condition, len(x)), self.lattice()
         if method == "vlb":
             bound = vlb(denoise, Chain.of(self.schedule), z, noise, lattice=lattice, **{"draws": DRAWS} | how)

@@ -59,7 +59,15 @@ def solve(slope: Slope, z: Tensor, a: float, b: float, *, steps: int, tolerance:
         from torchdiffeq import odeint
 
         ends = torch.tensor([a, b], dtype=torch.float64)
-        path: Tensor = odeint(lambda tau, z: slope(z, tau.item()), z, ends, rtol=tolerance, atol=tolerance, method="dopri5")
+        path: Tensor = odeint(
+            lambda tau, z: slope(z, tau.item()),
+            z,
+            ends,
+            rtol=tolerance,
+            atol=tolerance,
+            method="dopri5",
+            options={"step_t": ends[-1:]},  # never beyond the end
+        )
         return path[-1]
     for i in range(steps):
         z = rk4(slope, z, a + (b - a) * i / steps, a + (b - a) * (i + 1) / steps)

@@ -21,11 +21,11 @@ from ancestral.solvers.ancestral import Ancestral
 from ancestral.solvers.base import Denoise, Solver, State, move
 
 
-def langevin_step(denoise: Denoise, x: Tensor, t: Level, eta: float | Tensor, noise: Noise) -> Tensor:
+def langevin_step(denoise: Denoise, x: Tensor, t: Level, eta: float, noise: Noise) -> Tensor:
     """One step at level t, eta in units of y = x / alpha; alpha > 0 and sigma > 0."""
     score = -denoise(x, t).eps / t.u  # grad log p(y) = alpha grad log p(x)
     z = noise.normal(x.shape[1:]).to(x)
-    return x + t.alpha * (eta * score + (2 * eta) ** 0.5 * z)
+    return x + t.alpha * (eta * score + math.sqrt(2 * eta) * z)
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,10 @@ class Unadjusted(Solver):
 class PredictorCorrector(Solver):
     """A step of any solver, then some of Langevin at the level where it arrives.
 
-    The corrector's eta = 2 (snr |z| / |score|)^2, from norms of each sample (Song et al. 2021, arXiv:2011.13456, Algorithms 4-5
-    with eta for their epsilon; they average norms over the batch). It needs the score and nothing of the schedule, so it
-    serves sub-VP as well. Two evaluations a step with one correction; none after the last step.
+    The corrector's eta is 2 (snr sigma)^2 (Song et al. 2021, arXiv:2011.13456, Algorithms 4-5, with eta for their epsilon). They
+    write |z| / |score|, averaged over the batch, for sigma, which it is where noise rules; but a sample must not depend on its
+    batch, and a step that depends on the sample itself would not keep p_t. Nothing of the schedule enters, so sub-VP is served
+    as well. Two evaluations a step with one correction; none after the last step.
     """
 
     predictor: Solver = field(default_factory=lambda: Ancestral(eta=1))
@@ -101,10 +102,5 @@ class PredictorCorrector(Solver):
     def step(self, denoise: Denoise, x: Tensor, t: Level, s: Level, memory: object, noise: Noise) -> tuple[Tensor, object]:
         x, memory = self.predictor.step(denoise, x, t, s, memory, noise)
         for _ in range(self.corrections if s.sigma > 0 else 0):
-            score = denoise(x, s).score
-            z = noise.normal(x.shape[1:]).to(x)
-            norms = [v.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1)) for v in (z, score)]
-            eta = 2 * (self.snr * norms[0] / norms[1].clamp(min=1e-12)) ** 2
-            eta = eta.clamp(max=s.sigma**2)  # where the score vanishes, no farther than to the noise's own scale
-            x = x + eta * score + (2 * eta).sqrt() * z
+            x = langevin_step(denoise, x, s, 2 * (self.snr * s.u) ** 2, noise)
         return x, memory

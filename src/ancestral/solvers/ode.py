@@ -108,6 +108,7 @@ class Adaptive(Solver):
                 rtol=self.rtol,
                 atol=self.atol,
                 method="dopri5",
+                options={"step_t": thetas[-1:]},  # never beyond the end
             )
             for done, (level, z) in enumerate(zip(noisy[1:], path[1:], strict=True), start=1):
                 yield State(z * math.hypot(level.alpha, level.sigma), level, counted.last, counted.nfe, done, total)
