@@ -257,16 +257,18 @@ class Chain(Schedule):
         return cls(torch.full((T,), 1 - alpha, dtype=torch.float64))
 
     @classmethod
-    def of(cls, schedule: Schedule, T: int = 1000) -> Chain:
+    def of(cls, schedule: Schedule, T: int = 1000, least: float = 0.0) -> Chain:
         """A chain of T steps, even in logsnr, through the noise levels of a schedule in continuous time; a chain is itself.
 
-        abar_i = SNR/(1 + SNR): networks that see z and logsnr alone (`ancestral.denoiser`) cannot tell the two apart.
+        abar_i = 1/(1 + u_i^2): networks that see z and logsnr alone (`ancestral.denoiser`) cannot tell the two apart.
+        least: the first level's u = sigma/alpha, if above the schedule's first.
         """
         if isinstance(schedule, Chain):
             return schedule
-        times = grid(schedule, T, "logsnr").flip(0)[1:]
-        log_u = -schedule.logsnr(times) / 2
-        log_abar = -F.softplus(2 * log_u.clamp(max=math.log(U_RANGE[1])))
+        first, last = schedule.levels(torch.tensor([schedule.t_min, 1.0], dtype=torch.float64))
+        ends = max(first.u, least, U_RANGE[0]), min(last.u, U_RANGE[1])
+        log_u = torch.linspace(math.log(ends[0]), math.log(ends[1]), T, dtype=torch.float64)
+        log_abar = -F.softplus(2 * log_u)
         return cls(-torch.expm1(log_abar.diff(prepend=torch.zeros(1, dtype=torch.float64))))
 
     @property

@@ -125,7 +125,7 @@ def show(subject: str, figures: list[Figure]) -> None:
     console.print(table)
     for f in figures:
         if f.drawn is not None and math.isfinite(f.drawn):
-            console.print(f"{f.kind}: of its error, {f.drawn:.3f} nats are due to the terms that were drawn", markup=False)
+            console.print(f"{f.kind}: what was drawn at random adds at most {f.drawn:.3f} nats to its error", markup=False)
         if f.table:
             _show_levels(console, f)
 

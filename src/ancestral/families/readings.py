@@ -29,6 +29,7 @@ from ancestral.solvers import ProbabilityFlow
 
 FLAT = 16  # dimensions up to which the ODE's exact likelihood is cheap
 DRAWS = 32  # of the chain's steps for each sample: tens of seconds for a thousand images
+CELL = 1 / 2  # of the levels' spacing is where their chain begins: below, a network pays for digits that levels do not have
 Method = Literal["vlb", "ode"]
 
 
@@ -64,14 +65,16 @@ class DenoisingModel(GenerativeModel):
         """Of samples `(n, *shape)` in the units of the data.
 
         vlb: the bound of a chain of 1,000 steps (`ancestral.likelihood.vlb`; its options in `how`), by 32 of them a sample; of
-        the probability of levels where the data have them, else of the density. ode: the density of the probability flow
-        (`ode_log_prob`), of levels filled to [0, 1]. None: ode for vectors of up to 16 real numbers, else vlb.
+        the density, or of the probability of levels where the data have them: then the chain begins at half their spacing.
+        ode: the density of the probability flow (`ode_log_prob`), of levels filled to [0, 1].
+        None: ode for vectors of up to 16 real numbers, else vlb.
         Raises UsageError for another method.
         """
         method = method or ("ode" if len(self.shape) == 1 and self.dimensions <= FLAT and self.levels is None else "vlb")
         z, denoise, lattice = self.scaling.encode(x), self._conditional(condition, len(x)), self.lattice()
         if method == "vlb":
-            bound = vlb(denoise, Chain.of(self.schedule), z, noise, lattice=lattice, **{"draws": DRAWS} | how)
+            least = 0.0 if lattice is None else CELL * lattice.spacing.min().item()
+            bound = vlb(denoise, Chain.of(self.schedule, least=least), z, noise, lattice=lattice, **{"draws": DRAWS} | how)
         elif method == "ode":
             bound = ode_log_prob(denoise, self.schedule, z, noise, lattice=lattice, **how)
             if lattice is not None:

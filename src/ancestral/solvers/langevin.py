@@ -89,10 +89,10 @@ class Unadjusted(Solver):
 class PredictorCorrector(Solver):
     """A step of any solver, then some of Langevin at the level where it arrives.
 
-    The corrector's eta is 2 (snr sigma)^2 (Song et al. 2021, arXiv:2011.13456, Algorithms 4-5, with eta for their epsilon). They
-    write |z| / |score|, averaged over the batch, for sigma, which it is where noise rules; but a sample must not depend on its
-    batch, and a step that depends on the sample itself would not keep p_t. Nothing of the schedule enters, so sub-VP is served
-    as well. Two evaluations a step with one correction; none after the last step.
+    The corrector's eta is 2 (snr sigma)^2 (Song et al. 2021, arXiv:2011.13456, Algorithms 4-5, with eta for their epsilon).
+    Theirs has |z| / |score|, averaged over the batch, for sigma, which it is where noise rules; but a sample must not depend on
+    its batch, and a step that depends on the sample itself would not keep p_t. Nothing of the schedule enters, so sub-VP is
+    served as well. Two evaluations a step with one correction; none after the last step.
     """
 
     predictor: Solver = field(default_factory=lambda: Ancestral(eta=1))
