@@ -10,7 +10,7 @@ from torch import Tensor
 from ancestral.conditioning import Context
 from ancestral.denoiser import Denoiser
 from ancestral.prediction import Prediction
-from ancestral.schedules import Level
+from ancestral.schedules import Level, Levels
 from ancestral.solvers.base import Denoise
 
 
@@ -21,7 +21,7 @@ class Conditional:
     denoiser: Denoiser
     context: Context
 
-    def __call__(self, x_t: Tensor, t: Level) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Level | Levels) -> Prediction:
         prediction: Prediction = self.denoiser(x_t, t, self.context)
         return prediction
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ancestral.prediction import Prediction
 from ancestral.randomness import Noise
-from ancestral.schedules import Level
+from ancestral.schedules import Level, Levels
 
 
 class MixtureOracle:
@@ -42,7 +42,7 @@ class MixtureOracle:
             variances = variances[:, None]
         self.variances = variances.expand(self.means.shape)
 
-    def _terms(self, x_t: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _terms(self, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centred samples in each component's eigenbasis, their variances, S_k in that basis, and log w_k N_k."""
         means, variances, weights = (v.to(x_t) for v in (self.means, self.variances, self.weights))
         centred = x_t.flatten(1)[:, None, :] - alpha * means  # (n, K, D)
@@ -65,12 +65,18 @@ class MixtureOracle:
         by_component = self._rotate_back(-centred / total)
         return (log_joint.softmax(-1)[..., None] * by_component).sum(1).view_as(x_t)
 
-    def __call__(self, x_t: Tensor, level: Level) -> Prediction:
-        """The posterior mean E[x | x_t]."""
-        centred, total, variances, log_joint = self._terms(x_t, level.alpha, level.sigma)
-        by_component = self.means.to(x_t) + self._rotate_back(level.alpha * variances / total * centred)
+    def __call__(self, x_t: Tensor, level: Level | Levels) -> Prediction:
+        """The posterior mean E[x | x_t], at one level for all samples or at one each."""
+        alpha, sigma = _each(level.alpha, x_t, 3), _each(level.sigma, x_t, 3)
+        centred, total, variances, log_joint = self._terms(x_t, alpha, sigma)
+        by_component = self.means.to(x_t) + self._rotate_back(alpha * variances / total * centred)
         x = (log_joint.softmax(-1)[..., None] * by_component).sum(1).view_as(x_t)
-        return Prediction(x, x_t, level.alpha, level.sigma)
+        return Prediction(x, x_t, _each(level.alpha, x_t, x_t.ndim), _each(level.sigma, x_t, x_t.ndim))
+
+    def error(self, level: Level) -> float:
+        """E|x - E[x | x_t]|^2 / D, in closed form for a single component; else its average over components, a lower bound."""
+        var = self.variances / (1 + self.variances * math.exp(level.logsnr))
+        return float((self.weights @ var).mean())
 
     def sample(self, noise: Noise) -> Tensor:
         """Clean samples `(n, D)`, float32."""
@@ -80,6 +86,10 @@ class MixtureOracle:
         if self.basis is not None:
             x = torch.einsum("ne,nde->nd", x, self.basis[k])
         return (self.means[k] + x).float()
+
+
+def _each(value: float | Tensor, like: Tensor, ndim: int) -> float | Tensor:
+    return value.to(like).view(-1, *[1] * (ndim - 1)) if isinstance(value, Tensor) else value
 
 
 class GaussianOracle(MixtureOracle):

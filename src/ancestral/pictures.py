@@ -88,7 +88,7 @@ def _scatter(x: Tensor, spec: DataSpec) -> Image.Image:
         margin = 0.05 * (high - low)
         axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
     axes.set_aspect("equal")
-    return _render(figure)
+    return render(figure)
 
 
 def _curves(x: Tensor, spec: DataSpec, columns: int | None = None) -> Image.Image:
@@ -103,10 +103,11 @@ def _curves(x: Tensor, spec: DataSpec, columns: int | None = None) -> Image.Imag
         if spec.range is not None:
             axes.set_ylim(*spec.range)
         axes.set(xticks=[], yticks=[])
-    return _render(figure)
+    return render(figure)
 
 
-def _render(figure: Figure) -> Image.Image:
+def render(figure: Figure) -> Image.Image:
+    """The figure as a picture."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")

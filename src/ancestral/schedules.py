@@ -25,6 +25,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ancestral.errors import UsageError
 
@@ -205,6 +206,19 @@ class VE(Schedule):
         return torch.where(t > 0, ladder.exp(), torch.zeros_like(t))
 
 
+@dataclass(frozen=True)
+class Ladder(VE):
+    """VE on a geometric ladder of `rungs` levels from sigma_max to sigma_min, the only ones that are trained on (Song & Ermon
+    2019, section 3.2). `grid(ladder, ladder.rungs, "logsnr")` visits each.
+    """
+
+    rungs: int = 10
+
+    def noisy(self, t: Tensor) -> Tensor:
+        """Even t give even rungs."""
+        return ((t * self.rungs).floor().clamp(0, self.rungs - 1) / (self.rungs - 1)).clamp(self.t_min, 1)
+
+
 class Chain(Schedule):
     """The discrete Markov chain of DDPM (Ho et al. 2020, arXiv:2006.11239), steps i = 1..T at times t = i/T.
 
@@ -241,6 +255,21 @@ class Chain(Schedule):
     def constant(cls, T: int, alpha: float) -> Chain:
         """The same alpha at every step, so that abar_i = alpha^i."""
         return cls(torch.full((T,), 1 - alpha, dtype=torch.float64))
+
+    @classmethod
+    def of(cls, schedule: Schedule, T: int = 1000, least: float = 0.0) -> Chain:
+        """A chain of T steps, even in logsnr, through the noise levels of a schedule in continuous time; a chain is itself.
+
+        abar_i = 1/(1 + u_i^2): networks that see z and logsnr alone (`ancestral.denoiser`) cannot tell the two apart.
+        least: the first level's u = sigma/alpha, if above the schedule's first.
+        """
+        if isinstance(schedule, Chain):
+            return schedule
+        first, last = schedule.levels(torch.tensor([schedule.t_min, 1.0], dtype=torch.float64))
+        ends = max(first.u, least, U_RANGE[0]), min(last.u, U_RANGE[1])
+        log_u = torch.linspace(math.log(ends[0]), math.log(ends[1]), T, dtype=torch.float64)
+        log_abar = -F.softplus(2 * log_u)
+        return cls(-torch.expm1(log_abar.diff(prepend=torch.zeros(1, dtype=torch.float64))))
 
     @property
     def alphas(self) -> Tensor:

@@ -34,6 +34,7 @@ for name, summary in (
     ("evaluate", "Say how good samples are, beside real data."),
     ("compare", "Say which family is best on your data."),
     ("report", "Write a run's report as one page."),
+    ("draw", "Draw the theory: scores, and the ways into noise and back."),
 ):
     app.command(f"ancestral.cli.{name}:{name}", name=name, help=summary)
 

@@ -15,7 +15,8 @@ def evaluate(
     subject: str,
     *,
     against: str = "test",
-    n: Annotated[int, Parameter(name=["-n", "--number"])] = 2000,
+    n: Annotated[int | None, Parameter(name=["-n", "--number"])] = None,
+    likelihood: bool = False,
     features: str | None = None,
     inception_weights: Path | None = None,
     steps: int | None = None,
@@ -38,7 +39,10 @@ def evaluate(
     against
         test or train: the split of the run's own data; or another source: a name, a folder of images, a file.
     n
-        Samples to draw and to compare; fewer where the data are few.
+        Samples to draw and to compare, 2000 if left out; fewer where the data are few.
+    likelihood
+        Only the likelihood of held-out data, by every method that the model has: nats and bits a dimension, the terms, and
+        what each noise level costs.
     features
         What distances are measured in: classifier, efficientnet, inception, random, coordinates, or several with commas.
         Left out: what suits the data.
@@ -66,11 +70,21 @@ def evaluate(
     from ancestral import contest
     from ancestral.progress import Reporter, emit
 
+    if likelihood:
+        from ancestral.cli import likelihoods
+
+        figures = likelihoods.likelihoods(subject, n, device, Reporter(quiet=quiet or json))
+        told = likelihoods.saved(subject, figures, out)
+        if json:
+            emit(told)
+        else:
+            likelihoods.show(subject, figures)
+        return 0
     how: dict[str, Any] = {"steps": steps, "solver": solver, "spacing": spacing, "guidance": guidance}
     result = contest.evaluate(
         subject,
         against,
-        n=n,
+        n=2000 if n is None else n,
         extractors=features.split(",") if features else None,
         how={name: value for name, value in how.items() if value is not None},
         device=device,

@@ -69,7 +69,8 @@ def sample(
     steps
         Steps of the sampler; 20 if left out.
     solver
-        ddpm, ddim, euler, heun, dpmpp, dpmpp-1, dpmpp-3, dpmpp-sde, unipc, unipc-3.
+        ddpm, ddim, euler, heun, dpmpp, dpmpp-1, dpmpp-3, dpmpp-sde, unipc, unipc-3, rk4, adaptive, langevin, langevin-v1,
+        langevin-one, pc, euler-maruyama, churn.
     spacing
         How the steps are spread over the noise levels.
     truncation

@@ -38,7 +38,7 @@ def train(
     settings
         Further settings of the recipe as section.name=value, e.g. train.batch=128 model.schedule=linear. See --print-recipe.
     model
-        The family: diffusion, vae, gan.
+        The family: diffusion, score, vae, gan.
     budget
         How long: 90s, 2m, 1h30m, 20000it or 5epochs. Left out: what suits the data.
     out

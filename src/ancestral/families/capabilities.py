@@ -55,10 +55,10 @@ class HasBound(Protocol):
 class HasScore(Protocol):
     """Grad log p at every noise level, in the models' units."""
 
-    def denoise(self, x_t: Tensor, t: Level, condition: Any = None) -> Prediction:
-        """The prediction of a noisy sample."""
+    def denoise(self, x_t: Tensor, t: Level | float, condition: Any = None) -> Prediction:
+        """The prediction of a noisy sample, at a level or at a time."""
 
-    def score(self, x_t: Tensor, t: Level, condition: Any = None) -> Tensor:
+    def score(self, x_t: Tensor, t: Level | float, condition: Any = None) -> Tensor:
         """Grad log p(x_t)."""
 
 

@@ -21,7 +21,8 @@ from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner, Context
 from ancestral.denoiser import Denoiser, column
 from ancestral.errors import UsageError
-from ancestral.families.base import GenerativeModel, Scaling
+from ancestral.families.base import Scaling
+from ancestral.families.readings import DenoisingModel
 from ancestral.guidance import Clip, guided
 from ancestral.randomness import Noise
 from ancestral.schedules import Chain, Levels, Schedule, Spacing, grid
@@ -31,11 +32,11 @@ Weight = Literal["simple", "min-snr", "edm", "vlb"]
 Times = Literal["uniform", "logit-normal", "log-normal"]
 
 
-class Diffusion(GenerativeModel):
+class Diffusion(DenoisingModel):
     """A denoiser of every noise level and the walk that it guides.
 
     denoiser: network and target. schedule: the forward process. weight: w(t) of eq. 1, see `weight`.
-    times: the density from which training draws t, see `draw_times`.
+    times: the density from which training draws t, see `draw_times`. levels: of the data, for likelihoods.
     Raises UsageError where target, weight or times do not fit the schedule.
     """
 
@@ -48,10 +49,9 @@ class Diffusion(GenerativeModel):
         schedule: Schedule,
         weight: Weight = "simple",
         times: Times = "uniform",
+        levels: int | None = None,
     ):
-        super().__init__(shape, scaling, conditioner)
-        self.denoiser = denoiser
-        self.schedule = schedule
+        super().__init__(shape, scaling, conditioner, denoiser, schedule, levels)
         self.weight: Weight = weight
         self.times: Times = times
         end = schedule.at(torch.ones(1))

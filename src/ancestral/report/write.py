@@ -6,10 +6,10 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ancestral import __version__
 from ancestral.evaluation.comparison import Comparison, shown
 from ancestral.evaluation.judge import Judge
 from ancestral.evaluation.result import Evaluation, Metric
@@ -46,7 +46,7 @@ def html(comparison: Comparison, entries: Mapping[str, Entry], judge: Judge, tit
     models = [c for c in comparison.contestants if not c.baseline]
     return environment.get_template("report.html").render(
         title=title,
-        version=__version__,
+        version=version("ancestral"),
         comparison=comparison,
         first=comparison.contestants[0].evaluation,
         rows=table(comparison),

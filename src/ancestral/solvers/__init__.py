@@ -9,7 +9,10 @@ from ancestral.names import unknown
 from ancestral.solvers.ancestral import Ancestral
 from ancestral.solvers.base import Denoise, Solver, State, move
 from ancestral.solvers.dpm import DPMpp, UniPC
-from ancestral.solvers.ode import Euler, Heun
+from ancestral.solvers.flow import ProbabilityFlow
+from ancestral.solvers.langevin import Langevin, PredictorCorrector, Unadjusted
+from ancestral.solvers.ode import Adaptive, Euler, Heun, RungeKutta4
+from ancestral.solvers.sde import Churn, EulerMaruyama
 
 SOLVERS: dict[str, Callable[[], Solver]] = {
     "ddpm": lambda: Ancestral(eta=1),
@@ -22,6 +25,14 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
     "dpmpp-sde": lambda: DPMpp(order=2, sde=True),
     "unipc": lambda: UniPC(order=2),
     "unipc-3": lambda: UniPC(order=3),
+    "rk4": RungeKutta4,
+    "adaptive": Adaptive,
+    "langevin": Langevin,
+    "langevin-v1": lambda: Langevin(repeats=100, step_size=0.1),
+    "langevin-one": Unadjusted,
+    "pc": PredictorCorrector,
+    "euler-maruyama": EulerMaruyama,
+    "churn": Churn,
 }
 
 
@@ -34,4 +45,24 @@ def solver(name: str | Solver) -> Solver:
     return SOLVERS[name]()
 
 
-__all__ = ["SOLVERS", "Ancestral", "DPMpp", "Denoise", "Euler", "Heun", "Solver", "State", "UniPC", "move", "solver"]
+__all__ = [
+    "SOLVERS",
+    "Adaptive",
+    "Ancestral",
+    "Churn",
+    "DPMpp",
+    "Denoise",
+    "Euler",
+    "EulerMaruyama",
+    "Heun",
+    "Langevin",
+    "PredictorCorrector",
+    "ProbabilityFlow",
+    "RungeKutta4",
+    "Solver",
+    "State",
+    "Unadjusted",
+    "UniPC",
+    "move",
+    "solver",
+]

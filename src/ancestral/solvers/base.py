@@ -51,7 +51,7 @@ class Solver:
 
     def __call__(self, denoise: Denoise, x: Tensor, levels: Sequence[Level], noise: Noise) -> Iterator[State]:
         """All states from x at levels[0] to levels[-1], the start included."""
-        counted = _Counted(denoise)
+        counted = Counted(denoise)
         total = len(levels) - 1
         memory = None
         yield State(x, levels[0], None, 0, 0, total)
@@ -60,7 +60,7 @@ class Solver:
             yield State(x, s, counted.last, counted.nfe, done, total)
 
 
-class _Counted:
+class Counted:
     """A denoiser that counts its evaluations and remembers the last."""
 
     def __init__(self, denoise: Denoise):

@@ -6,12 +6,14 @@ A new family joins by its file here and its place in `FAMILIES`; the trainer, th
 from ancestral.training.catalogue.base import FamilyRecipe, Section
 from ancestral.training.catalogue.diffusion import DiffusionRecipe
 from ancestral.training.catalogue.gan import GANRecipe
+from ancestral.training.catalogue.score import ScoreRecipe
 from ancestral.training.catalogue.vae import VAERecipe
 
 FAMILIES: dict[str, type[FamilyRecipe]] = {
     "diffusion": DiffusionRecipe,
+    "score": ScoreRecipe,
     "vae": VAERecipe,
     "gan": GANRecipe,
 }
 
-__all__ = ["FAMILIES", "DiffusionRecipe", "FamilyRecipe", "GANRecipe", "Section", "VAERecipe"]
+__all__ = ["FAMILIES", "DiffusionRecipe", "FamilyRecipe", "GANRecipe", "ScoreRecipe", "Section", "VAERecipe"]

@@ -52,4 +52,6 @@ class DiffusionRecipe(FamilyRecipe):
         )
         denoiser = Denoiser(network, self.target)
         schedule = SCHEDULES[self.schedule]
-        return Diffusion(spec.shape, scaling(spec), self.conditioner(spec), denoiser, schedule, self.weight, self.times)
+        return Diffusion(
+            spec.shape, scaling(spec), self.conditioner(spec), denoiser, schedule, self.weight, self.times, spec.levels
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -20,7 +20,8 @@ class Bound:
     value: `(n,)`. kind: how it was computed. direction: "lower" (value <= log p in expectation), "exact" (up to the solver's
     error). std_err: of each value as an estimate `(n,)`, None where nothing was drawn. terms: parts that add up to the value,
     by name. discrete: whether it is the probability of levels, not a density; the two are never compared.
-    dimensions: D, numbers in a sample.
+    dimensions: D, numbers in a sample. nfe: evaluations of the network for each sample. table: columns of what each noise level
+    adds, averaged over samples, where the bound has such parts.
     """
 
     value: Tensor
@@ -30,6 +31,13 @@ class Bound:
     discrete: bool = False
     std_err: Tensor | None = None
     terms: Mapping[str, Tensor] = field(default_factory=dict)
+    nfe: int = 0
+    table: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def plus(self, name: str, nats: float) -> Bound:
+        """The bound with a constant term more, such as the change of units."""
+        terms = {**self.terms, name: torch.full_like(self.value, nats)}
+        return replace(self, value=self.value + nats, terms=terms)
 
     def mean(self) -> tuple[float, float]:
         """The mean over samples and its standard error over the choice of samples."""

@@ -1,0 +1,162 @@
+"""Quality against evaluations of the network, for every solver on one trained network, beside diffusers' schedulers.
+
+    python benchmarks/solvers.py RUN [--n 1000] [--nfe 5 10 20 50 100 1000] [--out solvers]
+
+Fréchet distance in the features of a classifier for fashion-mnist, sliced Wasserstein distance for everything else, against the
+held-out split; real data at the same n stand beside it. diffusers' schedulers walk the same network with their own defaults of
+T = 1000 linear betas, so the run's network must know that chain: any of ours does, since it sees z and log SNR alone.
+Writes OUT.json and OUT.png. Needs diffusers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import ancestral
+from ancestral.data import DataSet, load
+from ancestral.evaluation.metrics import sliced_wasserstein
+from ancestral.families.diffusion import Diffusion
+from ancestral.randomness import SampleNoise
+from ancestral.schedules import Chain
+from ancestral.solvers import SOLVERS
+
+COSTS = {"heun": 2, "rk4": 4, "churn": 2, "pc": 2, "langevin": 5, "langevin-v1": 100}  # evaluations a step; others take 1
+LEAVE = ("adaptive", "langevin-one", "langevin-v1")  # choose their own number, or are there to be bad
+BATCH = 250
+
+
+def ours(model: Diffusion, solver: str, nfe: int, n: int) -> Tensor | None:
+    """N samples by at most nfe evaluations each; None where not even two steps fit."""
+    steps = nfe // COSTS.get(solver, 1)
+    return model.sample(n, seeds=0, solver=solver, steps=steps, batch=BATCH) if steps >= 2 else None
+
+
+def theirs() -> dict[str, tuple[Any, int]]:
+    """The schedulers of diffusers by name, with the evaluations that a step of each takes."""
+    from diffusers import (
+        DDIMScheduler,
+        DDPMScheduler,
+        DPMSolverMultistepScheduler,
+        EulerDiscreteScheduler,
+        HeunDiscreteScheduler,
+        UniPCMultistepScheduler,
+    )
+
+    kinds = (
+        DDPMScheduler,
+        DDIMScheduler,
+        EulerDiscreteScheduler,
+        HeunDiscreteScheduler,
+        DPMSolverMultistepScheduler,
+        UniPCMultistepScheduler,
+    )
+    quiet = {DDPMScheduler: {"clip_sample": False}, DDIMScheduler: {"clip_sample": False}}
+    return {
+        f"diffusers {kind.__name__.removesuffix('Scheduler')}": (
+            kind(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear", **quiet.get(kind, {})),
+            2 if kind is HeunDiscreteScheduler else 1,
+        )
+        for kind in kinds
+    }
+
+
+@torch.no_grad()
+def by_diffusers(model: Diffusion, scheduler: Any, steps: int, n: int) -> Tensor:
+    """N samples of the same network under a scheduler of diffusers, which is told its eps on the chain's levels."""
+    chain, parts = Chain.linear(), []
+    for start in range(0, n, BATCH):
+        seeds = range(start, min(start + BATCH, n))
+        scheduler.set_timesteps(steps)
+        x = SampleNoise(seeds).normal(model.shape) * scheduler.init_noise_sigma
+        with model.inference():
+            for t in scheduler.timesteps:
+                scaled = scheduler.scale_model_input(x, t)
+                level = chain.levels(torch.tensor([(float(t) + 1) / 1000], dtype=torch.float64))[0]
+                x = scheduler.step(model.denoise(scaled, level).eps, t, x).prev_sample
+        parts.append(model.scaling.decode(x.float()))
+    return torch.cat(parts)
+
+
+def yardstick(data: DataSet, n: int) -> tuple[str, Callable[[Tensor], float], float]:
+    """(name, distance of samples to the held-out split, that of training data at the same n)."""
+    rows = torch.linspace(0, len(data.train) - 1, n).long()
+    if data.spec.name == "fashion-mnist":
+        from quality import CACHE, classifier, features, frechet
+
+        judge, _ = classifier(data, CACHE)
+        real = features(judge, data.batch(torch.arange(len(data.test)), "test").x)
+        return (
+            "Fréchet distance",
+            lambda x: frechet(features(judge, x), real),
+            frechet(features(judge, data.batch(rows).x), real),
+        )
+    held = data.batch(torch.arange(len(data.test)), "test").x.flatten(1).numpy()
+    distance = lambda x: sliced_wasserstein(x.flatten(1).numpy(), held).value  # noqa: E731
+    return "sliced Wasserstein distance", distance, distance(data.batch(rows).x)
+
+
+def measure(run: Path, n: int, counts: list[int], solvers: list[str] | None) -> dict[str, Any]:
+    """The distance for each solver and count of evaluations; "floor" is that of real data."""
+    model = ancestral.load(run)
+    assert isinstance(model, Diffusion), "solvers need a diffusion or score model"
+    from ancestral.training.run import Run
+
+    data = load(Run.existing(run).recipe.data.source)
+    name, distance, floor = yardstick(data, n)
+    curves: dict[str, dict[int, float]] = {}
+    for solver in solvers or [s for s in SOLVERS if s not in LEAVE]:
+        for nfe in counts:
+            if (x := ours(model, solver, nfe, n)) is not None:
+                curves.setdefault(solver, {})[nfe] = _finite(distance, x)
+                print(f"{solver:>32} {nfe:5d}  {curves[solver][nfe]:.4f}", flush=True)
+    for solver, (scheduler, cost) in theirs().items():
+        for nfe in counts:
+            if nfe // cost >= 2:
+                curves.setdefault(solver, {})[nfe] = _finite(distance, by_diffusers(model, scheduler, nfe // cost, n))
+                print(f"{solver:>32} {nfe:5d}  {curves[solver][nfe]:.4f}", flush=True)
+    return {"run": str(run), "n": n, "distance": name, "floor": floor, "curves": curves}
+
+
+def _finite(distance: Callable[[Tensor], float], x: Tensor) -> float:
+    return distance(x) if bool(x.isfinite().all()) else float("inf")
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for i, (name, curve) in enumerate(result["curves"].items()):
+        points = [(int(k), v) for k, v in curve.items() if np.isfinite(v)]
+        if points:
+            style = {"linestyle": "--", "alpha": 0.7} if name.startswith("diffusers") else {}
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=f"C{i % 10}", label=name, **style)
+    axes.axhline(result["floor"], color="black", linewidth=0.8, linestyle=":", label="real data")
+    axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel=result["distance"])
+    axes.legend(fontsize=7, ncols=2)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--nfe", type=int, nargs="+", default=[5, 10, 20, 50, 100, 1000])
+    parser.add_argument("--solvers", nargs="+", help="some of ours; left out: all")
+    parser.add_argument("--out", type=Path, default=Path("solvers"))
+    options = parser.parse_args()
+    result = measure(options.run, options.n, options.nfe, options.solvers)
+    options.out.with_suffix(".json").write_text(json.dumps(result, indent=1))
+    plot(result, options.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What `ancestral evaluate RUN --likelihood` says: each likelihood of a model, its terms, and what each noise level adds."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ancestral.data import load
+from ancestral.errors import UsageError
+from ancestral.evaluation.metrics import Estimate
+from ancestral.families import HasBound, seeds_from
+from ancestral.likelihood import Bound
+from ancestral.progress import Reporter, count
+from ancestral.randomness import SampleNoise
+from ancestral.training.run import Run
+
+N = 1000
+COSTLY = 100  # samples for the ODE in many dimensions: a thousand derivatives of the network each
+BATCH = 250
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One kind of likelihood of n held-out samples; each term as (nats, bits a dimension)."""
+
+    kind: str
+    what: str
+    n: int
+    nats: Estimate
+    bits: Estimate
+    drawn: float | None
+    nfe: int
+    seconds: float
+    terms: dict[str, tuple[float, float]]
+    table: dict[str, list[float]]
+
+
+def likelihoods(subject: str, n: int | None, device: str, reporter: Reporter) -> list[Figure]:
+    """Of the run's held-out data. Raises UsageError where the model has no likelihood."""
+    folder = Run.existing(subject)
+    model = folder.load_model(device)
+    if not isinstance(model, HasBound):
+        raise UsageError(
+            f"the model of {subject} has no likelihood: its family draws samples and says nothing of their density"
+        )
+    size = folder.recipe.data.size
+    data = load(folder.recipe.data.source, size=(size, size) if isinstance(size, int) else size)
+    found = []
+    with reporter.live() as line:
+        for method in getattr(model, "methods", (None,)):
+            limit = COSTLY if method == "ode" and model.dimensions > 16 else N
+            rows = torch.linspace(0, len(data.test) - 1, min(n or limit, limit, len(data.test))).long()
+            begun, bounds = time.perf_counter(), []
+            for done, part in enumerate(rows.split(BATCH)):
+                line.update(f"likelihood ({method or 'its own'}): {done * BATCH:,} of {len(rows):,}")
+                batch = data.batch(part, "test").to(model.device)
+                condition = {name: batch.conditions[name] for name in model.conditioner.kinds if name in batch.conditions}
+                noise = SampleNoise(seeds_from(0, len(part)), model.device)
+                with model.inference():
+                    how = {} if method is None else {"method": method}
+                    bounds.append(model.log_prob(batch.x, condition or None, noise=noise, **how))
+            found.append(_figure(bounds, data.spec.levels, time.perf_counter() - begun))
+    return found
+
+
+def _figure(bounds: list[Bound], levels: int | None, seconds: float) -> Figure:
+    first = bounds[0]
+    value = torch.cat([bound.value for bound in bounds]).double().cpu()
+    bits = torch.cat([bound.bits_per_dim(levels) for bound in bounds]).double().cpu()
+    n, unit = len(value), first.dimensions * math.log(2)
+    errors = [bound.std_err for bound in bounds if bound.std_err is not None]
+    drawn = math.sqrt(torch.cat(errors).double().square().sum().item()) / n if errors else None
+    terms = {}
+    for name in first.terms:
+        mean = torch.cat([bound.terms[name] for bound in bounds]).double().mean().item()
+        terms[name] = (mean, -mean / unit)
+    table = {name: first.table[name].tolist() for name in ("t", "logsnr") if name in first.table}
+    if table:
+        weights = torch.tensor([len(bound.value) for bound in bounds], dtype=torch.float64) / n
+        table["nats"] = sum(w * bound.table["nats"].double() for w, bound in zip(weights, bounds, strict=True)).tolist()
+        table["bits"] = [nats / unit for nats in table["nats"]]
+    return Figure(
+        kind=first.kind,
+        what="probability of levels" if first.discrete else "density",
+        n=n,
+        nats=Estimate(value.mean().item(), value.std().item() / math.sqrt(n), n),
+        bits=Estimate(bits.mean().item(), bits.std().item() / math.sqrt(n), n),
+        drawn=drawn,
+        nfe=first.nfe,
+        seconds=seconds,
+        terms=terms,
+        table=table,
+    )
+
+
+def show(subject: str, figures: list[Figure]) -> None:
+    """The tables on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 140
+    console.print(f"{subject}: log-likelihood of held-out data; bits a dimension: lower is better", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "nats", "bits/dim", "of", "samples", "evaluations each", "seconds"):
+        table.add_column(name, justify="left" if name in ("", "of") else "right", no_wrap=True)
+    for f in figures:
+        table.add_row(
+            f.kind,
+            f"{f.nats.value:.3f} ± {f.nats.std_err or 0:.3f}",
+            f"{f.bits.value:.4f} ± {f.bits.std_err or 0:.4f}",
+            f.what,
+            f"{f.n:,}",
+            count(f.nfe),
+            f"{f.seconds:.1f}",
+        )
+        for name, (nats, bits) in f.terms.items():
+            table.add_row(f"  {name}", f"{nats:.3f}", f"{bits:.4f}", "", "", "", "")
+    console.print(table)
+    for f in figures:
+        if f.drawn is not None and math.isfinite(f.drawn):
+            console.print(f"{f.kind}: what was drawn at random adds at most {f.drawn:.3f} nats to its error", markup=False)
+        if f.table:
+            _show_levels(console, f)
+
+
+def _show_levels(console: Any, f: Figure) -> None:
+    from rich.table import Table
+
+    console.print(f"\n{f.kind}: what the steps down to each noise level cost", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("t", "log SNR", "nats", "bits/dim"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    largest = max(*f.table["nats"], 1e-12)
+    for t, logsnr, nats, bits in zip(*f.table.values(), strict=True):
+        bar = "━" * max(0, round(24 * nats / largest))
+        table.add_row(f"{t:.3f}", f"{logsnr:.2f}", f"{nats:.3f}", f"{bits:.4f}", bar)
+    console.print(table)
+
+
+def saved(subject: str, figures: list[Figure], out: Path | None) -> dict[str, Any]:
+    """As JSON, also written to `out`."""
+    import json
+    from dataclasses import asdict
+
+    from ancestral.files import disk_errors, write_atomically
+
+    result = {"subject": subject, "likelihoods": [asdict(figure) for figure in figures]}
+    if out is not None:
+        with disk_errors(out):
+            write_atomically(out, json.dumps(result, indent=1).encode())
+    return result

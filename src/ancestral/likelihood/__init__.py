@@ -1,0 +1,8 @@
+"""Likelihoods and their bounds: one type for all, the variational bound of a chain, the probability-flow ODE."""
+
+from ancestral.likelihood.bound import Bound, Kind, elbo, iwae
+from ancestral.likelihood.lattice import Lattice
+from ancestral.likelihood.ode import ode_log_prob
+from ancestral.likelihood.vlb import Variance, vlb
+
+__all__ = ["Bound", "Kind", "Lattice", "Variance", "elbo", "iwae", "ode_log_prob", "vlb"]

@@ -1,0 +1,148 @@
+"""The variational bound of a discrete diffusion, in its three named terms.
+
+    -log p(x) <=  -E log p(x | x_1)                                       reconstruction
+                +  KL(q(x_T | x) || p(x_T))                               prior matching
+                +  sum_{i=2..T} E KL(q(x_{i-1} | x_i, x) || p(x_{i-1} | x_i))     consistency
+
+(Ho et al. 2020, eq. 5; Kingma et al. 2021, section 3). With p(x_{i-1} | x_i) the posterior q(. | x_i, x_hat) but of variance
+s^2, and b = beta~_i / s^2,
+
+    KL_i = D/2 (b - 1 - log b) + b/2 (SNR_{i-1} - SNR_i) |x - x_hat|^2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ancestral.gaussian import Gaussian
+from ancestral.likelihood.bound import Bound
+from ancestral.likelihood.lattice import Lattice
+from ancestral.prediction import Prediction
+from ancestral.randomness import Noise
+from ancestral.schedules import Chain, Level, Levels
+
+Variance = Literal["posterior", "forward"] | Callable[[Level], float]
+DenoiseEach = Callable[[Tensor, Level | Levels], Prediction]
+ROWS = 20  # of the table by noise level
+
+
+def vlb(
+    denoise: DenoiseEach,
+    chain: Chain,
+    x: Tensor,
+    noise: Noise,
+    *,
+    variance: Variance = "posterior",
+    lattice: Lattice | None = None,
+    draws: int | None = None,
+) -> Bound:
+    """The bound for samples x `(n, *shape)` in the models' units, with one draw of x_1, and of x_i for each step i.
+
+    variance: s^2 of the reverse steps: posterior, beta~_i; forward, beta_i (Ho et al. 2020, section 3.2); or the mean squared
+    error per dimension of the denoiser at a level, E|x - x_hat|^2 / D, with which s^2 = beta~_i + c_i^2 mse is optimal (Bao et
+    al. 2022, arXiv:2201.06503, eq. 8); c_i is the weight of x_hat in the posterior's mean.
+    lattice: the levels of x, whose probability is bounded instead of a density. The reconstruction's variance: beta_1, or mse.
+    draws: visit so many steps instead of all T, drawn for each sample with probability proportional to the change of log SNR,
+    stratified. The estimate is unbiased; its standard error is an upper estimate, as strata are treated as independent.
+    table: steps' mean KL in nats, and the t and logsnr that they end at, in `ROWS` groups.
+    """
+    d = x[0].numel()
+    terms = {"reconstruction": _reconstruction(denoise, chain, x, noise, variance, lattice), "prior": -_prior(chain, x)}
+    visited = _every_step(chain, len(x)) if draws is None else _drawn_steps(chain, noise, draws)
+    kls, steps, weights = [], [], []
+    for i, weight in visited:
+        level, before = chain.at(i / chain.T), chain.at((i - 1) / chain.T)
+        alpha, sigma = (v.to(x).view(-1, *[1] * (x.ndim - 1)) for v in (level.alpha, level.sigma))
+        x_t = alpha * x + sigma * noise.normal(x.shape[1:]).to(x)
+        error2 = (x - denoise(x_t, level).x).flatten(1).double().square().sum(1)
+        change = before.alpha**2 / before.sigma**2 - level.alpha**2 / level.sigma**2
+        b = _ratio(variance, before, level, change)
+        kls.append(d / 2 * (b - 1 - b.log()).to(error2) + (b * change / 2).to(error2) * error2)
+        steps.append(i)
+        weights.append(weight.to(error2))
+    kl, weight = torch.stack(kls), torch.stack(weights)  # (k, n)
+    consistency = (weight * kl).sum(0)
+    terms["consistency"] = -consistency
+    error = None
+    if draws is not None and draws > 1:
+        error = (draws * weight * kl).std(0) / math.sqrt(draws)
+    return Bound(
+        value=sum(terms.values(), torch.zeros_like(consistency)),
+        kind="vlb",
+        direction="lower",
+        dimensions=d,
+        discrete=lattice is not None,
+        std_err=error if error is not None else torch.full_like(consistency, math.inf),
+        terms=terms,
+        nfe=len(kls) + 1,
+        table=_table(chain, torch.stack(steps), (weight * kl).cpu()),
+    )
+
+
+def _reconstruction(
+    denoise: DenoiseEach, chain: Chain, x: Tensor, noise: Noise, variance: Variance, lattice: Lattice | None
+) -> Tensor:
+    """Log p(x | x_1): a Gaussian about x_hat, or its mass in the levels' cells."""
+    level = chain.level(1)
+    x_hat = denoise(level.alpha * x + level.sigma * noise.normal(x.shape[1:]).to(x), level).x
+    var = variance(level) if callable(variance) else level.sigma**2
+    if lattice is not None:
+        return lattice.log_prob(x.double(), x_hat.double(), math.sqrt(var))
+    return Gaussian(x_hat.double(), torch.tensor(var, dtype=torch.float64, device=x.device)).log_prob(x.double())
+
+
+def _prior(chain: Chain, x: Tensor) -> Tensor:
+    """KL(q(x_T | x) || N(0, I)), exact."""
+    level = chain.level(chain.T)
+    var = torch.full_like(x, level.sigma**2, dtype=torch.float64)
+    return Gaussian(level.alpha * x.double(), var).kl()
+
+
+def _ratio(variance: Variance, before: Levels, level: Levels, change: Tensor) -> Tensor:
+    """B = beta~ / s^2 of each sample's step."""
+    if variance == "posterior":
+        return torch.ones_like(change)
+    if variance == "forward":
+        return before.sigma**2 / level.sigma**2
+    assert callable(variance)
+    found: dict[float, float] = {}
+    for values in zip(level.t.tolist(), level.alpha.tolist(), level.sigma.tolist(), strict=True):
+        if values[0] not in found:
+            found[values[0]] = variance(Level(*values))
+    mse = torch.tensor([found[t] for t in level.t.tolist()], dtype=torch.float64)
+    return 1 / (1 + change * mse)  # c^2 / beta~ = SNR_{i-1} - SNR_i
+
+
+def _every_step(chain: Chain, n: int) -> list[tuple[Tensor, Tensor]]:
+    one = torch.ones(n, dtype=torch.float64)
+    return [(i * one, one) for i in range(2, chain.T + 1)]
+
+
+def _drawn_steps(chain: Chain, noise: Noise, draws: int) -> list[tuple[Tensor, Tensor]]:
+    """(step, 1 / (draws p(step))) for each sample, p proportional to log SNR_{i-1} - log SNR_i."""
+    logsnr = chain.logsnr(torch.arange(1, chain.T + 1, dtype=torch.float64) / chain.T)
+    p = (logsnr[:-1] - logsnr[1:]) / (logsnr[0] - logsnr[-1])
+    edges = p.cumsum(0)
+    visited = []
+    for k in range(draws):
+        u = (noise.stratified() + k) / draws
+        index = torch.searchsorted(edges, u).clamp(max=len(p) - 1)
+        visited.append(((index + 2).double(), 1 / (draws * p[index])))
+    return visited
+
+
+def _table(chain: Chain, steps: Tensor, nats: Tensor) -> dict[str, Tensor]:
+    """Nats of neighbouring steps together, averaged over samples."""
+    logsnr = chain.logsnr(torch.arange(1, chain.T + 1, dtype=torch.float64) / chain.T)
+    share = (logsnr[0] - logsnr) / (logsnr[0] - logsnr[-1]).clamp(min=1e-12)
+    group = (share * ROWS).ceil().long().clamp(1, ROWS)  # of the steps that end at each level
+    of_step = group[(steps - 1).long()]
+    rows = [r for r in range(1, ROWS + 1) if bool((group[1:] == r).any())]
+    last = torch.tensor([int((group == r).nonzero().max()) for r in rows])
+    total = torch.stack([torch.where(of_step == r, nats, 0.0).sum(0).mean() for r in rows])
+    return {"t": (last + 1).double() / chain.T, "logsnr": logsnr[last], "nats": total}

@@ -1,0 +1,197 @@
+"""Langevin dynamics, reverse SDEs and the finer ODE solvers against closed forms."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ancestral.oracles import GaussianOracle, MixtureOracle
+from ancestral.randomness import SampleNoise, StreamNoise
+from ancestral.schedules import VE, VP, Chain, Cosine, Level, Linear, SubVP, grid
+from ancestral.solvers import (
+    Adaptive,
+    Churn,
+    EulerMaruyama,
+    Langevin,
+    PredictorCorrector,
+    RungeKutta4,
+    Unadjusted,
+)
+from ancestral.solvers.langevin import langevin_step, ncsn_step
+
+SCHEDULES = [VP(), SubVP(), Cosine(), Linear(), VE(), Chain.linear()]
+ids = lambda s: type(s).__name__  # noqa: E731
+
+
+def last(method, oracle, x, levels, noise):
+    *_, state = method(oracle, x, levels, noise)
+    return state
+
+
+@pytest.mark.parametrize("step", [0.02, 0.5, 1.5])
+def test_stationary_variance_of_unadjusted_langevin(step):
+    """v / (1 - eta/(2 v)), v = s^2 + u^2 the variance at the level, eta = step u^2; whatever alpha."""
+    n, std, t = 20_000, 0.4, Level(0.5, 0.6, 0.6 * 0.8)
+    v, eta = std**2 + t.u**2, step * t.u**2
+    noise = StreamNoise(n, 0, 0)
+    x = t.alpha * math.sqrt(v) * noise.normal((1,)).double()
+    for _ in range(60 if step > 0.1 else 400):
+        x = langevin_step(GaussianOracle(0.0, std), x, t, eta, noise)
+    expected = t.alpha**2 * v / (1 - eta / (2 * v))
+    assert x.var().item() == pytest.approx(expected, rel=4 * math.sqrt(2 / n))
+
+
+def test_the_annealed_recursion():
+    """v <- (1 - eta_i/v_i)^2 v + 2 eta_i, v_i = s^2 + u_i^2, through a ladder of levels; then Tweedie's shrinkage."""
+    n, std = 40_000, 0.5
+    levels = VE(0.1, 5.0).levels(grid(VE(0.1, 5.0), 8, "logsnr"))
+    noise = StreamNoise(n, 0, 0)
+    x = 5.0 * noise.normal((1,)).double()
+    v = 25.0
+    for t in levels[:-1]:
+        for _ in range(3):
+            v = (1 - 0.2 * t.u**2 / (std**2 + t.u**2)) ** 2 * v + 2 * 0.2 * t.u**2
+    v *= (std**2 / (std**2 + levels[-2].u ** 2)) ** 2
+    state = last(Langevin(repeats=3, step_size=0.2), GaussianOracle(0.0, std), x, levels, noise)
+    assert state.x.var().item() == pytest.approx(v, rel=4 * math.sqrt(2 / n))
+    assert state.nfe == 8 * 3 + 1
+
+
+@pytest.mark.parametrize(("ratio", "repeats"), [(1.05, 5), (1.7, 5), (1.6, 100)])
+def test_the_step_of_ncsn_v2_brings_the_noise_to_the_level(ratio, repeats):
+    e = ncsn_step(ratio, repeats)
+    v = ratio**2
+    for _ in range(repeats):
+        v = (1 - e) ** 2 * v + 2 * e
+    assert v == pytest.approx(1, abs=0.3)
+    for other in (0.7 * e, min(1.3 * e, 0.999)):
+        w = ratio**2
+        for _ in range(repeats):
+            w = (1 - other) ** 2 * w + 2 * other
+        assert abs(v - 1) <= abs(w - 1) + 1e-3
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=ids)
+@pytest.mark.parametrize(
+    ("method", "steps", "tolerance"),
+    [
+        (Langevin(), 60, 0.12),
+        (PredictorCorrector(), 100, 0.05),
+        (PredictorCorrector(EulerMaruyama(), 2), 200, 0.06),
+        (EulerMaruyama(), 400, 0.06),
+        (Churn(), 60, 0.04),
+        (RungeKutta4(), 30, 0.03),
+        (Adaptive(), 30, 0.03),
+    ],
+    ids=["langevin", "pc", "pc-em", "em", "churn", "rk4", "adaptive"],
+)
+def test_every_solver_reaches_the_gaussian_on_every_schedule(method, steps, tolerance, schedule):
+    n, oracle = 8000, GaussianOracle(0.7, 0.4)
+    noise = StreamNoise(n, 0, 0)
+    levels = schedule.levels(grid(schedule, steps, "logsnr"))
+    r = math.hypot(levels[0].alpha, levels[0].sigma)
+    x = last(method, oracle, r * noise.normal((1,)), levels, noise).x
+    assert x.mean().item() == pytest.approx(0.7, abs=4 * 0.4 / math.sqrt(n) + 0.01)
+    assert x.std().item() == pytest.approx(0.4, rel=4 / math.sqrt(2 * n) + tolerance)
+
+
+def test_langevin_at_one_level_finds_the_nearest_mode_only():
+    """What annealing is for: weights .3 and .7, but chains from a symmetric start divide about evenly between the modes."""
+    oracle = MixtureOracle([0.1, 0.9], [[-2.0], [2.0]], [0.04, 0.04])
+    n = 2000
+    levels = VE().levels(grid(VE(), 300, "logsnr"))
+    noise = StreamNoise(n, 0, 0)
+    start = levels[0].sigma * noise.normal((1,))
+    one = last(Unadjusted(u=0.2), oracle, start, levels, noise).x
+    annealed = last(Langevin(), oracle, start, levels, noise).x
+    assert (one < 0).float().mean().item() > 0.25
+    assert (annealed < 0).float().mean().item() == pytest.approx(0.1, abs=0.05)
+
+
+def slope(errors, counts):
+    return -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+
+
+@pytest.mark.parametrize("schedule", [VP(), VE(), Linear()], ids=["vp", "ve", "flow"])
+def test_runge_kutta_is_of_order_four(schedule):
+    oracle, x0, counts, errors = (
+        GaussianOracle(0.7, 0.4),
+        torch.tensor([[1.3], [-0.4]], dtype=torch.float64),
+        (10, 20, 40, 80),
+        [],
+    )
+    for n in counts:
+        levels = schedule.levels(schedule.time(torch.linspace(-4, 3, n + 1, dtype=torch.float64)))
+        x = x0 * levels[0].sigma
+        state = last(RungeKutta4(), oracle, x, levels, SampleNoise([0, 1]))
+        errors.append((state.x - oracle.flow(x, levels[0], levels[-1])).abs().max().item())
+    assert slope(errors, counts) == pytest.approx(4, abs=0.3)
+    assert errors[-1] < 1e-7
+    assert state.nfe == 320
+
+
+def test_adaptive_agrees_with_the_fixed_grid():
+    oracle = MixtureOracle([0.3, 0.7], [[-1.0], [2.0]], [0.25, 0.04])
+    levels = VP().levels(grid(VP(), 100, "logsnr"))
+    x = torch.randn(50, 1, dtype=torch.float64)
+    fixed = last(RungeKutta4(), oracle, x, levels, None)
+    adaptive = last(Adaptive(1e-7, 1e-7), oracle, x, levels, None)
+    torch.testing.assert_close(adaptive.x, fixed.x, atol=1e-4, rtol=0)
+    rough = last(Adaptive(), oracle, x, levels, None)
+    assert rough.nfe < adaptive.nfe
+    assert (rough.done, rough.total) == (100, 100)
+
+
+class Moments:
+    """Mean and variance of a solver's Markov chain on Gaussian data, by its linearity: two points and unit noise."""
+
+    def __init__(self, std):
+        self.oracle = GaussianOracle(0.0, std)
+
+    def variance(self, method, levels, v):
+        for t, s in itertools.pairwise(levels):
+            x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+            ones, zeros = _Fixed(1.0), _Fixed(0.0)
+            y, _ = method.step(self.oracle, x, t, s, None, zeros)
+            z, _ = method.step(self.oracle, x, t, s, None, ones)
+            factor, kick = (y[1] - y[0]).item(), (z[0] - y[0]).item()
+            v = factor**2 * v + kick**2
+        return v
+
+
+class _Fixed:
+    def __init__(self, value):
+        self.value, self.n = value, 2
+
+    def normal(self, shape):
+        return torch.full((2, *shape), self.value)
+
+
+@pytest.mark.parametrize(("method", "order"), [(EulerMaruyama(), 1), (Churn(), 2)], ids=["em", "churn"])
+@pytest.mark.parametrize("schedule", [VP(), Linear(), VE()], ids=["vp", "flow", "ve"])
+def test_weak_order_of_stochastic_solvers(method, order, schedule):
+    """The variance at the end, exactly, against alpha^2 s^2 + sigma^2."""
+    std, counts, errors = 0.4, (40, 80, 160, 320), []
+    for n in counts:
+        levels = schedule.levels(schedule.time(torch.linspace(-4, 3, n + 1, dtype=torch.float64)))
+        true = [level.alpha**2 * std**2 + level.sigma**2 for level in (levels[0], levels[-1])]
+        errors.append(abs(Moments(std).variance(method, levels, true[0]) - true[1]))
+    assert slope(errors, counts) == pytest.approx(order, abs=0.3)
+
+
+def test_the_corrector_alone_keeps_the_marginal():
+    """Of sub-VP too, where the corrector of other software fails."""
+    n, t = 20_000, SubVP().levels(torch.tensor([0.4], dtype=torch.float64))[0]
+    oracle, noise = GaussianOracle(0.0, 0.4), StreamNoise(n, 0, 0)
+    true = math.sqrt(t.alpha**2 * 0.16 + t.sigma**2)
+    x = true * noise.normal((4,))
+
+    class Stay(Unadjusted):
+        def step(self, denoise, x, t, s, memory, noise):
+            return x, None
+
+    for _ in range(30):
+        x, _ = PredictorCorrector(Stay()).step(oracle, x, t, t, None, noise)
+    assert x.std().item() == pytest.approx(true, rel=0.06)
