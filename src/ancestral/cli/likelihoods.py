@@ -10,18 +10,16 @@ from typing import Any
 
 import torch
 
-from ancestral.data import load
+from ancestral.contest import data_of
 from ancestral.errors import UsageError
+from ancestral.evaluation.likelihood import N, estimates, held_out
 from ancestral.evaluation.metrics import Estimate
-from ancestral.families import HasBound, seeds_from
+from ancestral.families import HasBound
 from ancestral.likelihood import Bound
 from ancestral.progress import Reporter, count
-from ancestral.randomness import SampleNoise
 from ancestral.training.run import Run
 
-N = 1000
 COSTLY = 100  # samples for the ODE in many dimensions: a thousand derivatives of the network each
-BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -48,31 +46,21 @@ def likelihoods(subject: str, n: int | None, device: str, reporter: Reporter) ->
         raise UsageError(
             f"the model of {subject} has no likelihood: its family draws samples and says nothing of their density"
         )
-    size = folder.recipe.data.size
-    data = load(folder.recipe.data.source, size=(size, size) if isinstance(size, int) else size)
+    data = data_of(folder)
     found = []
     with reporter.live() as line:
         for method in getattr(model, "methods", (None,)):
             limit = COSTLY if method == "ode" and model.dimensions > 16 else N
-            rows = torch.linspace(0, len(data.test) - 1, min(n or limit, limit, len(data.test))).long()
-            begun, bounds = time.perf_counter(), []
-            for done, part in enumerate(rows.split(BATCH)):
-                line.update(f"likelihood ({method or 'its own'}): {done * BATCH:,} of {len(rows):,}")
-                batch = data.batch(part, "test").to(model.device)
-                condition = {name: batch.conditions[name] for name in model.conditioner.kinds if name in batch.conditions}
-                noise = SampleNoise(seeds_from(0, len(part)), model.device)
-                with model.inference():
-                    how = {} if method is None else {"method": method}
-                    bounds.append(model.log_prob(batch.x, condition or None, noise=noise, **how))
+            begun, how = time.perf_counter(), {} if method is None else {"method": method}
+            bounds = held_out(model, data, min(n or limit, limit), line.update, **how)
             found.append(_figure(bounds, data.spec.levels, time.perf_counter() - begun))
     return found
 
 
 def _figure(bounds: list[Bound], levels: int | None, seconds: float) -> Figure:
     first = bounds[0]
-    value = torch.cat([bound.value for bound in bounds]).double().cpu()
-    bits = torch.cat([bound.bits_per_dim(levels) for bound in bounds]).double().cpu()
-    n, unit = len(value), first.dimensions * math.log(2)
+    nats, bits = estimates(bounds, levels)
+    n, unit = nats.n, first.dimensions * math.log(2)
     errors = [bound.std_err for bound in bounds if bound.std_err is not None]
     drawn = math.sqrt(torch.cat(errors).double().square().sum().item()) / n if errors else None
     terms = {}
@@ -88,8 +76,8 @@ def _figure(bounds: list[Bound], levels: int | None, seconds: float) -> Figure:
         kind=first.kind,
         what="probability of levels" if first.discrete else "density",
         n=n,
-        nats=Estimate(value.mean().item(), value.std().item() / math.sqrt(n), n),
-        bits=Estimate(bits.mean().item(), bits.std().item() / math.sqrt(n), n),
+        nats=nats,
+        bits=bits,
         drawn=drawn,
         nfe=first.nfe,
         seconds=seconds,

@@ -20,6 +20,7 @@ from ancestral.conditioning import Conditioner
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.families.base import GenerativeModel, Scaling
+from ancestral.gaussian import slerp
 from ancestral.guidance import Conditional
 from ancestral.likelihood import Bound, Lattice, ode_log_prob, vlb
 from ancestral.prediction import Prediction
@@ -106,11 +107,9 @@ class DenoisingModel(GenerativeModel):
 
     def between(self, a: Tensor, b: Tensor, n: int = 9, condition: Any = None, steps: int = 16) -> Tensor:
         """From sample a to b `(*shape)` in n pictures `(n, *shape)`, along the great circle between their noises."""
-        z, y = self.encode(torch.stack([a, b]), condition, steps).unbind()
-        cosine = (z.flatten() @ y.flatten() / (z.norm() * y.norm())).clamp(-1 + 1e-6, 1 - 1e-6)
-        w = cosine.acos()
-        shares = torch.linspace(0, 1, n, device=z.device).view(-1, *[1] * z.ndim)
-        return self.decode(((1 - shares) * w).sin() / w.sin() * z + (shares * w).sin() / w.sin() * y, condition, steps)
+        z = self.encode(torch.stack([a, b]), condition, steps)
+        shares = torch.linspace(0, 1, n, device=z.device)
+        return self.decode(torch.cat([slerp(z[:1], z[1:], share) for share in shares]), condition, steps)
 
     def _flow(self, condition: Any, n: int) -> ProbabilityFlow:
         return ProbabilityFlow(self._conditional(condition, n), self.schedule)
