@@ -174,10 +174,25 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=8, which="both")
+    axes.xaxis.label.set_size(8)
+    axes.yaxis.label.set_size(8)
+
+
+def _readable(axes: Axes) -> None:
+    """Logarithmic axes in plain numbers, few of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
 
 
 def _save(figure: Figure) -> bytes:
+    for axes in figure.axes:
+        _readable(axes)
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
