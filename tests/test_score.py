@@ -125,12 +125,17 @@ def test_weights_and_ladder():
 # the bridge
 
 
-@pytest.mark.parametrize("schedule", [VP(), SubVP(), VE(), Linear(), Chain.linear()], ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("target", READINGS)
+@pytest.mark.parametrize(
+    ("target", "schedule"),
+    [
+        pytest.param(target, schedule, id=f"{target}-{type(schedule).__name__}")
+        for target in READINGS
+        for schedule in (VP(), SubVP(), VE(), Linear(), Chain.linear())
+        if not (target in ("eps", "score") and isinstance(schedule, Linear))  # refused: no signal is left at t = 1
+    ],
+)
 def test_a_diffusion_model_has_a_score(target, schedule):
     """score = -eps/sigma = (alpha x_hat - x_t)/sigma^2, the exact one where the network is; at a level or a time."""
-    if target in ("eps", "score") and isinstance(schedule, Linear):
-        pytest.skip("refused: no signal is left at t = 1")
     scaling = Scaling((2,), (0.0, 0.0), (1.0, 1.0), None)
     model = Diffusion((2,), scaling, Conditioner({}), Denoiser(Affine(0.5, target), target), schedule)
     assert isinstance(model, HasScore)

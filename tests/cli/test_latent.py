@@ -109,14 +109,15 @@ def test_bad_words(run, tmp_path, words, message):
     assert "Traceback" not in done.stderr
 
 
-def test_a_model_without_latents_says_so(tmp_path):
+def test_a_model_without_an_encoder_says_so(tmp_path):
     folder = tmp_path / "run"
-    small = ["model.channels=[8]", "train.batch=16"]
+    small = ["--model", "gan", "model.channels=[8]", "train.batch=16"]
     done = command("train", "digits", *small, "--for", "2it", "--out", folder, "-q")
     assert done.returncode == 0, done.stderr
-    done = command("sample", folder, "--traverse")
+    assert command("sample", folder, "--interpolate", "3,7").returncode == 0
+    done = command("sample", folder, "--reconstruct", "digits")
     assert done.returncode == 2
-    assert "needs a model with a decoder of latents" in done.stderr
+    assert "needs a model with an encoder" in done.stderr
 
 
 def test_flags_are_settings(tmp_path):

@@ -156,11 +156,21 @@ def test_invert(run, tmp_path):
     assert "cannot read the picture" in missing.stderr
 
 
-def test_only_models_with_a_latent_space_invert(tmp_path):
+def test_a_model_with_an_encoder_needs_no_search(tmp_path, run):
+    small = ("model.channels=[8]", "train.batch=16")
+    assert command("train", "digits", *small, "--for", "2it", "--out", tmp_path / "d").returncode == 0
+    assert command("sample", run, "--seeds", "5", "--out", tmp_path / "pictures").returncode == 0
+    done = command("sample", tmp_path / "d", "--invert", tmp_path / "pictures" / "5.png", "--out", tmp_path / "both.npz")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "both.npz") as stored:
+        assert stored["z"].shape == (1, 1, 8, 8)  # the noise of the ODE
+
+
+def test_points_are_no_pictures(tmp_path):
     assert command("train", "moons", "--for", "2it", "--out", tmp_path / "moons").returncode == 0
     done = command("sample", tmp_path / "moons", "--invert", "x.png")
     assert done.returncode == 2
-    assert "no latent space" in done.stderr
+    assert "are no pictures" in done.stderr
 
 
 def test_info_tells_of_the_game(run):

@@ -33,7 +33,8 @@ def invert(
     import torch
 
     from ancestral.errors import UsageError
-    from ancestral.families import HasDecoder, seeds_from
+    from ancestral.families import HasDecoder, HasLatent, seeds_from
+    from ancestral.families.inversion import Inversion
     from ancestral.families.inversion import invert as search
     from ancestral.files import disk_errors, write_atomically
     from ancestral.pictures import save_grid
@@ -46,14 +47,15 @@ def invert(
         raise UsageError(f"cannot write {out}: --invert writes .png, the two pictures, or .npz, both and the latent")
     target = _read(image, spec).to(model.device)
     condition = {"class": class_} if class_ else {}
-    noise = SampleNoise(seeds_from(seed, STARTS), model.device)
-    found = None
-    with reporter.live() as line:
-        for found in search(
-            lambda z: model.decode(z, condition), target, model.latent_shape, noise, std=sum(spec.std) / len(spec.std)
-        ):
-            line.update(f"{found.done:4.0%}  mean square error {found.error:.5f}")
-    assert found is not None
+    if isinstance(model, HasLatent):  # its encoder, or its ODE, finds the latent
+        z = model.encode(target, condition)
+        x = model.decode(z, condition)
+        found = Inversion(z, x, (x - target).square().mean().item(), 1.0)
+    else:
+        noise, std = SampleNoise(seeds_from(seed, STARTS), model.device), sum(spec.std) / len(spec.std)
+        with reporter.live() as line:
+            for found in search(lambda z: model.decode(z, condition), target, model.latent_shape, noise, std=std):
+                line.update(f"{found.done:4.0%}  mean square error {found.error:.5f}")
     low, high = spec.range or (0.0, 1.0)
     psnr = 10 * math.log10((high - low) ** 2 / max(found.error, 1e-12))
     with disk_errors(out.parent):
