@@ -14,8 +14,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ancestral.api import load, train
+    from ancestral.assess import evaluate, report
     from ancestral.contest import contest as compare
-    from ancestral.contest import evaluate, report
     from ancestral.data import DataError, DataSet, DataSpec
     from ancestral.data import load as load_data
     from ancestral.errors import AncestralError, UsageError
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "train": ("ancestral.api", "train"),
     "load": ("ancestral.api", "load"),
-    "evaluate": ("ancestral.contest", "evaluate"),
+    "evaluate": ("ancestral.assess", "evaluate"),
     "compare": ("ancestral.contest", "contest"),
-    "report": ("ancestral.contest", "report"),
+    "report": ("ancestral.assess", "report"),
     "load_data": ("ancestral.data", "load"),
     "DataError": ("ancestral.data", "DataError"),
     "DataSet": ("ancestral.data", "DataSet"),

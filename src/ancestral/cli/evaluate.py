@@ -67,7 +67,7 @@ def evaluate(
     """
     from dataclasses import asdict
 
-    from ancestral import contest
+    from ancestral import assess
     from ancestral.progress import Reporter, emit
 
     if likelihood:
@@ -81,7 +81,7 @@ def evaluate(
             likelihoods.show(subject, figures)
         return 0
     how: dict[str, Any] = {"steps": steps, "solver": solver, "spacing": spacing, "guidance": guidance}
-    result = contest.evaluate(
+    result = assess.evaluate(
         subject,
         against,
         n=2000 if n is None else n,

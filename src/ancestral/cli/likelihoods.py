@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ancestral.contest import data_of
+from ancestral.assess import data_of
 from ancestral.errors import UsageError
 from ancestral.evaluation.likelihood import N, estimates, held_out
 from ancestral.evaluation.metrics import Estimate

@@ -37,11 +37,11 @@ def report(
     quiet
         Print nothing on the way.
     """
-    from ancestral import contest
+    from ancestral import assess
     from ancestral.progress import Reporter, emit
     from ancestral.training.run import Run
 
-    path = contest.report(
+    path = assess.report(
         Run.existing(run).path,
         reporter=Reporter(quiet=quiet or json),
         out=out,
