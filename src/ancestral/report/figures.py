@@ -76,7 +76,8 @@ def losses(entries: Mapping[str, Entry]) -> bytes | None:
     rows = math.ceil(len(curves) / columns)
     figure = Figure(figsize=(3.6 * columns, 2.3 * rows), dpi=150, layout="constrained")
     places = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, (name, lines), colour in zip(places, curves.items(), COLOURS, strict=False):
+    for axes, (name, lines) in zip(places, curves.items(), strict=False):
+        colour = colours(list(entries))[name]
         for i, (label, points) in enumerate(lines.items()):
             minutes, values = np.array(points).T
             axes.plot(minutes / 60, values, color=colour, alpha=1 if i == 0 else 0.5, linewidth=1, label=label)
@@ -92,19 +93,38 @@ def losses(entries: Mapping[str, Entry]) -> bytes | None:
     return _save(figure)
 
 
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each model, the same in every picture."""
+    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(sorted(names))}
+
+
 def quality_against_time(entries: Mapping[str, Entry]) -> bytes | None:
     """The live kernel distance of each model against minutes of training; None where nothing was measured on the way."""
     figure, axes = _figure(6.4, 3.0)
     drawn = False
-    for (name, entry), colour in zip(entries.items(), COLOURS, strict=False):
+    smallest = 0.0
+    for name, entry in entries.items():
         rows = [(row["seconds"] / 60, row[key], row["live/std_err"]) for row in entry.rows if (key := _live(row))]
         if rows:
             drawn = True
             minutes, values, errors = np.array(rows).T
-            axes.errorbar(minutes, values, errors, color=colour, marker="o", markersize=3, linewidth=1.2, capsize=2, label=name)
+            smallest = max(smallest, float(np.median(errors)))
+            axes.errorbar(
+                minutes,
+                values,
+                errors,
+                color=colours(list(entries))[name],
+                marker="o",
+                markersize=3,
+                linewidth=1.2,
+                capsize=2,
+                label=name,
+            )
     if not drawn:
         return None
-    axes.set(xlabel="minutes of training", ylabel="kernel distance", yscale="log")
+    axes.set(xlabel="minutes of training", ylabel="kernel distance")
+    axes.set_yscale("symlog", linthresh=2 * smallest)  # it is unbiased, and falls below 0 where nothing is left to tell
+    axes.axhline(0, color="#57534e", linewidth=0.8, linestyle=":")
     axes.legend(frameon=False)
     return _save(figure)
 
@@ -114,7 +134,8 @@ def quality_against_cost(contestants: Sequence[Contestant], entries: Mapping[str
     figure, axes = _figure(6.4, 3.2)
     drawn = False
     models = [c for c in contestants if not c.baseline]
-    for c, colour in zip(models, COLOURS, strict=False):
+    for c in models:
+        colour = colours(list(entries)).get(c.name, COLOURS[0])
         costs = sorted(entries[c.name].costs, key=lambda cost: cost.seconds) if c.name in entries else []
         if costs:
             drawn = True
@@ -184,6 +205,8 @@ def _readable(axes: Axes) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "symlog":
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         if axis.get_scale() == "log":
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

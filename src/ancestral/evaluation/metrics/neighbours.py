@@ -47,14 +47,19 @@ class Manifold:
 
 
 def prdc(x: np.ndarray, reference: np.ndarray, k: int = K, parts: int = PARTS) -> dict[str, Estimate]:
-    """The four rates of x `(n, d)` against as many reference points `(n, d)`, with errors from disjoint parts of both.
+    """The four rates of x `(n, d)` against as many reference points `(n, d)`.
+
+    Errors are from disjoint parts of both, or, of fewer than 80 k points, as if these were independent.
 
     Raises ValueError for sets of different sizes, whose balls would differ for that reason alone.
     """
     if len(x) != len(reference):
         raise ValueError(f"precision and recall compare sets of equal size; got {len(x)} and {len(reference)}")
     whole = _rates(x, Manifold(reference, k))
-    parts = max(2, min(parts, len(x) // (4 * k)))
+    parts = min(parts, len(x) // (20 * k))
+    if parts < 4:  # in smaller parts every point is near every other, and the rates do not vary: as if points were independent
+        errors = {name: float(np.sqrt(max(value * abs(1 - value), 1 / len(x)) / len(x))) for name, value in whole.items()}
+        return {name: Estimate(value, errors[name], len(x)) for name, value in whole.items()}
     order = np.random.default_rng(0).permutation(len(x))
     split = [_rates(x[rows], Manifold(reference[rows], k)) for rows in np.array_split(order, parts)]
     errors = {name: float(np.std([part[name] for part in split], ddof=1) / np.sqrt(parts)) for name in whole}
