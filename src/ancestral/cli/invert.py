@@ -47,9 +47,10 @@ def invert(
         raise UsageError(f"cannot write {out}: --invert writes .png, the two pictures, or .npz, both and the latent")
     target = _read(image, spec).to(model.device)
     condition = {"class": class_} if class_ else {}
-    if isinstance(model, HasLatent):  # its encoder, or its ODE, finds the latent
-        z = model.encode(target, condition)
-        x = model.decode(z, condition)
+    coder: Any = model
+    if isinstance(coder, HasLatent):  # its encoder, or its ODE, finds the latent
+        z = coder.encode(target, condition)
+        x = coder.decode(z, condition)
         found = Inversion(z, x, (x - target).square().mean().item(), 1.0)
     else:
         noise, std = SampleNoise(seeds_from(seed, STARTS), model.device), sum(spec.std) / len(spec.std)

@@ -196,8 +196,8 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, which="both")
-    axes.xaxis.label.set_size(8)
-    axes.yaxis.label.set_size(8)
+    axes.xaxis.label.set_fontsize(8)
+    axes.yaxis.label.set_fontsize(8)
 
 
 def _readable(axes: Axes) -> None:
