@@ -59,8 +59,8 @@ def test_recipe_round_trips_through_its_file(tmp_path):
     assert Recipe.load(file) == recipe
     assert recipe.model.channels == (8, 16)
     assert recipe.differences(Recipe.of(MINIMAL)) == [
-        "model.schedule: cosine -> linear",
         "model.channels: [8, 16] -> None",
+        "model.schedule: cosine -> linear",
         "train.batch: 32 -> 64",
     ]
 

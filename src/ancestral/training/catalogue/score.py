@@ -10,12 +10,12 @@ from ancestral.data.spec import DataSpec
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.families.score import Lambda, Matching, Score, ladder_length, largest_noise
-from ancestral.nets import denoising_network
 from ancestral.schedules import VE, VP, Ladder, Schedule, SubVP
-from ancestral.training.catalogue.base import FamilyRecipe, scaling
+from ancestral.training.catalogue.base import scaling
+from ancestral.training.catalogue.denoising import DenoisingRecipe
 
 
-class ScoreRecipe(FamilyRecipe):
+class ScoreRecipe(DenoisingRecipe):
     """Score matching at every noise level."""
 
     family: Literal["score"] = "score"
@@ -28,27 +28,13 @@ class ScoreRecipe(FamilyRecipe):
     sigma_min: float = Field(0.01, gt=0, description="least noise of ve and ladder, where the data have deviation 1")
     sigma_max: float | None = Field(None, gt=0, description="greatest noise of ve and ladder; None: twice the data's distances")
     ladder: int | None = Field(None, ge=2, description="levels of the ladder; None: so that neighbours overlap by half")
-    width: int | None = Field(None, ge=1, description="features of the network's finest level")
-    channels: tuple[int, ...] | None = Field(None, min_length=1, description="features of each level; overrides width")
-    blocks: int | None = Field(None, ge=1, description="residual blocks a level")
-    patch: int | None = Field(None, ge=1, description="size of the stem's patches")
-    dropout: float = Field(0.0, ge=0, lt=1)
 
     def build(self, spec: DataSpec) -> Score:
-        network = denoising_network(
-            spec.shape,
-            width=self.width,
-            channels=self.channels,
-            blocks=self.blocks,
-            patch=self.patch,
-            dropout=self.dropout,
-            context_width=self.context_width,
-        )
         return Score(
             spec.shape,
             scaling(spec),
             self.conditioner(spec),
-            Denoiser(network, "score"),
+            Denoiser(self.network(spec), "score"),
             self.process(spec.dims),
             self.matching,
             self.weight,
