@@ -5,7 +5,7 @@
 Fréchet distance in the features of a classifier for fashion-mnist, sliced Wasserstein distance for everything else, against the
 held-out split; real data at the same n stand beside it. diffusers' schedulers walk the same network with their own defaults of
 T = 1000 linear betas, so the run's network must know that chain: any of ours does, since it sees z and log SNR alone.
-Writes OUT.json and OUT.png. Needs diffusers.
+A class-conditional model is asked for its classes in turn. Writes OUT.json and OUT.png. Needs diffusers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 import ancestral
 from ancestral.data import DataSet, load
 from ancestral.evaluation.metrics import sliced_wasserstein
-from ancestral.families.diffusion import Diffusion
+from ancestral.families.readings import DenoisingModel
 from ancestral.randomness import SampleNoise
 from ancestral.schedules import Chain
 from ancestral.solvers import SOLVERS
@@ -33,10 +33,18 @@ LEAVE = ("adaptive", "langevin-one", "langevin-v1")  # choose their own number, 
 BATCH = 250
 
 
-def ours(model: Diffusion, solver: str, nfe: int, n: int) -> Tensor | None:
+def ours(model: DenoisingModel, solver: str, nfe: int, n: int) -> Tensor | None:
     """N samples by at most nfe evaluations each; None where not even two steps fit."""
     steps = nfe // COSTS.get(solver, 1)
-    return model.sample(n, seeds=0, solver=solver, steps=steps, batch=BATCH) if steps >= 2 else None
+    if steps < 2:
+        return None
+    return model.sample(n, asked(model, n), seeds=0, solver=solver, steps=steps, batch=BATCH)
+
+
+def asked(model: DenoisingModel, n: int) -> dict[str, list[int]]:
+    """The classes in turn, of a model that has them."""
+    kinds = model.conditioner.kinds
+    return {"class": [i % len(kinds["class"].names) for i in range(n)]} if "class" in kinds else {}
 
 
 def theirs() -> dict[str, tuple[Any, int]]:
@@ -69,18 +77,19 @@ def theirs() -> dict[str, tuple[Any, int]]:
 
 
 @torch.no_grad()
-def by_diffusers(model: Diffusion, scheduler: Any, steps: int, n: int) -> Tensor:
+def by_diffusers(model: DenoisingModel, scheduler: Any, steps: int, n: int) -> Tensor:
     """N samples of the same network under a scheduler of diffusers, which is told its eps on the chain's levels."""
     chain, parts = Chain.linear(), []
     for start in range(0, n, BATCH):
         seeds = range(start, min(start + BATCH, n))
         scheduler.set_timesteps(steps)
+        condition = {name: values[start : start + BATCH] for name, values in asked(model, n).items()}
         x = SampleNoise(seeds).normal(model.shape) * scheduler.init_noise_sigma
         with model.inference():
             for t in scheduler.timesteps:
                 scaled = scheduler.scale_model_input(x, t)
                 level = chain.levels(torch.tensor([(float(t) + 1) / 1000], dtype=torch.float64))[0]
-                x = scheduler.step(model.denoise(scaled, level).eps, t, x).prev_sample
+                x = scheduler.step(model.denoise(scaled, level, condition).eps, t, x).prev_sample
         parts.append(model.scaling.decode(x.float()))
     return torch.cat(parts)
 
@@ -106,7 +115,7 @@ def yardstick(data: DataSet, n: int) -> tuple[str, Callable[[Tensor], float], fl
 def measure(run: Path, n: int, counts: list[int], solvers: list[str] | None) -> dict[str, Any]:
     """The distance for each solver and count of evaluations; "floor" is that of real data."""
     model = ancestral.load(run)
-    assert isinstance(model, Diffusion), "solvers need a diffusion or score model"
+    assert isinstance(model, DenoisingModel), "solvers need a diffusion or score model"
     from ancestral.training.run import Run
 
     data = load(Run.existing(run).recipe.data.source)
@@ -130,15 +139,17 @@ def _finite(distance: Callable[[Tensor], float], x: Tensor) -> float:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
+    colours = colormaps["tab20"].colors
     for i, (name, curve) in enumerate(result["curves"].items()):
         points = [(int(k), v) for k, v in curve.items() if np.isfinite(v)]
         if points:
             style = {"linestyle": "--", "alpha": 0.7} if name.startswith("diffusers") else {}
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=f"C{i % 10}", label=name, **style)
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colours[i % 20], label=name, **style)
     axes.axhline(result["floor"], color="black", linewidth=0.8, linestyle=":", label="real data")
     axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel=result["distance"])
     axes.legend(fontsize=7, ncols=2)

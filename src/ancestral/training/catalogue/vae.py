@@ -115,7 +115,7 @@ class VAERecipe(FamilyRecipe):
             plan = Plan.of(seen, width=width, blocks=self.blocks, patch=self.patch, context=context)
             channels = self.latent or (2 if len(shape) == 1 else 4)
             return Ladder(plan, outputs, self.hierarchy, channels, vectors=len(shape) == 1)
-        width, blocks = self.width or max(128, min(512, 4 * spec.dims)), self.blocks or (2 if len(shape) == 1 else 1)
+        width, blocks = self.width or max(128, min(384, 4 * spec.dims)), self.blocks or (2 if len(shape) == 1 else 1)
         if not dense:
             plan = Plan.of(shape, width=self.width, blocks=self.blocks, patch=self.patch, context=context)
         if self.bottleneck == "vq":
