@@ -28,7 +28,7 @@ from ancestral.theory.claims import SINGLE, Sides, at_most, claim, draws, equal,
 
 N = 100_000
 X = torch.linspace(-9, 9, 4001, dtype=torch.float64)
-MIXTURE = MixtureOracle(torch.tensor([0.3, 0.7]), torch.tensor([[-1.0], [2.0]]), torch.tensor([0.25, 0.04]))
+MIXTURE = MixtureOracle(torch.tensor([0.3, 0.7], dtype=torch.float64), torch.tensor([[-1.0], [2.0]]), torch.tensor([0.25, 0.04], dtype=torch.float64))
 M, S = 0.7, 0.4  # of Gaussian data
 
 
@@ -48,7 +48,7 @@ def signs_of_data() -> Tensor:
 
 
 class Exact(nn.Module):
-    """The network of an oracle's denoiser: what it has to output at unit scale."""
+    """The network of an oracle's denoiser: what it has to output at unit scale, for the target score sigma score = -eps."""
 
     def __init__(self, oracle: MixtureOracle, target: Reading):
         super().__init__()
@@ -56,7 +56,8 @@ class Exact(nn.Module):
 
     def forward(self, z: Tensor, logsnr: Tensor, context: Context) -> Tensor:
         alpha, sigma = logsnr.double().sigmoid().sqrt(), (-logsnr.double()).sigmoid().sqrt()
-        return self.oracle(z, Levels(alpha, alpha, sigma)).read(self.target)
+        p = self.oracle(z, Levels(alpha, alpha, sigma))
+        return -p.eps if self.target == "score" else p.read(self.target)
 
 
 def family(network: nn.Module, schedule: Schedule, target: Reading = "eps", d: int = 1, **options: object) -> Diffusion:
