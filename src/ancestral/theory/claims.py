@@ -6,8 +6,8 @@ docstring is its derivation: a title, then paragraphs in which indented lines ar
     left = right   holds where   |left - right| <= K std_err + tolerance max(1, |right|)
     left <= right  holds where    left - right  <= K std_err + tolerance max(1, |right|)
 
-std_err is of what was drawn at random, with fixed seeds; tolerance of what is not random: rounding, and the steps of quadratures,
-solvers and differences. A number drawn at random exceeds K = 4 standard errors once in 16,000 times.
+std_err is of what was drawn at random, with fixed seeds; tolerance of what is not random: rounding, and the steps of
+quadratures, solvers and differences. A number drawn at random exceeds K = 4 standard errors once in 16,000 times.
 """
 
 from __future__ import annotations
@@ -156,7 +156,9 @@ class Verdict:
 CLAIMS: dict[str, Claim] = {}
 
 
-def claim(source: str, by: Sequence[Callable[..., Any]]) -> Callable[[Callable[[], Iterator[Sides]]], Callable[[], Iterator[Sides]]]:
+def claim(
+    source: str, by: Sequence[Callable[..., Any]]
+) -> Callable[[Callable[[], Iterator[Sides]]], Callable[[], Iterator[Sides]]]:
     """Registers a function `some_claim` of the module `family` as the claim `family.some-claim`."""
 
     def register(compute: Callable[[], Iterator[Sides]]) -> Callable[[], Iterator[Sides]]:

@@ -1,7 +1,7 @@
 """Claims of denoising diffusion (Ho et al. 2020, arXiv:2006.11239; Kingma et al. 2021, arXiv:2107.00630).
 
-Networks are replaced by the exact denoisers of Gaussians and Gaussian mixtures, of which every density is known, so that what is
-left to test is the theory and the code that trains, samples and scores.
+Networks are replaced by the exact denoisers of Gaussians and Gaussian mixtures, of which every density is known, so that
+what is left to test is the theory and the code that trains, samples and scores.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from ancestral.theory.claims import SINGLE, Sides, at_most, claim, draws, equal,
 
 N = 100_000
 X = torch.linspace(-9, 9, 4001, dtype=torch.float64)
-MIXTURE = MixtureOracle(torch.tensor([0.3, 0.7], dtype=torch.float64), torch.tensor([[-1.0], [2.0]]), torch.tensor([0.25, 0.04], dtype=torch.float64))
+MIXTURE = MixtureOracle(
+    torch.tensor([0.3, 0.7], dtype=torch.float64),
+    torch.tensor([[-1.0], [2.0]]),
+    torch.tensor([0.25, 0.04], dtype=torch.float64),
+)
 M, S = 0.7, 0.4  # of Gaussian data
 
 
@@ -65,11 +69,11 @@ def family(network: nn.Module, schedule: Schedule, target: Reading = "eps", d: i
     return Diffusion((d,), scaling, Conditioner({}), Denoiser(network, target), schedule, **options)  # type: ignore[arg-type]
 
 
-def random_network(d: int, seed_width: int = 16) -> nn.Module:
+def random_network(d: int, width: int = 16) -> nn.Module:
     """The family's own network of vectors, made random in every layer."""
 
     def make() -> nn.Module:
-        network = denoising_network((d,), width=seed_width, blocks=1)
+        network = denoising_network((d,), width=width, blocks=1)
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.3)
         return network
@@ -101,7 +105,7 @@ def step() -> Iterator[Sides]:
 
 @claim("Ho et al. 2020, eq. 4", (Chain.step, Chain.level, Chain.constant))
 def closed_form() -> Iterator[Sides]:
-    """t steps are one: q(x_t|x₀) = N(√ᾱ_t x₀, (1 − ᾱ_t) I), ᾱ_t = α₁ ⋯ α_t
+    """T steps are one: q(x_t|x₀) = N(√ᾱ_t x₀, (1 − ᾱ_t) I), ᾱ_t = α₁ ⋯ α_t
 
         x_t = √α (√α x_{t−2} + √(1−α) ε′) + √(1−α) ε = …  = √α^t x₀ + Σ_i √(α^i (1 − α)) ε_i
 
@@ -127,7 +131,9 @@ def closed_form() -> Iterator[Sides]:
         yield equal(f"{name}: variance by induction", total, level.sigma**2)
 
 
-@claim("Ho et al. 2020, section 2; Sohl-Dickstein et al. 2015, section 2.1", (Chain.levels, MixtureOracle.log_density, Gaussian.kl))
+@claim(
+    "Ho et al. 2020, section 2; Sohl-Dickstein et al. 2015, section 2.1", (Chain.levels, MixtureOracle.log_density, Gaussian.kl)
+)
 def forgetting() -> Iterator[Sides]:
     """Whatever the data are, KL(q(x_t) ‖ N(0, I)) falls to 0, for constant and for varying α
 
@@ -245,7 +251,6 @@ def consistency() -> Iterator[Sides]:
         w = model.weights(chain.at(torch.tensor([i / T], dtype=torch.float64)))
         yield equal(f"training's weight / T, t = {i}", w / T * distance, kl)
 
-
     def wrong(x_t: Tensor, level: Level | Levels) -> Prediction:
         p = MIXTURE(x_t, level)
         return Prediction(p.x + 0.3, x_t, p.alpha, p.sigma)
@@ -256,17 +261,20 @@ def consistency() -> Iterator[Sides]:
     y_t = last.alpha * y + last.sigma * noise.normal((1,)).double()
     (mu, var), (mu_hat, _) = short.posterior(y, y_t, 2), short.posterior(wrong(y_t, last).x, y_t, 2)
     v = torch.full_like(mu, var)
-    yield equal("the bound's term, T = 2", -vlb(wrong, short, y, draws(8)).terms["consistency"], Gaussian(mu, v).kl(Gaussian(mu_hat, v)))
+    yield equal(
+        "the bound's term, T = 2", -vlb(wrong, short, y, draws(8)).terms["consistency"], Gaussian(mu, v).kl(Gaussian(mu_hat, v))
+    )
 
 
 @claim("Ho et al. 2020, eq. 3 and 5; appendix A", (vlb, Chain.step, Chain.posterior))
 def elbo() -> Iterator[Sides]:
     """The whole ELBO equals its three terms, and bounds log p(x)
 
-        E_q [ log p(x_{0:T}) / q(x_{1:T}|x₀) ]  =  E log p(x₀|x₁)  −  KL(q(x_T|x₀) ‖ p(x_T))  −  Σ_{t≥2} E KL(q(x_{t−1}|x_t, x₀) ‖ p(x_{t−1}|x_t))
+        E_q [ log p(x_{0:T}) / q(x_{1:T}|x₀) ]  =  E log p(x₀|x₁)  −  KL(q(x_T|x₀) ‖ p(x_T))
+                                                   −  Σ_{t≥2} E KL(q(x_{t−1}|x_t, x₀) ‖ p(x_{t−1}|x_t))
 
-    Turn each forward kernel around by Bayes, q(x_t|x_{t−1}) = q(x_{t−1}|x_t, x₀) q(x_t|x₀)/q(x_{t−1}|x₀); the marginals cancel in
-    pairs and leave q(x_T|x₀). The left side walks the chain forward and adds up log-densities along the way; the right
+    Turn each forward kernel around by Bayes, q(x_t|x_{t−1}) = q(x_{t−1}|x_t, x₀) q(x_t|x₀)/q(x_{t−1}|x₀); the marginals cancel
+    in pairs and leave q(x_T|x₀). The left side walks the chain forward and adds up log-densities along the way; the right
     side is `vlb`. Its variance is smaller because each KL is exact.
     """
     chain, T = Chain.linear(8, 0.02, 0.5), 8
@@ -296,8 +304,8 @@ def tight() -> Iterator[Sides]:
 
         E_x[−ELBO] = h(x) + KL(q(x_T) ‖ N(0, I)),   for every T
 
-    The true reverse kernel of Gaussian data is Gaussian, with the variance β̃ + c² E|x₀ − x̂₀|²; a model that has it makes every step
-    exactly, and can only be wrong about x_T. With β̃ instead the middle term is ½ Σ ΔSNR s²/(1 + s² SNR_t), which is more.
+    The true reverse kernel of Gaussian data is Gaussian, with the variance β̃ + c² E|x₀ − x̂₀|²; a model that has it makes every
+    step exactly, and can only be wrong about x_T. With β̃ instead the middle term is ½ Σ ΔSNR s²/(1 + s² SNR_t), which is more.
     Expectations over x and noise are exact, as all is quadratic. N(0, 1), T = 1000: 1.41893853 nats.
     """
     oracle, x = GaussianOracle(M, S), signs_of_data()
@@ -305,7 +313,9 @@ def tight() -> Iterator[Sides]:
     for T, last in ((2, 0.5), (10, 0.5), (100, 0.1)):
         chain = Chain.linear(T, 0.01, last)
         level = chain.level(T)
-        q = Gaussian(torch.full((1, 1), level.alpha * M).double(), torch.full((1, 1), level.alpha**2 * S * S + level.sigma**2).double())
+        q = Gaussian(
+            torch.full((1, 1), level.alpha * M).double(), torch.full((1, 1), level.alpha**2 * S * S + level.sigma**2).double()
+        )
         best = -vlb(oracle, chain, x, Signs(4), variance=oracle.error).value.mean()  # type: ignore[arg-type]
         yield equal(f"best variance, T = {T}", best, data.entropy() + q.kl(), tolerance=SINGLE)
         bound = vlb(oracle, chain, x, Signs(4))  # type: ignore[arg-type]
@@ -448,7 +458,10 @@ def one_network() -> Iterator[Sides]:
         yield equal(f"parameters that learn at t = {t:g}", moved, count, tolerance=0.0)
 
 
-@claim("Karras et al. 2022 (arXiv:2206.00364), section 3; Lu et al. 2022 (arXiv:2211.01095), theorem 3.2", (Euler.step, Heun.step, DPMpp.step))
+@claim(
+    "Karras et al. 2022 (arXiv:2206.00364), section 3; Lu et al. 2022 (arXiv:2211.01095), theorem 3.2",
+    (Euler.step, Heun.step, DPMpp.step),
+)
 def solver_order() -> Iterator[Sides]:
     """Halving the steps divides a solver's error by 2, 4 or 8: its order is 1, 2 or 3
 
@@ -457,7 +470,11 @@ def solver_order() -> Iterator[Sides]:
     measured on data N(m, s²), whose probability flow is known: (x_t − α_t m)/√(α_t² s² + σ_t²) is constant along it.
     """
     oracle, x = GaussianOracle(M, S), torch.tensor([[1.3], [-0.4]]).double()
-    methods: tuple[tuple[str, Solver, int], ...] = (("Euler", Euler(), 1), ("Heun", Heun(), 2), ("DPM-Solver++", DPMpp(order=3), 3))
+    methods: tuple[tuple[str, Solver, int], ...] = (
+        ("Euler", Euler(), 1),
+        ("Heun", Heun(), 2),
+        ("DPM-Solver++", DPMpp(order=3), 3),
+    )
     for schedule in (VP(), Linear()):
         for name, method, order in methods:
             errors = []

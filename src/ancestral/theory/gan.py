@@ -126,7 +126,8 @@ def cross_entropy() -> Iterator[Sides]:
     where a fair coin c says whether u is data or a sample: each ½ is the coin's. So D is a classifier, and what it learns of
     two equally frequent classes is the probability that u is data.
     """
-    for objective in ("minimax", "non-saturating"):
+    names: tuple[Name, ...] = ("minimax", "non-saturating")
+    for objective in names:
         model, x = networks(objective), draws(256, 1).normal((1,))
         with torch.no_grad():
             left = model.loss(Batch(x), "discriminator", draws(256))["total"].mean()
@@ -198,7 +199,9 @@ def equilibrium() -> Iterator[Sides]:
     yield at_most("−log 2 against V(D*) at p ≠ q", -math.log(2), off - math.log(2), tolerance=0.0)
 
 
-@claim("Goodfellow et al. 2014, section 3; Goodfellow 2016, section 3.2.3", (GAN.loss, Minimax.generator, NonSaturating.generator))
+@claim(
+    "Goodfellow et al. 2014, section 3; Goodfellow 2016, section 3.2.3", (GAN.loss, Minimax.generator, NonSaturating.generator)
+)
 def vanishing_gradient() -> Iterator[Sides]:
     """Where D wins the minimax gradient vanishes and the non-saturating one does not; their ratio is e^l
 
@@ -211,12 +214,14 @@ def vanishing_gradient() -> Iterator[Sides]:
     """
     logits = [0.0, -2.0, -4.0, -8.0, -12.0, -16.0]
     found = {}
-    for name in ("minimax", "non-saturating"):
+    names: tuple[Name, ...] = ("minimax", "non-saturating")
+    for name in names:
         gradients = []
-        for l in logits:
-            model = game(name, Point(0.0, 0.0), Line(1.0, l)).double()
-            (g,) = torch.autograd.grad(model.loss(Batch(torch.zeros(1, 1).double()), "generator", draws(1))["total"].sum(), model.generator.theta)  # fmt: skip
-            gradients.append(g.item())
+        for logit in logits:
+            point = Point(0.0, 0.0)
+            model = game(name, point, Line(1.0, logit)).double()
+            loss = model.loss(Batch(torch.zeros(1, 1).double()), "generator", draws(1))["total"].sum()
+            gradients.append(torch.autograd.grad(loss, point.theta)[0].item())
         found[name] = torch.tensor(gradients, dtype=torch.float64)
     l = torch.tensor(logits, dtype=torch.float64)
     yield equal("minimax: −D/2", found["minimax"], -l.sigmoid() / 2, tolerance=1e-7)
@@ -249,7 +254,7 @@ def sum_of_gradients() -> Iterator[Sides]:
 def least_squares() -> Iterator[Sides]:
     """The best least-squares discriminator is p/(p + q), and costs ½ ∫ p q/(p + q)
 
-        ½ p (l − 1)² + ½ q l²   is least at   l = p/(p + q)
+    ½ p (l − 1)² + ½ q l²   is least at   l = p/(p + q)
     """
     objective, best = LeastSquares(), P / (P + Q)
     yield equal("dJ_D/dl at l*", slope(objective, best, P, Q), 0.0)
@@ -314,8 +319,8 @@ def dirac() -> Iterator[Sides]:
 
 def _field(model: GAN, theta: float, psi: float) -> Tensor:
     """v(theta, psi)."""
-    model.generator.theta.data.fill_(theta)  # type: ignore[union-attr, operator]
-    model.discriminator.psi.data.fill_(psi)  # type: ignore[union-attr, operator]
+    model.generator.theta.data.fill_(theta)  # type: ignore[operator]
+    model.discriminator.psi.data.fill_(psi)  # type: ignore[operator]
     batch = Batch(torch.zeros(1, 1, dtype=torch.float64))
     j_g = model.loss(batch, "generator", draws(1))["total"].sum()
     terms = model.loss(batch, "discriminator", draws(1))

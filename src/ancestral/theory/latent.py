@@ -45,7 +45,7 @@ def operations(network: nn.Module, shape: Sequence[int]) -> int:
     denoiser = Denoiser(network, "v")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         denoiser(torch.zeros(1, *shape), Level(0.5, 0.6, 0.8))
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def kept(network: nn.Module, shape: Sequence[int]) -> int:
@@ -99,7 +99,7 @@ def memory() -> Iterator[Sides]:
 
 
 class ByClass(Denoiser):
-    """The exact denoiser of N(mean, std^2), whose mean is what the context says: N(mu_c, s^2) of a class, N(mu_u, s^2) of none."""
+    """The exact denoiser of N(mean, std^2), whose mean is what the context says."""
 
     def __init__(self, std: float):
         super().__init__(nn.Identity(), "x")
@@ -190,8 +190,11 @@ def dropped_condition() -> Iterator[Sides]:
         nothing = told.model.loss(Batch(x), "model", draws(n))["total"]
         yield equal("loss, all dropped = told nothing", given, nothing, tolerance=0.0)
         p = told.model.denoiser(x_t, level, told.null).x
-        yield equal("guidance 0 = the null", guided(told.model.denoiser, told.context, told.null, 0.0)(x_t, level).x, p, tolerance=0.0)
-        yield equal("nothing asked = the null", Conditional(told.model.denoiser, told.model.conditioner({}, n))(x_t, level).x, p, tolerance=0.0)  # fmt: skip
+        yield equal(
+            "guidance 0 = the null", guided(told.model.denoiser, told.context, told.null, 0.0)(x_t, level).x, p, tolerance=0.0
+        )
+        unasked = Conditional(told.model.denoiser, told.model.conditioner({}, n))
+        yield equal("nothing asked = the null", unasked(x_t, level).x, p, tolerance=0.0)
         both = ClassifierFree(told.model.denoiser, told.context, told.null, 0.0)(x_t, level).x
         yield equal("both in one pass, scale 0", both, p, tolerance=10 * SINGLE)
         asked = told.model.denoiser(x_t, level, told.context).x
