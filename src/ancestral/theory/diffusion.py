@@ -432,7 +432,8 @@ def distribution(oracle: MixtureOracle, points: Tensor, level: Level | None = No
     """P(x_t < point) of data on the line."""
     alpha, sigma = (level.alpha, level.sigma) if level else (1.0, 0.0)
     std = (alpha**2 * oracle.variances + sigma**2).sqrt()
-    return oracle.weights @ torch.special.ndtr((points - alpha * oracle.means) / std)
+    below: Tensor = torch.special.ndtr((points - alpha * oracle.means) / std)
+    return oracle.weights @ below
 
 
 @claim("Ho et al. 2020, section 3.2", (Diffusion.players, Denoiser.forward))

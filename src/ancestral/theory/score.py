@@ -256,7 +256,7 @@ def far_from_data() -> Iterator[Sides]:
 def plain_and_annealed(n: int) -> dict[str, Tensor]:
     """Samples `(n, 2)` by the family's own walk with the exact score: Langevin dynamics at one level, and annealed."""
     model = family(Exact(MODES, "score"), VE(0.05, 8.0))
-    methods: dict[str, tuple[Solver, int]] = {"plain": (Unadjusted(0.1, 0.1), 500), "annealed": (Langevin(20, 0.1), 25)}
+    methods: dict[str, tuple[Solver, int]] = {"plain": (Unadjusted(0.1, 0.1), 500), "annealed": (Langevin(40, 0.1), 25)}
     found = {}
     for name, (method, steps) in methods.items():
         for state in model.walk(draws(n), Context(), steps=steps, solver=method, spacing="logsnr"):
@@ -288,7 +288,8 @@ def same_marginals() -> Iterator[Sides]:
         dx = [f x − g² ∇ log p_t] dt + g dw̄            dx = [f x − ½ g² ∇ log p_t] dt
 
     Both obey the same continuity equation, ∂p/∂t = −∇·[(f x − ½ g² ∇ log p) p]: the Laplacian of the noise, ½ g² Δp, is
-    the divergence of ½ g² p ∇ log p. Distribution functions at three levels on the way, by 400 steps of each, against the exact ones.
+    the divergence of ½ g² p ∇ log p. Distribution functions at three levels on the
+    way, by 400 steps of each, against the exact ones.
     """
     n, schedule = 20_000, VP()
     levels = schedule.levels(grid(schedule, 400, "logsnr"))[:-1]
@@ -311,8 +312,8 @@ def ode_likelihood() -> Iterator[Sides]:
 
         log p(x₀) = log N(x₁; 0, I) + ∫₀¹ tr(∂v/∂x) dt
 
-    the instantaneous change of variables. On a mixture it is the mixture's own density. On data N(m, s²) the flow is affine, and
-    the volume term is D/2 log(v_T/v_0) with v = α² s² + σ².
+    the instantaneous change of variables. On a mixture it is the mixture's own density. On data N(m, s²) the flow is
+    affine, and the volume term is D/2 log(v_T/v_0) with v = α² s² + σ².
     """
     least, x = 0.05, torch.linspace(-2, 2.5, 10, dtype=torch.float64)[:, None]
     level = Level(0.0, 1.0, least)

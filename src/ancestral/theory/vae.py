@@ -294,8 +294,8 @@ def importance_weights() -> Iterator[Sides]:
         L_K = E log 1/K Σᵢ wᵢ,   wᵢ = p(x, zᵢ)/q(zᵢ|x),     log p(x) − L_K = Var[w/p(x)]/(2K) + O(1/K²)
 
     by Jensen's inequality and its second-order term. With q off by d standard deviations of the posterior, w/p(x) is
-    log-normal, its variance is exp(d²) − 1, and the ELBO's own gap, K = 1, is d²/2. The variance of what is averaged is reduced by
-    E[Σw/K] = p(x).
+    log-normal, its variance is exp(d²) − 1, and the ELBO's own gap, K = 1, is d²/2. The variance of what is averaged is
+    reduced by E[Σw/K] = p(x).
     """
     d, n = 0.6, 4000
     model = linear(shift=d)
