@@ -79,8 +79,9 @@ def _print(console: Console, shown: Sequence[Verdict], all_: Sequence[Verdict]) 
         family = ""
         for verdict in shown:
             if verdict.claim.family != family:
+                if family:
+                    table.add_row()
                 family = verdict.claim.family
-                table.add_section()
             table.add_row(Text.assemble((verdict.claim.name, "bold cyan"), "  ", verdict.claim.title))
             for s in verdict.sides:
                 i = s.worst
@@ -114,10 +115,12 @@ def _explain(console: Console, c: Claim) -> None:
     from rich.text import Text
 
     body = Text()
-    for line in c.derivation.splitlines():
-        equation = line.startswith("    ")
-        body.append(line + "\n", style="bold" if equation else "")
-    body.append("\nsource  ", style="dim").append(c.source)
+    for block in c.derivation.split("\n\n"):
+        if block.startswith("    "):
+            body.append(block + "\n\n", style="bold")
+        else:
+            body.append(" ".join(block.split()) + "\n\n")  # wrapped anew, to the width of the terminal
+    body.append("source  ", style="dim").append(c.source)
     for where in c.lines:
         body.append("\ncode    ", style="dim").append(where)
     title = Text.assemble((c.name, "bold cyan"), "  ", c.title)

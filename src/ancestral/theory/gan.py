@@ -254,7 +254,9 @@ def sum_of_gradients() -> Iterator[Sides]:
 def least_squares() -> Iterator[Sides]:
     """The best least-squares discriminator is p/(p + q), and costs ½ ∫ p q/(p + q)
 
-    ½ p (l − 1)² + ½ q l²   is least at   l = p/(p + q)
+        ½ p (l − 1)² + ½ q l²   is least at   l = p/(p + q)
+
+    Each point is minimised on its own: the derivative p (l − 1) + q l is zero there, and ½ p q/(p + q) remains.
     """
     objective, best = LeastSquares(), P / (P + Q)
     yield equal("dJ_D/dl at l*", slope(objective, best, P, Q), 0.0)
