@@ -35,6 +35,7 @@ for name, summary in (
     ("compare", "Say which family is best on your data."),
     ("report", "Write a run's report as one page."),
     ("draw", "Draw the theory: scores, and the ways into noise and back."),
+    ("verify", "Compute every claim of the theory, both sides of each equation."),
 ):
     app.command(f"ancestral.cli.{name}:{name}", name=name, help=summary)
 
