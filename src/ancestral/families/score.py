@@ -11,8 +11,8 @@ which up to terms without parameters is
     E [ 1/2 |s|^2 + v' (grad s) v ],   v random signs                                sliced (Song et al. 2019, eq. 8)
 
 The forward process is the variance-exploding one, on a geometric ladder of levels or in continuous time, VP or sub-VP. A score
-model *is* a diffusion model whose network predicts sigma s = -eps: sampling and likelihoods are
-the same (`ancestral.families.readings`).
+model *is* a diffusion model whose network predicts sigma s = -eps; how both are sampled stands in
+`ancestral.families.readings`.
 """
 
 from __future__ import annotations

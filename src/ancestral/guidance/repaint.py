@@ -1,8 +1,8 @@
 """Filling in what is missing of a sample, with any solver and any unconditional model.
 
-At each level the known part is drawn from what is known of it, q(x_s | x) = N(alpha_s x, sigma_s^2 I), and the rest is what
-the solver makes of all of x_t. One step cannot make the two fit, since the known part was drawn without a look at the rest; so it
-is repeated: noise from s back to t, and down again (Lugmayr et al. 2022, arXiv:2201.09865, Algorithm 1, with jumps of one step).
+At each level the known part is drawn from what is known of it, q(x_s | x) = N(alpha_s x, sigma_s^2 I), and the rest is what the
+solver makes of all of x_t. One step cannot make the two fit, since the known part was drawn without a look at the rest; so each
+is repeated: noise from s back to t, and down again (Lugmayr et al. 2022, arXiv:2201.09865, Algorithm 1, jumps of one step).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ancestral.solvers.base import Counted, Denoise, Solver, State
 
 @dataclass(frozen=True)
 class RePaint(Solver):
-    """A solver that keeps the known part. As a part of x is exchanged at each level, each step begins anew, and multistep solvers
-    are of order 1.
+    """A solver that keeps the known part. A part of x is exchanged at each level, so each step begins anew, and multistep
+    solvers are of order 1.
 
     solver: of each step. x: `(n or 1, *shape)`, in the models' units. known: bool, broadcasts against x, True where x is to be
     kept. repeats: of each step, r of the paper. `repeats` times the solver's evaluations, but for the two ends.
