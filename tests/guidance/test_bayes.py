@@ -150,6 +150,7 @@ def test_a_posterior_does_not_depend_on_its_neighbours():
 
 # filling in
 
+
 def two_correlated(rho=0.8):
     return oracle(torch.zeros(2, dtype=torch.float64), torch.tensor([[1.0, rho], [rho, 1.0]], dtype=torch.float64))
 
@@ -188,7 +189,9 @@ def test_repaint_has_the_conditionals_variance():
 def test_all_known_is_returned_and_nothing_known_is_a_plain_walk():
     x, levels = begin(VP(), 8, 5, 2)
     given = torch.randn(5, 2, dtype=torch.float64)
-    *_, last = RePaint(solver("ddim"), given, torch.ones(1, 2, dtype=torch.bool))(two_correlated(), x, levels, SampleNoise(range(5)))
+    *_, last = RePaint(solver("ddim"), given, torch.ones(1, 2, dtype=torch.bool))(
+        two_correlated(), x, levels, SampleNoise(range(5))
+    )
     assert torch.equal(last.x, given)
     nothing = torch.zeros(1, 2, dtype=torch.bool)
     *_, last = RePaint(solver("ddim"), given, nothing, repeats=1)(two_correlated(), x, levels, SampleNoise(range(5)))
