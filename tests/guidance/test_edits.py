@@ -48,6 +48,7 @@ def trained(classes=3, **scaling):
     for p in network.parameters():
         nn.init.normal_(p, std=0.05)
     kinds = {"class": ClassCondition([f"c{i}" for i in range(classes)], 8)}
+    nn.init.normal_(kinds["class"].table.weight, std=5.0)
     scale = Scaling((1, 8, 8), (0.3,), (0.4,), scaling.get("bounds", (0.0, 1.0)))
     return Diffusion((1, 8, 8), scale, Conditioner(kinds), Denoiser(network, "v"), Cosine())
 
@@ -67,7 +68,7 @@ def test_no_strength_is_the_picture_and_all_strength_a_fresh_sample(family, solv
 
 
 @pytest.mark.parametrize("strength", [0.25, 0.5, 0.75])
-@pytest.mark.parametrize("solver", ["heun", "dpmpp-sde", "ddpm"])
+@pytest.mark.parametrize("solver", ["heun", "dpmpp-sde", "dpmpp"])
 def test_variations_of_data_are_data(solver, strength):
     """x ~ p, noise up, walk down: p again, at any strength; and the correlation with x falls as strength grows."""
     model, n = smooth(VP()), 3000
@@ -94,7 +95,7 @@ def test_what_is_known_stays(solver):
 
 
 def test_what_is_filled_in_has_the_conditional_mean():
-    model, n = smooth(), 1500
+    model, n = smooth(), 400
     x = torch.zeros(1, *SHAPE) + MEAN + 1.5 * STD * LEFT
     y = model.sample(n, steps=20, solver="heun", edit=Inpaint(x, LEFT, repeats=20))
     S, known = model.denoiser.network.S, LEFT.expand(1, 1, 4, 4).flatten()
@@ -132,7 +133,14 @@ def edits(n):
 @pytest.mark.parametrize("kind", ["vary", "inpaint", "upscale", "measured"])
 def test_an_edited_sample_does_not_depend_on_its_batch(kind):
     model, seeds, labels = trained(), seeds_from(3, 10), [i % 3 for i in range(10)]
-    how = {"steps": 5, "solver": "dpmpp-sde", "guidance": 2.0, "rescale": 0.5, "interval": (0.1, 10.0), "negative": {"class": 1}}
+    how = {
+        "steps": 5,
+        "solver": "dpmpp-sde",
+        "guidance": 2.0,
+        "rescale": 0.5,
+        "interval": (0.1, 10.0),
+        "negative": {"class": 1},
+    }
     edit = edits(10)[kind]
     whole = model.sample(10, {"class": labels}, seeds=seeds, edit=edit, **how)
     split = model.sample(10, {"class": labels}, seeds=seeds, edit=edit, batch=4, **how)
