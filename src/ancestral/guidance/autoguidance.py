@@ -17,7 +17,7 @@ class Autoguidance(Extrapolation):
     """From a bad version of the model to the model: shorter trained, smaller, or both, with the same data and condition.
 
     The two err in the same direction, the weak one more, so going on from it undoes errors of the strong one; the condition is
-    not made stronger, and models without any are served. Source: Karras et al. 2024 (arXiv:2406.02507), eq. 5.
+    not made stronger, and models without any are served. Source: Karras et al. 2024 (arXiv:2406.02507).
     Two evaluations, one of each model.
     """
 

@@ -18,7 +18,7 @@ class Extrapolation:
 
     scale: 0 is the one to be left behind, 1 the wanted one.
     interval: (low, high], the noise levels u = sigma / alpha at which guidance acts, in units of data of deviation 1; at all
-    others the wanted denoiser is taken as it is (Kynkaanniemi et al. 2024, arXiv:2404.07724, eq. 6, whose data have deviation
+    others the wanted denoiser is taken as it is (Kynkaanniemi et al. 2024, arXiv:2404.07724, whose data have deviation
     1/2: their sigma is u / 2). None: at all.
     rescale: how much of the excess of contrast is taken back, see `between`.
     Raises UsageError for a scale that is not finite, an empty interval, or a rescale outside [0, 1].
@@ -45,8 +45,8 @@ class Extrapolation:
     def between(self, left: Tensor, wanted: Tensor) -> Tensor:
         """Eq. 1 for estimates of x `(n, *shape)`, then x <- x (1 - rescale + rescale std(wanted) / std(x)).
 
-        std is over all dimensions of one sample. Source: Lin et al. 2023 (arXiv:2305.08891), eq. 15-16, on the reading in which
-        a picture is overexposed, x: theirs is v, which is -x where no signal is left.
+        std is over all dimensions of one sample. Source: Lin et al. 2023 (arXiv:2305.08891), section 3.4, on the reading x, in
+        which a picture is overexposed: theirs is v, which is -x where no signal is left.
         """
         x = left + self.scale * (wanted - left)
         if self.rescale == 0:

@@ -8,7 +8,7 @@ p(x | x_t) is taken for a Gaussian of its first two moments, which the denoiser 
 
 The last line is the mean of a Gaussian's posterior, so where p(x) is Gaussian it is exact at every level, and every solver
 samples the exact posterior. V is never formed: J' A' v is a vector-Jacobian product, and S w = y - A m is solved by conjugate
-gradients. Sources: Rozet et al. 2024 (arXiv:2405.13712), section 4.2; with V = sigma^2/(alpha^2 + sigma^2) I instead, Song et
+gradients. Sources: Rozet et al. 2024 (arXiv:2405.13712); with V = sigma^2/(alpha^2 + sigma^2) I instead, Song et
 al. 2023 (PiGDM, ICLR).
 """
 
