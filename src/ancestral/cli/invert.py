@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ancestral.data.spec import DataSpec
     from ancestral.families import GenerativeModel
     from ancestral.progress import Reporter
@@ -32,6 +30,7 @@ def invert(
     import numpy as np
     import torch
 
+    from ancestral.cli.picture import read_picture
     from ancestral.errors import UsageError
     from ancestral.families import HasDecoder, HasLatent, seeds_from
     from ancestral.families.inversion import Inversion
@@ -45,7 +44,7 @@ def invert(
         raise UsageError("this model has no latent space in which a picture could be found: train one with --model gan")
     if out.suffix.lower() not in (".png", ".npz"):
         raise UsageError(f"cannot write {out}: --invert writes .png, the two pictures, or .npz, both and the latent")
-    target = _read(image, spec).to(model.device)
+    target = read_picture(image, spec, "--invert").to(model.device)
     condition = {"class": class_} if class_ else {}
     coder: Any = model
     if isinstance(coder, HasLatent):  # its encoder, or its ODE, finds the latent
@@ -74,24 +73,3 @@ def invert(
     if json:
         emit({"out": str(out), "psnr": round(psnr, 2), "mse": found.error, "latent_size": round(size, 3)})
     return 0
-
-
-def _read(image: Path, spec: DataSpec) -> Tensor:
-    """The picture as the model's data are: `(1, *shape)`. Raises UsageError if that cannot be."""
-    import numpy as np
-    import torch
-
-    from ancestral.data.images import ImageError, read
-    from ancestral.errors import UsageError
-
-    if not spec.is_image or spec.range is None or spec.shape[0] not in (1, 3):
-        raise UsageError(f"samples of {spec.name} are no pictures, so none can be found among them: leave --invert out")
-    try:
-        pixels, _ = read(image, (spec.shape[1], spec.shape[2]), spec.shape[0] == 1)
-    except ImageError as broken:
-        raise UsageError(f"cannot read the picture {image}: {broken.reason}") from None
-    low, high = spec.range
-    x: Any = pixels.astype(np.float32) / 255
-    if spec.levels is not None:
-        x = np.rint(x * (spec.levels - 1)) / (spec.levels - 1)
-    return torch.from_numpy(np.ascontiguousarray(low + (high - low) * x))[None]

@@ -19,6 +19,9 @@ FILES = {
     "latent-map": "latent-map.png",
     "traverse": "traverse.png",
     "invert": "inverted.png",
+    "inpaint": "inpainted.png",
+    "upscale": "upscaled.png",
+    "vary": "varied.png",
 }
 
 
@@ -29,7 +32,11 @@ def sample(
     seed: int = 0,
     seeds: str | None = None,
     class_: Annotated[str | None, Parameter(name="--class")] = None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
+    interval: str | None = None,
+    rescale: float | None = None,
+    negative: str | None = None,
+    autoguide: Path | None = None,
     steps: int | None = None,
     solver: str | None = None,
     spacing: Literal["trailing", "linear", "logsnr", "karras"] | None = None,
@@ -44,6 +51,11 @@ def sample(
     latent_map: Annotated[bool, Parameter(negative="")] = False,
     traverse: Annotated[bool, Parameter(negative="")] = False,
     invert: Path | None = None,
+    inpaint: Path | None = None,
+    mask: Path | None = None,
+    upscale: Path | None = None,
+    vary: Path | None = None,
+    strength: float | None = None,
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     json: bool = False,
@@ -56,7 +68,7 @@ def sample(
     run
         The run folder, e.g. runs/digits.
     n
-        How many; 64 if left out.
+        How many; left out: 64, or 16 of one picture.
     seed
         The same seed gives the same samples, whatever their number.
     seeds
@@ -65,7 +77,15 @@ def sample(
         The class asked for, by name or number, or several that samples take in turn, e.g. 0,1,2; for runs trained with
         --condition class.
     guidance
-        How strongly the condition rules: 0 not at all, 1 as trained, above 1 sharper and less varied.
+        How strongly the condition rules: 0 not at all, 1 (left out) as trained, above 1 sharper and less varied.
+    interval
+        The noise levels sigma/alpha between which guidance acts, e.g. 0.2,5; at all if left out.
+    rescale
+        How much of the contrast that guidance adds is taken back, 0 to 1; 0.7 is usual.
+    negative
+        A class from which guidance goes away, in place of no class at all.
+    autoguide
+        The run of a weaker model of the same data, from which guidance goes away instead: smaller, or trained for less long.
     steps
         Steps of the sampler; 20 if left out.
     solver
@@ -78,6 +98,16 @@ def sample(
     invert
         A picture: find what the model would have to draw to generate it, and write the picture beside its reconstruction.
         For models with a latent space.
+    inpaint
+        A picture of which the part that --mask marks is made anew; the rest stays as it is. For models that denoise.
+    mask
+        A picture as large as that of --inpaint, white where new pixels are wanted.
+    upscale
+        A small picture: samples of the model's size whose means over blocks are its pixels.
+    vary
+        A picture of which samples are variations.
+    strength
+        How much --vary changes: 0 nothing, 1 all; 0.5 if left out.
     batch
         Samples computed at a time.
     out
@@ -109,13 +139,19 @@ def sample(
 
     import torch
 
+    from ancestral.cli.edit import Editing, N
+    from ancestral.cli.guide import guidance_options
     from ancestral.errors import UsageError
     from ancestral.families import seeds_from
     from ancestral.files import disk_errors
     from ancestral.progress import Reporter, duration, emit
     from ancestral.training.run import Run
 
-    chosen = integers(seeds) if seeds is not None else seeds_from(seed, 64 if n is None else n)
+    edits = {"inpaint": inpaint, "upscale": upscale, "vary": vary}
+    editing = Editing(**edits, mask=mask, strength=strength)
+    editing.check()
+    several = N if any(edits.values()) else 64
+    chosen = integers(seeds) if seeds is not None else seeds_from(seed, several if n is None else n)
     if seeds is not None and n is not None and n != len(chosen):
         raise UsageError(f"--seeds names {len(chosen)} seeds and -n asks for {n} samples: leave -n out")
     if not chosen or (n is not None and n < 1):
@@ -123,21 +159,21 @@ def sample(
     classes = class_.split(",") if class_ else []
     if len(classes) > 1 and n is None and seeds is None:
         chosen = chosen[: len(classes)]
-    if guidance != 1 and not classes:
-        raise UsageError("--guidance says how strongly a condition rules: give one with --class, or leave it out")
     pictures: dict[str, Any] = {
         "interpolate": interpolate,
         "reconstruct": reconstruct,
         "latent-map": latent_map or None,
         "traverse": traverse or None,
         "invert": invert,
+        **edits,
     }
     wished = [name for name, value in pictures.items() if value is not None]
     if len(wished) > 1:
         raise UsageError(f"--{' and --'.join(wished)} are a picture each: ask for one at a time")
     wish = wished[0] if wished else "sample"
     out = out or run / FILES[wish]
-    _check_suffix("--out", out, {"sample": (".png", ".npz", ""), "invert": (".png", ".npz")}.get(wish, (".png",)))
+    kinds = {"invert": (".png", ".npz")} | dict.fromkeys(("sample", *edits), (".png", ".npz", ""))
+    _check_suffix("--out", out, kinds.get(wish, (".png",)))
     if trajectory is not None:
         _check_suffix("--trajectory", trajectory, (".gif", ".png"))
 
@@ -153,15 +189,23 @@ def sample(
         "steps": steps,
         "solver": solver,
         "spacing": spacing,
-        "guidance": guidance if guidance != 1 else None,
         "prior": prior,
         "observe": observe,
         "truncation": truncation,
+        "edit": editing.edit(model, spec),
     }
-    how = {name: value for name, value in how.items() if value is not None}
+    how = {name: value for name, value in how.items() if value is not None} | guidance_options(
+        model,
+        guidance=guidance,
+        interval=interval,
+        rescale=rescale,
+        negative=negative,
+        autoguide=autoguide,
+        conditioned=bool(classes),
+    )
     condition = {"class": [classes[i % len(classes)] for i in range(len(chosen))]} if classes else {}
     reporter = Reporter(quiet=quiet or json)
-    if wish not in ("sample", "invert"):
+    if wish not in ("sample", "invert", *edits):
         from ancestral.cli.latent import draw
 
         one = {"class": classes[0]} if classes else None
@@ -180,7 +224,7 @@ def sample(
             for state in states:
                 if trajectory is not None and not results:
                     frames.append(state.x)
-                nfe, share = state.nfe, state.done / state.total
+                nfe, share = state.nfe, state.done / max(state.total, 1)
                 ready = sum(map(len, results)) + share * len(state.x)
                 if ready:
                     left = (time.perf_counter() - begun) * (len(chosen) / ready - 1)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,14 @@ class Player:
     name: str
     parameters: tuple[nn.Parameter, ...]
     every: int = 1
+
+
+@runtime_checkable
+class PerSample(Protocol):
+    """An option with something of its own for each sample."""
+
+    def part(self, rows: slice) -> PerSample:
+        """The option for some of the samples."""
 
 
 class Scaling(nn.Module):
@@ -127,8 +135,8 @@ class GenerativeModel(nn.Module):
         **how: Any,
     ) -> Iterator[Iterator[State]]:
         """The trajectories of n samples, at most `batch` at a time (None: as many as are fast). Options as in `trajectory`."""
-        for n_part, raw, chosen in self._parts(n, condition, seeds, batch):
-            yield self.trajectory(n_part, raw, seeds=chosen, **how)
+        for n_part, raw, chosen, options in self._parts(n, condition, seeds, batch, how):
+            yield self.trajectory(n_part, raw, seeds=chosen, **options)
 
     def sample(
         self,
@@ -141,15 +149,20 @@ class GenerativeModel(nn.Module):
     ) -> Tensor:
         """N samples `(n, *shape)`, float32, in the units of the data. Options as in `trajectory` and `batches`."""
         results = []
-        for n_part, raw, chosen in self._parts(n, condition, seeds, batch):
-            last = deque(self._states(n_part, raw, chosen, **how), maxlen=1).pop()
+        for n_part, raw, chosen, options in self._parts(n, condition, seeds, batch, how):
+            last = deque(self._states(n_part, raw, chosen, **options), maxlen=1).pop()
             results.append(self.scaling.decode(last.x.float()))
         return torch.cat(results)
 
     def _parts(
-        self, n: int, condition: Mapping[str, Any] | None, seeds: int | Sequence[int], batch: int | None
-    ) -> Iterator[tuple[int, dict[str, Tensor], list[int]]]:
-        """The samples as several (number, conditions, seeds) of at most `batch` each."""
+        self,
+        n: int,
+        condition: Mapping[str, Any] | None,
+        seeds: int | Sequence[int],
+        batch: int | None,
+        how: Mapping[str, Any],
+    ) -> Iterator[tuple[int, dict[str, Tensor], list[int], dict[str, Any]]]:
+        """The samples as several (number, conditions, seeds, options) of at most `batch` each."""
         chosen = _seeds(seeds, n)
         if n < 1 or (batch is not None and batch < 1):
             raise UsageError(f"ask for at least one sample, and at least one at a time; got n={n}, batch={batch}")
@@ -157,7 +170,8 @@ class GenerativeModel(nn.Module):
         size = batch or max(64, 2**16 // self.dimensions)
         for start in range(0, n, size):
             part = slice(start, start + size)
-            yield len(chosen[part]), {name: v[part] for name, v in raw.items()}, chosen[part]
+            options = {name: v.part(part) if isinstance(v, PerSample) else v for name, v in how.items()}
+            yield len(chosen[part]), {name: v[part] for name, v in raw.items()}, chosen[part], options
 
     def _states(self, n: int, condition: Mapping[str, Any] | None, seeds: int | Sequence[int], **how: Any) -> Iterator[State]:
         """The walk in the models' units. Raises UsageError for an option that the family's `walk` does not have."""
@@ -169,13 +183,17 @@ class GenerativeModel(nn.Module):
         raw = self.conditioner.parse(condition, n)
         with self.inference():
             context = self.conditioner(raw, n)
-            states = self.walk(SampleNoise(chosen, self.device), context, **how)
+            states = self.walk(SampleNoise(chosen, self.device), context, **self.options(raw, n, how))
         while True:
             with self.inference():  # entered anew for each step, so that the caller's code runs outside
                 state = next(states, None)
             if state is None:
                 return
             yield state
+
+    def options(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The options of `walk` for n samples with these raw conditions, from what a caller wrote."""
+        return how
 
     @contextmanager
     def inference(self) -> Iterator[None]:

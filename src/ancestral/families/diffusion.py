@@ -11,22 +11,20 @@ Sampling walks from x_1 ~ N(0, I) down to x_0 with any solver; the paper's Algor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner, Context
+from ancestral.conditioning import Conditioner
 from ancestral.denoiser import Denoiser, column
 from ancestral.errors import UsageError
 from ancestral.families.base import Scaling
 from ancestral.families.readings import DenoisingModel
-from ancestral.guidance import Clip, guided
 from ancestral.randomness import Noise
-from ancestral.schedules import Chain, Levels, Schedule, Spacing, grid
-from ancestral.solvers import Solver, State, solver
+from ancestral.schedules import Chain, Levels, Schedule
 
 Weight = Literal["simple", "min-snr", "edm", "vlb"]
 Times = Literal["uniform", "logit-normal", "log-normal"]
@@ -113,29 +111,3 @@ class Diffusion(DenoisingModel):
             z = torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6))
             u = z.sigmoid() if self.times == "logit-normal" else self.schedule.time(-2 * (1.2 * z - 1.2))
         return self.schedule.noisy(u)
-
-    def walk(
-        self,
-        noise: Noise,
-        context: Context,
-        *,
-        steps: int = 20,
-        solver: str | Solver = "dpmpp",
-        spacing: Spacing = "logsnr",
-        guidance: float = 1.0,
-        clip: bool = True,
-    ) -> Iterator[State]:
-        """From x_1 ~ N(0, alpha_1^2 + sigma_1^2), the scale of x_1 for data of variance 1, to x_0.
-
-        clip: keep each prediction within the range of the data, where it has one.
-        """
-        denoise = guided(self.denoiser, context, self.conditioner.null(noise.n), guidance)
-        limits = self.scaling.limits()
-        if clip and limits is not None:
-            denoise = Clip(denoise, *limits)
-        levels = self.schedule.levels(grid(self.schedule, steps, spacing))
-        x = (levels[0].alpha ** 2 + levels[0].sigma ** 2) ** 0.5 * noise.normal(self.shape)
-        return _solver(solver)(denoise, x, levels, noise)
-
-
-_solver = solver

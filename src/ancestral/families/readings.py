@@ -1,4 +1,4 @@
-"""What a denoiser of every noise level is besides a sampler: a score, a likelihood, a code.
+"""What a denoiser of every noise level is, however it was trained: a sampler, a score, a likelihood, a code.
 
 By Tweedie's formula (Robbins 1956; Efron 2011) the denoiser E[x | x_t] and the score are one function,
 
@@ -10,24 +10,30 @@ so that every diffusion model can be sampled by Langevin dynamics, SDE or ODE, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ancestral.conditioning import Conditioner
+from ancestral.conditioning import Conditioner, Context
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.families.base import GenerativeModel, Scaling
+from ancestral.families.edits import Edit, Walk
 from ancestral.gaussian import slerp
-from ancestral.guidance import Conditional
+from ancestral.guidance import Autoguidance, Clip, Conditional, guided
 from ancestral.likelihood import Bound, Lattice, ode_log_prob, vlb
 from ancestral.prediction import Prediction
 from ancestral.randomness import Noise
-from ancestral.schedules import Chain, Level, Schedule
-from ancestral.solvers import ProbabilityFlow
+from ancestral.schedules import Chain, Level, Schedule, Spacing, grid
+from ancestral.solvers import Denoise, ProbabilityFlow, Solver, State
+from ancestral.solvers import solver as solver_of
 
+STEPS, SOLVER = 20, "dpmpp"  # the sampler that serves where none is asked for
+SPACING: Spacing = "logsnr"
+GUIDANCE = 1.0  # the condition as it was trained
 FLAT = 16  # dimensions up to which the ODE's exact likelihood is cheap
 DRAWS = 32  # of the chain's steps for each sample: tens of seconds for a thousand images
 CELL = 1 / 2  # of the levels' spacing is where their chain begins: below, a network pays for digits that levels do not have
@@ -53,6 +59,60 @@ class DenoisingModel(GenerativeModel):
         self.schedule = schedule
         self.levels = levels
         self.latent_shape = self.shape
+
+    def walk(
+        self,
+        noise: Noise,
+        context: Context,
+        *,
+        steps: int = STEPS,
+        solver: str | Solver = SOLVER,
+        spacing: Spacing = SPACING,
+        guidance: float = GUIDANCE,
+        interval: tuple[float, float] | None = None,
+        rescale: float = 0.0,
+        negative: Context | None = None,
+        weak: Denoise | None = None,
+        edit: Edit | None = None,
+        clip: bool = True,
+    ) -> Iterator[State]:
+        """From noise to x_0 by a solver, through `steps` levels of a grid.
+
+        guidance, interval, rescale: as in `ancestral.guidance`, from the model without condition, from that with the `negative`
+        one, or from the `weak` model. edit: a given sample to begin with, as in `ancestral.families.edits`.
+        clip: keep each prediction within the range of the data, where it has one.
+        """
+        null = self.conditioner.null(noise.n) if negative is None else negative
+        if weak is not None:
+            if negative is not None:
+                raise UsageError("guidance goes away from one thing, a negative condition or a weak model: leave one out")
+            wanted = Conditional(self.denoiser, context)
+            denoise: Denoise = Autoguidance(wanted, weak, scale=guidance, interval=interval, rescale=rescale)
+        else:
+            denoise = guided(self.denoiser, context, null, guidance, interval, rescale)
+        levels = self.schedule.levels(grid(self.schedule, steps, spacing))
+        walk = Walk(denoise, solver_of(solver), noise.normal(self.shape), levels)
+        if edit is not None:
+            walk = edit(walk, self.scaling)
+        limits = self.scaling.limits()
+        if clip and limits is not None:
+            walk = replace(walk, denoise=Clip(walk.denoise, *limits))
+        return walk.states(noise)
+
+    def options(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> dict[str, Any]:
+        """negative: as conditions are written, of all samples alike. weak: another `DenoisingModel`, for the same conditions.
+
+        Raises UsageError for a weak model of other data.
+        """
+        how = dict(how)
+        if isinstance(negative := how.get("negative"), Mapping):
+            how["negative"] = self.conditioner(self.conditioner.parse(negative, n), n)
+        if isinstance(weak := how.get("weak"), DenoisingModel):
+            same = [torch.equal(a.cpu(), b.cpu()) for a, b in zip(self.scaling.buffers(), weak.scaling.buffers(), strict=True)]
+            if weak.shape != self.shape or not all(same) or list(weak.conditioner.kinds) != list(self.conditioner.kinds):
+                raise UsageError("a weak model must be trained on the data and the conditions of the model that it guides")
+            how["weak"] = Conditional(weak.denoiser, weak.conditioner(raw, n))
+        return how
 
     def denoise(self, x_t: Tensor, t: Level | float, condition: Any = None) -> Prediction:
         """The prediction for x_t `(n, *shape)` in the models' units, at a level or at a time of the schedule."""

@@ -11,7 +11,8 @@ which up to terms without parameters is
     E [ 1/2 |s|^2 + v' (grad s) v ],   v random signs                                sliced (Song et al. 2019, eq. 8)
 
 The forward process is the variance-exploding one, on a geometric ladder of levels or in continuous time, VP or sub-VP. A score
-model *is* a diffusion model whose network predicts sigma s = -eps: sampling, guidance and likelihoods are that family's.
+model *is* a diffusion model whose network predicts sigma s = -eps; how both are sampled stands in
+`ancestral.families.readings`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ancestral.conditioning import Conditioner
 from ancestral.denoiser import Denoiser, column
 from ancestral.errors import UsageError
 from ancestral.families.base import Scaling
-from ancestral.families.diffusion import Diffusion
+from ancestral.families.readings import DenoisingModel
 from ancestral.randomness import Noise
 from ancestral.schedules import Levels, Schedule
 
@@ -36,7 +37,7 @@ Matching = Literal["denoising", "sliced", "exact"]
 Lambda = Literal["sigma2", "likelihood"]
 
 
-class Score(Diffusion):
+class Score(DenoisingModel):
     """A noise-conditional score network.
 
     matching: which of the three forms of J. weight: lambda(t), see `weights`. levels: of the data, for likelihoods.
@@ -54,7 +55,7 @@ class Score(Diffusion):
         weight: Lambda = "sigma2",
         levels: int | None = None,
     ):
-        super().__init__(shape, scaling, conditioner, denoiser, schedule, levels=levels)
+        super().__init__(shape, scaling, conditioner, denoiser, schedule, levels)
         if matching != "denoising" and len(shape) > 1:
             raise UsageError(f"{matching} score matching is for vectors: choose model.matching=denoising")
         self.matching: Matching = matching
@@ -63,7 +64,7 @@ class Score(Diffusion):
     def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """lambda(t) J for one t a sample: {"total": `(n,)`}, summed over dimensions."""
         x, eps = self.scaling.encode(batch.x), noise.normal(self.shape)
-        level = self.schedule.at(self.draw_times(noise))
+        level = self.schedule.at(self.schedule.noisy(noise.stratified()))
         alpha, sigma = column(level.alpha, x), column(level.sigma, x)
         x_t = alpha * x + sigma * eps
         context = self.conditioner(batch.conditions, len(batch), noise)

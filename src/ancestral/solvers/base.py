@@ -41,9 +41,13 @@ class State:
 
 
 class Solver:
-    """How to step. Subclasses define `step`; `memory` carries what a multistep method remembers (None at the start)."""
+    """How to step. Subclasses define `step`; `memory` carries what a multistep method remembers (None at the start).
+
+    visits_levels: whether the states stand at the levels that are given, which those of `Unadjusted` do not.
+    """
 
     order = 1
+    visits_levels = True
 
     def step(self, denoise: Denoise, x: Tensor, t: Level, s: Level, memory: Any, noise: Noise) -> tuple[Tensor, Any]:
         """From x at level t to level s, s less noisy than t."""

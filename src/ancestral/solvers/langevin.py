@@ -74,6 +74,7 @@ class Unadjusted(Solver):
 
     u: float = 0.3
     step_size: float = 0.1
+    visits_levels = False
 
     def __call__(self, denoise: Denoise, x: Tensor, levels: Sequence[Level], noise: Noise) -> Iterator[State]:
         held = Level(levels[0].t, 1.0, self.u)

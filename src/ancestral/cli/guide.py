@@ -1,0 +1,65 @@
+"""The options of `ancestral sample` that say how strongly, and away from what, samples are guided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ancestral.families import GenerativeModel
+
+
+def guidance_options(
+    model: GenerativeModel,
+    *,
+    guidance: float | None,
+    interval: str | None,
+    rescale: float | None,
+    negative: str | None,
+    autoguide: Path | None,
+    conditioned: bool,
+) -> dict[str, Any]:
+    """The options of the family's walk, without those that were left out.
+
+    conditioned: whether a condition was given. Raises UsageError for guidance that has nothing to go to or away from.
+    """
+    from ancestral.errors import UsageError
+    from ancestral.families.readings import DenoisingModel
+    from ancestral.training.run import Run
+
+    asked = {"guidance": guidance, "interval": interval, "rescale": rescale, "negative": negative, "autoguide": autoguide}
+    names = [f"--{name}" for name, value in asked.items() if value is not None]
+    if not names:
+        return {}
+    if not conditioned and autoguide is None:
+        raise UsageError(
+            f"{names[0]} says how strongly a condition rules: give one with --class, or a weaker model with --autoguide"
+        )
+    if guidance is None:
+        raise UsageError(f"{names[0]} needs a strength: say how far to go with --guidance, e.g. --guidance 2")
+    how: dict[str, Any] = {
+        "guidance": guidance,
+        "interval": _interval(interval),
+        "rescale": rescale,
+        "negative": None if negative is None else {"class": negative},
+    }
+    if autoguide is not None:
+        if not isinstance(model, DenoisingModel):
+            raise UsageError("--autoguide needs a model that denoises: train one with --model diffusion or --model score")
+        weak = Run.existing(autoguide).load_model(str(model.device), "auto")
+        if not isinstance(weak, DenoisingModel):
+            raise UsageError(f"the model of {autoguide} does not denoise, so it cannot guide one that does")
+        how["weak"] = weak
+    return {name: value for name, value in how.items() if value is not None}
+
+
+def _interval(text: str | None) -> tuple[float, float] | None:
+    from ancestral.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"cannot read the interval {text!r}: write two noise levels sigma/alpha, e.g. 0.2,5") from None
+    return low, high

@@ -1,0 +1,119 @@
+"""`ancestral sample` with a picture to begin with, and with guidance."""
+
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ancestral.api import train
+from ancestral.cli.sample import sample
+from ancestral.errors import UsageError
+
+SMALL = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16")
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Two runs of digits and one that does not denoise; a digit, a mask of its right half, a small digit, all as files."""
+    home = tmp_path_factory.mktemp("edit")
+    with suppress(KeyboardInterrupt):
+        train("digits", budget="3it", out=home / "run", condition="class", settings=SMALL, quiet=True)
+        train("digits", budget="2it", out=home / "weak", condition="class", settings=SMALL, quiet=True)
+        train("digits", "vae", budget="2it", out=home / "vae", quiet=True)
+        train("rings", budget="2it", out=home / "points", quiet=True)
+    generator = np.random.default_rng(0)
+    digit = np.rint(np.rint(generator.uniform(0, 16, (8, 8))) * 255 / 16).astype(np.uint8)
+    Image.fromarray(digit).save(home / "digit.png")
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:, 4:] = 255
+    Image.fromarray(mask).save(home / "mask.png")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(home / "black.png")
+    Image.fromarray(digit[:5, :5]).save(home / "five.png")
+    Image.fromarray(digit.reshape(4, 2, 4, 2).mean((1, 3)).astype(np.uint8)).save(home / "small.png")
+    return home
+
+
+def stored(places, name="run", **options):
+    out = places / "out.npz"
+    assert sample(places / name, out=out, steps=3, quiet=True, **options) == 0
+    with np.load(out) as file:
+        return file["x"]
+
+
+def levels(file):
+    return np.rint(np.asarray(Image.open(file)) / 255 * 16).astype(np.uint8)
+
+
+def test_what_the_mask_leaves_is_kept_to_the_level(places):
+    x = stored(places, inpaint=places / "digit.png", mask=places / "mask.png", n=5)
+    assert x.shape == (5, 1, 8, 8)
+    assert (x[:, 0, :, :4] == levels(places / "digit.png")[:, :4]).all()
+    assert (x[:, 0, :, 4:] != levels(places / "digit.png")[:, 4:]).any()
+    assert len(np.unique(x[:, 0, :, 4:], axis=0)) == 5
+
+
+def test_vary_from_nothing_to_all(places):
+    same = stored(places, vary=places / "digit.png", strength=0.0, n=2)
+    assert (same[:, 0] == levels(places / "digit.png")).all()
+    np.testing.assert_array_equal(stored(places, vary=places / "digit.png", strength=1.0, n=2), stored(places, n=2))
+    assert len(stored(places, vary=places / "digit.png")) == 16
+
+
+def test_upscale_has_the_models_size(places):
+    x = stored(places, upscale=places / "small.png", n=3)
+    assert x.shape == (3, 1, 8, 8)
+    assert not (x == stored(places, n=3)).all()
+
+
+def test_pictures_are_scaled_to_the_model(places, tmp_path):
+    for name in ("digit", "mask"):
+        Image.open(places / f"{name}.png").resize((32, 32), Image.Resampling.NEAREST).convert("RGB").save(
+            tmp_path / f"{name}.png"
+        )
+    x = stored(places, inpaint=tmp_path / "digit.png", mask=tmp_path / "mask.png", n=2)
+    assert x.shape == (2, 1, 8, 8)
+    assert (x[0, 0, :, :4] == x[1, 0, :, :4]).all()
+    assert (x[0, 0, :, 4:] != x[1, 0, :, 4:]).any()
+
+
+def test_guidance_options_change_the_samples(places):
+    plain = stored(places, class_="7", n=2)
+    np.testing.assert_array_equal(stored(places, class_="7", n=2, guidance=1.0), plain)
+    np.testing.assert_array_equal(stored(places, class_="7", n=2, guidance=9.0, interval="1000,2000"), plain)
+    np.testing.assert_array_equal(stored(places, class_="3", n=2, guidance=0.0, negative="7"), plain)
+    np.testing.assert_array_equal(stored(places, n=2, class_="7", guidance=1.0, autoguide=places / "weak"), plain)
+    weak = stored(places, "weak", class_="7", n=2)
+    np.testing.assert_array_equal(stored(places, n=2, class_="7", guidance=0.0, autoguide=places / "weak"), weak)
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "words"),
+    [
+        ("run", {"inpaint": "digit.png"}, "--inpaint needs --mask"),
+        ("run", {"mask": "mask.png"}, "give the picture with --inpaint"),
+        ("run", {"strength": 0.5}, "give the picture with --vary"),
+        ("run", {"inpaint": "digit.png", "mask": "five.png"}, "5x5 pixels .* 8x8: both need the same size"),
+        ("run", {"inpaint": "digit.png", "mask": "black.png"}, "white nowhere"),
+        ("run", {"inpaint": "none.png", "mask": "mask.png"}, "cannot read the picture"),
+        ("run", {"upscale": "five.png"}, "cannot be shrunk to 1x5x5"),
+        ("run", {"vary": "digit.png", "upscale": "small.png"}, "one at a time"),
+        ("run", {"vary": "digit.png", "strength": 2.0}, "strength is from 0"),
+        ("vae", {"vary": "digit.png"}, "--vary needs a model that denoises"),
+        ("points", {"vary": "digit.png"}, "are no pictures: leave --vary out"),
+        ("run", {"guidance": 2.0}, "give one with --class, or a weaker model"),
+        ("run", {"class_": "7", "interval": "0.2,5"}, "--interval needs a strength"),
+        ("run", {"class_": "7", "guidance": 2.0, "interval": "5"}, "cannot read the interval"),
+        ("run", {"class_": "7", "guidance": 2.0, "interval": "5,1"}, "lower one first"),
+        ("run", {"class_": "7", "guidance": 2.0, "negative": "12"}, "unknown class"),
+        ("run", {"guidance": 2.0, "autoguide": "vae"}, "does not denoise"),
+        ("run", {"guidance": 2.0, "autoguide": "points"}, "trained on the data"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(places, run, options, words):
+    files = {
+        name: places / v if name in ("inpaint", "mask", "upscale", "vary", "autoguide") else v for name, v in options.items()
+    }
+    with pytest.raises(UsageError, match=words) as error:
+        sample(places / run, out=places / "no.png", quiet=True, **files)
+    assert "\n" not in str(error.value)

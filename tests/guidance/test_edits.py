@@ -1,0 +1,186 @@
+"""Edits of a model's samples: variations, what is filled in, what is enlarged; and guidance among the options of a model."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ancestral.conditioning import ClassCondition, Conditioner
+from ancestral.denoiser import Denoiser
+from ancestral.errors import UsageError
+from ancestral.families import Scaling, seeds_from
+from ancestral.families.diffusion import Diffusion
+from ancestral.families.edits import Inpaint, Measured, Upscale, Vary
+from ancestral.families.score import Score
+from ancestral.nets import denoising_network
+from ancestral.schedules import VE, VP, Cosine, Linear
+
+SHAPE = (1, 4, 4)
+
+
+class Smooth(nn.Module):
+    """The exact x-prediction, at unit scale, of pictures whose pixels have the covariance 0.8^distance."""
+
+    def __init__(self):
+        super().__init__()
+        where = torch.cartesian_prod(torch.arange(4.0), torch.arange(4.0)).double()
+        self.S = 0.8 ** torch.cdist(where, where, p=1)
+        self.values, self.basis = torch.linalg.eigh(self.S)
+
+    def forward(self, z, logsnr, context):
+        a2 = logsnr.double().sigmoid()[:, None]
+        gain = a2.sqrt() * self.values / (a2 * self.values + 1 - a2)
+        return ((z.flatten(1).double() @ self.basis * gain) @ self.basis.T).view_as(z).to(z)
+
+
+MEAN, STD = 0.4, 0.25
+
+
+def smooth(schedule=None, family=Diffusion):
+    scaling = Scaling(SHAPE, (MEAN,), (STD,), None)
+    return family(SHAPE, scaling, Conditioner({}), Denoiser(Smooth(), "x"), schedule or Cosine())
+
+
+def trained(classes=3, **scaling):
+    """A network with random weights in all its branches, by class."""
+    torch.manual_seed(0)
+    network = denoising_network((1, 8, 8), channels=(16, 32), blocks=1, context_width=8)
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.05)
+    kinds = {"class": ClassCondition([f"c{i}" for i in range(classes)], 8)}
+    nn.init.normal_(kinds["class"].table.weight, std=5.0)
+    scale = Scaling((1, 8, 8), (0.3,), (0.4,), scaling.get("bounds", (0.0, 1.0)))
+    return Diffusion((1, 8, 8), scale, Conditioner(kinds), Denoiser(network, "v"), Cosine())
+
+
+LEFT = torch.tensor([True, True, False, False]).view(1, 1, 1, 4)
+SOLVERS = ["dpmpp", "ddpm", "heun", "unipc", "churn"]
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, "adaptive", "langevin", "langevin-one"])
+@pytest.mark.parametrize("family", [Diffusion, Score])
+def test_no_strength_is_the_picture_and_all_strength_a_fresh_sample(family, solver):
+    model = smooth(VE() if family is Score else Linear(), family)
+    x = torch.rand(3, *SHAPE)
+    torch.testing.assert_close(model.sample(3, steps=6, solver=solver, edit=Vary(x, 0.0)), x)
+    fresh = model.sample(3, steps=6, solver=solver)
+    assert torch.equal(model.sample(3, steps=6, solver=solver, edit=Vary(x, 1.0)), fresh)
+
+
+@pytest.mark.parametrize("strength", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("solver", ["heun", "dpmpp-sde", "dpmpp"])
+def test_variations_of_data_are_data(solver, strength):
+    """x ~ p, noise up, walk down: p again, at any strength; and the correlation with x falls as strength grows."""
+    model, n = smooth(VP()), 3000
+    noise = torch.randn(n, 16, dtype=torch.float64)
+    x = (MEAN + STD * noise @ torch.linalg.cholesky(model.denoiser.network.S).T).view(n, *SHAPE).float()
+    y = model.sample(n, steps=40, solver=solver, edit=Vary(x, strength))
+    z = ((y - MEAN) / STD).flatten(1).double()
+    torch.testing.assert_close(z.mean(0), torch.zeros(16).double(), atol=0.1, rtol=0)
+    torch.testing.assert_close(torch.cov(z.T), model.denoiser.network.S, atol=0.15, rtol=0)
+    kept = [torch.corrcoef(torch.stack([v.flatten(), x.flatten()]))[0, 1].item() for v in (y, x)]
+    assert {0.25: 0.95, 0.5: 0.6, 0.75: 0.0}[strength] < kept[0] < {0.25: 1.0, 0.5: 0.99, 0.75: 0.4}[strength]
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, "adaptive", "langevin", "pc", "euler-maruyama"])
+def test_what_is_known_stays(solver):
+    model, x = smooth(), torch.rand(2, *SHAPE)
+    y = model.sample(2, steps=4, solver=solver, edit=Inpaint(x, LEFT, repeats=2))
+    torch.testing.assert_close(y[..., :2], x[..., :2])
+    assert (y[..., 2:] - x[..., 2:]).abs().min() > 1e-4
+    levels = torch.randint(0, 256, (2, 1, 8, 8))
+    half = torch.arange(8).view(1, 1, 1, 8) < 4
+    z = trained().sample(2, steps=4, solver=solver, edit=Inpaint(levels / 255, half, repeats=2))
+    assert torch.equal((z * 255).round().long()[..., :4], levels[..., :4])
+
+
+def test_what_is_filled_in_has_the_conditional_mean():
+    model, n = smooth(), 400
+    x = torch.zeros(1, *SHAPE) + MEAN + 1.5 * STD * LEFT
+    y = model.sample(n, steps=20, solver="heun", edit=Inpaint(x, LEFT, repeats=20))
+    S, known = model.denoiser.network.S, LEFT.expand(1, 1, 4, 4).flatten()
+    expected = S[~known][:, known] @ torch.linalg.solve(S[known][:, known], torch.full((8,), 1.5, dtype=torch.float64))
+    got = ((y - MEAN) / STD).flatten(1)[:, ~known].double().mean(0)
+    torch.testing.assert_close(got, expected, atol=0.15, rtol=0)
+
+
+@pytest.mark.parametrize("solver", ["dpmpp", "heun", "dpmpp-sde"])
+@pytest.mark.parametrize("schedule", [VP(), Linear(), VE()], ids=lambda s: type(s).__name__)
+def test_what_is_enlarged_has_the_means_that_were_given_and_the_posteriors_mean(solver, schedule):
+    model, n = smooth(schedule), 1000
+    small = torch.tensor([[0.1, 0.5], [0.6, 0.4]]).view(1, 1, 2, 2)
+    y = model.sample(n, steps=30, solver=solver, edit=Upscale(small, sigma_y=0.01, iterations=4))
+    means = F.avg_pool2d(y, 2)
+    assert (means - small).abs().max() < 0.06 * STD
+    S = model.denoiser.network.S
+    A = torch.stack([F.avg_pool2d(e.view(1, 1, 4, 4), 2).flatten() for e in torch.eye(16).double()], 1)
+    expected = S @ A.T @ torch.linalg.solve(A @ S @ A.T + 1e-4 * torch.eye(4), ((small.flatten() - MEAN) / STD).double())
+    torch.testing.assert_close(((y - MEAN) / STD).flatten(1).double().mean(0), expected, atol=0.1, rtol=0)
+
+
+def edits(n):
+    generator = torch.Generator().manual_seed(4)
+    x = torch.rand(n, 1, 8, 8, generator=generator)
+    half = torch.arange(8).view(1, 1, 1, 8) < 4
+    return {
+        "vary": Vary(x, 0.5),
+        "inpaint": Inpaint(x, half, repeats=2),
+        "upscale": Upscale(F.avg_pool2d(x, 2)),
+        "measured": Measured(lambda z: z[..., ::2], (x[..., ::2] - 0.3) / 0.4),
+    }
+
+
+@pytest.mark.parametrize("kind", ["vary", "inpaint", "upscale", "measured"])
+def test_an_edited_sample_does_not_depend_on_its_batch(kind):
+    model, seeds, labels = trained(), seeds_from(3, 10), [i % 3 for i in range(10)]
+    how = {
+        "steps": 5,
+        "solver": "dpmpp-sde",
+        "guidance": 2.0,
+        "rescale": 0.5,
+        "interval": (0.1, 10.0),
+        "negative": {"class": 1},
+    }
+    edit = edits(10)[kind]
+    whole = model.sample(10, {"class": labels}, seeds=seeds, edit=edit, **how)
+    split = model.sample(10, {"class": labels}, seeds=seeds, edit=edit, batch=4, **how)
+    alone = model.sample(1, {"class": labels[7]}, seeds=seeds[7:8], edit=edit.part(slice(7, 8)), **how)
+    torch.testing.assert_close(split, whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(alone, whole[7:8], atol=1e-4, rtol=0)
+
+
+def test_a_negative_condition_stands_in_the_nulls_place():
+    """Away from itself is nowhere; and with scale 0 only the negative one is left."""
+    model = trained()
+    plain = model.sample(2, {"class": 1}, steps=4)
+    torch.testing.assert_close(model.sample(2, {"class": 1}, steps=4, guidance=3, negative={"class": 1}), plain)
+    torch.testing.assert_close(model.sample(2, {"class": 2}, steps=4, guidance=0, negative={"class": 1}), plain)
+    assert not torch.allclose(model.sample(2, {"class": 2}, steps=4, guidance=3, negative={"class": 1}), plain, atol=1e-2)
+
+
+def test_a_weak_model_is_told_the_same_condition():
+    model, weak = trained(), trained()
+    for p in weak.parameters():
+        nn.init.normal_(p, std=0.03)
+    labels = {"class": [0, 1, 2]}
+    torch.testing.assert_close(model.sample(3, labels, steps=4, guidance=0, weak=weak), weak.sample(3, labels, steps=4))
+    torch.testing.assert_close(model.sample(3, labels, steps=4, guidance=1, weak=weak), model.sample(3, labels, steps=4))
+    with pytest.raises(UsageError, match="leave one out"):
+        model.sample(1, labels | {"class": 0}, guidance=2, weak=weak, negative={"class": 1})
+    with pytest.raises(UsageError, match="trained on the data"):
+        model.sample(1, guidance=2, weak=smooth())
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda: Vary(torch.zeros(1, 1, 8, 8), 1.2), "strength is from 0"),
+        (lambda: Vary(torch.zeros(1, 1, 7, 8)), "samples of shape 1x7x8, but 2 of shape 1x8x8"),
+        (lambda: Vary(torch.zeros(3, 1, 8, 8)), "given are 3 samples"),
+        (lambda: Inpaint(torch.zeros(1, 1, 8, 8), torch.ones(8, 8) > 0), "give both as many"),
+        (lambda: Upscale(torch.zeros(1, 1, 3, 4)), "cannot be shrunk to 1x3x4"),
+    ],
+)
+def test_what_does_not_fit_is_told(edit, words):
+    with pytest.raises(UsageError, match=words):
+        trained().sample(2, steps=2, edit=edit())
