@@ -4,6 +4,7 @@ The wrong formulas are the field's own: a constant dropped, sigma for sigma^2, a
 """
 
 import math
+from dataclasses import replace
 from pkgutil import resolve_name
 
 import pytest
@@ -66,7 +67,7 @@ def at_one_size(forward):
 
 def guided_by_w(call):
     """Ho & Salimans' weight w where a scale 1 + w is asked for."""
-    return lambda self, x_t, t: call(type(self)(self.denoiser, self.context, self.null, self.scale + 1), x_t, t)
+    return lambda self, x_t, t: call(replace(self, scale=self.scale + 1), x_t, t)
 
 
 def dropped_by_batch(forward):

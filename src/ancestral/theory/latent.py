@@ -195,7 +195,7 @@ def dropped_condition() -> Iterator[Sides]:
         )
         unasked = Conditional(told.model.denoiser, told.model.conditioner({}, n))
         yield equal("nothing asked = the null", unasked(x_t, level).x, p, tolerance=0.0)
-        both = ClassifierFree(told.model.denoiser, told.context, told.null, 0.0)(x_t, level).x
+        both = ClassifierFree(told.model.denoiser, told.context, told.null, scale=0.0)(x_t, level).x
         yield equal("both in one pass, scale 0", both, p, tolerance=10 * SINGLE)
         asked = told.model.denoiser(x_t, level, told.context).x
         yield at_most("but a condition that is given counts", 0.01, (asked - p).square().mean().sqrt(), tolerance=0.0)

@@ -111,7 +111,7 @@ def matching() -> Iterator[Sides]:
         with torch.no_grad():
             loss = model.loss(Batch(x), "model", draws(n))["total"].double()
             eps = again.normal((2,))
-            level = schedule.at(model.draw_times(again))
+            level = schedule.at(schedule.noisy(again.stratified()))
             x_t = column(level.alpha, x) * x + column(level.sigma, x) * eps
             s, truth = model.denoiser(x_t, level).score.double(), MODES(x_t.double(), level).score
         explicit = 0.5 * (s - truth).square().sum(1)
