@@ -60,7 +60,9 @@ class Trainer:
         *,
         started: float | None = None,
     ):
-        self.model, self.data, self.run, self.recipe, self.runtime = model, data, run, recipe, runtime
+        model.conditioner.fit(data.train.columns)
+        self.model, self.run, self.recipe, self.runtime = model, run, recipe, runtime
+        self.data = data.encoded(model.conditioner)
         self.budget = Budget.parse(recipe.train.budget)
         self.batch = min(recipe.train.batch, len(data.train))
         runtime.place(model)
@@ -284,7 +286,7 @@ class Trainer:
 
     def _batch(self, index: Tensor, noise: StreamNoise) -> Batch:
         flip = (noise.uniform() < 0.5).cpu() if self.recipe.data.flip else None
-        return self.data.batch(index, flip=flip).to(self.runtime.device)
+        return self.data.batch(index, flip=flip, noise=noise).to(self.runtime.device)
 
     def _diagnose(self) -> Diagnosis | None:
         """The model's look at itself as it is now, always on the same samples with the same noise."""
