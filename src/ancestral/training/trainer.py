@@ -69,7 +69,7 @@ class Trainer:
         model.precision = runtime.autocast
         self.seats = [Seat(player, recipe) for player in model.players()]
         self.step = self.images = self.skipped = 0
-        self.notes = list(model.notes)
+        self.notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
         self.failed: str | None = None  # what the last diagnosis said
         self.concluded: str | None = None  # why training ends before its budget
         self._before = 0.0  # seconds spent by earlier sittings of this run
