@@ -24,7 +24,8 @@ class LayoutCondition(Condition):
     attention between them makes the set. Painted boxes let a small network see at once what belongs where.
 
     names: of the classes. most: boxes of a sample at most. canvas: height and width in pixels that boxes are given in.
-    space: of the channels. Raw: `(n, most, 5)` rows (class, left, top, width, height) in shares of the canvas; class -1: no box.
+    space: of the channels. Raw: `(n, most, 5)` rows (class, left, top, width, height) in shares of the canvas, class -1 for
+    no box.
     """
 
     source = "boxes"
@@ -60,11 +61,12 @@ class LayoutCondition(Condition):
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         device = self.whole.device
+        none = torch.full((n, self.most, 5), -1.0, device=device)
+        drop = torch.zeros(n, dtype=torch.bool, device=device) if drop is None else drop.to(device)
         if raw is None:
-            raw, drop = torch.full((n, self.most, 5), -1.0), torch.ones(n, dtype=torch.bool)
-        raw, drop = raw.to(device), torch.zeros(n, dtype=torch.bool) if drop is None else drop
-        drop = drop.to(device)
-        real = (raw[..., 0] >= 0) & ~drop[:, None]
+            raw, drop = none, torch.ones_like(drop)
+        raw = where(drop, none, raw.to(device))
+        real = raw[..., 0] >= 0
         label, edges = raw[..., 0].long().clamp(min=0), torch.cat([raw[..., 1:3], raw[..., 1:3] + raw[..., 3:5]], -1)
         boxes = self.box(torch.cat([self.table(label), fourier(edges)], -1))
         tokens = torch.cat([self.whole[drop.long()][:, None], boxes], 1)

@@ -125,3 +125,12 @@ class DataSet:
         if self.conditioner is not None:
             conditions |= self.conditioner.derive(x, noise or StreamNoise(len(x), 0, 0))
         return Batch(x, conditions)
+
+    def asked(self, index: Tensor) -> dict[str, Tensor]:
+        """What the held-out samples of `index` would ask of a model, as conditions for `sample`; nothing where no model's
+        conditions are encoded.
+        """
+        if self.conditioner is None or not len(self.conditioner.kinds):
+            return {}
+        conditions = self.batch(index, "test").conditions
+        return {name: value for name, value in conditions.items() if name in self.conditioner.kinds}

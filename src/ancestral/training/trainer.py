@@ -307,11 +307,13 @@ class Trainer:
                 self.model.settle(batch.to(self.runtime.device))
 
     def _preview(self) -> Path:
-        """A picture of samples of the averaged model, always from the same seeds."""
+        """A picture of samples of the averaged model, always from the same seeds, and asked for what held-out samples show."""
         path = self.run.samples / f"step-{self.step:08d}.png"
         self._settle()
         with self.averaged():
-            x = self.model.sample(n := 16 if len(self.model.shape) > 1 else 512, seeds=range(n))
+            n = 16 if len(self.model.shape) > 1 else 512
+            asked = self.data.asked(torch.linspace(0, len(self.data.test) - 1, n).long())
+            x = self.model.sample(n, asked, seeds=range(n))
         with disk_errors(self.run.path):
             save_grid(x, path, self.data.spec)
         return path
