@@ -44,11 +44,9 @@ class Asked:
         """Raises UsageError where classes and prompts cannot take turns together, or a negative has nothing to oppose."""
         from ancestral.errors import UsageError
 
-        if self.classes and self.prompts and 1 not in {len(self.classes), len(self.prompts)}:
-            if len(self.classes) != len(self.prompts):
-                raise UsageError(
-                    f"{len(self.classes)} classes and {len(self.prompts)} prompts cannot take turns: give as many of each, or one"
-                )
+        a, b = len(self.classes), len(self.prompts)
+        if a > 1 and b > 1 and a != b:
+            raise UsageError(f"{a} classes and {b} prompts cannot take turns: give as many of each, or one")
         if self.negative is not None and not self.prompts:
             raise UsageError("--negative is what a prompt is guided away from: give one with --prompt")
 
@@ -116,7 +114,7 @@ def _image(path: Path, model: GenerativeModel, spec: DataSpec) -> tuple[str, Ten
     if not small and (picture.height, picture.width) != kind.canvas:
         from ancestral.data.images import fit
 
-        picture = fit(picture, kind.canvas)
+        picture = fit(picture, (kind.canvas[0], kind.canvas[1]))
     x = torch.from_numpy(np.array(picture)).float().div(255)
     x = x[None] if x.ndim == 2 else x.permute(2, 0, 1)
     return name, x if name == "image" or small else kind.derive(x[None], StreamNoise(1, 0, 0))[0]

@@ -29,6 +29,11 @@ def sample(
     seed: int = 0,
     seeds: str | None = None,
     class_: Annotated[str | None, Parameter(name="--class")] = None,
+    prompt: tuple[str, ...] = (),
+    negative: str | None = None,
+    layout: Path | None = None,
+    map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    image: Path | None = None,
     guidance: float = 1.0,
     steps: int | None = None,
     solver: str | None = None,
@@ -64,6 +69,16 @@ def sample(
     class_
         The class asked for, by name or number, or several that samples take in turn, e.g. 0,1,2; for runs trained with
         --condition class.
+    prompt
+        The text asked for, for runs trained with --condition text. May be repeated: -n samples of each, a column each.
+    negative
+        The text that guidance leads away from, instead of from no text.
+    layout
+        A JSON file of boxes [["class", left, top, width, height], ...] in pixels, for runs trained with --condition layout.
+    map_
+        A picture whose pixels are numbers of classes, 0 for background, for runs trained with --condition map.
+    image
+        A picture, for runs trained with --condition image, upscale (its small form) or sketch (its edges).
     guidance
         How strongly the condition rules: 0 not at all, 1 as trained, above 1 sharper and less varied.
     steps
@@ -109,22 +124,26 @@ def sample(
 
     import torch
 
+    from ancestral.cli.conditions import Asked
     from ancestral.errors import UsageError
     from ancestral.families import seeds_from
     from ancestral.files import disk_errors
     from ancestral.progress import Reporter, duration, emit
     from ancestral.training.run import Run
 
-    chosen = integers(seeds) if seeds is not None else seeds_from(seed, 64 if n is None else n)
+    asked = Asked(tuple(class_.split(",")) if class_ else (), prompt, negative, layout, map_, image)
+    asked.check()
+    each = asked.columns if asked.prompts else 1
+    usual = each * max(1, 32 // each) if asked.prompts else 64
+    chosen = integers(seeds) if seeds is not None else seeds_from(seed, usual if n is None else n * each)
     if seeds is not None and n is not None and n != len(chosen):
         raise UsageError(f"--seeds names {len(chosen)} seeds and -n asks for {n} samples: leave -n out")
     if not chosen or (n is not None and n < 1):
         raise UsageError("ask for at least one sample with -n")
-    classes = class_.split(",") if class_ else []
-    if len(classes) > 1 and n is None and seeds is None:
-        chosen = chosen[: len(classes)]
-    if guidance != 1 and not classes:
-        raise UsageError("--guidance says how strongly a condition rules: give one with --class, or leave it out")
+    if len(asked.classes) > 1 and not asked.prompts and n is None and seeds is None:
+        chosen = chosen[: len(asked.classes)]
+    if guidance != 1 and not asked:
+        raise UsageError("--guidance says how strongly a condition rules: give one with --class or --prompt, or leave it out")
     pictures: dict[str, Any] = {
         "interpolate": interpolate,
         "reconstruct": reconstruct,
@@ -157,14 +176,15 @@ def sample(
         "prior": prior,
         "observe": observe,
         "truncation": truncation,
+        "negative": asked.opposite() or None,
     }
     how = {name: value for name, value in how.items() if value is not None}
-    condition = {"class": [classes[i % len(classes)] for i in range(len(chosen))]} if classes else {}
+    condition = asked.condition(model, spec, len(chosen))
     reporter = Reporter(quiet=quiet or json)
     if wish not in ("sample", "invert"):
         from ancestral.cli.latent import draw
 
-        one = {"class": classes[0]} if classes else None
+        one = asked.condition(model, spec, 1) or None
         draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
         return 0
     if invert is not None:
@@ -189,7 +209,7 @@ def sample(
     x = torch.cat(results)
     seconds = time.perf_counter() - begun
 
-    _write(x, out, spec, chosen, len(classes) if 1 < len(classes) < len(chosen) else None)
+    _write(x, out, spec, chosen, asked.columns if 1 < asked.columns < len(chosen) else None)
     reporter.say(f"{len(x)} samples in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
     if trajectory is not None:
         _draw_trajectory(frames, trajectory, spec)
