@@ -36,7 +36,7 @@ def fetch(style: str, folder: Path) -> tarfile.TarFile:
         if shutil.which("npm") is None:
             sys.exit(f"npm is not installed: put {file.name} into {folder}, as `npm pack {name}@{VERSION}` makes it")
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["npm", "pack", f"{name}@{VERSION}"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["npm", "pack", "--silent", f"{name}@{VERSION}"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return tarfile.open(file)
 
 

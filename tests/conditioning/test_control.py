@@ -31,7 +31,7 @@ def trained(scenes, out, condition, budget="8it", model="diffusion", settings=SM
 def test_a_map_rules_where_ink_is(scenes, tmp_path):
     """Intersection over union of ink and map, far above that with the maps of other scenes."""
     settings = ("model.channels=[32, 48]", "train.batch=32", "train.previews=0", "train.precision=fp32", "train.lr=4e-3")
-    model = trained(scenes, tmp_path / "run", "map", "250it", settings=settings)
+    model = trained(scenes, tmp_path / "run", "map", "120it", settings=settings)
     wanted = scenes.test.maps
     x = model.sample(32, {"map": wanted}, steps=8, guidance=2.0)[:, 0]
     ink, there = x > INK / 255, wanted > 0

@@ -34,11 +34,12 @@ class Extras:
     objects: dict[str, list[tuple[str, tuple[float, ...]]]] = field(default_factory=dict)
     maps: dict[str, str] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
+    samples: set[str] = field(default_factory=set)
 
     @property
     def files(self) -> set[str]:
-        """The pictures that are no samples."""
-        return {*self.maps.values(), *self.images.values()}
+        """The pictures that are no samples: maps and conditioning images that no row has as its own."""
+        return {*self.maps.values(), *self.images.values()} - self.samples
 
 
 def read_extras(root: Path, metadata: Sequence[str]) -> Extras:
@@ -48,6 +49,7 @@ def read_extras(root: Path, metadata: Sequence[str]) -> Extras:
         for line, row in rows_of(root, name):
             where, here = f"{root / name}, line {line}", posixpath.dirname(name)
             image = _path(here, row.get("file_name"))
+            found.samples.add(image)
             for column, files in ((MAP, found.maps), (IMAGE, found.images)):
                 if isinstance(value := row.get(column), str) and value:
                     files[image] = _path(here, value)
