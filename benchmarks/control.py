@@ -51,6 +51,11 @@ class Judge(nn.Module):
         out: Tensor = self.head(self.body(x).amax((2, 3)))
         return out
 
+    def everywhere(self, x: Tensor) -> Tensor:
+        """Logits of each class in each cell of 8 x 8 pixels, `(n, outputs, h / 8, w / 8)`."""
+        out: Tensor = self.head(self.body(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return out
+
 
 def fit(judge: Judge, x: Tensor, loss, seconds: float) -> None:
     """Train for so long by Adam, with a learning rate that falls to 0. loss: of the rows of a batch and its pictures."""
@@ -110,18 +115,22 @@ class ByLayout:
 
 
 class ByText:
-    """Whether the picture shows each digit that the caption names."""
+    """Whether the picture shows, in some cell, each digit that the caption names; the judge learned cells from semantic maps."""
 
     source = "scenes"
 
     def __init__(self, data: DataSet, seconds: float):
-        x, y = data.values(data.train.array), self.named(data.train.captions)
+        x = data.values(data.train.array)
         self.judge = Judge(10)
-        fit(self.judge, x, lambda rows, b: F.binary_cross_entropy_with_logits(self.judge(b), y[rows]), seconds)
+        fit(self.judge, x, lambda rows, b: self.loss(b, data.train.maps[rows]), seconds)
+
+    def loss(self, x: Tensor, maps: Tensor) -> Tensor:
+        there = F.max_pool2d(F.one_hot(maps.long(), 11).permute(0, 3, 1, 2)[:, 1:].float(), 8)
+        return F.binary_cross_entropy_with_logits(self.judge.everywhere(x), there)
 
     def right(self, x: Tensor, data: DataSet, rows: Tensor) -> Tensor:
         named = self.named([data.test.captions[i] for i in rows.tolist()]) > 0
-        return (in_parts(self.judge, x) > 0)[named]
+        return (in_parts(self.judge.everywhere, x).amax((2, 3)) > 0)[named]
 
     @staticmethod
     def named(captions) -> Tensor:

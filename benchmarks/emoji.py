@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import shutil
 import subprocess
@@ -38,6 +39,15 @@ def fetch(style: str, folder: Path) -> tarfile.TarFile:
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(["npm", "pack", "--silent", f"{name}@{VERSION}"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return tarfile.open(file)
+
+
+def read(package: tarfile.TarFile, folder: str) -> dict[str, bytes]:
+    """The files of a folder by name, in one pass through the archive."""
+    found = {}
+    for member in package:
+        if member.name.startswith(folder) and (stored := package.extractfile(member)) is not None:
+            found[member.name.removeprefix(folder)] = stored.read()
+    return found
 
 
 def emoji(package: tarfile.TarFile) -> list[tuple[str, str, str]]:
@@ -71,19 +81,16 @@ def main() -> None:
     asked = parser.parse_args()
 
     packages = {style: fetch(style, asked.out / "packages") for style in STYLES}
-    members = {style: {m.name: m for m in package.getmembers()} for style, package in packages.items()}
+    pictures = {style: read(package, f"package/img/{style}/64/") for style, package in packages.items()}
     rows: dict[str, list[dict[str, str]]] = {"train": [], "test": []}
     for picture, name, concept in emoji(packages["twitter"]):
-        inside = {style: members[style].get(f"package/img/{style}/64/{picture}") for style in STYLES}
-        if None in inside.values():
+        if any(picture not in pictures[style] for style in STYLES):
             continue  # not every style has every emoji
         side = split(concept)
-        for style, member in inside.items():
+        for style in STYLES:
             target = asked.out / side / style / picture
             target.parent.mkdir(parents=True, exist_ok=True)
-            content = packages[style].extractfile(member)
-            assert content is not None
-            drawn = Image.open(content).convert("RGBA")
+            drawn = Image.open(io.BytesIO(pictures[style][picture])).convert("RGBA")
             white = Image.new("RGBA", drawn.size, "white")
             white.alpha_composite(drawn)
             white.convert("RGB").save(target)
