@@ -135,7 +135,7 @@ def test_bad_words(words, code, message, tmp_path):
         (["--steps", "0"], "at least 1"),
         (["--batch", "-1"], "at least one at a time"),
         (["--seed", "-1"], "a seed is a whole number from 0"),
-        (["--guidance", "2"], "give one with --class"),
+        (["--guidance", "2"], "give one with --class or --prompt"),
     ],
 )
 def test_bad_words_to_sample(run, words, message, tmp_path):

@@ -163,5 +163,5 @@ def test_what_cannot_be_resized():
     mapped = assemble("mapped", Split(array, maps=maps), levels=256)
     with pytest.raises(UsageError) as caught:
         load(mapped, size=16)
-    assert str(caught.value) == "the boxes and maps of mapped hold for images of 8x8 only: leave out the size"
+    assert str(caught.value) == "the boxes, maps or images that go with mapped hold for images of 8x8 only: leave out the size"
     assert load(mapped, size=8) is mapped

@@ -9,7 +9,7 @@ from ancestral.api import plan
 from ancestral.evaluation import Judge, draw
 from ancestral.evaluation import samples as samples_module
 from ancestral.evaluation.live import evaluated
-from ancestral.evaluation.samples import labels_for
+from ancestral.evaluation.samples import rows_for
 from ancestral.runtime import Runtime
 from ancestral.training.budget import Budget
 
@@ -72,9 +72,9 @@ def test_processes_share_the_work(data, tmp_path, monkeypatch):
 
 
 def test_classes_are_asked_for_as_often_as_they_are(data, tmp_path):
-    labels = labels_for(data, 1000)
+    labels = data.test.labels[rows_for(data, 1000)]
     share = np.bincount(labels, minlength=3) / 1000
-    there = np.bincount(data.train.labels, minlength=3) / len(data.train)
+    there = np.bincount(data.test.labels, minlength=3) / len(data.test)
     np.testing.assert_allclose(share, there, atol=0.02)
     model = trained(data, tmp_path / "run", condition="class")
     assert torch.equal(draw(model, data, 12, tmp_path / "parts", {"steps": 2}).labels, labels[:12])

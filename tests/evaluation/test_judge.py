@@ -10,7 +10,7 @@ from ancestral.errors import AncestralError, UsageError
 from ancestral.evaluation import BASELINES, Contestant, Evaluation, Judge, Samples, baseline, compare
 from ancestral.evaluation import judge as judge_module
 from ancestral.evaluation.extractors import classifier as classifier_module
-from ancestral.evaluation.samples import labels_for
+from ancestral.evaluation.samples import rows_for
 from ancestral.oracles import PointsOracle
 from ancestral.randomness import SampleNoise
 from ancestral.runtime import Runtime
@@ -109,7 +109,7 @@ def test_baselines_are_what_they_say(data, judge):
     for name in BASELINES:
         samples = baseline(name, data, 400)
         assert samples.x.shape == (400, 1, 12, 12)
-        assert torch.equal(samples.labels, labels_for(data, 400))
+        assert torch.equal(samples.labels, data.test.labels[rows_for(data, 400)])
         assert torch.equal(samples.x, (samples.x * 255).round() / 255)
         contestant = Contestant(judge.evaluate(samples, name), samples, baseline=True)
         assert contestant.copies == (name == "copy"), name

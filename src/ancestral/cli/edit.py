@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +37,11 @@ class Editing:
         if self.strength is not None and self.vary is None:
             raise UsageError("--strength says how much of a picture changes: give the picture with --vary")
 
-    def edit(self, model: GenerativeModel, spec: DataSpec) -> Edit | None:
-        """The edit of samples of that model. Raises UsageError if the pictures do not fit it, or it has no denoiser."""
+    def edit(self, model: GenerativeModel, spec: DataSpec) -> tuple[Edit | None, dict[str, Any]]:
+        """The edit of samples of that model, and the condition that goes with it where the model was trained for such edits.
+
+        Raises UsageError if the pictures do not fit it, or it has no denoiser.
+        """
         from ancestral.cli.picture import header, read_picture
         from ancestral.errors import UsageError
         from ancestral.families.edits import Inpaint, Upscale, Vary
@@ -47,15 +50,20 @@ class Editing:
         given = {"--inpaint": self.inpaint, "--upscale": self.upscale, "--vary": self.vary}
         option, picture = next(((name, path) for name, path in given.items() if path is not None), (None, None))
         if option is None or picture is None:
-            return None
-        if not isinstance(model, DenoisingModel):
+            return None, {}
+        trained, denoises = option[2:] in model.conditioner.kinds, isinstance(model, DenoisingModel)
+        if not denoises and not trained:
             raise UsageError(f"{option} needs a model that denoises: train one with --model diffusion or --model score")
         if self.vary is not None:
-            return Vary(read_picture(picture, spec, option), 0.5 if self.strength is None else self.strength)
-        if self.inpaint is not None and self.mask is not None:
-            return Inpaint(read_picture(picture, spec, option), self._known(picture, self.mask, spec, option))
+            return Vary(read_picture(picture, spec, option), 0.5 if self.strength is None else self.strength), {}
+        if self.mask is not None:
+            x, known = read_picture(picture, spec, option), self._known(picture, self.mask, spec, option)
+            if not trained:
+                return Inpaint(x, known), {}
+            return Inpaint(x, known, repeats=1) if denoises else None, {"inpaint": (x[0], known[0, 0])}
         small = header(picture)
-        return Upscale(read_picture(picture, spec, option, (small.height, small.width)))
+        y = read_picture(picture, spec, option, (small.height, small.width))
+        return (None, {"upscale": y[0]}) if trained else (Upscale(y), {})
 
     @staticmethod
     def _known(picture: Path, mask: Path, spec: DataSpec, option: str) -> Tensor:

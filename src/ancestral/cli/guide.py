@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ def guidance_options(
     guidance: float | None,
     interval: str | None,
     rescale: float | None,
-    negative: str | None,
+    negative: Mapping[str, Any] | None,
     autoguide: Path | None,
     conditioned: bool,
 ) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def guidance_options(
         return {}
     if not conditioned and autoguide is None:
         raise UsageError(
-            f"{names[0]} says how strongly a condition rules: give one with --class, or a weaker model with --autoguide"
+            f"{names[0]} says how strongly a condition rules: give one with --class or --prompt, or a weaker model with --autoguide"
         )
     if guidance is None:
         raise UsageError(f"{names[0]} needs a strength: say how far to go with --guidance, e.g. --guidance 2")
@@ -41,7 +42,7 @@ def guidance_options(
         "guidance": guidance,
         "interval": _interval(interval),
         "rescale": rescale,
-        "negative": None if negative is None else {"class": negative},
+        "negative": negative,
     }
     if autoguide is not None:
         if not isinstance(model, DenoisingModel):

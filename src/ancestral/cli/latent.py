@@ -102,7 +102,7 @@ def latent_map(model: GenerativeModel, folder: Run, condition: Any) -> Image:
     encoder = require(model, HasLatent, "--latent-map of more than two latents")
     from ancestral.data import load
 
-    data = load(folder.recipe.data.source, size=_pair(folder.recipe.data.size))
+    data = load(folder.recipe.data.source, size=_pair(folder.recipe.data.size)).encoded(model.conditioner)
     index = torch.linspace(0, len(data.train) - 1, min(POINTS, len(data.train))).long()
     batch = data.batch(index)
     z = torch.cat([encoder.encode(x.to(model.device), _known(model, x, c)) for x, c in _parts(batch.x, batch.conditions)])
@@ -120,6 +120,8 @@ def reconstruct(model: GenerativeModel, spec: DataSpec, source: str, n: int) -> 
         data = load(source, size=(spec.shape[1], spec.shape[2]) if spec.is_image else None)
     except UsageError:
         data = load(source)  # of vectors, which have no size: the shape tells why they do not fit
+    if data.spec.fingerprint == spec.fingerprint:
+        data = data.encoded(model.conditioner)
     batch = data.batch(torch.arange(min(n, len(data.train))))
     x = _fitted(batch.x, spec, data).to(model.device)
     condition = _known(model, x, batch.conditions)

@@ -32,6 +32,10 @@ def sample(
     seed: int = 0,
     seeds: str | None = None,
     class_: Annotated[str | None, Parameter(name="--class")] = None,
+    prompt: tuple[str, ...] = (),
+    layout: Path | None = None,
+    map_: Annotated[Path | None, Parameter(name="--map")] = None,
+    image: Path | None = None,
     guidance: float | None = None,
     interval: str | None = None,
     rescale: float | None = None,
@@ -76,6 +80,14 @@ def sample(
     class_
         The class asked for, by name or number, or several that samples take in turn, e.g. 0,1,2; for runs trained with
         --condition class.
+    prompt
+        The text asked for, for runs trained with --condition text. May be repeated: -n samples of each, a column each.
+    layout
+        A JSON file of boxes [["class", left, top, width, height], ...] in pixels, for runs trained with --condition layout.
+    map_
+        A picture whose pixels are numbers of classes, 0 for background, for runs trained with --condition map.
+    image
+        A picture, for runs trained with --condition image, upscale (its small form) or sketch (its edges).
     guidance
         How strongly the condition rules: 0 not at all, 1 (left out) as trained, above 1 sharper and less varied.
     interval
@@ -83,7 +95,7 @@ def sample(
     rescale
         How much of the contrast that guidance adds is taken back, 0 to 1; 0.7 is usual.
     negative
-        A class from which guidance goes away, in place of no class at all.
+        The text, or without --prompt the class, from which guidance goes away, in place of none at all.
     autoguide
         The run of a weaker model of the same data, from which guidance goes away instead: smaller, or trained for less long.
     steps
@@ -139,6 +151,7 @@ def sample(
 
     import torch
 
+    from ancestral.cli.conditions import Asked
     from ancestral.cli.edit import Editing, N
     from ancestral.cli.guide import guidance_options
     from ancestral.errors import UsageError
@@ -147,18 +160,20 @@ def sample(
     from ancestral.progress import Reporter, duration, emit
     from ancestral.training.run import Run
 
+    asked = Asked(tuple(class_.split(",")) if class_ else (), prompt, negative, layout, map_, image)
+    asked.check()
     edits = {"inpaint": inpaint, "upscale": upscale, "vary": vary}
     editing = Editing(**edits, mask=mask, strength=strength)
     editing.check()
-    several = N if any(edits.values()) else 64
-    chosen = integers(seeds) if seeds is not None else seeds_from(seed, several if n is None else n)
+    each = asked.columns if asked.prompts else 1
+    usual = each * max(1, 32 // each) if asked.prompts else N if any(edits.values()) else 64
+    chosen = integers(seeds) if seeds is not None else seeds_from(seed, usual if n is None else n * each)
     if seeds is not None and n is not None and n != len(chosen):
         raise UsageError(f"--seeds names {len(chosen)} seeds and -n asks for {n} samples: leave -n out")
     if not chosen or (n is not None and n < 1):
         raise UsageError("ask for at least one sample with -n")
-    classes = class_.split(",") if class_ else []
-    if len(classes) > 1 and n is None and seeds is None:
-        chosen = chosen[: len(classes)]
+    if len(asked.classes) > 1 and not asked.prompts and n is None and seeds is None:
+        chosen = chosen[: len(asked.classes)]
     pictures: dict[str, Any] = {
         "interpolate": interpolate,
         "reconstruct": reconstruct,
@@ -192,23 +207,24 @@ def sample(
         "prior": prior,
         "observe": observe,
         "truncation": truncation,
-        "edit": editing.edit(model, spec),
     }
-    how = {name: value for name, value in how.items() if value is not None} | guidance_options(
+    edit, given = editing.edit(model, spec)
+    how = {name: value for name, value in (how | {"edit": edit}).items() if value is not None}
+    condition = asked.condition(model, spec, len(chosen)) | given
+    how |= guidance_options(
         model,
         guidance=guidance,
         interval=interval,
         rescale=rescale,
-        negative=negative,
+        negative=asked.opposite(),
         autoguide=autoguide,
-        conditioned=bool(classes),
+        conditioned=bool(condition),
     )
-    condition = {"class": [classes[i % len(classes)] for i in range(len(chosen))]} if classes else {}
     reporter = Reporter(quiet=quiet or json)
     if wish not in ("sample", "invert", *edits):
         from ancestral.cli.latent import draw
 
-        one = {"class": classes[0]} if classes else None
+        one = asked.condition(model, spec, 1) or None
         draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
         return 0
     if invert is not None:
@@ -233,7 +249,7 @@ def sample(
     x = torch.cat(results)
     seconds = time.perf_counter() - begun
 
-    _write(x, out, spec, chosen, len(classes) if 1 < len(classes) < len(chosen) else None)
+    _write(x, out, spec, chosen, asked.columns if 1 < asked.columns < len(chosen) else None)
     reporter.say(f"{len(x)} samples in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
     if trajectory is not None:
         _draw_trajectory(frames, trajectory, spec)

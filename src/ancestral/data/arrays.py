@@ -15,6 +15,7 @@ takes `(N, L)` or `(N, C, L)`; `"vectors"` takes anything and flattens each samp
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from ancestral.data.assemble import assemble, count
 from ancestral.data.dataset import DataSet, Split
 from ancestral.data.errors import DataError
+from ancestral.data.known import KNOWN, joined, named
 from ancestral.data.labels import encode
 from ancestral.data.levels import check_finite, quantise
 
@@ -36,7 +38,8 @@ EXPECTED = "expected (N, D) vectors, (N, C, L) signals, (N, H, W) or (N, H, W, C
 
 def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> DataSet:
     """An `.npy` file, or an `.npz` file with `x` (or `images`, `data`, `x_train`, `arr_0`, or a single array),
-    optionally `y` (or `labels`, `y_train`), `x_test` and `y_test`.
+    optionally `y` (or `labels`, `y_train`), `x_test` and `y_test`; also what `joined` reads, `captions`, `boxes`, `maps` and
+    `conditioning`, each for a held-out split as `captions_test` and so on.
 
     Raises `DataError` for what cannot be read or used.
     """
@@ -57,7 +60,8 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
     y, x_test, y_test = (next((k for k in keys if k in arrays), None) for keys in (LABELS, TEST_DATA, TEST_LABELS))
     if labels is not None and y is not None:
         raise DataError(f"{path} already holds labels ({y}): leave out `labels`")
-    unused = sorted(arrays.keys() - {data, y, x_test, y_test})
+    names = {name for column in KNOWN for name in (column, f"{column}_test")}
+    unused = sorted(arrays.keys() - {data, y, x_test, y_test} - names)
     return from_array(
         arrays[data],
         name=path.stem,
@@ -65,6 +69,8 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
         labels=labels if y is None else arrays[y],
         test=None if x_test is None else arrays[x_test],
         test_labels=None if y_test is None else arrays[y_test],
+        beside={column: arrays[column] for column in KNOWN if column in arrays},
+        beside_test={column: arrays[f"{column}_test"] for column in KNOWN if f"{column}_test" in arrays},
         layout=layout,
         notes=(f"arrays not used: {', '.join(unused)}",) if unused else (),
     )
@@ -79,14 +85,16 @@ def from_array(
     test: np.ndarray | Tensor | None = None,
     test_labels: Any = None,
     class_names: tuple[str, ...] = (),
-    captions: tuple[str | None, ...] | None = None,
+    beside: Mapping[str, Any] | None = None,
+    beside_test: Mapping[str, Any] | None = None,
     layout: Layout | None = None,
     notes: tuple[str, ...] = (),
 ) -> DataSet:
     """A `DataSet` of N samples. This module's docstring says which layouts are understood, `quantise` what levels are.
 
     labels: N whole numbers or names. class_names: of labels 0..K-1, where they are known.
-    test, test_labels: a held-out split of the same layout.
+    beside, beside_test: what else is known of the samples, by name; see `joined`. test, test_labels: a
+    held-out split of the same layout.
     Raises `DataError` for a wrong type or shape, values that are not finite, or labels that do not fit.
     """
     arrays = [_numbers(a, where) for a in (x, test) if a is not None]
@@ -110,10 +118,12 @@ def from_array(
         encoded[: len(known)] = known
     elif test_labels is not None:
         raise DataError(f"{where} has labels for one split only: give y and y_test, or neither")
-    train = Split(quantised[0], encoded[0], captions)
-    held_out = None if test is None else Split(quantised[1], encoded[1])
+    train = joined(Split(quantised[0], encoded[0]), beside or {}, where)
+    held_out = None if test is None else joined(Split(quantised[1], encoded[1]), beside_test or {}, where)
+    if held_out is not None and (beside or {}).keys() != (beside_test or {}).keys():
+        raise DataError(f"{where} has {', '.join(KNOWN)} for one split only: give each with and without _test, or neither")
     told = f"read as {_described(sum(map(len, quantised)), chosen, tuple(train.array.shape[1:]))}"
-    return assemble(name, train, held_out, levels=levels, classes=classes, notes=(told, *notes))
+    return assemble(name, train, held_out, levels=levels, classes=classes, **named(train, held_out), notes=(told, *notes))
 
 
 def _numbers(x: np.ndarray | Tensor, where: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from ancestral.data.errors import DataError
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 TEXT = ("text", "caption")  # the first of these columns that is there
+ELSEWHERE = ("objects", "map_file_name", "conditioning_image_file_name")  # read by `extras`
 Row = tuple[int, dict[str, object]]  # number of the line, the line
 
 
@@ -52,8 +53,7 @@ def read_captions(
 
 def _rows(root: Path, name: str) -> Iterator[tuple[str, str | None, set[str]]]:
     """(image, caption, names of the other columns) of every row; images relative to `root`."""
-    read = _jsonl if name.endswith(".jsonl") else _csv
-    for line, row in read(str(root / name), _text(root / name)):
+    for line, row in rows_of(root, name):
         image = row.get("file_name")
         if not isinstance(image, str) or not image:
             raise DataError(f"{root / name}, line {line}: no file_name, the column with the path of the image")
@@ -62,8 +62,13 @@ def _rows(root: Path, name: str) -> Iterator[tuple[str, str | None, set[str]]]:
         if text is not None and not isinstance(text, str):
             raise DataError(f"{root / name}, line {line}: {column} must be a string, found {type(text).__name__}")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(name), image.replace("\\", "/")))
-        others = {str(key) for key in row if key and key not in ("file_name", column)}
+        others = {str(key) for key in row if key and key not in ("file_name", column, *ELSEWHERE)}
         yield path, (text or "").strip() or None, others
+
+
+def rows_of(root: Path, name: str) -> Iterator[Row]:
+    """The rows of a metadata file, each with the number of its line."""
+    return (_jsonl if name.endswith(".jsonl") else _csv)(str(root / name), _text(root / name))
 
 
 def _jsonl(name: str, text: str) -> Iterator[Row]:

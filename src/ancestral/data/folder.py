@@ -2,8 +2,8 @@
 
 Images are found at any depth, in the order of their relative paths. When every image lies in a sub-folder, all at one
 level, the sub-folders are the classes (folders common to all are passed over). Top-level folders `train` and
-`validation` or `test` are splits; validation and test together are held out. Captions: see `captions`. Hidden files
-are passed over.
+`validation` or `test` are splits; validation and test together are held out. Captions: see `captions`; boxes, maps and
+images that go with images: see `extras`. Hidden files are passed over.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ancestral.data.dataset import DataSet, Split
 from ancestral.data.decode import Progress, listed
 from ancestral.data.decode_once import decode_once
 from ancestral.data.errors import DataError
+from ancestral.data.extras import boxes_of, maps_of, paired_of, read_extras
 from ancestral.data.images import SUFFIXES
 from ancestral.data.labels import encode
 from ancestral.data.levels import quantise
@@ -50,7 +51,8 @@ def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress |
     listing = scan(path)
     if not listing.images:
         raise DataError(_nothing(path, listing))
-    names, split_of, strays = _splits(listing.images)
+    extras = read_extras(path, listing.metadata)
+    names, split_of, strays = _splits([image for image in listing.images if image not in extras.files])
     decoded = decode_once(
         str(path),
         names,
@@ -66,17 +68,29 @@ def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress |
     captioned = sum(text is not None for text in captions)
     classes, labels, unclassed = _classes(images, split_of)
     (array,), levels = quantise([decoded.pixels], images=True)
-    samples = Split(array, labels, tuple(captions) if captioned else None)
+    shown = (array.shape[2], array.shape[3])
+    boxes, box_classes, told = boxes_of(path, images, extras, shown)
+    maps, map_classes = maps_of(path, images, extras, shown)
+    samples = Split(array, labels, tuple(captions) if captioned else None, boxes, maps, paired_of(path, images, extras, shown))
     notes = [count(len(images), "image")]
     notes[0] += f" in {count(len(classes), 'class', 'classes')}" if classes else ""
     notes[0] += f", {count(captioned, 'caption')}, {len(images) - captioned:,} without" if captioned else ""
     if left_out:
         notes.append(f"left out {count(len(left_out), 'file')}: {listed(sorted(left_out))}")
-    notes += [*unclassed, *decoded.notes, *unused]
+    notes += [*unclassed, *decoded.notes, *told, *unused]
     train, test = _divide(path, samples, [split_of[image] for image in images])
     if test is not None:
         notes.append(f"held out {len(test):,} of {len(images):,} images: those of the test or validation folder")
-    return assemble(Path(os.path.abspath(path)).name, train, test, levels=levels, classes=classes, notes=tuple(notes))
+    return assemble(
+        Path(os.path.abspath(path)).name,
+        train,
+        test,
+        levels=levels,
+        classes=classes,
+        box_classes=box_classes,
+        map_classes=map_classes,
+        notes=tuple(notes),
+    )
 
 
 def scan(root: Path) -> Listing:

@@ -67,7 +67,7 @@ def parquet(path: Path, size: tuple[int, int] | None = None, progress: Progress 
         where=str(path),
         labels=labels and [labels[i] for i in kept],
         class_names=names,
-        captions=captions if captioned else None,
+        beside={"captions": captions} if captioned else None,
         layout="images",
         notes=tuple(notes),
     )

@@ -26,8 +26,10 @@ def resize(data: DataSet, size: tuple[int, int]) -> DataSet:
         raise UsageError(f"size applies to images, and the samples of {spec.name} have shape {spec.shape}: leave it out")
     if spec.shape[1:] == size:
         return data
-    if data.train.maps is not None or data.train.boxes is not None:
-        raise UsageError(f"the boxes and maps of {spec.name} hold for images of {old} only: leave out the size")
+    if any(known is not None for known in (data.train.maps, data.train.boxes, data.train.paired)):
+        raise UsageError(
+            f"the boxes, maps or images that go with {spec.name} hold for images of {old} only: leave out the size"
+        )
     train, test = (_resized(split, size, spec.levels) for split in (data.train, data.test))
     levels = None if spec.levels is None else 256
     notes = (*data.notes, f"resized from {old} to {new}")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ancestral.data import DataSet
-from ancestral.evaluation.samples import Samples, at_levels, labels_for
+from ancestral.evaluation.samples import Samples, at_levels, rows_for
 
 COMPONENTS = 64  # principal components
 MIXTURE = 10  # Gaussians of a mixture
@@ -30,15 +30,15 @@ def baseline(name: str, data: DataSet, n: int) -> Samples:
     """N samples of the baseline of that name."""
     x = data.values(data.train.array).flatten(1).double().numpy()
     random = np.random.default_rng(0)
-    if data.train.labels is None:
+    if data.train.labels is None or data.test.labels is None:
         drawn, labels = BASELINES[name](x, random)(n), None
     else:
-        labels = labels_for(data, n)
+        labels = data.test.labels[rows_for(data, n)]
         drawn = np.empty((n, x.shape[1]))
         for c in range(len(data.spec.classes)):
-            rows = (labels == c).numpy()
+            rows, mine = (labels == c).numpy(), (data.train.labels == c).numpy()
             if rows.any():
-                drawn[rows] = BASELINES[name](x[(data.train.labels == c).numpy()], random)(int(rows.sum()))
+                drawn[rows] = BASELINES[name](x[mine] if mine.any() else x, random)(int(rows.sum()))
     return Samples(at_levels(torch.from_numpy(drawn).float().view(n, *data.spec.shape), data), labels)
 
 

@@ -22,6 +22,7 @@ BATCH = 250
 def held_out(model: HasBound, data: DataSet, n: int = N, progress: Progress = silent, **how: Any) -> list[Bound]:
     """What the model says of at most n held-out samples, in batches. how: options of its `log_prob`."""
     assert isinstance(model, GenerativeModel)
+    data = data.encoded(model.conditioner)
     rows = torch.linspace(0, len(data.test) - 1, min(n, len(data.test))).long()
     seeds = seeds_from(0, len(rows))
     bounds: list[Bound] = []

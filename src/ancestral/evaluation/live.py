@@ -12,7 +12,7 @@ from collections.abc import Generator
 
 from ancestral.evaluation.judge import Judge
 from ancestral.evaluation.metrics import kid
-from ancestral.evaluation.samples import SEED, labels_for
+from ancestral.evaluation.samples import SEED, rows_for
 from ancestral.families import seeds_from
 from ancestral.training.budget import Budget
 from ancestral.training.state import Step
@@ -39,8 +39,7 @@ def evaluated(trainer: Trainer, judge: Judge, every: Budget, patience: int | Non
         if (now := _count(trainer, every)) > passed:
             passed = now
             with trainer.averaged():
-                conditional = "class" in trainer.model.conditioner.kinds
-                condition = {"class": labels_for(judge.data, n)} if conditional else None
+                condition = trainer.data.asked(rows_for(trainer.data, n))
                 x = trainer.model.sample(n, condition, seeds=seeds_from(SEED, n))
             found = kid(e(x), reference)
             trainer.run.append_metrics(

@@ -65,11 +65,10 @@ def rank_and_world() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def labels_for(data: DataSet, n: int) -> Tensor:
-    """Classes to ask for `(n,)`, in the proportions of the training split, mixed so that any first m are so, too."""
-    assert data.train.labels is not None
-    order = torch.from_numpy(np.random.RandomState(0).permutation(len(data.train)))
-    return data.train.labels[order].repeat(-(-n // len(order)))[:n]
+def rows_for(data: DataSet, n: int) -> Tensor:
+    """Held-out samples whose conditions are asked for `(n,)`: each as often as any other, mixed so that any first m are so."""
+    order = torch.from_numpy(np.random.RandomState(0).permutation(len(data.test)))
+    return order.repeat(-(-n // len(order)))[:n]
 
 
 def draw(
@@ -82,7 +81,7 @@ def draw(
     identity: str = "",
     progress: Progress = silent,
 ) -> Samples:
-    """N samples, those of seeds `seeds_from(20, n)`; a conditional model is asked for classes as frequent as in the data.
+    """N samples, those of seeds `seeds_from(20, n)`; a conditional model is asked for what held-out samples show.
 
     data: those that the model was trained on. folder: where parts are kept, in a sub-folder for each (`identity` of the
     weights, `how`). how: options of the model's walk. A process other than the first draws its parts and returns no samples.
@@ -92,8 +91,8 @@ def draw(
     key = hashlib.blake2b(json.dumps([identity, how, PART], sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
     place = folder / key
     rank, world = rank_and_world()
-    conditional = "class" in model.conditioner.kinds
-    labels = labels_for(data, n) if conditional else None
+    held, rows = data.encoded(model.conditioner), rows_for(data, n)
+    labels = data.test.labels[rows] if "class" in model.conditioner.kinds and data.test.labels is not None else None
     seeds = seeds_from(SEED, n)
     starts = range(0, n, PART)
     runtime = Runtime(model.device, bf16=False)
@@ -102,7 +101,7 @@ def draw(
         file = _file(place, start)
         if _recall(file, part.stop - part.start) is None:
             begun, nfe, memory, drawn = time.perf_counter(), 0, 0, []
-            condition = {"class": labels[part]} if labels is not None else None
+            condition = held.asked(rows[part])
             for states in model.batches(part.stop - part.start, condition, seeds=seeds[part], **how):
                 for state in states:
                     nfe = state.nfe

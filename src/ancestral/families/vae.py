@@ -123,11 +123,12 @@ class VAE(GenerativeModel):
     def _aggregate(self, context: Context | None, n: int, ask: Callable[[Mixture], Tensor]) -> Tensor:
         """The answers of the second-stage prior; what latents have to say differs with what the decoder is told beside them."""
         free = ask(self.mixture)
-        if self.mixture_given is None or context is None or context.vector is None:
+        if self.mixture_given is None or context is None:
             return free
-        null = self.conditioner.null(n).vector
-        assert null is not None
-        told = context.vector.ne(null).any(1).view(-1, *[1] * (free.ndim - 1))
+        null = self.conditioner.null(n)
+        pairs = ((context.vector, null.vector), (context.channels, null.channels))
+        differs = [a.ne(b).flatten(1).any(1) for a, b in pairs if a is not None and b is not None]
+        told = torch.stack(differs).any(0).view(-1, *[1] * (free.ndim - 1))
         return torch.where(told, ask(self.mixture_given), free)
 
     # latents

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from ancestral.conditioning import NOTHING, ContextShape
 from ancestral.errors import UsageError
 from ancestral.nets.mlp import MLP
 from ancestral.nets.unet import UNet
@@ -20,9 +21,11 @@ def denoising_network(
     blocks: int | None = None,
     patch: int | None = None,
     dropout: float = 0.0,
-    context_width: int = 0,
+    context: ContextShape = NOTHING,
 ) -> nn.Module:
     """The network for samples of that shape: an MLP for `(d,)`, a U-Net for `(c, l)` and `(c, h, w)`.
+
+    context: the widths of what it is told; vectors are told a vector alone.
 
     What is None follows from the shape: patches of 1, 2 or at most 4, so that the finest map has 16 positions a side (that of
     a signal 256) where that suffices; as many levels as bring the coarsest map to at most 8.
@@ -31,7 +34,7 @@ def denoising_network(
     if len(shape) == 1:
         if dropout or channels or patch:
             raise UsageError("a network for vectors has width and blocks, but no dropout, channels or patch: leave them out")
-        return MLP(shape[0], width or max(128, min(512, 4 * shape[0])), blocks or 3, context_width)
+        return MLP(shape[0], width or max(128, min(512, 4 * shape[0])), blocks or 3, context)
     side = max(shape[1:]) if len(shape) == 3 else shape[1]
     if patch is None:
         finest = 16 if len(shape) == 3 else 256
@@ -46,7 +49,7 @@ def denoising_network(
         blocks=blocks or 1,
         patch=patch,
         dropout=dropout,
-        context_width=context_width,
+        context=context,
         dims=len(shape) - 1,
     )
 

@@ -60,14 +60,16 @@ class Trainer:
         *,
         started: float | None = None,
     ):
-        self.model, self.data, self.run, self.recipe, self.runtime = model, data, run, recipe, runtime
+        model.conditioner.fit(data.train.columns)
+        self.model, self.run, self.recipe, self.runtime = model, run, recipe, runtime
+        self.data = data.encoded(model.conditioner)
         self.budget = Budget.parse(recipe.train.budget)
         self.batch = min(recipe.train.batch, len(data.train))
         runtime.place(model)
         model.precision = runtime.autocast
         self.seats = [Seat(player, recipe) for player in model.players()]
         self.step = self.images = self.skipped = 0
-        self.notes = list(model.notes)
+        self.notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
         self.failed: str | None = None  # what the last diagnosis said
         self.concluded: str | None = None  # why training ends before its budget
         self._before = 0.0  # seconds spent by earlier sittings of this run
@@ -284,7 +286,7 @@ class Trainer:
 
     def _batch(self, index: Tensor, noise: StreamNoise) -> Batch:
         flip = (noise.uniform() < 0.5).cpu() if self.recipe.data.flip else None
-        return self.data.batch(index, flip=flip).to(self.runtime.device)
+        return self.data.batch(index, flip=flip, noise=noise).to(self.runtime.device)
 
     def _diagnose(self) -> Diagnosis | None:
         """The model's look at itself as it is now, always on the same samples with the same noise."""
@@ -305,11 +307,13 @@ class Trainer:
                 self.model.settle(batch.to(self.runtime.device))
 
     def _preview(self) -> Path:
-        """A picture of samples of the averaged model, always from the same seeds."""
+        """A picture of samples of the averaged model, always from the same seeds, and asked for what held-out samples show."""
         path = self.run.samples / f"step-{self.step:08d}.png"
         self._settle()
         with self.averaged():
-            x = self.model.sample(n := 16 if len(self.model.shape) > 1 else 512, seeds=range(n))
+            n = 16 if len(self.model.shape) > 1 else 512
+            asked = self.data.asked(torch.linspace(0, len(self.data.test) - 1, n).long())
+            x = self.model.sample(n, asked, seeds=range(n))
         with disk_errors(self.run.path):
             save_grid(x, path, self.data.spec)
         return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from torch import nn
 
+from ancestral.conditioning import ContextShape
 from ancestral.data.spec import DataSpec
 from ancestral.nets import denoising_network
 from ancestral.training.catalogue.base import FamilyRecipe
@@ -19,8 +20,8 @@ class DenoisingRecipe(FamilyRecipe):
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
     dropout: float = Field(0.0, ge=0, lt=1)
 
-    def network(self, spec: DataSpec) -> nn.Module:
-        """The network for such samples. Raises UsageError for a setting that it has not."""
+    def network(self, spec: DataSpec, context: ContextShape) -> nn.Module:
+        """The network for such samples, told so much of each. Raises UsageError for a setting that it has not."""
         return denoising_network(
             spec.shape,
             width=self.width,
@@ -28,5 +29,5 @@ class DenoisingRecipe(FamilyRecipe):
             blocks=self.blocks,
             patch=self.patch,
             dropout=self.dropout,
-            context_width=self.context_width,
+            context=context,
         )
