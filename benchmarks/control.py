@@ -115,7 +115,7 @@ class ByLayout:
 
 
 class ByText:
-    """Whether the picture shows, in some cell, each digit that the caption names; the judge learned cells from semantic maps."""
+    """Whether the picture shows, in some cell, each digit that the caption names. Cells are learned from maps."""
 
     source = "scenes"
 
