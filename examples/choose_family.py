@@ -7,9 +7,14 @@ from ancestral.evaluation import Comparison
 
 
 def main(
-    source: str = "gaussians", models: tuple[str, ...] | None = None, budget: str = "1m", out: Path = Path("runs/contest"), n: int = 2000
+    source: str = "gaussians",
+    models: tuple[str, ...] | None = None,
+    budget: str = "1m",
+    n: int = 2000,
+    settings: tuple[str, ...] = (),
+    out: Path = Path("runs/contest"),
 ) -> Comparison:
-    comparison, page = an.compare([source], models=models, budget=budget, out=out, n=n)
+    comparison, page = an.compare([source], models=models, budget=budget, out=out, n=n, settings=settings)
 
     # the best first; each figure beside its standard error, and beside real data at the same n
     for contestant in comparison.contestants:

@@ -28,7 +28,8 @@ def main(budget: str = "6000it", runs: Path = Path("runs"), settings: tuple[str,
         model = an.train("gaussians", model="gan", budget=budget, out=run, quiet=True, settings=(*options, *settings))
 
         # what the model said of its own health: the last look of many
-        looks = [row for row in map(json.loads, (run / "metrics.jsonl").open()) if "health/coverage" in row]
+        rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        looks = [row for row in rows if "health/coverage" in row]
         print(name, {key: round(looks[-1][f"health/{key}"], 2) for key in HEALTH})
 
         # the truth, which only a toy has

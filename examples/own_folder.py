@@ -12,14 +12,13 @@ def make_folder(folder: Path, each: int = 60) -> None:
     """Stands for your pictures: PNG files of handwritten digits, a sub-folder for each of three classes."""
     digits = an.load_data("digits")
     for label, name in ((0, "zero"), (1, "one"), (7, "seven")):
-        chosen = digits.train.x[digits.train.y == label][:each]
+        rows = (digits.train.labels == label).nonzero()[:each, 0]
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for i, picture in enumerate(chosen):
-            grey = (digits.values(picture[0]) * 255).round().byte().numpy()
-            Image.fromarray(grey).resize((16, 16)).save(folder / name / f"{i:03d}.png")
+        for i, picture in enumerate(digits.batch(rows).x):
+            Image.fromarray((picture[0] * 255).byte().numpy()).resize((16, 16)).save(folder / name / f"{i:03d}.png")
 
 
-def main(photos: Path = Path("photos"), budget: str = "2m", out: Path = Path("runs/photos")) -> None:
+def main(budget: str = "2m", settings: tuple[str, ...] = (), photos: Path = Path("photos"), out: Path = Path("runs/photos")) -> None:
     if not photos.exists():
         make_folder(photos)
 
@@ -28,7 +27,7 @@ def main(photos: Path = Path("photos"), budget: str = "2m", out: Path = Path("ru
     print(f"{spec.name}: {spec.size} training images of {spec.shape}, classes {spec.classes}")
 
     # the same call continues a run that was stopped
-    model = an.train(photos, budget=budget, condition="class", out=out)
+    model = an.train(photos, budget=budget, condition="class", out=out, settings=settings)
 
     # eight of each class; column i of every row has seed i
     for name in spec.classes:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SMALL = ("model.width=16", "train.batch=16", "train.diagnoses=4")
+SMALL = ("model.width=16", "train.batch=16", "train.diagnoses=4", "train.previews=1")
 
 
 @pytest.fixture
@@ -24,14 +24,14 @@ def example(tmp_path, monkeypatch):
 
 
 def test_own_folder(example, capsys):
-    example("own_folder").main(budget="10it")
+    example("own_folder").main(budget="4it", settings=("model.channels=[8, 16]", "model.blocks=1", "train.previews=1"))
     assert "classes ('one', 'seven', 'zero')" in capsys.readouterr().out
     assert {path.name for path in Path("runs/photos").glob("*.png")} == {"one.png", "seven.png", "zero.png", "any.png"}
 
 
 def test_choose_family(example, capsys):
-    comparison = example("choose_family").main(models=("vae", "diffusion"), budget="60it", n=300)
-    assert {"vae", "diffusion", "copy"} <= {c.name for c in comparison.contestants}
+    comparison = example("choose_family").main(models=("vae",), budget="20it", n=200, settings=("model.width=16", "train.previews=1"))
+    assert {"vae", "gaussian", "mixture", "kernel", "copy"} <= {c.name for c in comparison.contestants}
     assert [c for c in comparison.contestants if c.name == "copy"][0].copies
     assert comparison.rule in capsys.readouterr().out
 

@@ -82,4 +82,5 @@ class Drawn(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("drawn", Drawn)
+    app.add_config_value("drawn_package", fingerprint(), "env")  # a change of the package reads every page again
     return {"parallel_read_safe": False, "parallel_write_safe": True}
