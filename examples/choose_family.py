@@ -21,7 +21,9 @@ def main(
         found = contestant.evaluation
         distance, recall = found.headline, found.get("recall-coordinates") or found.get("recall-classifier")
         kind = "baseline" if contestant.baseline else "model"
-        print(f"{contestant.name:12} {kind:9} {distance.name} {distance.value.value:.4f} ± {distance.value.std_err:.4f}", end="")
+        print(
+            f"{contestant.name:12} {kind:9} {distance.name} {distance.value.value:.4f} ± {distance.value.std_err:.4f}", end=""
+        )
         print(f"  recall {recall.value.value:.2f}" if recall else "")
     print(f"real data: {distance.real.value:.4f}")
 

@@ -28,7 +28,7 @@ def main(budget: str = "1m", n: int = 64, settings: tuple[str, ...] = ()) -> dic
         mean, error = bound.mean()
         bits[family] = bound.bits_per_dim(data.spec.levels).mean().item()
         what = "probability of levels" if bound.discrete else "density"
-        print(f"{family}: {bound.kind} ({bound.direction} bound, {what}): {mean:.1f} ± {error:.1f} nats, {bits[family]:.3f} bits/dim")
+        print(f"{family}: {bound.kind}, {what}: {mean:.1f} ± {error:.1f} nats, {bits[family]:.3f} bits/dim")
         print("  ", {term: round(value.mean().item(), 2) for term, value in bound.terms.items()})
 
     # where the density is known, the probability-flow ODE finds it

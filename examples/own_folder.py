@@ -18,7 +18,9 @@ def make_folder(folder: Path, each: int = 60) -> None:
             Image.fromarray((picture[0] * 255).byte().numpy()).resize((16, 16)).save(folder / name / f"{i:03d}.png")
 
 
-def main(budget: str = "2m", settings: tuple[str, ...] = (), photos: Path = Path("photos"), out: Path = Path("runs/photos")) -> None:
+def main(
+    budget: str = "2m", settings: tuple[str, ...] = (), photos: Path = Path("photos"), out: Path = Path("runs/photos")
+) -> None:
     if not photos.exists():
         make_folder(photos)
 

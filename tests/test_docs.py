@@ -55,7 +55,9 @@ def test_every_fence_says_what_it_is():
     for page in PAGES:
         for match in FENCE.finditer(page.read_text()):
             language = match[1].strip()
-            assert language in known or language.startswith("{"), f"{page.name}: a fence {language!r} is neither run nor checked"
+            assert language in known or language.startswith("{"), (
+                f"{page.name}: a fence {language!r} is neither run nor checked"
+            )
 
 
 def check(words):
@@ -145,9 +147,13 @@ def test_python_runs(page, line, names_only, code, place, monkeypatch):
             assert hasattr(ancestral, node.attr), f"{page.name}:{line}: an.{node.attr} does not exist"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "an":
             known = inspect.signature(getattr(ancestral, node.func.attr)).parameters
-            assert {word.arg for word in node.keywords} <= set(known), f"{page.name}:{line}: an.{node.func.attr} has {list(known)}"
+            assert {word.arg for word in node.keywords} <= set(known), (
+                f"{page.name}:{line}: an.{node.func.attr} has {list(known)}"
+            )
     if not names_only:
-        short = re.sub(r'budget="\w+"\)', 'budget="4it", out="runs/short", settings=("model.channels=[8, 16]", "model.blocks=1"))', code)
+        short = re.sub(
+            r'budget="\w+"\)', 'budget="4it", out="runs/short", settings=("model.channels=[8, 16]", "model.blocks=1"))', code
+        )
         exec(compile(short, f"{page.name}:{line}", "exec"), {"__name__": "docs"})
 
 

@@ -30,9 +30,11 @@ def test_own_folder(example, capsys):
 
 
 def test_choose_family(example, capsys):
-    comparison = example("choose_family").main(models=("vae",), budget="20it", n=200, settings=("model.width=16", "train.previews=1"))
+    comparison = example("choose_family").main(
+        models=("vae",), budget="20it", n=200, settings=("model.width=16", "train.previews=1")
+    )
     assert {"vae", "gaussian", "mixture", "kernel", "copy"} <= {c.name for c in comparison.contestants}
-    assert [c for c in comparison.contestants if c.name == "copy"][0].copies
+    assert next(c for c in comparison.contestants if c.name == "copy").copies
     assert comparison.rule in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""`{reference} PACKAGE ...`: the documentation of every module below the packages or modules named, so that none is forgotten."""
+"""`{reference} PACKAGE ...`: documents every module below those named, so that none is forgotten."""
 
 from __future__ import annotations
 

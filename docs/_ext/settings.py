@@ -35,7 +35,7 @@ def default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, Section):
         return "see there"
-    if value is None:
+    if value is None or value == ():
         return ""
     text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else None
     return f"`{text or (list(value) if isinstance(value, tuple) else value)}`"
@@ -57,7 +57,13 @@ class Settings(SphinxDirective):
         if self.arguments[0] == "models":
             lines = []
             for name, section in FAMILIES.items():
-                lines += [f"### {name}", "", f"{(section.__doc__ or '').strip()} `model.family={name}`", "", *table(section, "model")]
+                lines += [
+                    f"### {name}",
+                    "",
+                    f"{(section.__doc__ or '').strip()} `model.family={name}`",
+                    "",
+                    *table(section, "model"),
+                ]
                 if section.training:
                     suits = ", ".join(f"`train.{key}={value}`" for key, value in section.training.items())
                     lines += [f"Where nothing is asked, it is trained with {suits}.", ""]

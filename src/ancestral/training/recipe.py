@@ -41,7 +41,9 @@ class TrainRecipe(Section):
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient of the mean loss per dimension")
     ema: float = Field(0.1, gt=0, lt=0.28, description="width of the average of parameters, relative to the run's length")
     seed: int = Field(0, description="of weights, noise and order")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the networks; auto: bf16 where it is fast")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="arithmetic of the networks; auto: bf16 where it is fast"
+    )
     keep: int = Field(2, ge=1, description="checkpoints kept")
     checkpoint_every: float = Field(60.0, gt=0, description="seconds between checkpoints")
     previews: int = Field(8, ge=0, description="pictures of samples on the way")
