@@ -21,7 +21,9 @@ def modes(x: torch.Tensor) -> tuple[int, float]:
     return int((counts >= 0.01 * len(x)).sum()), close.float().mean().item()
 
 
-def main(budget: str = "6000it", runs: Path = Path("runs"), settings: tuple[str, ...] = ()) -> dict[str, tuple[int, float]]:
+def main(
+    budget: str = "2000it", runs: Path = Path("runs"), settings: tuple[str, ...] = ("model.width=64",)
+) -> dict[str, tuple[int, float]]:
     found = {}
     for name, options in (("plain", PLAIN), ("penalised", ())):
         run = runs / f"gan-{name}"
