@@ -7,6 +7,7 @@ that would take minutes is preceded by `<!-- names only -->`: its names are look
 
 import ast
 import inspect
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -166,6 +167,16 @@ def test_every_setting_is_described():
     assert len(sections) > 4
     bare = [f"{s.__name__}.{n}" for s in sections for n, f in s.model_fields.items() if n != "family" and not f.description]
     assert not bare
+
+
+INSIDE = {"__main__", "cli", "files", "names", "progress", "runtime"}  # no part of what people import
+
+
+def test_the_reference_is_complete():
+    text = (ROOT / "docs" / "api.md").read_text()
+    packages = {module.name for module in pkgutil.iter_modules(ancestral.__path__)} - INSIDE
+    assert {name for name in packages if f"ancestral.{name}" not in text} == set()
+    assert {name for name in ancestral.__all__ if f"an.{name}`" not in text} == set()
 
 
 def test_every_page_is_in_the_index():
