@@ -8,9 +8,9 @@ Bernoulli likelihood, so that their bounds may be compared. One piece of code sc
 ancestral's `VAE`, whose `log_prob` is tested against closed forms. Samples are the means of p(x | z), for latents from N(0, I)
 and, with the same second-stage code for all, from where the encoder puts the data.
 
-    ancestral         the default network of the package
-    ancestral-mlp     its MLP
-    same-nets         Pythae's networks, in ancestral's loop
+    ancestral         the default network, batch and learning rate of the package
+    ancestral-conv    its convolutions
+    same-nets         Pythae's networks, batch and learning rate in ancestral's loop
     pythae-vae, pythae-beta-vae   Pythae's trainer, default networks, Adam, lr 1e-3
 """
 
@@ -103,7 +103,7 @@ def wrapped(encoder: nn.Module, decoder: nn.Module, scaling: Scaling | None = No
 
 
 def ours(x: np.ndarray, seconds: float, folder: Path, *settings: str, same_nets: bool = False) -> Trained:
-    words = (f"train.batch={BATCH}", f"model.latent={LATENT}", "train.previews=0", *settings)
+    words = (f"model.latent={LATENT}", "train.previews=0", *settings)
     torch.manual_seed(0)
     planned = plan(x, model="vae", budget=f"{seconds:g}s", out=folder / "run", settings=words)
     if same_nets:
@@ -161,8 +161,8 @@ def theirs(x: np.ndarray, seconds: float, folder: Path, beta: float | None = Non
 
 CONTESTANTS: dict[str, Callable[[np.ndarray, float, Path], Trained]] = {
     "ancestral": ours,
-    "ancestral-mlp": lambda x, s, f: ours(x, s, f, "model.net=mlp"),
-    "same-nets": lambda x, s, f: ours(x, s, f, same_nets=True),
+    "ancestral-conv": lambda x, s, f: ours(x, s, f, "model.net=conv"),
+    "same-nets": lambda x, s, f: ours(x, s, f, f"train.batch={BATCH}", "train.lr=1e-3", same_nets=True),
     "pythae-vae": theirs,
     "pythae-beta-vae": lambda x, s, f: theirs(x, s, f, beta=2.0),
 }

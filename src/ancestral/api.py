@@ -18,7 +18,6 @@ from ancestral.families import GenerativeModel
 from ancestral.progress import Reporter, follow
 from ancestral.runtime import Precision, Runtime
 from ancestral.training.budget import Budget
-from ancestral.training.catalogue import FAMILIES
 from ancestral.training.recipe import DEFAULT_FAMILY, Recipe, family_of, override, parse
 from ancestral.training.run import Run
 from ancestral.training.trainer import Trainer
@@ -121,8 +120,10 @@ def plan(
             )
     named = os.path.normpath(source) if isinstance(source, str | Path) else data.spec.name
     values.setdefault("data", {})["source"] = named
-    suitable = {"budget": default_budget(data.spec), "batch": 512 if len(data.spec.shape) == 1 else 64}
-    values["train"] = suitable | FAMILIES[family_of(values)].suitable(data.spec) | (values.get("train") or {})
+    usual = {"budget": default_budget(data.spec), "batch": 512 if len(data.spec.shape) == 1 else 64}
+    asked = values.get("train") or {}
+    values["train"] = usual | asked
+    values["train"] = usual | Recipe.of(values).model.suitable(data.spec) | asked
     checked = Recipe.of(values)
     Budget.parse(checked.train.budget)
     with torch.random.fork_rng(devices=[]):

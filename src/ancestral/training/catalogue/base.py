@@ -29,10 +29,9 @@ class FamilyRecipe(Section):
     condition: tuple[Literal["class"], ...] = Field((), description="what generation is controlled by")
     drop: float = Field(0.1, ge=0, le=1, description="rate at which a condition is dropped, for guidance")
 
-    @classmethod
-    def suitable(cls, spec: DataSpec) -> dict[str, Any]:
-        """`training`, and what follows from the data."""
-        return cls.training
+    def suitable(self, spec: DataSpec) -> dict[str, Any]:
+        """`training`, and what follows from the data and from the model that was asked for."""
+        return self.training
 
     def build(self, spec: DataSpec) -> GenerativeModel:
         """An untrained model for that data; its weights come from torch's global generator."""

@@ -49,10 +49,9 @@ class GANRecipe(FamilyRecipe):
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")
     patch: int | None = Field(None, ge=1, description="size of the patches that are folded into channels")
 
-    @classmethod
-    def suitable(cls, spec: DataSpec) -> dict[str, Any]:
+    def suitable(self, spec: DataSpec) -> dict[str, Any]:
         """For small pictures and signals small batches: for the same work, more turns gain more than larger ones."""
-        return cls.training | ({"batch": 32} if len(spec.shape) > 1 and spec.dims <= 256 else {})
+        return self.training | ({"batch": 32} if len(spec.shape) > 1 and spec.dims <= 256 else {})
 
     def build(self, spec: DataSpec) -> GAN:
         generator, discriminator = adversarial_networks(

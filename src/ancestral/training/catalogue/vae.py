@@ -26,11 +26,14 @@ WORDS: dict[str, str] = {
     "logistic": "mixture of discretised logistics",
 }
 
+SMALL, MANY = 1024, 10_000  # numbers in a picture, pictures: where an MLP is the better default, by measurement
+
 
 class VAERecipe(FamilyRecipe):
     """A variational autoencoder."""
 
     training: ClassVar[dict[str, Any]] = {"lr": 1e-3}
+    dense_training: ClassVar[dict[str, Any]] = {"lr": 2e-3, "batch": 256}  # of images by an MLP
 
     family: Literal["vae"] = "vae"
     likelihood: Literal["auto", LikelihoodName] = Field("auto", description="p(x | z); auto: what suits the data")
@@ -44,11 +47,24 @@ class VAERecipe(FamilyRecipe):
     beta: float = Field(1.0, ge=0, description="weight of the KL term")
     kl_warmup: int = Field(0, ge=0, description="samples over which that weight rises from 0")
     free_bits: float = Field(0.0, ge=0, description="nats of each latent dimension that cost nothing")
-    net: Literal["auto", "conv", "mlp"] = Field("auto", description="conv for images and signals, mlp for vectors")
+    net: Literal["auto", "conv", "mlp"] = Field("auto", description="conv, or mlp; auto: by the data")
     width: int | None = Field(None, ge=1, description="features of the networks' finest level or of the MLP's layers")
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
     parts: int = Field(16, ge=1, description="Gaussians in the second-stage prior, at most")
+
+    def suitable(self, spec: DataSpec) -> dict[str, Any]:
+        return self.dense_training if self.dense(spec) and len(spec.shape) > 1 else self.training
+
+    def dense(self, spec: DataSpec) -> bool:
+        """Whether the networks are MLPs: of vectors, and where pictures are small and so many that nothing need be known of
+        them beforehand; for the same time an MLP then sees several times as many.
+        """
+        if self.net != "auto" or self.hierarchy:
+            return self.net == "mlp"
+        if len(spec.shape) < 3 or self.bottleneck == "vq":
+            return len(spec.shape) == 1
+        return spec.dims <= SMALL and spec.size >= MANY
 
     def build(self, spec: DataSpec) -> VAE:
         head, notes = self.head(spec)
@@ -86,8 +102,8 @@ class VAERecipe(FamilyRecipe):
     def coder(self, spec: DataSpec, outputs: int, repeat: int) -> Coder:
         """The latents and their networks. outputs: of the decoder, repeat for each channel of the data."""
         shape, context = spec.shape, self.context_width
-        dense = self.net == "mlp" or (self.net == "auto" and len(shape) == 1)
-        if not dense and len(shape) == 1:
+        dense = self.dense(spec)
+        if len(shape) == 1 and self.net == "conv":
             raise UsageError("vectors have no neighbours to convolve: leave model.net out")
         if (self.hierarchy or self.bottleneck == "vq") and self.posterior != "diagonal":
             raise UsageError("a posterior other than diagonal needs one group of continuous latents: leave one of them out")
@@ -99,7 +115,7 @@ class VAERecipe(FamilyRecipe):
             plan = Plan.of(seen, width=width, blocks=self.blocks, patch=self.patch, context=context)
             channels = self.latent or (2 if len(shape) == 1 else 4)
             return Ladder(plan, outputs, self.hierarchy, channels, vectors=len(shape) == 1)
-        width, blocks = self.width or max(128, min(512, 4 * spec.dims)), self.blocks or 2
+        width, blocks = self.width or max(128, min(512, 4 * spec.dims)), self.blocks or (2 if len(shape) == 1 else 1)
         if not dense:
             plan = Plan.of(shape, width=self.width, blocks=self.blocks, patch=self.patch, context=context)
         if self.bottleneck == "vq":
