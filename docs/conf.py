@@ -41,7 +41,7 @@ autodoc_class_signature = "separated"
 def literal(app, what, name, obj, options, lines):
     """Docstrings are typeset as they are written: their equations are aligned text."""
     if lines:
-        lines[:] = ["::", "", *(f"   {line}" for line in lines), ""]
+        lines[:] = [".. code-block:: text", "", *(f"   {line}" for line in lines), ""]
 
 
 def setup(app):

@@ -23,7 +23,7 @@ def values(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(values(part) for part in inside if part is not type(None))
     if origin is tuple:
-        return "a list of " + " and ".join(dict.fromkeys(values(part) for part in inside if part is not Ellipsis))
+        return f"list: {values(inside[0])}"
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return "a section"
     return {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}.get(annotation, "")
