@@ -48,4 +48,4 @@ docs: .venv/dev
 	$(BIN)/sphinx-build -W -b html docs docs/_build
 
 clean:
-	rm -rf .venv docs/_build runs/demo
+	rm -rf .venv docs/_build docs/_drawn runs/demo

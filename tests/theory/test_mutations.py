@@ -240,7 +240,7 @@ MUTATIONS = [
     (
         "latent.dropped-condition",
         "never dropped",
-        "ancestral.conditioning.conditioner.ClassCondition.forward",
+        "ancestral.conditioning.classes.ClassCondition.forward",
         lambda f: lambda c, raw, n, drop=None: f(c, raw, n),
     ),
     ("score.noise", "sigma forgotten", "ancestral.prediction.Prediction.score", lambda _: property(lambda p: -p.eps)),

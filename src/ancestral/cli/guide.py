@@ -34,7 +34,8 @@ def guidance_options(
         return {}
     if not conditioned and autoguide is None:
         raise UsageError(
-            f"{names[0]} says how strongly a condition rules: give one with --class or --prompt, or a weaker model with --autoguide"
+            f"{names[0]} says how strongly a condition rules: give one with --class or --prompt, or a weaker model with "
+            "--autoguide"
         )
     if guidance is None:
         raise UsageError(f"{names[0]} needs a strength: say how far to go with --guidance, e.g. --guidance 2")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ancestral.batch import Batch
-from ancestral.conditioning import ClassCondition, Conditioner, Context
+from ancestral.conditioning import ClassCondition, Conditioner, Context, ContextShape
 from ancestral.denoiser import Denoiser
 from ancestral.families.base import Scaling
 from ancestral.families.diffusion import Diffusion
@@ -160,7 +160,7 @@ def conditional(n: int, drop: float) -> Told:
 
     def make() -> Diffusion:
         width = 8
-        network = UNet(1, (8, 16), patch=1, context_width=width)
+        network = UNet(1, (8, 16), patch=1, context=ContextShape(vector=width))
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.2)
         conditioner = Conditioner({"class": ClassCondition(("a", "b", "c"), width)}, drop)

@@ -37,11 +37,13 @@ class TrainRecipe(Section):
     beta2: float = Field(0.99, ge=0, lt=1, description="decay of AdamW's mean of their squares")
     warmup: int = Field(100, ge=0, description="steps to reach it")
     decay: float = Field(0.5, ge=0, le=1, description="share of the budget, at the end, in which it falls to 0 as a cosine")
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's pull of the parameters towards 0")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient of the mean loss per dimension")
     ema: float = Field(0.1, gt=0, lt=0.28, description="width of the average of parameters, relative to the run's length")
-    seed: int = 0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = Field(0, description="of weights, noise and order")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="arithmetic of the networks; auto: bf16 where it is fast"
+    )
     keep: int = Field(2, ge=1, description="checkpoints kept")
     checkpoint_every: float = Field(60.0, gt=0, description="seconds between checkpoints")
     previews: int = Field(8, ge=0, description="pictures of samples on the way")

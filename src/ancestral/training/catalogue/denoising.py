@@ -18,7 +18,7 @@ class DenoisingRecipe(FamilyRecipe):
     channels: tuple[int, ...] | None = Field(None, min_length=1, description="features of each level; overrides width")
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1, description="rate of features left out in training")
 
     def network(self, spec: DataSpec, context: ContextShape) -> nn.Module:
         """The network for such samples, told so much of each. Raises UsageError for a setting that it has not."""

@@ -1,0 +1,79 @@
+"""Tables of a recipe's settings, read from the recipe itself: `{settings} data`, `{settings} train` and `{settings} models`."""
+
+from __future__ import annotations
+
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from pydantic.fields import FieldInfo
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from ancestral.training.catalogue import FAMILIES, Section
+from ancestral.training.recipe import DataRecipe, TrainRecipe
+
+
+def values(annotation: Any) -> str:
+    """What a setting may be, in words."""
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inside)
+    if origin in (Union, types.UnionType):
+        return " or ".join(values(part) for part in inside if part is not type(None))
+    if origin is tuple:
+        return f"list: {values(inside[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return "a section"
+    return {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}.get(annotation, "")
+
+
+def default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "to be given"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, Section):
+        return "see there"
+    if value is None or value == ():
+        return ""
+    text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else None
+    return f"`{text or (list(value) if isinstance(value, tuple) else value)}`"
+
+
+def table(section: type[Section], prefix: str) -> list[str]:
+    rows = ["| setting | default | values | |", "|---|---|---|---|"]
+    for name, field in section.model_fields.items():
+        if name != "family":
+            words = (field.description or "").replace("|", "\\|")
+            rows.append(f"| `{prefix}.{name}` | {default(field)} | {values(field.annotation)} | {words} |")
+    return [*rows, ""]
+
+
+class Settings(SphinxDirective):
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        if self.arguments[0] == "models":
+            lines = []
+            for name, section in FAMILIES.items():
+                lines += [
+                    f"### {name}",
+                    "",
+                    f"{(section.__doc__ or '').strip()} `model.family={name}`",
+                    "",
+                    *table(section, "model"),
+                ]
+                if section.training:
+                    suits = ", ".join(f"`train.{key}={value}`" for key, value in section.training.items())
+                    lines += [f"Where nothing is asked, it is trained with {suits}.", ""]
+        else:
+            lines = table({"data": DataRecipe, "train": TrainRecipe}[self.arguments[0]], self.arguments[0])
+        parent = nodes.Element()
+        self.state.nested_parse(StringList(lines, "settings"), self.content_offset, parent, match_titles=True)
+        return parent.children
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("settings", Settings)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

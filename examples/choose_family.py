@@ -1,0 +1,36 @@
+"""Which family suits these data? One budget for all, baselines beside them, and a verdict by a stated rule."""
+
+from pathlib import Path
+
+import ancestral as an
+from ancestral.evaluation import Comparison
+
+
+def main(
+    source: str = "gaussians",
+    models: tuple[str, ...] | None = None,
+    budget: str = "1m",
+    n: int = 2000,
+    settings: tuple[str, ...] = (),
+    out: Path = Path("runs/contest"),
+) -> Comparison:
+    comparison, page = an.compare([source], models=models, budget=budget, out=out, n=n, settings=settings)
+
+    # the best first; each figure beside its standard error, and beside real data at the same n
+    for contestant in comparison.contestants:
+        found = contestant.evaluation
+        distance, recall = found.headline, found.get("recall-coordinates") or found.get("recall-classifier")
+        kind = "baseline" if contestant.baseline else "model"
+        print(
+            f"{contestant.name:12} {kind:9} {distance.name} {distance.value.value:.4f} ± {distance.value.std_err:.4f}", end=""
+        )
+        print(f"  recall {recall.value.value:.2f}" if recall else "")
+    print(f"real data: {distance.real.value:.4f}")
+
+    # what may be claimed
+    print(comparison.rule, *comparison.verdict, f"the whole report: {page}", sep="\n")
+    return comparison
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""A model of your own folder of images: look at what is read, train by class, draw what you ask for."""
+
+from pathlib import Path
+
+from PIL import Image
+
+import ancestral as an
+from ancestral.pictures import save_grid
+
+
+def make_folder(folder: Path, each: int = 60) -> None:
+    """Stands for your pictures: PNG files of handwritten digits, a sub-folder for each of three classes."""
+    digits = an.load_data("digits")
+    for label, name in ((0, "zero"), (1, "one"), (7, "seven")):
+        rows = (digits.train.labels == label).nonzero()[:each, 0]
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i, picture in enumerate(digits.batch(rows).x):
+            Image.fromarray((picture[0] * 255).byte().numpy()).resize((16, 16)).save(folder / name / f"{i:03d}.png")
+
+
+def main(
+    budget: str = "2m", settings: tuple[str, ...] = (), photos: Path = Path("photos"), out: Path = Path("runs/photos")
+) -> None:
+    if not photos.exists():
+        make_folder(photos)
+
+    # what is read, before anything is trained
+    spec = an.load_data(photos).spec
+    print(f"{spec.name}: {spec.size} training images of {spec.shape}, classes {spec.classes}")
+
+    # the same call continues a run that was stopped
+    model = an.train(photos, budget=budget, condition="class", out=out, settings=settings)
+
+    # eight of each class; column i of every row has seed i
+    for name in spec.classes:
+        x = model.sample(8, {"class": name}, seeds=range(8), guidance=1.5)
+        save_grid(x, out / f"{name}.png", spec, columns=8)
+
+    # what has no class, from the model that was told none for one image in ten
+    save_grid(model.sample(16, seeds=1), out / "any.png", spec)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The documentation does not rot: every block of code in it and in the README runs, or is checked to name what exists.
+
+`python` blocks run, one page after another, in a folder with small finished runs; budgets are cut to a few iterations. A block
+that would take minutes is preceded by `<!-- names only -->`: its names are looked up instead. Lines of `sh` blocks that call
+`ancestral` are parsed by the command itself; scripts and targets of others must exist. Output is fenced as `text`.
+"""
+
+import ast
+import inspect
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from cyclopts import CycloptsError
+
+import ancestral
+from ancestral.cli import app, main
+from ancestral.errors import UsageError
+from ancestral.training.recipe import Recipe, override, parse
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
+NAMES_ONLY = "<!-- names only -->"
+OUTSIDE = {"pip", "apt", ".", "for", "python3"}  # commands of others
+SMALL = ["--for", "4it", "--quiet"]
+
+
+def blocks(language):
+    """(page, line, whether names only, code) of every fenced block of the language."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in FENCE.finditer(text):
+            if match[1].strip() == language:
+                before = text[: match.start()]
+                found.append((page, before.count("\n") + 1, before.rstrip().endswith(NAMES_ONLY), match[2]))
+    return found
+
+
+def ids(found):
+    return [f"{page.name}:{line}" for page, line, *_ in found]
+
+
+def commands(code):
+    """The commands of a shell block, without comments and prompts."""
+    for line in code.replace("\\\n", " ").splitlines():
+        if words := shlex.split(line, comments=True):
+            yield words
+
+
+def test_every_fence_says_what_it_is():
+    known = {"sh", "python", "text", "yaml"}
+    for page in PAGES:
+        for match in FENCE.finditer(page.read_text()):
+            language = match[1].strip()
+            assert language in known or language.startswith("{"), (
+                f"{page.name}: a fence {language!r} is neither run nor checked"
+            )
+
+
+def check(words):
+    """That a command exists, with its options and settings. Raises what the command itself would."""
+    name = words[0].rpartition("/")[2]
+    if name in ("torchrun", "python") and "-m" in words:
+        words = words[words.index("-m") + 1 :]
+        name = words[0]
+    if name == "ancestral":
+        _, bound, _ = app.parse_args(words[1:], exit_on_error=False, print_error=False)
+        if words[1] == "train":
+            family = bound.arguments.get("model", "diffusion")
+            given = {"data.source": "digits", "train.budget": "1m", "model.family": family}
+            Recipe.of(override({}, given | parse(bound.arguments.get("settings", ()))))
+    elif name == "make":
+        targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+        assert {word for word in words[1:] if "=" not in word} <= targets
+    elif name == "python":
+        assert (ROOT / words[1]).exists()
+    elif not (ROOT / words[0]).exists():
+        assert name in OUTSIDE, f"nobody checks {name!r}"
+
+
+@pytest.mark.parametrize(("page", "line", "_", "code"), blocks("sh"), ids=ids(blocks("sh")))
+def test_commands_exist(page, line, _, code):
+    for words in commands(code):
+        check(words)
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("ancestral train digits --colour red", CycloptsError),
+        ("ancestral fly", CycloptsError),
+        ("ancestral train digits model.colour=red", UsageError),
+        ("ancestral train digits --model vae model.schedule=vp", UsageError),
+        ("make coffee", AssertionError),
+        ("python benchmarks/none.py", AssertionError),
+        ("rm everything", AssertionError),
+    ],
+)
+def test_what_does_not_exist_is_found(line, error):
+    with pytest.raises(error):
+        check(shlex.split(line))
+
+
+def drawn():
+    """The commands of the pictures that the build draws."""
+    found = []
+    for page in PAGES:
+        for match in FENCE.finditer(page.read_text()):
+            if match[1].startswith("{drawn}") and ":python:" not in match[2]:
+                lines = [line for line in match[2].splitlines() if not line.startswith(":")]
+                found.append((page, 0, False, "\n".join(lines)))
+    return found
+
+
+def test_commands_of_pictures_exist():
+    assert drawn()
+    for _, _, _, code in drawn():
+        for words in commands(code):
+            check(words)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with small finished runs of the names that pages use."""
+    folder = tmp_path_factory.mktemp("docs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for words in (
+            ["digits", "model.channels=[8, 16]", "model.blocks=1", "--out", "runs/digits"],
+            ["digits", "--model", "vae", "model.net=mlp", "model.width=16", "--out", "runs/digits-vae"],
+        ):
+            with pytest.raises(SystemExit) as done:
+                main(["train", *words, *SMALL, "train.previews=0"])
+            assert not done.value.code
+    return folder
+
+
+@pytest.mark.parametrize(("page", "line", "names_only", "code"), blocks("python"), ids=ids(blocks("python")))
+def test_python_runs(page, line, names_only, code, place, monkeypatch):
+    monkeypatch.chdir(place)
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "an":
+            assert hasattr(ancestral, node.attr), f"{page.name}:{line}: an.{node.attr} does not exist"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "an":
+            known = inspect.signature(getattr(ancestral, node.func.attr)).parameters
+            assert {word.arg for word in node.keywords} <= set(known), (
+                f"{page.name}:{line}: an.{node.func.attr} has {list(known)}"
+            )
+    if not names_only:
+        short = re.sub(
+            r'budget="\w+"\)', 'budget="4it", out="runs/short", settings=("model.channels=[8, 16]", "model.blocks=1"))', code
+        )
+        exec(compile(short, f"{page.name}:{line}", "exec"), {"__name__": "docs"})
+
+
+def test_every_setting_is_described():
+    """The tables of settings have no empty rows."""
+    from ancestral.training.catalogue import FAMILIES
+    from ancestral.training.recipe import DataRecipe, TrainRecipe
+
+    sections = [DataRecipe, TrainRecipe, *FAMILIES.values()]
+    assert len(sections) > 4
+    bare = [f"{s.__name__}.{n}" for s in sections for n, f in s.model_fields.items() if n != "family" and not f.description]
+    assert not bare
+
+
+INSIDE = {"__main__", "cli", "files", "names", "progress", "runtime"}  # no part of what people import
+
+
+def test_the_reference_is_complete():
+    text = (ROOT / "docs" / "api.md").read_text()
+    packages = {module.name for module in pkgutil.iter_modules(ancestral.__path__)} - INSIDE
+    assert {name for name in packages if f"ancestral.{name}" not in text} == set()
+    assert {name for name in ancestral.__all__ if f"an.{name}`" not in text} == set()
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "index.md").read_text()
+    listed = set(re.findall(r"^([a-z-]+)$", index, re.M))
+    assert {page.stem for page in (ROOT / "docs").glob("*.md")} - {"index"} <= listed

@@ -1,0 +1,66 @@
+"""The tutorials run, in a quick form, and show what their pages say that they show."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SMALL = ("model.width=16", "train.batch=16", "train.diagnoses=4", "train.previews=1")
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """A function that loads the example of a name; it runs in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def test_own_folder(example, capsys):
+    example("own_folder").main(budget="4it", settings=("model.channels=[8, 16]", "model.blocks=1", "train.previews=1"))
+    assert "classes ('one', 'seven', 'zero')" in capsys.readouterr().out
+    assert {path.name for path in Path("runs/photos").glob("*.png")} == {"one.png", "seven.png", "zero.png", "any.png"}
+
+
+def test_choose_family(example, capsys):
+    comparison = example("choose_family").main(
+        models=("vae",), budget="20it", n=200, settings=("model.width=16", "train.previews=1")
+    )
+    assert {"vae", "gaussian", "mixture", "kernel", "copy"} <= {c.name for c in comparison.contestants}
+    assert next(c for c in comparison.contestants if c.name == "copy").copies
+    assert comparison.rule in capsys.readouterr().out
+
+
+def test_collapse_is_counted(example):
+    import torch
+
+    from ancestral.data.toys import gaussian_mixture
+
+    module = example("collapse")
+    means = gaussian_mixture().means.float()
+    assert module.modes(means.repeat(50, 1)) == (8, 1.0)
+    assert module.modes(torch.cat([means[:2].repeat(50, 1), torch.zeros(100, 2)])) == (2, 0.5)
+    assert set(module.main(budget="30it", settings=SMALL)) == {"plain", "penalised"}
+
+
+def test_likelihoods(example, capsys):
+    found = example("likelihoods").main(budget="20it", n=8, settings=SMALL)
+    assert "gan" not in found
+    assert "gan: no likelihood" in capsys.readouterr().out
+    assert all(1 < found[family] < 40 for family in ("vae", "diffusion"))  # log2(17) = 4.09 knows nothing
+    assert found["error"] < 1e-3
+
+
+def test_few_steps(example):
+    """More steps, a smaller error, for every solver; and second order beats first at the same evaluations."""
+    errors = example("few_steps").main(budget="150it", n=200)
+    for solver in ("ddim", "dpmpp", "dpmpp-3", "heun", "unipc"):
+        assert errors[solver, 32] < errors[solver, 16] < errors[solver, 4]
+    assert errors["dpmpp", 32] < errors["ddim", 32]
