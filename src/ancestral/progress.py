@@ -127,6 +127,7 @@ def describe(step: Step, health: str = "") -> str:
     parts = [
         "━" * full + "╌" * (BAR - full),
         f"{step.progress:4.0%}",
+        *([step.stage] if step.stage else []),
         f"{rate:,.0f}/s",
         f"{duration(left)} left",
         losses,

@@ -7,9 +7,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ancestral.conditioning import ClassCondition, Condition, Conditioner
+from ancestral.data import DataSet
 from ancestral.data.spec import DataSpec
 from ancestral.errors import UsageError
 from ancestral.families import GenerativeModel, Scaling
+from ancestral.training.stage import Stage
 
 CONTEXT_WIDTH = 128
 
@@ -37,6 +39,10 @@ class FamilyRecipe(Section):
     def build(self, spec: DataSpec) -> GenerativeModel:
         """An untrained model for that data; its weights come from torch's global generator."""
         raise NotImplementedError
+
+    def stages(self, model: GenerativeModel, data: DataSet) -> tuple[Stage, ...]:
+        """What is trained one after the other; for most families the model itself, once."""
+        return (Stage(model, lambda: data),)
 
     @property
     def context_width(self) -> int:
