@@ -51,6 +51,10 @@ class Coder(nn.Module):
         """A code and the decoder's output h at its z; noise None: at the posterior's centre."""
         raise NotImplementedError
 
+    def code(self, features: Any, noise: Noise | None) -> Code:
+        """The code alone, where that does not take the decoder."""
+        raise NotImplementedError
+
     def decode(self, z: Tensor, context: Context) -> Tensor:
         """The decoder's output at z."""
         raise NotImplementedError
@@ -76,8 +80,12 @@ class Amortised(Coder):
         return cast(Tensor, self.encoder(y, context)).float()
 
     def forward(self, features: Tensor, context: Context, noise: Noise | None) -> tuple[Code, Tensor]:
-        code = self.posterior(features, noise)
+        code = self.code(features, noise)
         return code, self.decoder(code.z, context)
+
+    def code(self, features: Tensor, noise: Noise | None) -> Code:
+        code: Code = self.posterior(features, noise)
+        return code
 
     def decode(self, z: Tensor, context: Context) -> Tensor:
         return cast(Tensor, self.decoder(z, context))

@@ -61,7 +61,7 @@ class Trainer:
         self.budget = Budget.parse(recipe.train.budget)
         runtime.place(model)
         model.precision = runtime.autocast
-        self.stages = recipe.model.stages(model, data)
+        self.stages = recipe.model.stages(model, data, flip=recipe.data.flip)
         self.step = self.images = self.skipped = 0
         self.notes = list(model.notes)
         self.failed: str | None = None  # what the last diagnosis said
@@ -141,7 +141,7 @@ class Trainer:
         with self.runtime.threaded():
             self.model.train()
             progress = self.progress  # read once a step, so that the step which ends the budget knows it
-            while progress < 1 or self.step == 0:
+            while progress < 1 or not self.final or self.step == self.begun:  # a step of each stage at least
                 if self.within(progress) >= 1 and not self.final:
                     self.table.rest()
                     self._enter(self.number + 1, self.step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,16 +33,16 @@ class FamilyRecipe(Section):
     drop: float = Field(0.1, ge=0, le=1, description="rate at which a condition is dropped, for guidance")
 
     @classmethod
-    def suitable(cls, spec: DataSpec) -> dict[str, Any]:
-        """`training`, and what follows from the data."""
+    def suitable(cls, spec: DataSpec, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """`training`, and what follows from the data and from what is asked of the model."""
         return cls.training
 
     def build(self, spec: DataSpec) -> GenerativeModel:
         """An untrained model for that data; its weights come from torch's global generator."""
         raise NotImplementedError
 
-    def stages(self, model: GenerativeModel, data: DataSet) -> tuple[Stage, ...]:
-        """What is trained one after the other; for most families the model itself, once."""
+    def stages(self, model: GenerativeModel, data: DataSet, *, flip: bool) -> tuple[Stage, ...]:
+        """What is trained one after the other; for most families the model itself, once. flip: see `DataRecipe`."""
         return (Stage(model, lambda: data),)
 
     @property

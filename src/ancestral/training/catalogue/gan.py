@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -50,7 +51,7 @@ class GANRecipe(FamilyRecipe):
     patch: int | None = Field(None, ge=1, description="size of the patches that are folded into channels")
 
     @classmethod
-    def suitable(cls, spec: DataSpec) -> dict[str, Any]:
+    def suitable(cls, spec: DataSpec, asked: Mapping[str, Any]) -> dict[str, Any]:
         """For small pictures and signals small batches: for the same work, more turns gain more than larger ones."""
         return cls.training | ({"batch": 32} if len(spec.shape) > 1 and spec.dims <= 256 else {})
 

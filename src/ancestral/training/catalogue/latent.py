@@ -1,0 +1,165 @@
+"""Latent diffusion in a recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import Discriminator, Field, Tag
+
+from ancestral.data import DataSet
+from ancestral.data.spec import DataSpec
+from ancestral.errors import UsageError
+from ancestral.families import GenerativeModel
+from ancestral.families.autoencoder import ALONE, Autoencoder, Local
+from ancestral.families.codes import Amortised, Coder
+from ancestral.families.latent import STAGES, LatentModel
+from ancestral.families.objectives import Name
+from ancestral.families.quantised import Quantised
+from ancestral.nets import imagenet
+from ancestral.nets.autoencoder import ConvDecoder, ConvEncoder, Plan
+from ancestral.nets.patch import PatchCritic
+from ancestral.training.catalogue.base import FamilyRecipe, Section, scaling
+from ancestral.training.catalogue.diffusion import DiffusionRecipe
+from ancestral.training.catalogue.gan import GANRecipe
+from ancestral.training.catalogue.score import ScoreRecipe
+from ancestral.training.catalogue.vae import VAERecipe
+from ancestral.training.latents import encoded, latent_spec
+from ancestral.training.stage import Stage
+
+PRIORS: dict[str, type[FamilyRecipe]] = {
+    "diffusion": DiffusionRecipe,
+    "score": ScoreRecipe,
+    "vae": VAERecipe,
+    "gan": GANRecipe,
+}
+DEFAULT_PRIOR = "diffusion"
+
+
+class AutoencoderRecipe(Section):
+    """The first stage."""
+
+    share: float = Field(0.4, gt=0, lt=1, description="of the budget, in which the autoencoder is trained")
+    bottleneck: Literal["kl", "vq"] = Field("kl", description="continuous latents held near N(0, I), or a codebook")
+    channels: int | None = Field(None, ge=1, description="numbers of a latent at each position; None: what suits f")
+    codes: int = Field(512, ge=2, description="rows of the codebook")
+    beta: float = Field(1.0, ge=0, description="weight of the KL term")
+    width: int | None = Field(None, ge=1, description="features of the networks' finest level")
+    blocks: int | None = Field(None, ge=1, description="residual blocks a level")
+    perceptual: float = Field(1.0, ge=0, description="weight of the perceptual distance, where its network is installed; 0: without")
+    adversarial: float = Field(0.5, ge=0, description="pull of the critic of patches, as a share of the rest's; 0: no critic")
+    objective: Name = Field("hinge", description="what critic and autoencoder minimise in their game")
+    heard: float = Field(0.6, gt=ALONE, le=1, description="share of the stage after which the critic is heard")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    batch: int = Field(32, ge=1, description="samples a step")
+
+
+def _family(value: Any) -> str:
+    return str(value.get("family", DEFAULT_PRIOR)) if isinstance(value, Mapping) else str(getattr(value, "family", ""))
+
+
+Prior = Annotated[
+    Annotated[DiffusionRecipe, Tag("diffusion")]
+    | Annotated[ScoreRecipe, Tag("score")]
+    | Annotated[VAERecipe, Tag("vae")]
+    | Annotated[GANRecipe, Tag("gan")],
+    Discriminator(_family),
+]
+
+
+class LatentRecipe(FamilyRecipe):
+    """An autoencoder, and a model of its latents."""
+
+    family: Literal["latent"] = "latent"
+    f: Literal[2, 4, 8] | None = Field(None, description="by which the autoencoder shrinks each side; None: what suits the size")
+    autoencoder: AutoencoderRecipe = AutoencoderRecipe()
+    prior: Prior = DiffusionRecipe()
+
+    @classmethod
+    def suitable(cls, spec: DataSpec, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What suits the prior on latents."""
+        family = _family(asked.get("prior") or {})
+        if family not in PRIORS or len(spec.shape) == 1:
+            return {}
+        f = asked.get("f") or factor(spec)
+        shape = (1, *(math.ceil(side / f) for side in spec.shape[1:]))
+        return PRIORS[family].suitable(latent_spec(spec, shape), asked.get("prior") or {})
+
+    def build(self, spec: DataSpec) -> LatentModel:
+        if len(spec.shape) == 1:
+            raise UsageError(f"the samples of {spec.name} are vectors, which have no sides to shrink: choose another --model")
+        if self.prior.condition:
+            raise UsageError("conditions of a latent model are set for the whole: model.condition, not model.prior.condition")
+        autoencoder = self.first(spec)
+        inner = self.prior.model_copy(update={"condition": self.condition, "drop": self.drop})
+        prior = inner.build(latent_spec(spec, autoencoder.latent_shape))
+        return LatentModel(spec.shape, scaling(spec), autoencoder, prior)
+
+    def first(self, spec: DataSpec) -> Autoencoder:
+        """The untrained autoencoder."""
+        a, f = self.autoencoder, self.f or factor(spec)
+        levels = max(2, int(math.log2(f)))  # the stem folds what is left: 1 pixel of f = 2, 2 of f = 4 and 8
+        width = a.width or 64
+        plan = Plan(spec.shape, tuple(width * min(2**i, 2) for i in range(levels)), a.blocks or 1, f // 2 ** (levels - 1))
+        channels = a.channels or {2: 4, 4: 8, 8: 16}[f]
+        space = plan.map_at(levels - 1)
+        positions = math.prod(space)
+        coder: Coder
+        if a.bottleneck == "vq":
+            nets = ConvEncoder(plan, channels, local=True), ConvDecoder(plan, channels, spec.shape[0], local=True)
+            coder = Quantised(*nets, positions, channels, a.codes)
+        else:
+            posterior = Local(positions, channels)
+            coder = Amortised(
+                ConvEncoder(plan, posterior.outputs, local=True), posterior, ConvDecoder(plan, channels, spec.shape[0], local=True)
+            )
+        sees = spec.is_image and spec.shape[0] in (1, 3) and spec.kind != "real" and min(spec.shape[1:]) >= 16
+        perceptual = imagenet.Perceptual() if a.perceptual and sees and imagenet.available() else None
+        latent_shape = (channels, *space) if spec.is_image else (channels, space[1])
+        shape = "x".join(map(str, latent_shape))
+        words = [f"samples of {'x'.join(map(str, spec.shape))} become latents of {shape} (model.f={f})"]
+        if a.perceptual and perceptual is None:
+            why = "pip install 'ancestral[features]' for better" if sees else "such data are not for the ImageNet network"
+            words.append(f"reconstructions are compared by pixels and by the critic's features: {why}")
+        return Autoencoder(
+            spec.shape,
+            scaling(spec),
+            coder,
+            latent_shape,
+            PatchCritic(spec.shape) if a.adversarial else None,
+            perceptual,
+            beta=a.beta,
+            perceptual_weight=a.perceptual,
+            share=4,
+            objective=a.objective,
+            weight=a.adversarial,
+            heard=a.heard,
+            notes=tuple(words),
+        )
+
+    def stages(self, model: GenerativeModel, data: DataSet, *, flip: bool) -> tuple[Stage, ...]:
+        whole, a = cast(LatentModel, model), self.autoencoder
+        first = cast(Autoencoder, whole.autoencoder)
+
+        def pictures(batch: Any) -> Any:
+            return _pairs(batch.x, first.reconstruct(batch.x))
+
+        settings = {"lr": a.lr, "batch": a.batch, "beta1": 0.5 if a.adversarial else 0.9, "clip": 10.0}
+        return (
+            Stage(first, lambda: data, a.share, STAGES[0], settings, pictures),
+            Stage(whole.prior, lambda: encoded(whole, data, flip=flip), 1 - a.share, STAGES[1]),
+        )
+
+
+def factor(spec: DataSpec) -> Literal[2, 4, 8]:
+    """The largest that leaves 7 positions a side, at least 2: 4 for 28 and 32 pixels, 8 for 64; of signals 4."""
+    side = max(spec.shape[1:])
+    return 8 if side >= 56 else 4 if side >= 24 else 2
+
+
+def _pairs(x: Any, y: Any) -> Any:
+    """x_1, y_1, x_2, y_2, ..."""
+    import torch
+
+    return torch.stack([x, y], 1).flatten(0, 1)
