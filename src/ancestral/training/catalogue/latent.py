@@ -47,6 +47,7 @@ class AutoencoderRecipe(Section):
     beta: float = Field(1.0, ge=0, description="weight of the KL term")
     width: int | None = Field(None, ge=1, description="features of the networks' finest level")
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")
+    patch: int | None = Field(None, ge=1, description="size of the stem's patches")
     perceptual: float = Field(1.0, ge=0, description="weight of the perceptual distance, where its network is installed; 0: without")
     adversarial: float = Field(0.5, ge=0, description="pull of the critic of patches, as a share of the rest's; 0: no critic")
     objective: Name = Field("hinge", description="what critic and autoencoder minimise in their game")
@@ -99,9 +100,11 @@ class LatentRecipe(FamilyRecipe):
     def first(self, spec: DataSpec) -> Autoencoder:
         """The untrained autoencoder."""
         a, f = self.autoencoder, self.f or factor(spec)
-        levels = max(2, int(math.log2(f)))  # the stem folds what is left: 1 pixel of f = 2, 2 of f = 4 and 8
-        width = a.width or 64
-        plan = Plan(spec.shape, tuple(width * min(2**i, 2) for i in range(levels)), a.blocks or 1, f // 2 ** (levels - 1))
+        patch = a.patch or f // 2
+        if f % patch:
+            raise UsageError(f"patches of {patch} pixels do not divide model.f={f}: set model.autoencoder.patch to 1, 2 or {f // 2}")
+        levels, width = 1 + int(math.log2(f // patch)), a.width or 64
+        plan = Plan(spec.shape, tuple(width * min(2**i, 2) for i in range(levels)), a.blocks or 1, patch)
         channels = a.channels or {2: 4, 4: 8, 8: 16}[f]
         space = plan.map_at(levels - 1)
         positions = math.prod(space)
