@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ancestral.batch import Batch
-from ancestral.conditioning import ClassCondition, Conditioner, Context
+from ancestral.conditioning import ClassCondition, Conditioner, Context, ContextShape
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.families import Scaling, seeds_from
@@ -195,7 +195,7 @@ def test_samples_of_a_perfect_model_have_the_datas_moments(schedule):
 
 def small_model(shape=(1, 8, 8), classes=4, **kwargs):
     torch.manual_seed(0)
-    network = denoising_network(shape, channels=(16, 32), blocks=1, context_width=8)
+    network = denoising_network(shape, channels=(16, 32), blocks=1, context=ContextShape(8))
     for p in network.parameters():
         nn.init.normal_(p, std=0.05)  # the zero-initialised branches too
     kinds = {"class": ClassCondition([f"c{i}" for i in range(classes)], 8)}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ancestral.batch import Batch
-from ancestral.conditioning import ClassCondition, Conditioner, Context
+from ancestral.conditioning import ClassCondition, Conditioner, Context, ContextShape
 from ancestral.errors import UsageError
 from ancestral.families import HasCritic, HasDecoder, HasDiagnosis, Scaling
 from ancestral.families.augment import augment, cut_out, translate
@@ -181,7 +181,7 @@ class Slope(nn.Module):
 
 
 def gan(objective="relativistic", shape=(1,), generator=None, discriminator=None, kinds=None, augmented=0.0, **penalties):
-    g, d = adversarial_networks(shape, width=16, context_width=8 if kinds else 0)
+    g, d = adversarial_networks(shape, width=16, context=ContextShape(8 if kinds else 0))
     scale = Scaling(shape, (0.0,) * shape[0], (1.0,) * shape[0], None)
     made = generator or g, discriminator or d
     return GAN(shape, scale, Conditioner(kinds or {}), *made, objective, Penalties(**penalties), augmented)

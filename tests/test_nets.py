@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ancestral.conditioning import Context
+from ancestral.conditioning import Context, ContextShape
 from ancestral.nets import MLP, UNet, denoising_network
 from ancestral.nets.layers import Attention, ChannelNorm, NoiseEmbedding
 
@@ -57,7 +57,7 @@ def test_fold_and_unfold_are_inverse():
 
 
 def test_context_matters_where_there_is_one():
-    for net in (wake(UNet(1, (8, 16), blocks=1, context_width=4)), wake(MLP(3, context_width=4))):
+    for net in (wake(UNet(1, (8, 16), blocks=1, context=ContextShape(4))), wake(MLP(3, context=ContextShape(4)))):
         z = torch.randn(2, 1, 8, 8) if isinstance(net, UNet) else torch.randn(2, 3)
         a = net(z, torch.zeros(2), Context(vector=torch.zeros(2, 4)))
         b = net(z, torch.zeros(2), Context(vector=torch.ones(2, 4)))

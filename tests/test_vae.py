@@ -8,7 +8,7 @@ from torch import distributions as td
 from torch import nn
 
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner, Context
+from ancestral.conditioning import Conditioner, Context, ContextShape
 from ancestral.errors import UsageError
 from ancestral.families import HasBound, HasDiagnosis, HasEpilogue, HasLatent, HasPrior, Scaling
 from ancestral.families.codes import Amortised, Diagonal, Flow, Full, log_standard
@@ -364,7 +364,7 @@ def test_the_codebook_follows_the_encoder_and_revives_its_dead():
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 13, 9), (3, 64, 64), (2, 37), (1, 300), (1, 1, 1)], ids=str)
 @pytest.mark.parametrize("local", [False, True])
 def test_networks_of_any_shape(shape, local):
-    plan = Plan.of(shape, width=8, context=3)
+    plan = Plan.of(shape, width=8, context=ContextShape(3))
     context = Context(vector=torch.randn(2, 3))
     encoder, decoder = ConvEncoder(plan, 4, local), ConvDecoder(plan, 4, 2 * shape[0], local)
     for p in [*encoder.parameters(), *decoder.parameters()]:

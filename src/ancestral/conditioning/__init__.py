@@ -5,7 +5,8 @@ the sample and its noise level. Each kind has a learned null, which stands in wh
 so that one network models p(x | y) and p(x) at once (Ho & Salimans 2022, arXiv:2207.12598).
 """
 
-from ancestral.conditioning.conditioner import ClassCondition, Condition, Conditioner
-from ancestral.conditioning.context import Context
+from ancestral.conditioning.classes import ClassCondition
+from ancestral.conditioning.conditioner import Condition, Conditioner
+from ancestral.conditioning.context import NOTHING, Context, ContextShape
 
-__all__ = ["ClassCondition", "Condition", "Conditioner", "Context"]
+__all__ = ["NOTHING", "ClassCondition", "Condition", "Conditioner", "Context", "ContextShape"]

@@ -1,64 +1,53 @@
-"""Encoders of the kinds of condition, and the `Conditioner` that holds those of one model."""
+"""One kind of condition, and the `Conditioner` that holds those of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ancestral.conditioning.context import Context
+from ancestral.conditioning.context import Context, ContextShape
 from ancestral.errors import UsageError
-from ancestral.names import unknown
 from ancestral.randomness import Noise
 
 
 class Condition(nn.Module):
-    """One kind of condition. Subclasses define `parse` (what people write) and `forward` (raw values -> Context)."""
+    """One kind of condition: from what the data hold or people write to raw tensors, and from these to a `Context`.
 
-    def parse(self, value: Any, n: int) -> Tensor:
-        """Raw condition of n samples from what a caller gave: one value for all, or n values."""
-        raise NotImplementedError
-
-    def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
-        """raw: n raw conditions, or None where absent; drop: `(n,)` bool, True where the null takes the condition's place."""
-        raise NotImplementedError
-
-
-class ClassCondition(Condition):
-    """A class label -> a learned vector `(n, width)`. Row `len(names)` of the table is the null.
-
-    names: of the classes, in label order.
+    A raw tensor has a row for each sample and is as cheap to keep as the data: labels, token ids, boxes, a map. It is made
+    once, by `column` or, for kinds that follow from the sample itself, by `derive`. `forward` is what is learned.
+    source: the column of the data it is made from; None for kinds that are derived. widths: of the context it gives.
     """
 
-    def __init__(self, names: Sequence[str], width: int):
-        super().__init__()
-        self.names = tuple(names)
-        self.table = nn.Embedding(len(names) + 1, width)
+    source: ClassVar[str | None] = None
+    widths: ContextShape
+
+    def fit(self, values: Any) -> None:
+        """Learn what has no gradient, such as a vocabulary, from the training split's column."""
+
+    def column(self, values: Any) -> Tensor:
+        """The raw tensor of a whole column of the data."""
+        raise NotImplementedError
+
+    def derive(self, x: Tensor, noise: Noise) -> Tensor:
+        """The raw tensor that follows from samples x `(n, *shape)` in the units of the data."""
+        raise NotImplementedError
 
     def parse(self, value: Any, n: int) -> Tensor:
-        """Labels `(n,)` from a class name, an index, or a sequence of n of these. Raises UsageError for an unknown class."""
-        if isinstance(value, Tensor):
-            value = value.tolist()
-        values = [value] * n if isinstance(value, str | int) else list(value)
-        if len(values) != n:
-            raise UsageError(f"{len(values)} classes given for {n} samples: give one, or one for each sample")
-        return torch.tensor([self._label(v) for v in values])
+        """The raw tensor of n samples from what a caller gave: one value for all, or n values; raw tensors are returned as
+        they are. Raises UsageError for what has no meaning.
+        """
+        raise NotImplementedError
 
-    def _label(self, value: Any) -> int:
-        if str(value) in self.names:
-            return self.names.index(str(value))
-        if str(value).isdigit() and int(value) < len(self.names):
-            return int(value)
-        raise UsageError(unknown("class", str(value), self.names))
+    def mirror(self, raw: Tensor) -> Tensor:
+        """The raw tensor for samples that are mirrored left to right."""
+        return raw
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
-        null = torch.full((n,), len(self.names), device=self.table.weight.device)
-        labels = null if raw is None else raw.to(null.device)
-        if drop is not None:
-            labels = torch.where(drop.to(null.device), null, labels)
-        return Context(vector=self.table(labels))
+        """raw: of n samples, or None where nothing is asked; drop: `(n,)` bool, True where the null takes its place."""
+        raise NotImplementedError
 
 
 class Conditioner(nn.Module):
@@ -68,6 +57,34 @@ class Conditioner(nn.Module):
         super().__init__()
         self.kinds = nn.ModuleDict(kinds)
         self.drop = drop
+
+    @property
+    def widths(self) -> ContextShape:
+        """Of the context, from which networks are built."""
+        return ContextShape.merge([self._kind(name).widths for name in self.kinds])
+
+    def fit(self, columns: Mapping[str, Any]) -> None:
+        """Let every kind learn what has no gradient from the training split's columns."""
+        for name in self.kinds:
+            if (source := self._kind(name).source) is not None:
+                self._kind(name).fit(_found(columns, source, name))
+
+    def columns(self, columns: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The raw tensors of a split, by kind. Raises UsageError for a column that the data do not have."""
+        sources = {name: source for name in self.kinds if (source := self._kind(name).source) is not None}
+        return {name: self._kind(name).column(_found(columns, source, name)) for name, source in sources.items()}
+
+    def derive(self, x: Tensor, noise: Noise) -> dict[str, Tensor]:
+        """The raw tensors that follow from samples in the units of the data."""
+        return {name: self._kind(name).derive(x, noise) for name in self.kinds if self._kind(name).source is None}
+
+    def mirror(self, raw: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+        """The raw tensors where the samples of `rows`, bool `(n,)`, are mirrored left to right."""
+        mirrored = dict(raw)
+        for name, value in raw.items():
+            if name in self.kinds:
+                mirrored[name] = torch.where(rows.view(-1, *[1] * (value.ndim - 1)), self._kind(name).mirror(value), value)
+        return mirrored
 
     def parse(self, condition: Mapping[str, Any] | None, n: int) -> dict[str, Tensor]:
         """Raw conditions of n samples from what a caller wrote, e.g. `{"class": 7}` or `{"class": ["cat", "dog"]}`.
@@ -89,12 +106,37 @@ class Conditioner(nn.Module):
             contexts.append(self._kind(name)(raw.get(name), n, drop))
         return Context.merge(contexts)
 
+    def null(self, n: int) -> Context:
+        """The context of n samples of which nothing is asked."""
+        context: Context = self({}, n)
+        return context
+
     def _kind(self, name: str) -> Condition:
         kind = self.kinds[name]
         assert isinstance(kind, Condition)
         return kind
 
-    def null(self, n: int) -> Context:
-        """The context of n samples of which nothing is asked."""
-        context: Context = self({}, n)
-        return context
+
+def one_or_each(value: Any, n: int, single: bool, thing: str, read: Callable[[Any], Tensor]) -> Tensor:
+    """Read values `(n, ...)`: one for all samples where it is a single one, else one for each.
+
+    thing: names the values in the UsageError that is raised for a wrong number of them.
+    """
+    values: Sequence[Any] = [value] if single else list(value)
+    if not single and len(values) != n:
+        raise UsageError(f"{len(values)} {thing} given for {n} samples: give one, or one for each sample")
+    rows = torch.stack([read(v) for v in values])
+    return rows.expand(n, *rows.shape[1:]) if single else rows
+
+
+def where(drop: Tensor | None, null: Tensor, value: Tensor) -> Tensor:
+    """`value` `(n, ...)`, and `null`, which broadcasts against it, where a sample's condition is dropped."""
+    if drop is None:
+        return value
+    return torch.where(drop.to(value.device).view(-1, *[1] * (value.ndim - 1)), null.to(value.dtype), value)
+
+
+def _found(columns: Mapping[str, Any], source: str, name: str) -> Any:
+    if columns.get(source) is None:
+        raise UsageError(f"these data have no {source} to condition on: leave {name} out")
+    return columns[source]

@@ -10,12 +10,32 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class ContextShape:
+    """The widths d, e, c of a `Context`'s forms, from which networks are built; 0 where a form is absent."""
+
+    vector: int = 0
+    tokens: int = 0
+    channels: int = 0
+
+    @staticmethod
+    def merge(shapes: Sequence[ContextShape]) -> ContextShape:
+        """Of what `Context.merge` makes: vectors and tokens must agree in width where present, channels add up."""
+        vectors, tokens = ({getattr(s, form) for s in shapes} - {0} for form in ("vector", "tokens"))
+        if len(vectors) > 1 or len(tokens) > 1:
+            raise ValueError(f"vectors of widths {sorted(vectors)} and tokens of widths {sorted(tokens)} do not merge")
+        return ContextShape(max(vectors, default=0), max(tokens, default=0), sum(s.channels for s in shapes))
+
+
+NOTHING = ContextShape()
+
+
+@dataclass(frozen=True)
 class Context:
     """Encoded conditions of n samples; what is None is absent.
 
     vector:   `(n, d)`, enters by modulation.
     tokens:   `(n, m, e)`, enter by cross-attention.
-    mask:     `(n, m)` bool, True where a token is real.
+    mask:     `(n, m)` bool, True where a token is real; at least one is, in every sample.
     channels: `(n, c, *space)`, enter by concatenation to the input.
     """
 
@@ -50,3 +70,18 @@ class Context:
             parts = [getattr(context, field.name) for context in contexts]
             joined[field.name] = None if parts[0] is None else torch.cat(parts)
         return Context(**joined)
+
+    def only(self, *forms: str) -> Context:
+        """The same without the forms that are not named; tokens keep their mask."""
+        kept = {*forms, "mask"} if "tokens" in forms else {*forms}
+        return Context(**{field.name: getattr(self, field.name) for field in fields(Context) if field.name in kept})
+
+    def detach(self) -> Context:
+        """The same, giving no gradient to what encoded it."""
+        values = {field.name: getattr(self, field.name) for field in fields(Context)}
+        return Context(**{name: None if v is None else v.detach() for name, v in values.items()})
+
+    def take(self, rows: Tensor) -> Context:
+        """The contexts of some of the samples."""
+        values = {field.name: getattr(self, field.name) for field in fields(Context)}
+        return Context(**{name: None if v is None else v[rows] for name, v in values.items()})

@@ -25,7 +25,12 @@ class DataSpec:
     mean, std: per channel (first axis of `shape`), over the training split; `std` is 1 where a channel is constant.
     classes: names in the order of the labels, `()` without labels.
     size: number of training samples.
-    fingerprint: 32 hexadecimal digits that change with the training samples, their labels or their captions.
+    fingerprint: 32 hexadecimal digits that change with the training samples or with what is known of them.
+    captions: number of training samples with a caption.
+    boxes: most boxes of a sample, 0 without. box_classes, map_classes: names of what boxes and the values 1, 2, ... of maps
+    show; `()` without.
+    paired: channels of the image that goes with each sample, 0 without.
+    canvas: the shape of the samples that boxes, maps and images go with; `shape`, unless a model sees samples in another form.
     """
 
     name: str
@@ -38,6 +43,16 @@ class DataSpec:
     classes: tuple[str, ...]
     size: int
     fingerprint: str
+    captions: int = 0
+    boxes: int = 0
+    box_classes: tuple[str, ...] = ()
+    map_classes: tuple[str, ...] = ()
+    paired: int = 0
+    canvas: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.canvas:
+            object.__setattr__(self, "canvas", self.shape)
 
     @property
     def is_image(self) -> bool:

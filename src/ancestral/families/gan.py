@@ -96,10 +96,8 @@ class GAN(GenerativeModel):
 
     def judge(self, x: Tensor, context: Context, rows: Tensor | None = None) -> Tensor:
         """D's logits `(n,)`, float32; x: in the models' units. The context teaches D, not the reverse."""
-        vector = None if context.vector is None else context.vector.detach()
-        if vector is not None and rows is not None:
-            vector = vector[rows]
-        l: Tensor = self.discriminator(x, Context(vector=vector))
+        told = context.detach()
+        l: Tensor = self.discriminator(x, told if rows is None else told.take(rows))
         return l.float()
 
     def seen(self, x: Tensor, noise: Noise) -> Tensor:

@@ -45,17 +45,19 @@ class Ladder(Coder):
         self.groups = nn.ModuleList(_Group(plan, level, channels) for level in self.levels)
         self.ups = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(plan.channels))  # towards the finer level
         self.head = Head(plan, outputs)
+        self.told = plan.spatial(plan.channels)
 
     def features(self, y: Tensor, context: Context) -> list[Tensor]:
         return cast(list[Tensor], self.encoder(y[..., None] if self.vectors else y, context))
 
     def forward(self, features: list[Tensor], context: Context, noise: Noise | None) -> tuple[Code, Tensor]:
-        h = self.start.expand(len(features[0]), -1, -1, -1)
+        told = self._told(context)
+        h = self._start(len(features[0]), told)
         draws: list[Tensor] = []
         means: list[Tensor] = []
         variances: list[Tensor] = []
         for level, group in self._walk():
-            h = self._rise(h, level)
+            h = self._rise(h, level, told)
             mean, var = group.posterior(h, features[level], context)
             e = mean if noise is None else mean + var.sqrt() * noise.normal(mean.shape[1:])
             for kept, value in ((draws, e), (means, mean), (variances, var)):
@@ -63,27 +65,37 @@ class Ladder(Coder):
             h = group(h, e, context)
         q = Gaussian(torch.cat(means, 1), torch.cat(variances, 1))
         z = torch.cat(draws, 1)
-        return Code(z, q.kl_terms(), q.log_prob(z) - log_standard(z)), self._out(h)
+        return Code(z, q.kl_terms(), q.log_prob(z) - log_standard(z)), self._out(h, told)
 
     def decode(self, z: Tensor, context: Context) -> Tensor:
-        h = self.start.expand(len(z), -1, -1, -1)
+        told = self._told(context)
+        h = self._start(len(z), told)
         for (level, group), e in zip(self._walk(), z.split(self.sizes, 1), strict=True):
-            h = self._rise(h, level)
+            h = self._rise(h, level, told)
             h = group(h, e.view(len(z), self.channels, *self.plan.map_at(level)), context)
-        return self._out(h)
+        return self._out(h, told)
 
-    def _out(self, h: Tensor) -> Tensor:
-        out: Tensor = self.head(self._rise(h, 0))
+    def _told(self, context: Context) -> list[Tensor]:
+        """What each level is told in space, finest first; nothing where the context has no channels."""
+        return [] if self.told is None else self.told(context.channels)
+
+    def _start(self, n: int, told: list[Tensor]) -> Tensor:
+        h = self.start.expand(n, -1, -1, -1)
+        return h + told[-1] if told else h
+
+    def _out(self, h: Tensor, told: list[Tensor]) -> Tensor:
+        out: Tensor = self.head(self._rise(h, 0, told))
         return out[..., 0] if self.vectors else out
 
     def _walk(self) -> list[tuple[int, _Group]]:
         return [(level, cast(_Group, group)) for level, group in zip(self.levels, self.groups, strict=True)]
 
-    def _rise(self, h: Tensor, level: int) -> Tensor:
-        """H at the resolution of a level."""
+    def _rise(self, h: Tensor, level: int, told: list[Tensor]) -> Tensor:
+        """H at the resolution of a level; each level on the way is told of once."""
         at = next(i for i in range(len(self.plan.channels)) if tuple(h.shape[2:]) == self.plan.map_at(i))
         for finer in range(at - 1, level - 1, -1):
             h = self.ups[finer](F.interpolate(h, scale_factor=self.plan.halving, mode="nearest"))
+            h = h + told[finer] if told else h
         return h
 
 
@@ -93,11 +105,11 @@ class _Group(nn.Module):
     def __init__(self, plan: Plan, level: int, channels: int):
         super().__init__()
         c = plan.channels[level]
-        self.infer = Residual(plan, 2 * c, c, plan.context)
+        self.infer = Residual(plan, 2 * c, c, plan.context.vector)
         self.relative = zero(nn.Conv2d(c, 2 * channels, 1))
         self.scale = nn.Conv2d(c, channels, 1)
         self.add = nn.Conv2d(channels, c, 1)
-        self.blocks = nn.ModuleList(Residual(plan, c, c, plan.context) for _ in range(plan.blocks))
+        self.blocks = nn.ModuleList(Residual(plan, c, c, plan.context.vector) for _ in range(plan.blocks))
 
     def posterior(self, h: Tensor, seen: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         out = self.relative(F.silu(self.infer(torch.cat([h, seen.to(h.dtype)], 1), context.vector))).float()

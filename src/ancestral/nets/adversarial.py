@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ancestral.conditioning import Context
+from ancestral.conditioning import NOTHING, Context, ContextShape
 from ancestral.errors import UsageError
-from ancestral.nets.layers import zero
+from ancestral.nets.layers import SpatialContext, zero
 
 M = TypeVar("M", nn.Conv2d, nn.Linear)
 SLOPE = 0.2  # of the leaky ReLU for negative numbers
@@ -32,7 +32,7 @@ def adversarial_networks(
     blocks: int | None = None,
     patch: int | None = None,
     latent: int | None = None,
-    context_width: int = 0,
+    context: ContextShape = NOTHING,
 ) -> tuple[nn.Module, nn.Module]:
     """(generator, discriminator) of samples of that shape: MLPs for `(d,)`, convolutional for `(c, l)` and `(c, h, w)`.
 
@@ -43,8 +43,8 @@ def adversarial_networks(
         if channels or patch:
             raise UsageError("networks for vectors have width and blocks, but no channels or patch: leave them out")
         width, blocks = width or max(128, min(512, 4 * shape[0])), blocks or 3
-        generator = VectorGenerator(shape[0], width, blocks, latent or max(8, min(64, 2 * shape[0])), context_width)
-        return generator, VectorDiscriminator(shape[0], width, blocks, context_width)
+        generator = VectorGenerator(shape[0], width, blocks, latent or max(8, min(64, 2 * shape[0])), context)
+        return generator, VectorDiscriminator(shape[0], width, blocks, context)
     side, finest = max(shape[1:]), 16 if len(shape) == 3 else 256
     if patch is None:
         patch = 1 if side <= finest else 2 if side <= 2 * finest else 4
@@ -52,8 +52,8 @@ def adversarial_networks(
         levels = max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 7))))
         channels = [(width or 64) * min(2**level, 4) for level in range(levels)]
     return (
-        Generator(shape, channels, blocks or 1, patch, latent or 64, context_width),
-        Discriminator(shape, channels, blocks or 1, patch, context_width),
+        Generator(shape, channels, blocks or 1, patch, latent or 64, context),
+        Discriminator(shape, channels, blocks or 1, patch, context),
     )
 
 
@@ -75,7 +75,8 @@ class Pyramid:
             math.ceil(s / (p * k**halvings)) for s, p, k in zip(self.space, self.patch, self.half, strict=True)
         )
         self.padded = tuple(s * p * k**halvings for s, p, k in zip(self.coarsest, self.patch, self.half, strict=True))
-        self.folded = shape[0] * self.patch[0] * self.patch[1]
+        self.area = self.patch[0] * self.patch[1]
+        self.folded = shape[0] * self.area
 
     def fold(self, x: Tensor) -> Tensor:
         """Samples -> `(n, c p q, h/p, w/q)`, channels-last."""
@@ -83,8 +84,14 @@ class Pyramid:
         (p, q), (h, w) = self.patch, self.padded
         x = F.pad(x, (0, w - x.shape[-1], 0, h - x.shape[-2])) if x.shape[-2:] != (h, w) else x
         n, c = x.shape[:2]
-        x = x.reshape(n, c, h // p, p, w // q, q).permute(0, 2, 4, 1, 3, 5).reshape(n, h // p, w // q, self.folded)
+        x = x.reshape(n, c, h // p, p, w // q, q).permute(0, 2, 4, 1, 3, 5).reshape(n, h // p, w // q, c * self.area)
         return x.permute(0, 3, 1, 2)
+
+    def spatial(self, channels: int) -> SpatialContext:
+        """What tells each level of a context's channels."""
+        p, k = self.patch[1], self.half[1]
+        sizes = [(self.padded[0] // (p * k**i), self.padded[1] // (p * k**i)) for i in range(len(self.channels))]
+        return SpatialContext(channels, p, self.padded, self.channels, sizes)
 
     def unfold(self, x: Tensor) -> Tensor:
         """The inverse of `fold`."""
@@ -96,7 +103,7 @@ class Pyramid:
 
 
 class Generator(nn.Module):
-    """(z `(n, latent)`, Context) -> samples `(n, *shape)`."""
+    """(z `(n, latent)`, Context) -> samples `(n, *shape)`. A context's vector joins z, its channels every level."""
 
     def __init__(
         self,
@@ -105,12 +112,12 @@ class Generator(nn.Module):
         blocks: int = 1,
         patch: int = 2,
         latent: int = 64,
-        context_width: int = 0,
+        context: ContextShape = NOTHING,
     ):
         super().__init__()
         self.latent = latent
         self.pyramid = geometry = Pyramid(shape, channels, patch)
-        self.stem = _Stem(latent, context_width, channels[-1] * math.prod(geometry.coarsest))
+        self.stem = _Stem(latent, context, channels[-1] * math.prod(geometry.coarsest))
         depth = blocks * len(channels)
         self.levels = nn.ModuleList()
         for c, finer in zip(reversed(channels), [*reversed(channels[:-1]), None], strict=True):
@@ -119,18 +126,20 @@ class Generator(nn.Module):
                 steps += [_project(c, finer), nn.Upsample(scale_factor=geometry.half, mode="nearest")]
             self.levels.append(nn.Sequential(*steps))
         self.head = _conv(channels[0], geometry.folded, geometry.kernel)
+        self.told = geometry.spatial(context.channels) if context.channels else None
 
     def forward(self, z: Tensor, context: Context) -> Tensor:
         n, (h, w) = len(z), self.pyramid.coarsest
         x = self.stem(z, context).view(n, h, w, -1).permute(0, 3, 1, 2)
+        told = [] if self.told is None else self.told(context.channels)
         for level in self.levels:
-            x = level(x)
+            x = level(x + told.pop() if told else x)
         return self.pyramid.unfold(self.head(F.leaky_relu(x, SLOPE)))
 
 
 class Discriminator(nn.Module):
     """(x `(n, *shape)`, Context) -> logits `(n,)`. A context enters by projection: l = w f(x) + <V y, f(x)>
-    (Miyato & Koyama 2018, arXiv:1802.05637, eq. 4).
+    (Miyato & Koyama 2018, arXiv:1802.05637, eq. 4); its channels stand beside those of x.
     """
 
     def __init__(
@@ -139,11 +148,11 @@ class Discriminator(nn.Module):
         channels: Sequence[int] = (64, 128),
         blocks: int = 1,
         patch: int = 2,
-        context_width: int = 0,
+        context: ContextShape = NOTHING,
     ):
         super().__init__()
         self.pyramid = geometry = Pyramid(shape, channels, patch)
-        self.stem = _conv(geometry.folded, channels[0], geometry.kernel)
+        self.stem = _conv(geometry.folded + context.channels * geometry.area, channels[0], geometry.kernel)
         depth = blocks * len(channels)
         self.levels = nn.ModuleList()
         for c, coarser in zip(channels, [*channels[1:], None], strict=True):
@@ -153,10 +162,10 @@ class Discriminator(nn.Module):
             self.levels.append(nn.Sequential(*steps))
         area = math.prod(geometry.coarsest)
         self.place = nn.Parameter(torch.randn(channels[-1], *geometry.coarsest) / math.sqrt(area))  # of each channel's evidence
-        self.judge = _Judge(channels[-1], context_width)
+        self.judge = _Judge(channels[-1], context)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        h = self.stem(self.pyramid.fold(x))
+        h = self.stem(self.pyramid.fold(x if context.channels is None else torch.cat([x, context.channels.to(x.dtype)], 1)))
         for level in self.levels:
             h = level(h)
         out: Tensor = self.judge((F.leaky_relu(h, SLOPE) * self.place).sum((2, 3)), context)
@@ -166,10 +175,10 @@ class Discriminator(nn.Module):
 class VectorGenerator(nn.Module):
     """(z `(n, latent)`, Context) -> vectors `(n, features)`."""
 
-    def __init__(self, features: int, width: int = 128, blocks: int = 3, latent: int = 16, context_width: int = 0):
+    def __init__(self, features: int, width: int = 128, blocks: int = 3, latent: int = 16, context: ContextShape = NOTHING):
         super().__init__()
         self.latent = latent
-        self.stem = _Stem(latent, context_width, width)
+        self.stem = _Stem(latent, context, width)
         self.blocks = nn.Sequential(*[_VectorBlock(width, blocks) for _ in range(blocks)])
         self.head = nn.Linear(width, features)
 
@@ -181,11 +190,11 @@ class VectorGenerator(nn.Module):
 class VectorDiscriminator(nn.Module):
     """(x `(n, features)`, Context) -> logits `(n,)`."""
 
-    def __init__(self, features: int, width: int = 128, blocks: int = 3, context_width: int = 0):
+    def __init__(self, features: int, width: int = 128, blocks: int = 3, context: ContextShape = NOTHING):
         super().__init__()
         self.stem = nn.Linear(features, width)
         self.blocks = nn.Sequential(*[_VectorBlock(width, blocks) for _ in range(blocks)])
-        self.judge = _Judge(width, context_width)
+        self.judge = _Judge(width, context)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         out: Tensor = self.judge(F.leaky_relu(self.blocks(self.stem(x)), SLOPE), context)
@@ -197,13 +206,13 @@ class _Stem(nn.Module):
     of its condition.
     """
 
-    def __init__(self, latent: int, context_width: int, out: int):
+    def __init__(self, latent: int, context: ContextShape, out: int):
         super().__init__()
-        self.told = nn.Linear(context_width, latent, bias=False) if context_width else None
-        self.mix = nn.Linear(2 * latent if context_width else latent, out)
+        self.told = nn.Linear(context.vector, latent, bias=False) if context.vector else None
+        self.mix = nn.Linear(2 * latent if context.vector else latent, out)
         nn.init.normal_(self.mix.weight, std=1 / math.sqrt(self.mix.in_features))
         if self.told is not None:
-            nn.init.normal_(self.told.weight, std=1 / math.sqrt(context_width))
+            nn.init.normal_(self.told.weight, std=1 / math.sqrt(context.vector))
 
     def forward(self, z: Tensor, context: Context) -> Tensor:
         h: Tensor = self.mix(z if self.told is None else torch.cat([z, self.told(context.vector)], 1))
@@ -213,10 +222,10 @@ class _Stem(nn.Module):
 class _Judge(nn.Module):
     """Features `(n, c)`, Context -> logits `(n,)`."""
 
-    def __init__(self, features: int, context_width: int):
+    def __init__(self, features: int, context: ContextShape):
         super().__init__()
         self.real = nn.Linear(features, 1)
-        self.fits = nn.Linear(context_width, features, bias=False) if context_width else None
+        self.fits = nn.Linear(context.vector, features, bias=False) if context.vector else None
 
     def forward(self, f: Tensor, context: Context) -> Tensor:
         l: Tensor = self.real(f)[:, 0]

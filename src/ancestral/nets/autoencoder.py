@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ancestral.conditioning import Context
-from ancestral.nets.layers import ChannelNorm, zero
+from ancestral.conditioning import NOTHING, Context, ContextShape
+from ancestral.nets.layers import ChannelNorm, SpatialContext, zero
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Plan:
     """What encoder and decoder of one model share.
 
     shape: of a sample. channels: features at each level, each half the resolution of the one before. blocks: residual blocks a
-    level. patch: size of the stem's patches. context: width of the context's vector, 0 without.
+    level. patch: size of the stem's patches. context: widths of what the networks are told: a vector, channels.
     """
 
     shape: tuple[int, ...]
     channels: tuple[int, ...]
     blocks: int
     patch: int
-    context: int = 0
+    context: ContextShape = NOTHING
 
     @classmethod
     def of(
@@ -40,7 +40,7 @@ class Plan:
         width: int | None = None,
         blocks: int | None = None,
         patch: int | None = None,
-        context: int = 0,
+        context: ContextShape = NOTHING,
     ) -> Plan:
         """What is None follows from the shape: patches of 1, 2 or 4, and levels until the coarsest map is 8 or less."""
         side = max(shape[1:])
@@ -73,6 +73,14 @@ class Plan:
         whole = self.patch * 2 ** (len(self.channels) - 1)
         h, w = (math.ceil(size / whole) * 2 ** (len(self.channels) - 1 - level) for size in self.space)
         return (1, w) if self.flat else (h, w)
+
+    def spatial(self, features: Sequence[int]) -> SpatialContext | None:
+        """What tells each level, of so many features, of a context's channels, where it has any."""
+        if not self.context.channels:
+            return None
+        sizes = [self.map_at(level) for level in range(len(self.channels))]
+        padded = [self.patch * size for size in sizes[0]]
+        return SpatialContext(self.context.channels, self.patch, padded, features, sizes)
 
     def conv(self, c_in: int, c_out: int, stride: tuple[int, int] = (1, 1)) -> nn.Conv2d:
         return nn.Conv2d(c_in, c_out, self.kernel, stride, padding=(self.kernel[0] // 2, 1))
@@ -107,7 +115,7 @@ class Stem(nn.Module):
         size = 3 if p == 1 else 2 * p
         across = (1, 1, 0) if plan.flat else (size, p, (size - p + 1) // 2)
         kernel, stride, padding = zip(across, (size, p, (size - p + 1) // 2), strict=True)
-        self.conv = nn.Conv2d(plan.shape[0], plan.channels[0], kernel, stride, padding)
+        self.conv = nn.Conv2d(plan.shape[0] + plan.context.channels, plan.channels[0], kernel, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x[:, :, None, :] if self.plan.flat else x
@@ -148,11 +156,11 @@ class Trunk(nn.Module):
             if level > 0:
                 self.steps.append(plan.conv(c, c, plan.halving))
             for _ in range(plan.blocks):
-                self.steps.append(Residual(plan, c, c_out, plan.context))
+                self.steps.append(Residual(plan, c, c_out, plan.context.vector))
                 c = c_out
 
     def forward(self, y: Tensor, context: Context) -> list[Tensor]:
-        h, found = self.stem(y), []
+        h, found = self.stem(y if context.channels is None else torch.cat([y, context.channels.to(y.dtype)], 1)), []
         for step in self.steps:
             if not isinstance(step, Residual):
                 found.append(h)
@@ -189,15 +197,19 @@ class ConvDecoder(nn.Module):
         self.local = local
         c = plan.channels[-1]
         self.stem = nn.Linear(features, c if local else c * self.map[0] * self.map[1])
-        self.style = None if local else nn.Linear(features + plan.context, width)
-        width = plan.context if local else width
-        self.steps = nn.ModuleList()
+        self.style = None if local else nn.Linear(features + plan.context.vector, width)
+        width = plan.context.vector if local else width
+        entering = [*plan.channels[1:], c]  # features that a level receives from the coarser one
+        self.told = plan.spatial(entering)
+        self.levels = nn.ModuleList()
         for level, c_out in reversed(list(enumerate(plan.channels))):
+            steps: list[nn.Module] = []
             for _ in range(plan.blocks):
-                self.steps.append(Residual(plan, c, c_out, width))
+                steps.append(Residual(plan, c, c_out, width))
                 c = c_out
             if level > 0:
-                self.steps.append(nn.Upsample(scale_factor=plan.halving, mode="nearest"))
+                steps.append(nn.Upsample(scale_factor=plan.halving, mode="nearest"))
+            self.levels.append(nn.ModuleList(steps))
         self.head = Head(plan, outputs)
 
     def forward(self, z: Tensor, context: Context) -> Tensor:
@@ -207,8 +219,12 @@ class ConvDecoder(nn.Module):
         vector = context.vector
         if self.style is not None:
             vector = F.silu(self.style(z if vector is None else torch.cat([z, vector], 1)))
-        for step in self.steps:
-            h = step(h, vector) if isinstance(step, Residual) else step(h)
+        told = [] if self.told is None else self.told(context.channels)
+        for level in self.levels:
+            h = h + told.pop() if told else h
+            assert isinstance(level, nn.ModuleList)
+            for step in level:
+                h = step(h, vector) if isinstance(step, Residual) else step(h)
         out: Tensor = self.head(h)
         return out
 
@@ -216,9 +232,9 @@ class ConvDecoder(nn.Module):
 class DenseEncoder(nn.Module):
     """(y `(n, *shape)`, Context) -> `(n, features)`: residual layers."""
 
-    def __init__(self, shape: Sequence[int], features: int, width: int, blocks: int, context: int = 0):
+    def __init__(self, shape: Sequence[int], features: int, width: int, blocks: int, context: ContextShape = NOTHING):
         super().__init__()
-        self.layers = Dense(math.prod(shape) + context, features, width, blocks)
+        self.layers = Dense(math.prod(shape) + context.vector, features, width, blocks)
 
     def forward(self, y: Tensor, context: Context) -> Tensor:
         out: Tensor = self.layers(_with(y.flatten(1), context))
@@ -228,10 +244,12 @@ class DenseEncoder(nn.Module):
 class DenseDecoder(nn.Module):
     """(z `(n, features)`, Context) -> `(n, outputs * shape[0], *shape[1:])`."""
 
-    def __init__(self, shape: Sequence[int], features: int, outputs: int, width: int, blocks: int, context: int = 0):
+    def __init__(
+        self, shape: Sequence[int], features: int, outputs: int, width: int, blocks: int, context: ContextShape = NOTHING
+    ):
         super().__init__()
         self.shape = (outputs * shape[0], *shape[1:])
-        self.layers = Dense(features + context, math.prod(self.shape), width, blocks)
+        self.layers = Dense(features + context.vector, math.prod(self.shape), width, blocks)
 
     def forward(self, z: Tensor, context: Context) -> Tensor:
         out: Tensor = self.layers(_with(z, context)).view(len(z), *self.shape)

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ancestral.conditioning import Context
+from ancestral.conditioning import NOTHING, Context, ContextShape
 from ancestral.errors import UsageError
-from ancestral.nets.layers import NoiseEmbedding, zero
+from ancestral.nets.layers import CrossAttention, NoiseEmbedding, heads, zero
 
 
 class DiT(nn.Module):
     """(z `(n, c, h, w)` or `(n, c, l)`, logsnr `(n,)`, Context) -> a tensor shaped as z.
 
     shape: of a sample. width: of a patch's features. blocks: of the transformer. patch: pixels of a patch's side. head: features
-    of an attention head. context_width, tokens_width: of the context's vector and of each of its tokens, 0 without.
+    of an attention head. context: its vector modulates the blocks, its tokens are attended to, its channels stand beside z's.
     """
 
     place: Tensor
@@ -38,8 +38,7 @@ class DiT(nn.Module):
         patch: int = 2,
         head: int = 64,
         dropout: float = 0.0,
-        context_width: int = 0,
-        tokens_width: int = 0,
+        context: ContextShape = NOTHING,
     ):
         super().__init__()
         self.shape = tuple(shape)
@@ -47,26 +46,26 @@ class DiT(nn.Module):
         rows, columns = self.grid = tuple(
             math.ceil(side / p) for side, p in zip((1, *shape[1:])[-2:], self.patch, strict=True)
         )
-        folded = shape[0] * self.patch[0] * self.patch[1]
-        heads = max(1, width // head)
-        if width % (4 * heads):
-            raise UsageError(f"a transformer's width is a multiple of {4 * heads} for {heads} heads; got {width}")
+        if width % 4:
+            raise UsageError(f"a transformer's width is a multiple of 4; got {width}")
+        area = self.patch[0] * self.patch[1]
         self.register_buffer("place", positions(rows, columns, width), persistent=False)
-        self.stem = nn.Linear(folded, width)
+        self.stem = nn.Linear((shape[0] + context.channels) * area, width)
         self.noise = NoiseEmbedding(width)
-        self.context = nn.Linear(context_width, width) if context_width else None
-        self.blocks = nn.ModuleList([Block(width, heads, tokens_width, dropout) for _ in range(blocks)])
+        self.context = nn.Linear(context.vector, width) if context.vector else None
+        self.blocks = nn.ModuleList([Block(width, heads(width, head), context.tokens, dropout) for _ in range(blocks)])
         self.modulation = zero(nn.Linear(width, 2 * width))
-        self.head = zero(nn.Linear(width, folded))
+        self.head = zero(nn.Linear(width, shape[0] * area))
 
     def forward(self, z: Tensor, logsnr: Tensor, context: Context) -> Tensor:
         y = self.noise(logsnr)
         if self.context is not None:
             y = y + self.context(context.vector)
         y = F.silu(y)
-        h = self.stem(self.fold(z)) + self.place
+        x = z if context.channels is None else torch.cat([z, context.channels.to(z.dtype)], 1)
+        h = self.stem(self.fold(x)) + self.place
         for block in self.blocks:
-            h = block(h, y, context)
+            h = block(h, y, context, self.grid)
         scale, shift = self.modulation(y)[:, None].chunk(2, -1)
         return self.unfold(self.head(_modulated(h, scale, shift)))
 
@@ -88,40 +87,35 @@ class DiT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention among patches, attention to tokens, an MLP of twice the width; see above."""
+    """Attention among patches, attention to tokens, an MLP of four times the width; see above."""
 
-    def __init__(self, width: int, heads: int, tokens_width: int, dropout: float):
+    def __init__(self, width: int, heads: int, tokens: int, dropout: float):
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.modulation = zero(nn.Linear(width, 6 * width))
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.query = nn.Linear(width, width) if tokens_width else None
-        self.kv = nn.Linear(tokens_width, 2 * width) if tokens_width else None
-        self.told = zero(nn.Linear(width, width)) if tokens_width else None
+        self.told = CrossAttention(width, tokens) if tokens else None
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, h: Tensor, y: Tensor, context: Context) -> Tensor:
+    def forward(self, h: Tensor, y: Tensor, context: Context, grid: tuple[int, int]) -> Tensor:
         s1, b1, g1, s2, b2, g2 = self.modulation(y)[:, None].chunk(6, -1)
         q, k, v = self.qkv(_modulated(h, s1, b1)).chunk(3, -1)
         h = torch.addcmul(h, g1, self._dropped(self.out(attention(q, k, v, self.heads))))
-        if self.query is not None and self.kv is not None and self.told is not None and context.tokens is not None:
-            k, v = self.kv(context.tokens).chunk(2, -1)
-            h = h + self.told(attention(self.query(F.layer_norm(h, h.shape[-1:])), k, v, self.heads, context.mask))
+        if self.told is not None:
+            h = self.told(h.mT.unflatten(2, grid), context.tokens, context.mask).flatten(2).mT
         return torch.addcmul(h, g2, self._dropped(self.down(F.silu(self.up(_modulated(h, s2, b2))))))
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v by heads: q `(n, a, width)`, k and v `(n, b, width)`, mask `(n, b)`, True where k counts.
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v by heads, all `(n, positions, width)`.
 
     Plain, since the fused kernel's backward pass is slower by an order of magnitude on a CPU with short sequences.
     """
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     weights = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-    if mask is not None:
-        weights = weights.masked_fill(~mask[:, None, None], -torch.inf)
     return (weights.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
 
 

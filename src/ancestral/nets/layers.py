@@ -6,6 +6,7 @@ Images are kept in channels-last memory; norms and attention work on the same me
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -60,7 +61,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, head: int = 64):
         super().__init__()
-        self.heads = next(n for n in range(max(1, channels // head), 0, -1) if channels % n == 0)
+        self.heads = heads(channels, head)
         self.norm = ChannelNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zero(nn.Linear(channels, channels))
@@ -73,6 +74,63 @@ class Attention(nn.Module):
         mixed = (weights.to(v.dtype) @ v).transpose(1, 2).reshape(n, h * w, c)
         y: Tensor = self.out(mixed).view(n, h, w, c).permute(0, 3, 1, 2)
         return x + y
+
+
+class CrossAttention(nn.Module):
+    """What a feature map reads in tokens, added to it (Rombach et al. 2022, arXiv:2112.10752, section 3.3):
+
+        softmax(Q K^T / sqrt(d)) V,    Q = W_q f,  K = W_k tau(y),  V = W_v tau(y)
+
+    `(n, c, h, w)`, tau(y) `(n, m, e)`, mask `(n, m)` -> shaped as the map. A masked token has weight exactly 0.
+    """
+
+    def __init__(self, channels: int, tokens: int, head: int = 64):
+        super().__init__()
+        self.heads = heads(channels, head)
+        self.norm = ChannelNorm(channels)
+        self.q = nn.Linear(channels, channels)
+        self.kv = nn.Linear(tokens, 2 * channels)
+        self.out = zero(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        n, c, h, w = x.shape
+        d = c // self.heads
+        f = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)
+        q = self.q(f).view(n, h * w, self.heads, d).transpose(1, 2)
+        k, v = self.kv(tokens).view(n, -1, 2, self.heads, d).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(d)
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, None, :], -math.inf)
+        mixed = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(n, h * w, c)
+        y: Tensor = self.out(mixed).view(n, h, w, c).permute(0, 3, 1, 2)
+        return x + y
+
+
+class SpatialContext(nn.Module):
+    """A context's channels for networks that grow a picture from a vector: `(n, c, h, w)` -> a map for each level, to be added.
+
+    Patches are folded into channels, so that the finest level sees all; coarser ones see averages. features, sizes: of each
+    level, finest first. padded: height and width up to which pictures are padded, below and right.
+    """
+
+    def __init__(
+        self, channels: int, patch: int, padded: Sequence[int], features: Sequence[int], sizes: Sequence[tuple[int, int]]
+    ):
+        super().__init__()
+        self.patch, self.padded = patch, tuple(padded)
+        self.sizes = list(sizes)
+        self.project = nn.ModuleList(nn.Conv2d(channels * patch**2, c, 1) for c in features)
+
+    def forward(self, channels: Tensor) -> list[Tensor]:
+        pad = (0, self.padded[1] - channels.shape[3], 0, self.padded[0] - channels.shape[2])
+        folded = F.pixel_unshuffle(F.pad(channels, pad), self.patch)
+        pairs = zip(self.project, self.sizes, strict=True)
+        return [project(F.adaptive_avg_pool2d(folded, size)) for project, size in pairs]
+
+
+def heads(channels: int, head: int) -> int:
+    """The number of attention heads of about that size that divides the channels."""
+    return next(n for n in range(max(1, channels // head), 0, -1) if channels % n == 0)
 
 
 def zero(module: M) -> M:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ancestral.conditioning import Context
+from ancestral.conditioning import NOTHING, Context, ContextShape
 from ancestral.nets.layers import NoiseEmbedding, zero
 
 
 class MLP(nn.Module):
     """(z `(n, d)`, logsnr `(n,)`, Context) -> `(n, d)`: residual blocks of `width`, modulated by noise level and context."""
 
-    def __init__(self, features: int, width: int = 128, blocks: int = 3, context_width: int = 0):
+    def __init__(self, features: int, width: int = 128, blocks: int = 3, context: ContextShape = NOTHING):
         super().__init__()
         self.noise = NoiseEmbedding(width)
-        self.context = nn.Linear(context_width, width) if context_width else None
+        self.context = nn.Linear(context.vector, width) if context.vector else None
         self.stem = nn.Linear(features, width)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(blocks))
         self.head = zero(nn.Linear(width, features))

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ancestral.conditioning import Context
-from ancestral.nets.layers import Attention, ChannelNorm, NoiseEmbedding, zero
+from ancestral.conditioning import NOTHING, Context, ContextShape
+from ancestral.nets.layers import Attention, ChannelNorm, CrossAttention, NoiseEmbedding, zero
 
 
 class UNet(nn.Module):
     """(z `(n, c, h, w)` or `(n, c, l)`, logsnr `(n,)`, Context) -> a tensor shaped as z.
 
     channels: features at each level, each half the resolution of the one before. blocks: residual blocks a level, down and up.
-    patch: size of the stem's patches. attention: how many of the coarsest levels attend.
+    patch: size of the stem's patches. attention: how many of the coarsest levels attend, to each other and to the tokens.
+    context: its vector modulates the blocks, its tokens are attended to, its channels stand beside those of z at the stem.
     dims: 2 for images, 1 for signals, which are treated as images of height 1 with flat kernels.
     """
 
@@ -35,7 +36,7 @@ class UNet(nn.Module):
         patch: int = 2,
         attention: int = 1,
         dropout: float = 0.0,
-        context_width: int = 0,
+        context: ContextShape = NOTHING,
         dims: int = 2,
     ):
         super().__init__()
@@ -44,15 +45,16 @@ class UNet(nn.Module):
         self.kernel = (3 if dims == 2 else 1, 3)
         self.factor = 2 ** (len(channels) - 1)
         width = 4 * channels[0]
-        folded = in_channels * self.patch[0] * self.patch[1]
+        area = self.patch[0] * self.patch[1]
         self.noise = NoiseEmbedding(width)
-        self.context = nn.Linear(context_width, width) if context_width else None
-        self.stem = self._conv(folded, channels[0])
+        self.context = nn.Linear(context.vector, width) if context.vector else None
+        self.stem = self._conv((in_channels + context.channels) * area, channels[0])
 
         def block(c_in: int, c_out: int, level: int) -> nn.ModuleList:
             attends = level >= len(channels) - attention
             residual = _Block(c_in, c_out, width, self.kernel, dropout)
-            return nn.ModuleList([residual, Attention(c_out)] if attends else [residual])
+            told = [CrossAttention(c_out, context.tokens)] if attends and context.tokens else []
+            return nn.ModuleList([residual, Attention(c_out), *told] if attends else [residual])
 
         self.down = nn.ModuleList()
         c, skips = channels[0], []
@@ -71,13 +73,14 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(_Up(c, self.dims, self.kernel))
         self.norm = ChannelNorm(c)
-        self.head = zero(self._conv(c, folded))
+        self.head = zero(self._conv(c, in_channels * area))
 
     def _conv(self, c_in: int, c_out: int) -> nn.Conv2d:
         return _conv(c_in, c_out, self.kernel)
 
     def forward(self, z: Tensor, logsnr: Tensor, context: Context) -> Tensor:
-        x = z if self.dims == 2 else z[:, :, None, :]
+        x = z if context.channels is None else torch.cat([z, context.channels.to(z.dtype)], 1)
+        x = x if self.dims == 2 else x[:, :, None, :]
         space = x.shape[-2:]
         x = self._fold(x)
         embedding = self.noise(logsnr)
@@ -88,12 +91,12 @@ class UNet(nn.Module):
         h = self.stem(x)
         skips = []
         for level in self.down:
-            h = _run(level, h, embedding)
+            h = _run(level, h, embedding, context)
             if not isinstance(level, _Down):
                 skips.append(h)
-        h = _run(self.middle, h, embedding)
+        h = _run(self.middle, h, embedding, context)
         for level in self.up:
-            h = _run(level, h if isinstance(level, _Up) else torch.cat([h, skips.pop()], 1), embedding)
+            h = _run(level, h if isinstance(level, _Up) else torch.cat([h, skips.pop()], 1), embedding, context)
         out = self._unfold(self.head(F.silu(self.norm(h))), space)
         return out if self.dims == 2 else out[:, :, 0]
 
@@ -115,9 +118,14 @@ class UNet(nn.Module):
         return x[..., : space[0], : space[1]]
 
 
-def _run(level: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+def _run(level: nn.Module, h: Tensor, embedding: Tensor, context: Context) -> Tensor:
     for module in level if isinstance(level, nn.ModuleList) else [level]:
-        h = module(h, embedding) if isinstance(module, _Block) else module(h)
+        if isinstance(module, _Block):
+            h = module(h, embedding)
+        elif isinstance(module, CrossAttention):
+            h = module(h, context.tokens, context.mask)
+        else:
+            h = module(h)
     return h
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,32 +12,41 @@ from ancestral.batch import Batch
 from ancestral.data import DataSet, DataSpec
 from ancestral.data.dataset import Split
 from ancestral.families.latent import LatentModel
+from ancestral.randomness import Noise
 
 PART = 256  # samples encoded at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Latents(DataSet):
-    """A data set of latents. mirrored: those of the mirrored training images, which no mirroring of latents gives; None where
-    nothing is mirrored.
+    """A data set of latents. images: whose latents they are, and which know the conditions. mirrored: latents of the mirrored
+    training images, which no mirroring of latents gives; None where nothing is mirrored.
     """
 
+    images: DataSet = field(kw_only=True)
     mirrored: Tensor | None = None
 
-    def batch(self, index: Tensor, split: Literal["train", "test"] = "train", flip: Tensor | None = None) -> Batch:
-        """As in `DataSet`; flip: which samples to take from those of mirrored images."""
-        plain = super().batch(index, split)
-        if flip is None or self.mirrored is None:
-            return plain
-        x = torch.where(flip.view(-1, *[1] * (plain.x.ndim - 1)), self.mirrored.index_select(0, index), plain.x)
-        return Batch(x, plain.conditions)
+    def batch(
+        self,
+        index: Tensor,
+        split: Literal["train", "test"] = "train",
+        flip: Tensor | None = None,
+        noise: Noise | None = None,
+    ) -> Batch:
+        """As in `DataSet`, of latents with the conditions of their images; flip: which images are to be mirrored ones."""
+        part = self.train if split == "train" else self.test
+        z = part.array.index_select(0, index)
+        if flip is not None:
+            assert self.mirrored is not None
+            z = torch.where(flip.view(-1, *[1] * (z.ndim - 1)), self.mirrored.index_select(0, index), z)
+        return Batch(z, self.images.batch(index, split, flip, noise).conditions)
 
 
 def latent_spec(spec: DataSpec, shape: tuple[int, ...]) -> DataSpec:
     """The description of such a set: real numbers of mean 0 and deviation 1 a channel; all else as in the data's."""
     c = shape[0]
-    standard = {"mean": (0.0,) * c, "std": (1.0,) * c}
-    return replace(spec, name=f"{spec.name} latents", shape=shape, kind="real", range=None, levels=None, **standard)
+    real: dict[str, Any] = {"kind": "real", "range": None, "levels": None, "mean": (0.0,) * c, "std": (1.0,) * c}
+    return replace(spec, name=f"{spec.name} latents", shape=shape, canvas=spec.canvas, **real)
 
 
 def encoded(model: LatentModel, data: DataSet, *, flip: bool) -> Latents:
@@ -59,6 +68,7 @@ def encoded(model: LatentModel, data: DataSet, *, flip: bool) -> Latents:
         train=replace(data.train, array=normal(raw)),
         test=replace(data.test, array=normal(_encode(model, data, data.test))),
         notes=(f"latents of {shape}, by channel: {numbers}",),
+        images=data,
         mirrored=None if mirrored is None else normal(mirrored),
     )
 

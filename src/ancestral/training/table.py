@@ -80,7 +80,7 @@ class Table:
 
     def _batch(self, index: Tensor, noise: StreamNoise) -> Batch:
         flip = (noise.uniform() < 0.5).cpu() if self.flip else None
-        return self.data.batch(index, flip=flip).to(self.runtime.device)
+        return self.data.batch(index, flip=flip, noise=noise).to(self.runtime.device)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -57,11 +57,13 @@ class Trainer:
         *,
         started: float | None = None,
     ):
-        self.model, self.data, self.run, self.recipe, self.runtime = model, data, run, recipe, runtime
+        model.conditioner.fit(data.train.columns)
+        self.model, self.run, self.recipe, self.runtime = model, run, recipe, runtime
+        self.data = data.encoded(model.conditioner)
         self.budget = Budget.parse(recipe.train.budget)
         runtime.place(model)
         model.precision = runtime.autocast
-        self.stages = recipe.model.stages(model, data, flip=recipe.data.flip)
+        self.stages = recipe.model.stages(model, self.data, flip=recipe.data.flip)
         self.step = self.images = self.skipped = 0
         self.notes = list(model.notes)
         self.failed: str | None = None  # what the last diagnosis said

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ancestral.conditioning import ClassCondition, Condition, Conditioner
+from ancestral.conditioning import Condition, Conditioner
 from ancestral.data import DataSet
 from ancestral.data.spec import DataSpec
 from ancestral.errors import UsageError
 from ancestral.families import GenerativeModel, Scaling
+from ancestral.training.catalogue.conditions import ConditionName, encoder
 from ancestral.training.stage import Stage
-
-CONTEXT_WIDTH = 128
 
 
 class Section(BaseModel):
@@ -29,7 +28,7 @@ class FamilyRecipe(Section):
     training: ClassVar[dict[str, Any]] = {}
 
     family: str
-    condition: tuple[Literal["class"], ...] = Field((), description="what generation is controlled by")
+    condition: tuple[ConditionName, ...] = Field((), description="what generation is controlled by")
     drop: float = Field(0.1, ge=0, le=1, description="rate at which a condition is dropped, for guidance")
 
     @classmethod
@@ -45,24 +44,29 @@ class FamilyRecipe(Section):
         """What is trained one after the other; for most families the model itself, once. flip: see `DataRecipe`."""
         return (Stage(model, lambda: data),)
 
-    @property
-    def context_width(self) -> int:
-        """Of the context's vector; 0 without a condition."""
-        return CONTEXT_WIDTH if self.condition else 0
+    def takes(self, spec: DataSpec) -> tuple[str, ...]:
+        """The forms of a context that the family's networks consume for such samples."""
+        return ("vector", "tokens", "channels") if len(spec.shape) == 3 else ("vector",)
 
-    def conditioner(self, spec: DataSpec) -> Conditioner:
-        """The encoders of the conditions asked for. Raises UsageError where the data have none such."""
-        return Conditioner({name: _condition(name, spec) for name in self.condition}, self.drop)
+    def conditioner(self, spec: DataSpec, space: Sequence[int] | None = None) -> Conditioner:
+        """The encoders of the conditions asked for. space: height and width at which channels are delivered; None: a sample's.
+
+        Raises UsageError where the data have none such, or the networks cannot consume it.
+        """
+        takes = self.takes(spec)
+        kinds: dict[str, Condition] = {
+            name: encoder(name, self, spec, tuple(space or spec.shape[1:])) for name in self.condition
+        }
+        for name, kind in kinds.items():
+            forms = [form for form in ("vector", "tokens", "channels") if getattr(kind.widths, form)]
+            if not set(forms) & set(takes):
+                raise UsageError(
+                    f"the condition {name} is told in {' and '.join(forms)}, and the networks of {self.family} for samples of "
+                    f"shape {spec.shape} take {' and '.join(takes)}: leave it out, or choose another model"
+                )
+        return Conditioner(kinds, self.drop)
 
 
 def scaling(spec: DataSpec) -> Scaling:
     """To mean 0 and standard deviation 1 a channel, and back into the range that the data have by nature."""
     return Scaling(spec.shape, spec.mean, spec.std, spec.range if spec.kind != "real" else None)
-
-
-def _condition(name: str, spec: DataSpec) -> Condition:
-    if not spec.classes:
-        raise UsageError(
-            f"{spec.name} has no classes to condition on: leave --condition out, or sort the images into one sub-folder a class"
-        )
-    return ClassCondition(spec.classes, CONTEXT_WIDTH)

@@ -36,8 +36,7 @@ class DiffusionRecipe(DenoisingRecipe):
     times: Times = Field("logit-normal", description="the density from which training draws noise levels")
 
     def build(self, spec: DataSpec) -> Diffusion:
-        denoiser = Denoiser(self.network(spec), self.target)
+        conditioner = self.conditioner(spec)
+        denoiser = Denoiser(self.network(spec, conditioner.widths), self.target)
         schedule = SCHEDULES[self.schedule]
-        return Diffusion(
-            spec.shape, scaling(spec), self.conditioner(spec), denoiser, schedule, self.weight, self.times, spec.levels
-        )
+        return Diffusion(spec.shape, scaling(spec), conditioner, denoiser, schedule, self.weight, self.times, spec.levels)

@@ -50,12 +50,16 @@ class GANRecipe(FamilyRecipe):
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")
     patch: int | None = Field(None, ge=1, description="size of the patches that are folded into channels")
 
+    def takes(self, spec: DataSpec) -> tuple[str, ...]:
+        return ("vector", "channels") if len(spec.shape) == 3 else ("vector",)
+
     @classmethod
     def suitable(cls, spec: DataSpec, asked: Mapping[str, Any]) -> dict[str, Any]:
         """For small pictures and signals small batches: for the same work, more turns gain more than larger ones."""
         return cls.training | ({"batch": 32} if len(spec.shape) > 1 and spec.dims <= 256 else {})
 
     def build(self, spec: DataSpec) -> GAN:
+        conditioner = self.conditioner(spec)
         generator, discriminator = adversarial_networks(
             spec.shape,
             width=self.width,
@@ -63,7 +67,7 @@ class GANRecipe(FamilyRecipe):
             blocks=self.blocks,
             patch=self.patch,
             latent=self.latent,
-            context_width=self.context_width,
+            context=conditioner.widths,
         )
         if self.objective == "hinge" if self.spectral is None else self.spectral:
             spectral(discriminator)
@@ -71,7 +75,7 @@ class GANRecipe(FamilyRecipe):
         return GAN(
             spec.shape,
             scaling(spec),
-            self.conditioner(spec),
+            conditioner,
             generator,
             discriminator,
             self.objective,

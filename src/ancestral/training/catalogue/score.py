@@ -30,11 +30,12 @@ class ScoreRecipe(DenoisingRecipe):
     ladder: int | None = Field(None, ge=2, description="levels of the ladder; None: so that neighbours overlap by half")
 
     def build(self, spec: DataSpec) -> Score:
+        conditioner = self.conditioner(spec)
         return Score(
             spec.shape,
             scaling(spec),
-            self.conditioner(spec),
-            Denoiser(self.network(spec), "score"),
+            conditioner,
+            Denoiser(self.network(spec, conditioner.widths), "score"),
             self.process(spec.dims),
             self.matching,
             self.weight,

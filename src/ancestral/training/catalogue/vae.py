@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ancestral.conditioning import ContextShape
 from ancestral.data.spec import DataSpec
 from ancestral.errors import UsageError
 from ancestral.families.codes import POSTERIORS, Amortised, Coder, PosteriorName
@@ -50,13 +51,17 @@ class VAERecipe(FamilyRecipe):
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
     parts: int = Field(16, ge=1, description="Gaussians in the second-stage prior, at most")
 
+    def takes(self, spec: DataSpec) -> tuple[str, ...]:
+        return ("vector", "channels") if len(spec.shape) == 3 and self.net != "mlp" else ("vector",)
+
     def build(self, spec: DataSpec) -> VAE:
         head, notes = self.head(spec)
-        coder = self.coder(spec, spec.shape[0] * head.outputs, head.outputs)
+        conditioner = self.conditioner(spec)
+        coder = self.coder(spec, spec.shape[0] * head.outputs, head.outputs, conditioner.widths)
         return VAE(
             spec.shape,
             scaling(spec),
-            self.conditioner(spec),
+            conditioner,
             coder,
             head,
             beta=self.beta,
@@ -83,9 +88,9 @@ class VAERecipe(FamilyRecipe):
         made = likelihood(name, spec.mean, spec.std, len(spec.shape) - 1, spec.levels, self.variance)
         return made, tuple(notes)
 
-    def coder(self, spec: DataSpec, outputs: int, repeat: int) -> Coder:
+    def coder(self, spec: DataSpec, outputs: int, repeat: int, context: ContextShape) -> Coder:
         """The latents and their networks. outputs: of the decoder, repeat for each channel of the data."""
-        shape, context = spec.shape, self.context_width
+        shape = spec.shape
         dense = self.net == "mlp" or (self.net == "auto" and len(shape) == 1)
         if not dense and len(shape) == 1:
             raise UsageError("vectors have no neighbours to convolve: leave model.net out")

@@ -1,0 +1,55 @@
+"""Conditions on a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.conditioning.conditioner import Condition, one_or_each
+from ancestral.conditioning.context import Context, ContextShape
+from ancestral.errors import UsageError
+from ancestral.names import unknown
+
+
+class ClassCondition(Condition):
+    """A class label -> a learned vector `(n, width)`. Row `len(names)` of the table is the null.
+
+    names: of the classes, in label order. Raw: labels `(n,)`.
+    """
+
+    source = "classes"
+
+    def __init__(self, names: Sequence[str], width: int):
+        super().__init__()
+        self.names = tuple(names)
+        self.table = nn.Embedding(len(names) + 1, width)
+        self.widths = ContextShape(vector=width)
+
+    def column(self, values: Tensor) -> Tensor:
+        return values
+
+    def parse(self, value: Any, n: int) -> Tensor:
+        """Labels from a class name, an index, or a sequence of n of these."""
+        if isinstance(value, Tensor):
+            value = value.tolist()
+        single = isinstance(value, str | int)
+        return one_or_each(value, n, single, "classes", lambda v: torch.tensor(index_of(v, self.names, "class")))
+
+    def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
+        null = torch.full((n,), len(self.names), device=self.table.weight.device)
+        labels = null if raw is None else raw.to(null.device)
+        if drop is not None:
+            labels = torch.where(drop.to(null.device), null, labels)
+        return Context(vector=self.table(labels))
+
+
+def index_of(value: Any, names: Sequence[str], thing: str) -> int:
+    """The number of a class by its name or number. Raises UsageError for one that there is not."""
+    if str(value) in names:
+        return list(names).index(str(value))
+    if str(value).isdigit() and int(value) < len(names):
+        return int(value)
+    raise UsageError(unknown(thing, str(value), names))
