@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def train(
     out: str | Path | None = None,
     *,
     size: int | tuple[int, int] | None = None,
-    condition: str | None = None,
+    condition: str | Sequence[str] | None = None,
     device: str = "auto",
     quiet: bool = False,
     settings: tuple[str, ...] = (),
@@ -39,7 +40,8 @@ def train(
     """Train a model in a run folder, or continue the run that is there, and return the averaged model.
 
     source: as `ancestral.data.load`. model: the family; None: diffusion. budget: "2m", "20000it", "5epochs"; None: what suits
-    the data. out: the run folder; None: runs/NAME. condition: "class". settings: further "section.name=value" of the recipe.
+    the data. out: the run folder; None: runs/NAME. condition: "class", "text" or another kind, or several. settings: further
+    "section.name=value" of the recipe.
     Raises UsageError and AncestralError, each one sentence; KeyboardInterrupt, once all is saved, where a signal stops it.
     """
     reporter = Reporter(quiet=quiet)
@@ -88,7 +90,7 @@ def plan(
     budget: str | None = None,
     out: str | Path | None = None,
     size: int | tuple[int, int] | None = None,
-    condition: str | None = None,
+    condition: str | Sequence[str] | None = None,
     device: str = "auto",
     settings: tuple[str, ...] = (),
     recipe: dict[str, Any] | None = None,
@@ -110,7 +112,7 @@ def plan(
     if model is not None and family_of(values) != model:
         values = {**values, "model": {}}  # another family's settings say nothing of this one
     wanted: dict[str, Any] = {"data.size": size, "model.family": model, "train.budget": budget}
-    wanted["model.condition"] = [condition] if condition else None
+    wanted["model.condition"] = ([condition] if isinstance(condition, str) else list(condition or ())) or None
     values = override(values, {key: value for key, value in wanted.items() if value is not None} | parse(settings))
     if data is None:
         with reporter.live() as line:

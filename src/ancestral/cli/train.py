@@ -15,7 +15,7 @@ def train(
     budget: Annotated[str | None, Parameter(name="--for")] = None,
     out: Path | None = None,
     size: int | None = None,
-    condition: str | None = None,
+    condition: tuple[str, ...] = (),
     hierarchy: int | None = None,
     bottleneck: Literal["gaussian", "vq"] | None = None,
     seed: int | None = None,
@@ -46,7 +46,7 @@ def train(
     size
         Resize and crop images to this many pixels a side.
     condition
-        What generation shall be controlled by: class.
+        What generation shall be controlled by: class, text, layout, map, image, upscale, inpaint, sketch. May be repeated.
     hierarchy
         Of a VAE: so many groups of latents, from coarse to fine.
     bottleneck

@@ -8,5 +8,23 @@ so that one network models p(x | y) and p(x) at once (Ho & Salimans 2022, arXiv:
 from ancestral.conditioning.classes import ClassCondition
 from ancestral.conditioning.conditioner import Condition, Conditioner
 from ancestral.conditioning.context import NOTHING, Context, ContextShape
+from ancestral.conditioning.images import ImageCondition, InpaintCondition, SketchCondition, UpscaleCondition
+from ancestral.conditioning.layout import LayoutCondition
+from ancestral.conditioning.maps import MapCondition
+from ancestral.conditioning.text import TextCondition
 
-__all__ = ["NOTHING", "ClassCondition", "Condition", "Conditioner", "Context", "ContextShape"]
+__all__ = [
+    "NOTHING",
+    "ClassCondition",
+    "Condition",
+    "Conditioner",
+    "Context",
+    "ContextShape",
+    "ImageCondition",
+    "InpaintCondition",
+    "LayoutCondition",
+    "MapCondition",
+    "SketchCondition",
+    "TextCondition",
+    "UpscaleCondition",
+]

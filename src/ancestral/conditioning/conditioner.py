@@ -22,6 +22,8 @@ class Condition(nn.Module):
     """
 
     source: ClassVar[str | None] = None
+    mirrored: ClassVar[str | None] = None  # what a person should be told where images are mirrored
+    notes: tuple[str, ...] = ()  # and of what was fitted
     widths: ContextShape
 
     def fit(self, values: Any) -> None:
@@ -68,6 +70,12 @@ class Conditioner(nn.Module):
         for name in self.kinds:
             if (source := self._kind(name).source) is not None:
                 self._kind(name).fit(_found(columns, source, name))
+
+    def notes(self, mirrored: bool) -> tuple[str, ...]:
+        """What a person should be told before training. mirrored: whether images are, left to right."""
+        kinds = [self._kind(name) for name in self.kinds]
+        warnings = [kind.mirrored for kind in kinds if mirrored and kind.mirrored]
+        return (*(note for kind in kinds for note in kind.notes), *warnings)
 
     def columns(self, columns: Mapping[str, Any]) -> dict[str, Tensor]:
         """The raw tensors of a split, by kind. Raises UsageError for a column that the data do not have."""

@@ -24,10 +24,13 @@ def assemble(
     *,
     levels: int | None,
     classes: tuple[str, ...] = (),
+    box_classes: tuple[str, ...] = (),
+    map_classes: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> DataSet:
     """A `DataSet` of samples that are already channels first and either uint8 levels (`levels` given) or float32.
 
+    box_classes, map_classes: names of what boxes and maps show.
     Without a `test` split of its own, a tenth is held out (`held_out`). Raises `DataError` for fewer than 2 samples.
     """
     if test is None:
@@ -54,6 +57,11 @@ def assemble(
         classes=classes,
         size=len(train),
         fingerprint=fingerprint(train, levels),
+        captions=sum(text is not None for text in train.captions or ()),
+        boxes=max((len(rows) for rows in train.boxes or ()), default=0),
+        box_classes=box_classes,
+        map_classes=map_classes,
+        paired=0 if train.paired is None else train.paired.shape[1],
     )
     return DataSet(spec, train, test, notes)
 
@@ -100,14 +108,18 @@ def moments(array: Tensor, levels: int | None) -> tuple[tuple[float, ...], tuple
 
 
 def fingerprint(split: Split, levels: int | None) -> str:
-    """A 16-byte BLAKE2b hash, in hexadecimal, of samples, labels and captions."""
+    """A 16-byte BLAKE2b hash, in hexadecimal, of samples and what is known of them."""
     digest = hashlib.blake2b(digest_size=16)
     head = [tuple(split.array.shape), str(split.array.dtype), levels, split.captions]
     digest.update(json.dumps(head).encode())
     digest.update(split.array.contiguous().numpy().reshape(-1).view(np.uint8).data)
-    if split.labels is not None:
-        digest.update(b"labels")
-        digest.update(split.labels.contiguous().numpy().view(np.uint8).data)
+    boxes = None
+    if split.boxes is not None:
+        boxes = torch.cat([torch.tensor([len(rows) for rows in split.boxes]), *(rows.flatten() for rows in split.boxes)])
+    for name, column in (("labels", split.labels), ("boxes", boxes), ("maps", split.maps), ("paired", split.paired)):
+        if column is not None:
+            digest.update(name.encode())
+            digest.update(column.contiguous().numpy().reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

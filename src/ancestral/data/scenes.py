@@ -18,6 +18,7 @@ from ancestral.data.digits import digits
 
 SIDE, SMALLEST, LARGEST = 32, 8, 16  # pixels
 INK = 64  # a pixel belongs to its digit from a quarter of full ink on
+DIGITS = tuple("0123456789")
 Place = tuple[int, int, int]  # left, top, side of the square a digit is scaled to
 
 
@@ -33,6 +34,8 @@ def scenes(train: int = 10_000, test: int = 1_000) -> DataSet:
         compose(source.train, train, np.random.RandomState(0)),
         compose(source.test, test, np.random.RandomState(1)),
         levels=256,
+        box_classes=DIGITS,
+        map_classes=DIGITS,
     )
 
 

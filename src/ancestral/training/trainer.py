@@ -65,7 +65,7 @@ class Trainer:
         model.precision = runtime.autocast
         self.stages = recipe.model.stages(model, self.data, flip=recipe.data.flip)
         self.step = self.images = self.skipped = 0
-        self.notes = list(model.notes)
+        self.notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
         self.failed: str | None = None  # what the last diagnosis said
         self.concluded: str | None = None  # why training ends before its budget
         self._before = 0.0  # seconds spent by earlier sittings of this run

@@ -30,6 +30,7 @@ class FamilyRecipe(Section):
     family: str
     condition: tuple[ConditionName, ...] = Field((), description="what generation is controlled by")
     drop: float = Field(0.1, ge=0, le=1, description="rate at which a condition is dropped, for guidance")
+    factor: int = Field(4, ge=2, description="of the condition upscale: how much smaller the image is that it is given")
 
     @classmethod
     def suitable(cls, spec: DataSpec, asked: Mapping[str, Any]) -> dict[str, Any]:

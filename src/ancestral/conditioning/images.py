@@ -1,0 +1,156 @@
+"""Conditions on an image: one that is given with each sample, or what is left of the sample itself.
+
+Samples are taken in the units of the data. Levels, which lie in [0, 1], are told to networks as 2x - 1, real numbers as they
+are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ancestral.conditioning.conditioner import Condition, one_or_each, where
+from ancestral.conditioning.context import Context, ContextShape
+from ancestral.conditioning.encoders import Spatial
+from ancestral.errors import UsageError
+from ancestral.randomness import Noise
+
+CHANNELS = 16
+
+
+class ImageCondition(Condition):
+    """An image that goes with each sample -> channels. Raw: `(n, *shape)`, uint8 levels of 256 or numbers in the data's units.
+
+    shape: `(c, h, w)` of the image. canvas: height and width of a sample. space: of the channels.
+    """
+
+    source: ClassVar[str | None] = "images"
+
+    def __init__(self, shape: Sequence[int], canvas: Sequence[int], space: Sequence[int], levels: bool):
+        super().__init__()
+        self.shape, self.canvas, self.levels = tuple(shape), tuple(canvas), levels
+        self.tau = Spatial(shape[0], CHANNELS, canvas, space)
+        self.null = nn.Parameter(torch.zeros(CHANNELS, *space))
+        self.widths = ContextShape(channels=CHANNELS)
+
+    def column(self, values: Tensor) -> Tensor:
+        return values
+
+    def parse(self, value: Any, n: int) -> Tensor:
+        """From one image `(c, h, w)` or n."""
+        images = torch.as_tensor(value)
+        if images.shape[-3:] != self.shape or images.ndim not in (3, 4):
+            raise UsageError(f"an image of shape {self.shape} is expected here, found {tuple(images.shape)}")
+        return one_or_each(images, n, images.ndim == 3, "images", lambda image: image)
+
+    def mirror(self, raw: Tensor) -> Tensor:
+        return raw.flip(-1)
+
+    def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
+        if raw is None:
+            return Context(channels=self.null.expand(n, -1, -1, -1))
+        x = raw.to(self.null.device)
+        x = x.float() / 255 if x.dtype == torch.uint8 else x
+        return Context(channels=where(drop, self.null, self.tau(self.seen(2 * x - 1 if self.levels else x))))
+
+    def seen(self, x: Tensor) -> Tensor:
+        """The image as the encoder sees it, of the canvas's size."""
+        return x
+
+
+class UpscaleCondition(ImageCondition):
+    """The sample at a smaller size, each pixel the mean of `factor` x `factor`. Raw: `(n, c, h / factor, w / factor)`."""
+
+    source = None
+
+    def __init__(self, channels: int, canvas: Sequence[int], space: Sequence[int], levels: bool, factor: int):
+        if any(size % factor for size in canvas):
+            raise UsageError(f"images of {canvas[0]}x{canvas[1]} are no multiple of model.factor={factor}: choose another")
+        super().__init__((channels, *(size // factor for size in canvas)), canvas, space, levels)
+        self.factor = factor
+
+    def derive(self, x: Tensor, noise: Noise) -> Tensor:
+        return F.avg_pool2d(x, self.factor)
+
+    def seen(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=float(self.factor), mode="nearest")
+
+
+class SketchCondition(ImageCondition):
+    """The sample's edges. Raw: `(n, 1, h, w)` in [0, 1]."""
+
+    source = None
+
+    def __init__(self, canvas: Sequence[int], space: Sequence[int]):
+        super().__init__((1, *canvas), canvas, space, levels=True)
+
+    def derive(self, x: Tensor, noise: Noise) -> Tensor:
+        return edges(x)
+
+
+class InpaintCondition(ImageCondition):
+    """What is left of the sample where a part is hidden. Raw: `(n, c + 1, h, w)`: the image, 0 where hidden, and what is known
+    (1) and hidden (0).
+    """
+
+    source = None
+
+    def __init__(self, channels: int, canvas: Sequence[int], space: Sequence[int], levels: bool):
+        super().__init__((channels + 1, *canvas), canvas, space, levels)
+
+    def derive(self, x: Tensor, noise: Noise) -> Tensor:
+        known = 1 - hidden(noise, self.canvas).to(x)
+        return torch.cat([x * known, known], 1)
+
+    def parse(self, value: Any, n: int) -> Tensor:
+        """From (image, known) or n of each, `(c, h, w)` and `(h, w)`; known: 1 to keep a pixel, 0 to paint it anew."""
+        if not isinstance(value, Tensor):
+            image, known = (torch.as_tensor(part).float() for part in value)
+            known = known.expand(*image.shape[:-3], *known.shape[-2:]).unsqueeze(-3)
+            value = torch.cat([image * known, known], -3)
+        return super().parse(value, n)
+
+    def seen(self, x: Tensor) -> Tensor:
+        image, known = x[:, :-1], x[:, -1:]
+        return torch.cat([torch.where(known > (0 if self.levels else 0.5), image, 0.0), known], 1)
+
+
+def edges(x: Tensor) -> Tensor:
+    """The magnitude of Sobel's gradient of the mean channel, at most 1: `(n, c, h, w)` -> `(n, 1, h, w)`. A step of height 1
+    has magnitude 1.
+    """
+    across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(x) / 4
+    kernels = torch.stack([across, across.T])[:, None]
+    gradient = F.conv2d(F.pad(x.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate"), kernels)
+    return gradient.square().sum(1, keepdim=True).sqrt().clamp(max=1)
+
+
+def hidden(noise: Noise, size: Sequence[int], strokes: int = 4) -> Tensor:
+    """Random areas `(n, 1, *size)` bool, a third each: a rectangle of half the sides on average, one of the four halves, and
+    strokes of a brush. They depend on `noise` alone.
+    """
+    u = noise.uniform((6 + 5 * strokes,))
+    h, w = size
+    y = ((torch.arange(h, device=u.device) + 0.5) / h)[:, None]
+    x = ((torch.arange(w, device=u.device) + 0.5) / w)[None, :]
+
+    def number(i: int) -> Tensor:
+        return u[:, i, None, None]
+
+    tall, wide = 0.25 + 0.5 * number(1), 0.25 + 0.5 * number(2)
+    top, left = (1 - tall) * number(3), (1 - wide) * number(4)
+    rectangle = (y >= top) & (y < top + tall) & (x >= left) & (x < left + wide)
+    axis = torch.where(number(1) < 0.5, y, x)
+    half = torch.where(number(2) < 0.5, axis < 0.5, axis >= 0.5)
+    painted = torch.zeros_like(half)
+    for i in range(6, 6 + 5 * strokes, 5):
+        ay, ax, by, bx = (number(i + j) for j in range(4))
+        along = (((y - ay) * (by - ay) + (x - ax) * (bx - ax)) / ((by - ay) ** 2 + (bx - ax) ** 2 + 1e-6)).clamp(0, 1)
+        distance2 = (y - ay - along * (by - ay)) ** 2 + (x - ax - along * (bx - ax)) ** 2
+        painted |= distance2 < (0.04 + 0.08 * number(i + 4)) ** 2
+    which = number(0)
+    return torch.where(which < 1 / 3, rectangle, torch.where(which < 2 / 3, half, painted))[:, None]

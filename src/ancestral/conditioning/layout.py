@@ -1,0 +1,134 @@
+"""Conditions on a layout: what stands where, as a set of boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.conditioning.classes import index_of
+from ancestral.conditioning.conditioner import Condition, one_or_each, where
+from ancestral.conditioning.context import Context, ContextShape
+from ancestral.conditioning.encoders import Transformer, fourier
+from ancestral.errors import UsageError
+
+SPATIAL = 13  # channels in which a box's class is painted, beside the three of `paint`
+
+
+class LayoutCondition(Condition):
+    """A set of boxes, each with a class -> a token a box and one for the whole, a vector, and the boxes painted as channels.
+
+    The order of boxes has no meaning. A box's token is an MLP of its class's embedding and the Fourier features of its edges;
+    attention between them makes the set. Painted boxes let a small network see at once what belongs where.
+
+    names: of the classes. most: boxes of a sample at most. canvas: height and width in pixels that boxes are given in.
+    space: of the channels. Raw: `(n, most, 5)` rows (class, left, top, width, height) in shares of the canvas; class -1: no box.
+    """
+
+    source = "boxes"
+
+    def __init__(self, names: Sequence[str], most: int, canvas: Sequence[int], space: Sequence[int], width: int):
+        super().__init__()
+        self.names, self.most = tuple(names), most
+        self.canvas, self.space = tuple(canvas), tuple(space)
+        self.table = nn.Embedding(len(names), width)
+        self.box = nn.Sequential(nn.Linear(width + 4 * 13, width), nn.SiLU(), nn.Linear(width, width))
+        self.whole = nn.Parameter(torch.randn(2, width))  # the token of the whole: of any layout, and of none
+        self.encoder = Transformer(width)
+        self.pool = nn.Linear(width, width)
+        self.colours = nn.Embedding(len(names), SPATIAL)
+        self.null = nn.Parameter(torch.zeros(SPATIAL + 3, 1, 1))
+        self.widths = ContextShape(vector=width, tokens=width, channels=SPATIAL + 3)
+
+    def column(self, values: Sequence[Tensor]) -> Tensor:
+        return torch.stack([self._padded(rows[: self.most]) for rows in values])
+
+    def parse(self, value: Any, n: int) -> Tensor:
+        """From one layout or n. A layout is a list of boxes [class, left, top, width, height] in pixels, or, as Hugging Face
+        writes it, {"bbox": [[left, top, width, height], ...], "categories": [class, ...]}; classes by name or number.
+        """
+        if isinstance(value, Tensor):
+            return value
+        single = isinstance(value, Mapping) or not len(value) or _is_box(value[0])
+        return one_or_each(value, n, single, "layouts", self._read)
+
+    def mirror(self, raw: Tensor) -> Tensor:
+        label, left, top, width, height = raw.unbind(-1)
+        return torch.stack([label, torch.where(label < 0, left, 1 - left - width), top, width, height], -1)
+
+    def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
+        device = self.whole.device
+        if raw is None:
+            raw, drop = torch.full((n, self.most, 5), -1.0), torch.ones(n, dtype=torch.bool)
+        raw, drop = raw.to(device), torch.zeros(n, dtype=torch.bool) if drop is None else drop
+        drop = drop.to(device)
+        real = (raw[..., 0] >= 0) & ~drop[:, None]
+        label, edges = raw[..., 0].long().clamp(min=0), torch.cat([raw[..., 1:3], raw[..., 1:3] + raw[..., 3:5]], -1)
+        boxes = self.box(torch.cat([self.table(label), fourier(edges)], -1))
+        tokens = torch.cat([self.whole[drop.long()][:, None], boxes], 1)
+        mask = torch.cat([torch.ones_like(real[:, :1]), real], 1)
+        tokens = self.encoder(tokens, mask)
+        channels = where(drop, self.null, self.paint(label, edges, real))
+        return Context(vector=self.pool(tokens[:, 0]), tokens=tokens, mask=mask, channels=channels)
+
+    def paint(self, label: Tensor, edges: Tensor, real: Tensor) -> Tensor:
+        """Boxes `(n, k)` with edges (left, top, right, bottom) in shares -> `(n, SPATIAL + 3, *space)`: in each pixel the sum
+        over boxes of the share of it that the box covers, times the class's colour, 1, and where in the box the pixel is, from
+        -1 to 1 across and down.
+        """
+        h, w = self.space
+        left, top, right, bottom = edges.unbind(-1)
+        across, x = _cover(left, right, w)
+        down, y = _cover(top, bottom, h)
+        down = down * real[..., None]
+        whole = torch.stack([torch.ones_like(across), x], 2) * across[..., None, :]  # (n, k, 2, w)
+        coverage = torch.einsum("nkh,nkcw->nchw", down, whole)
+        vertical = torch.einsum("nkh,nkw->nhw", down * y, across)[:, None]
+        colours = torch.einsum("nkc,nkh,nkw->nchw", self.colours(label), down, across)
+        return torch.cat([colours, coverage, vertical], 1)
+
+    def _read(self, layout: Any) -> Tensor:
+        if isinstance(layout, Mapping):
+            try:
+                layout = [[c, *box] for box, c in zip(layout["bbox"], layout["categories"], strict=True)]
+            except (KeyError, TypeError, ValueError):
+                raise UsageError('a layout is written {"bbox": [[x, y, w, h], ...], "categories": [class, ...]}') from None
+        height, width = self.canvas
+        rows = []
+        for box in layout:
+            if not isinstance(box, Sequence) or isinstance(box, str) or len(box) != 5:
+                raise UsageError(f"a box is written [class, left, top, width, height], found {box!r}")
+            label, place = index_of(box[0], self.names, "class"), box[1:]
+            if not all(isinstance(v, int | float) for v in place):
+                raise UsageError(f"left, top, width and height of a box are numbers of pixels, found {place!r}")
+            x, y, w, h = place
+            if w <= 0 or h <= 0 or x < 0 or y < 0 or x + w > width or y + h > height:
+                raise UsageError(
+                    f"the box {list(place)} (left, top, width, height) does not lie within {width}x{height} pixels"
+                )
+            rows.append([label, x, y, w, h])
+        if len(rows) > self.most:
+            raise UsageError(f"a layout of {len(rows)} boxes, and no training sample had more than {self.most}")
+        return self._padded(torch.tensor(rows, dtype=torch.float32).view(-1, 5))
+
+    def _padded(self, rows: Tensor) -> Tensor:
+        height, width = self.canvas
+        shares = rows.float() / torch.tensor([1.0, width, height, width, height])
+        return torch.cat([shares, torch.full((self.most - len(rows), 5), -1.0)])
+
+
+def _cover(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Intervals `(n, k)` in shares -> `(n, k, size)`: the share of each cell that they cover, and its place in them, from
+    -1 to 1.
+    """
+    cell = torch.arange(size, device=low.device)
+    a, b = size * low[..., None], size * high[..., None]
+    covered = (torch.minimum(b, cell + 1.0) - torch.maximum(a, cell.float())).clamp(0, 1)
+    place = (2 * (cell + 0.5 - a) / (b - a).clamp(min=1e-6) - 1).clamp(-1, 1)
+    return covered, place
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0 and isinstance(value[0], str | int)

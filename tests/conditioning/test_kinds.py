@@ -1,0 +1,289 @@
+"""Closed-form properties of the encoders, and what they say to bad input."""
+
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from ancestral.conditioning import (
+    ClassCondition,
+    Conditioner,
+    ImageCondition,
+    InpaintCondition,
+    LayoutCondition,
+    MapCondition,
+    SketchCondition,
+    TextCondition,
+    UpscaleCondition,
+)
+from ancestral.conditioning.images import edges, hidden
+from ancestral.conditioning.vocabulary import PAD, START
+from ancestral.errors import UsageError
+from ancestral.randomness import SampleNoise, StreamNoise
+
+CAPTIONS = ("a 3 left of a 7", "an 8 above a 2", "a 1 below an 8 and right of a 4", None)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def text() -> TextCondition:
+    made = TextCondition(16)
+    made.fit(CAPTIONS)
+    return made
+
+
+def layout(**changes) -> LayoutCondition:
+    return LayoutCondition("0123456789", **({"most": 3, "canvas": (32, 32), "space": (32, 32), "width": 16} | changes))
+
+
+def maps() -> MapCondition:
+    made = MapCondition("abc", (8, 8), (8, 8), 16)
+    torch.nn.init.normal_(made.null)
+    return made
+
+
+KINDS = {
+    "class": (lambda: ClassCondition("abc", 16), "b"),
+    "text": (text, "a 3"),
+    "layout": (layout, [["7", 2, 3, 10, 12]]),
+    "map": (maps, torch.ones(8, 8, dtype=torch.uint8)),
+    "image": (lambda: ImageCondition((3, 8, 8), (8, 8), (8, 8), True), torch.rand(3, 8, 8)),
+    "upscale": (lambda: UpscaleCondition(1, (8, 8), (8, 8), True, 2), torch.rand(1, 4, 4)),
+    "inpaint": (lambda: InpaintCondition(1, (8, 8), (8, 8), True), (torch.rand(1, 8, 8), torch.ones(8, 8))),
+    "sketch": (lambda: SketchCondition((8, 8), (8, 8)), torch.rand(1, 8, 8)),
+}
+
+
+def same(a, b, rows=slice(None)):
+    for name in ("vector", "tokens", "mask", "channels"):
+        x, y = getattr(a, name), getattr(b, name)
+        if (x is None) != (y is None) or (x is not None and not torch.equal(x[rows], y[rows])):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_asked_is_the_null_and_dropped_rows_are_too(kind):
+    make, value = KINDS[kind]
+    condition, n = make().eval(), 4
+    raw = condition.parse(value, n)
+    assert torch.equal(condition.parse(raw, n), raw)
+    drop = torch.tensor([True, False, True, False])
+    null, asked, mixed = condition(None, n), condition(raw, n), condition(raw, n, drop)
+    assert same(mixed, null, drop)
+    assert same(mixed, asked, ~drop)
+    assert not same(asked, null)
+    widths = condition.widths
+    for name in ("vector", "tokens", "channels"):
+        assert (0 if getattr(null, name) is None else getattr(null, name).shape[1 + (name == "tokens")]) == getattr(
+            widths, name
+        )
+    with pytest.raises(UsageError, match=r"given for 4 samples"):
+        condition.parse([value] * 3 if kind not in ("map", "image", "upscale", "inpaint", "sketch") else _several(value, 3), n)
+
+
+def _several(value, n):
+    if isinstance(value, tuple):
+        return tuple(part.expand(n, *part.shape) for part in value)
+    return value.expand(n, *value.shape)
+
+
+def test_each_kind_is_dropped_at_its_rate_and_on_its_own():
+    """A binomial test of each rate, and of both at once, which is the product where they are independent."""
+    n, rate = 20_000, 0.2
+    kinds = {"class": ClassCondition("ab", 4), "map": MapCondition("abc", (2, 2), (2, 2), 4)}
+    conditioner = Conditioner(kinds, rate)
+    seen = {}
+    for name, kind in kinds.items():
+        kind.register_forward_pre_hook(lambda _, args, name=name: seen.__setitem__(name, args[2]))
+    raw = {"class": torch.zeros(n, dtype=torch.long), "map": torch.zeros(n, 2, 2, dtype=torch.uint8)}
+    conditioner(raw, n, StreamNoise(n, 0, 0))
+    assert binomtest(int(seen["class"].sum()), n, rate).pvalue > 1e-3
+    assert binomtest(int(seen["map"].sum()), n, rate).pvalue > 1e-3
+    assert binomtest(int((seen["class"] & seen["map"]).sum()), n, rate**2).pvalue > 1e-3
+    conditioner(raw, n)
+    assert seen["class"] is None
+
+
+# text
+
+
+def test_text_goes_to_numbers_and_back():
+    vocabulary = text().vocabulary
+    for caption in filter(None, CAPTIONS):
+        numbers = vocabulary.encode(caption.upper())
+        assert numbers[0] == START
+        assert vocabulary.decode(numbers) == caption
+
+
+def test_the_vocabulary_survives_saving():
+    first, second = text().eval(), TextCondition(16).eval()
+    second.load_state_dict({name: t.clone() for name, t in first.state_dict().items()})
+    assert second.vocabulary.dump() == first.vocabulary.dump()
+    raw = first.column(CAPTIONS)
+    assert torch.equal(second.column(CAPTIONS), raw)
+    assert same(first(raw, 4), second(raw, 4))
+
+
+def test_the_same_captions_give_the_same_vocabulary():
+    again = TextCondition(16)
+    again.fit(CAPTIONS[::-1])
+    assert again.vocabulary.dump() == text().vocabulary.dump()
+
+
+def test_padding_of_a_text_changes_nothing():
+    condition = text().eval()
+    short, length = condition.parse("a 3", 1), condition.length
+    out = condition(short, 1)
+    real = int((short != PAD).sum())
+    assert real < length
+    cut = condition(short[:, :real], 1)
+    torch.testing.assert_close(out.tokens[:, :real], cut.tokens)
+    torch.testing.assert_close(out.vector, cut.vector)
+    assert out.mask.sum() == real
+
+
+def test_a_missing_caption_asks_for_nothing():
+    condition = text().eval()
+    assert same(condition(condition.column([None, ""]), 2), condition(None, 2))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("a 3 lefft of a 7", "word 'lefft': did you mean 'left'"),
+        ("a cat", "word 'cat'"),
+        ("a 3 and a 3 and a 3 and a 3 and a 3 and a 3", "shorten it"),
+        (7, "a text is a string"),
+    ],
+)
+def test_texts_that_cannot_be_read(prompt, message):
+    with pytest.raises(UsageError, match=message):
+        text().parse([prompt], 1)
+
+
+# layout
+
+
+def test_the_order_of_boxes_has_no_meaning():
+    condition = layout().eval()
+    boxes = [["3", 1, 2, 8, 9], ["7", 20, 4, 10, 10], ["0", 3, 18, 12, 11]]
+    a, b = (condition(condition.parse(value, 1), 1) for value in (boxes, boxes[::-1]))
+    torch.testing.assert_close(a.vector, b.vector)
+    torch.testing.assert_close(a.channels, b.channels)
+    torch.testing.assert_close(a.tokens[:, 1:], b.tokens[:, 1:].flip(1))
+
+
+@pytest.mark.parametrize("space", [(32, 32), (8, 8), (5, 7)])
+def test_a_painted_box_has_its_area(space):
+    """The coverage channel sums to the box's share of the picture, at any resolution; inside it is 1."""
+    condition = layout(space=space)
+    (raw,) = condition.parse([["3", 3, 5, 10, 7]], 1)
+    channels = condition(raw[None], 1).channels
+    coverage = channels[0, -3]
+    assert coverage.sum().item() == pytest.approx(70 / 32**2 * space[0] * space[1], rel=1e-5)
+    assert coverage.max() <= 1 + 1e-6
+    torch.testing.assert_close(channels[0, :-3], coverage * condition.colours.weight[3][:, None, None])
+    if space == (32, 32):
+        assert coverage[5:12, 3:13].eq(1).all()
+
+
+def test_layouts_in_both_spellings_and_mirrored():
+    condition = layout()
+    a = condition.parse([["3", 1, 2, 8, 9], [7, 20, 4, 10, 10]], 1)
+    b = condition.parse({"bbox": [[1, 2, 8, 9], [20, 4, 10, 10]], "categories": ["3", 7]}, 1)
+    column = condition.column([torch.tensor([[3, 1, 2, 8, 9], [7, 20, 4, 10, 10]])])
+    assert torch.equal(a, b)
+    assert torch.equal(a, column)
+    mirrored = condition.mirror(a)
+    torch.testing.assert_close(condition.mirror(mirrored), a)
+    torch.testing.assert_close(condition(mirrored, 1).channels[:, -3], condition(a, 1).channels[:, -3].flip(-1))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([["cat", 1, 1, 2, 2]], "unknown class 'cat'"),
+        ([["3", 1, 1, 0, 2]], "does not lie within 32x32"),
+        ([["3", 30, 1, 5, 2]], "does not lie within 32x32"),
+        ([["3", 1, 1, 2]], "a box is written"),
+        ([["3", 1, 1, 2, 2]] * 4, "no training sample had more than 3"),
+        ([["3", "x", 1, 2, 2]], "numbers of pixels"),
+        ({"bbox": [[1, 1, 2, 2]]}, "a layout is written"),
+    ],
+)
+def test_layouts_that_cannot_be_read(value, message):
+    with pytest.raises(UsageError, match=message):
+        layout().parse(value, 1)
+
+
+# maps and images
+
+
+def test_a_map_is_told_at_any_resolution_and_acts_locally():
+    condition = MapCondition("abc", (16, 12), (8, 6), 4)
+    a = torch.zeros(1, 16, 12, dtype=torch.uint8)
+    b = a.clone()
+    b[0, 2, 2] = 3
+    difference = (condition(a, 1).channels - condition(b, 1).channels).abs().sum(1)[0]
+    assert difference.shape == (8, 6)
+    assert difference[1, 1] > 0
+    assert (difference[4:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(7, 8, dtype=torch.uint8), "8 rows of 8"),
+        (torch.full((8, 8), 4), "to 3"),
+        (torch.zeros(8, 8), "whole number"),
+    ],
+)
+def test_maps_that_cannot_be_read(value, message):
+    with pytest.raises(UsageError, match=message):
+        maps().parse(value, 1)
+
+
+def test_edges_of_steps_and_ramps():
+    """Sobel's gradient of a plane of slope s is 2s in these units; a step of height h has magnitude h on both sides."""
+    ramp = 0.1 * torch.arange(8.0).expand(1, 1, 8, 8)
+    torch.testing.assert_close(edges(ramp)[..., 1:-1], torch.full((1, 1, 8, 6), 0.2))
+    step = (torch.arange(8) >= 4).float().expand(1, 3, 8, 8) * 0.7
+    expected = torch.zeros(8)
+    expected[3:5] = 0.7
+    torch.testing.assert_close(edges(step)[0, 0], expected.expand(8, 8))
+    torch.testing.assert_close(edges(step.transpose(2, 3)), edges(step).transpose(2, 3))
+    assert (edges(torch.full((1, 1, 4, 4), 0.3)) == 0).all()
+
+
+def test_a_smaller_image_holds_means():
+    condition, x = UpscaleCondition(1, (8, 8), (8, 8), True, 4), torch.rand(2, 1, 8, 8)
+    small = condition.derive(x, StreamNoise(2, 0, 0))
+    torch.testing.assert_close(small[1, 0, 1, 0], x[1, 0, 4:, :4].mean())
+    with pytest.raises(UsageError, match="factor=3"):
+        UpscaleCondition(1, (8, 8), (8, 8), True, 3)
+
+
+def test_hidden_areas_depend_on_the_seed_alone_and_cover_what_they_should():
+    n = 3000
+    areas = hidden(StreamNoise(n, 0, 0), (16, 16))[:, 0]
+    assert torch.equal(hidden(SampleNoise([5, 9]), (16, 16))[1], hidden(SampleNoise([9]), (16, 16))[0])
+    share = areas.float().mean((1, 2))
+    assert (share > 0).all()
+    assert (share < 1).all()
+    halves = (areas[:, :8].all(2).all(1) & ~areas[:, 8:].any(2).any(1)) | (
+        areas[:, 8:].all(2).all(1) & ~areas[:, :8].any(2).any(1)
+    )
+    assert binomtest(int(halves.sum()), n, 1 / 6).pvalue > 1e-3  # upper and lower: half of a third
+
+
+def test_what_is_hidden_is_not_told():
+    condition = InpaintCondition(1, (8, 8), (8, 8), True)
+    x, known = torch.rand(1, 8, 8), (torch.rand(8, 8) < 0.5).float()
+    other = torch.where(known > 0, x, torch.rand(1, 8, 8))
+    a, b = (condition(condition.parse((image, known), 1), 1).channels for image in (x, other))
+    assert torch.equal(a, b)
+    raw = condition.derive(x[None], StreamNoise(1, 0, 0))
+    assert ((raw[:, :1] == x) | (raw[:, 1:] == 0)).all()
