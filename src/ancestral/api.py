@@ -124,7 +124,9 @@ def plan(
     named = os.path.normpath(source) if isinstance(source, str | Path) else data.spec.name
     values.setdefault("data", {})["source"] = named
     suitable = {"budget": default_budget(data.spec), "batch": 512 if len(data.spec.shape) == 1 else 64}
-    values["train"] = suitable | FAMILIES[family_of(values)].suitable(data.spec, values.get("model") or {}) | (values.get("train") or {})
+    values["train"] = (
+        suitable | FAMILIES[family_of(values)].suitable(data.spec, values.get("model") or {}) | (values.get("train") or {})
+    )
     checked = Recipe.of(values)
     Budget.parse(checked.train.budget)
     with torch.random.fork_rng(devices=[]):

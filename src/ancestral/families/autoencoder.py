@@ -28,11 +28,10 @@ from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner, Context
 from ancestral.families.base import GenerativeModel, Player, Scaling
 from ancestral.families.capabilities import Diagnosis
-from ancestral.families.codes import Code, Coder, Posterior, bounded, log_standard
+from ancestral.families.codes import Code, Coder
 from ancestral.families.gan import DATA, frozen
 from ancestral.families.objectives import OBJECTIVES, Name, spread
 from ancestral.fidelity import psnr, ssim
-from ancestral.gaussian import Gaussian
 from ancestral.nets.imagenet import Perceptual
 from ancestral.nets.patch import PatchCritic, difference
 from ancestral.randomness import Noise
@@ -42,22 +41,8 @@ ALONE = 0.1  # of the training, in which the critic learns before it is heard
 LARGEST = 1e6  # lambda
 
 
-class Local(Posterior):
-    """q(z | x) = N(mean, diag(var)), independent at each of `positions`, `width` numbers each; h: `(n, positions * 2 width)`."""
-
-    def __init__(self, positions: int, width: int):
-        super().__init__(positions * width, 2 * width)
-        self.width = width
-
-    def forward(self, h: Tensor, noise: Noise | None) -> Code:
-        mean, log_var = (part.flatten(1) for part in h.view(len(h), -1, 2 * self.width).chunk(2, -1))
-        q = Gaussian(mean, bounded(log_var).exp())
-        z = mean if noise is None else q.draw(noise.normal((self.latent,)))
-        return Code(z, q.kl_terms(), q.log_prob(z) - log_standard(z), q)
-
-
 class Autoencoder(GenerativeModel):
-    """coder: q(z | x) and the decoder, of latents that lie flat, position by position. latent_shape: `(c, *space)` of their map.
+    """coder: q(z | x) and the decoder, of latents flat by position. latent_shape: `(c, *space)` of their map.
 
     critic: None: no game. perceptual: d of eq. 2; None: the critic's features stand in, once it is heard. share: of the samples
     that d looks at, each 1/share times as much. weight: of eq. 3. heard: the progress at which the critic is first heard.
@@ -197,8 +182,8 @@ class Autoencoder(GenerativeModel):
         if self.patches is None:
             return x.new_zeros(len(x))
         with self.inference():
-            logits: Tensor = self.patches(self.scaling.encode(x))[0]
-            return logits.mean(1)
+            mean: Tensor = self.patches(self.scaling.encode(x))[0].mean(1)
+        return mean
 
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
         """How much comes back of held-out samples, and how many numbers of a latent are in use."""
@@ -209,7 +194,9 @@ class Autoencoder(GenerativeModel):
         if len(self.shape) == 3:
             numbers |= {"psnr": psnr(test.x, y).mean().item(), "ssim": ssim(test.x, y).mean().item()}
         numbers |= {"latent_std": z.std((0, *range(2, z.ndim))).mean().item()}
-        line = f"PSNR {numbers['psnr']:.1f} dB  SSIM {numbers['ssim']:.3f}" if "psnr" in numbers else f"rmse {numbers['rmse']:.4f}"
+        line = (
+            f"PSNR {numbers['psnr']:.1f} dB  SSIM {numbers['ssim']:.3f}" if "psnr" in numbers else f"rmse {numbers['rmse']:.4f}"
+        )
         return Diagnosis(numbers, line, findings)
 
 

@@ -114,6 +114,20 @@ class Diagonal(Posterior):
         return Code(z, q.kl_terms(), q.log_prob(z) - log_standard(z), q)
 
 
+class Local(Posterior):
+    """The same of a map: `width` numbers at each of `positions`, in that order; h `(n, positions * 2 width)`."""
+
+    def __init__(self, positions: int, width: int):
+        super().__init__(positions * width, 2 * positions * width)
+        self.width = width
+
+    def forward(self, h: Tensor, noise: Noise | None) -> Code:
+        mean, log_var = (part.flatten(1) for part in h.view(len(h), -1, 2 * self.width).chunk(2, -1))
+        q = Gaussian(mean, bounded(log_var).exp())
+        z = mean if noise is None else q.draw(noise.normal((self.latent,)))
+        return Code(z, q.kl_terms(), q.log_prob(z) - log_standard(z), q)
+
+
 class Full(Posterior):
     """N(mean, L L^T), L lower triangular; KL = 1/2 sum_j [sum_i L_ji^2 + mean_j^2 - 1 - 2 log L_jj]."""
 

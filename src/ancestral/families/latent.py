@@ -4,9 +4,8 @@ Anything that encodes and decodes makes a small space of a large one, and any ge
 
     z = (E(x) - mu)/s,     z ~ prior,     x = D(s z + mu)
 
-mu and s are the mean and deviation of each channel over the training set, so that the prior meets data of mean 0 and deviation 1
-as it does everywhere, and knows nothing of where they come from. There is no likelihood: D is not invertible, and x lies
-nowhere with certainty.
+mu and s are the mean and deviation of each channel over the training set, so that the prior meets data of mean 0 and
+deviation 1 as it does everywhere, and knows nothing of where they come from. There is no likelihood, since D has no inverse.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class LatentModel(GenerativeModel):
         raise NotImplementedError("a latent model is trained in stages")
 
     def measure(self, raw: Tensor) -> None:
-        """Mu and s from the autoencoder's latents `(n, c, *space)` of the training set; a channel that says nothing keeps s = 1."""
+        """Mu and s from the autoencoder's latents `(n, c, *space)` of the training set; a constant channel keeps s = 1."""
         axes = (0, *range(2, raw.ndim))
         s = raw.double().std(axes, unbiased=False)
         self.mean.copy_(raw.double().mean(axes).view_as(self.mean))

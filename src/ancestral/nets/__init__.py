@@ -14,7 +14,6 @@ from ancestral.nets.dit import DiT
 from ancestral.nets.mlp import MLP
 from ancestral.nets.unet import UNet
 
-
 Net = Literal["auto", "unet", "dit"]
 
 
@@ -29,7 +28,7 @@ def denoising_network(
     dropout: float = 0.0,
     context: ContextShape = NOTHING,
 ) -> nn.Module:
-    """The network for samples of that shape: an MLP for `(d,)`, a U-Net for `(c, l)` and `(c, h, w)`, or a transformer for these.
+    """The network for samples of that shape: an MLP for `(d,)`; for `(c, l)` and `(c, h, w)` a U-Net or a transformer.
 
     context: the widths of what it is told; vectors are told a vector alone.
 

@@ -24,8 +24,8 @@ from ancestral.nets.layers import CrossAttention, NoiseEmbedding, heads, zero
 class DiT(nn.Module):
     """(z `(n, c, h, w)` or `(n, c, l)`, logsnr `(n,)`, Context) -> a tensor shaped as z.
 
-    shape: of a sample. width: of a patch's features. blocks: of the transformer. patch: pixels of a patch's side. head: features
-    of an attention head. context: its vector modulates the blocks, its tokens are attended to, its channels stand beside z's.
+    shape: of a sample. width: of a patch's features. blocks: of the transformer. patch: pixels of a patch's side. head:
+    features of an attention head. context: its vector modulates the blocks, its tokens are attended to, its channels stand beside z's.
     """
 
     place: Tensor
@@ -43,9 +43,7 @@ class DiT(nn.Module):
         super().__init__()
         self.shape = tuple(shape)
         self.patch = (patch if len(shape) == 3 else 1, patch)
-        rows, columns = self.grid = tuple(
-            math.ceil(side / p) for side, p in zip((1, *shape[1:])[-2:], self.patch, strict=True)
-        )
+        rows, columns = self.grid = tuple(math.ceil(side / p) for side, p in zip((1, *shape[1:])[-2:], self.patch, strict=True))
         if width % 4:
             raise UsageError(f"a transformer's width is a multiple of 4; got {width}")
         area = self.patch[0] * self.patch[1]

@@ -1,4 +1,4 @@
-"""A critic of patches: a convolutional discriminator that judges every neighbourhood apart (Isola et al. 2017, arXiv:1611.07004).
+"""A critic of patches, which judges every neighbourhood apart (Isola et al. 2017, arXiv:1611.07004).
 
 What is wrong with a reconstruction is local, so a map of logits teaches more than one number. The finest pixels are folded into
 channels as in the other networks, so that the first convolution sees them all at a quarter or a sixteenth of the cost.

@@ -28,7 +28,6 @@ from ancestral.training.budget import Budget
 from ancestral.training.clock import Clock
 from ancestral.training.recipe import Recipe
 from ancestral.training.run import Run
-from ancestral.training.order import Order
 from ancestral.training.seat import Seat
 from ancestral.training.stage import Stage
 from ancestral.training.state import Step
@@ -43,8 +42,9 @@ class Trainer:
     """Trains a model on data in a run folder, from its last checkpoint if there is one.
 
     Iterating yields a `Step` after every step until the budget is spent. `save()` writes a checkpoint at once.
-    model: what the run folder will hold; the recipe says in which stages it is trained. Steps, images, seconds and progress are
-    counted over all of them. started: the `time.monotonic()` from which a time budget counts. Raises AncestralError when losses stay non-finite.
+    model: what the folder will hold; the recipe says in which stages it is trained, over all of which steps, images, seconds and
+    progress are counted. started: the `time.monotonic()` from which a time budget counts.
+    Raises AncestralError when losses stay non-finite.
     """
 
     def __init__(
@@ -100,14 +100,6 @@ class Trainer:
         return self.table.seats
 
     @property
-    def order(self) -> Order:
-        return self.table.order
-
-    @property
-    def batch(self) -> int:
-        return self.table.batch
-
-    @property
     def seconds(self) -> float:
         """Spent on this run so far, all sittings together."""
         return self._before + time.monotonic() - self._started
@@ -161,7 +153,7 @@ class Trainer:
                         f"the averaged model from before is in {self.run.model}; lower train.lr or set train.precision=fp32"
                     )
                 self.step += 1
-                self.images += self.batch
+                self.images += self.table.batch
                 self.skipped += failure is not None
                 progress = self.progress
                 diagnosis = self.table.diagnose() if clock.diagnoses.due(progress) else None

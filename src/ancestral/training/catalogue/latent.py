@@ -6,14 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
+import torch
 from pydantic import Discriminator, Field, Tag
+from torch import Tensor
 
+from ancestral.batch import Batch
 from ancestral.data import DataSet
 from ancestral.data.spec import DataSpec
 from ancestral.errors import UsageError
 from ancestral.families import GenerativeModel
-from ancestral.families.autoencoder import ALONE, Autoencoder, Local
-from ancestral.families.codes import Amortised, Coder
+from ancestral.families.autoencoder import ALONE, Autoencoder
+from ancestral.families.codes import Amortised, Coder, Local
 from ancestral.families.latent import STAGES, LatentModel
 from ancestral.families.objectives import Name
 from ancestral.families.quantised import Quantised
@@ -48,7 +51,9 @@ class AutoencoderRecipe(Section):
     width: int | None = Field(None, ge=1, description="features of the networks' finest level")
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
-    perceptual: float = Field(1.0, ge=0, description="weight of the perceptual distance, where its network is installed; 0: without")
+    perceptual: float = Field(
+        1.0, ge=0, description="weight of the perceptual distance, where its network is installed; 0: without"
+    )
     adversarial: float = Field(0.5, ge=0, description="pull of the critic of patches, as a share of the rest's; 0: no critic")
     objective: Name = Field("hinge", description="what critic and autoencoder minimise in their game")
     heard: float = Field(0.6, gt=ALONE, le=1, description="share of the stage after which the critic is heard")
@@ -73,7 +78,9 @@ class LatentRecipe(FamilyRecipe):
     """An autoencoder, and a model of its latents."""
 
     family: Literal["latent"] = "latent"
-    f: Literal[2, 4, 8] | None = Field(None, description="by which the autoencoder shrinks each side; None: what suits the size")
+    f: Literal[2, 4, 8] | None = Field(
+        None, description="by which the autoencoder shrinks each side; None: what suits the size"
+    )
     autoencoder: AutoencoderRecipe = AutoencoderRecipe()
     prior: Prior = DiffusionRecipe()
 
@@ -93,7 +100,7 @@ class LatentRecipe(FamilyRecipe):
         if self.prior.condition:
             raise UsageError("conditions of a latent model are set for the whole: model.condition, not model.prior.condition")
         autoencoder = self.first(spec)
-        inner = self.prior.model_copy(update={"condition": self.condition, "drop": self.drop})
+        inner = self.prior.model_copy(update={"condition": self.condition, "drop": self.drop, "factor": self.factor})
         prior = inner.build(latent_spec(spec, autoencoder.latent_shape))
         return LatentModel(spec.shape, scaling(spec), autoencoder, prior)
 
@@ -102,7 +109,9 @@ class LatentRecipe(FamilyRecipe):
         a, f = self.autoencoder, self.f or factor(spec)
         patch = a.patch or f // 2
         if f % patch:
-            raise UsageError(f"patches of {patch} pixels do not divide model.f={f}: set model.autoencoder.patch to 1, 2 or {f // 2}")
+            raise UsageError(
+                f"patches of {patch} pixels do not divide model.f={f}: set model.autoencoder.patch to 1, 2 or {f // 2}"
+            )
         levels, width = 1 + int(math.log2(f // patch)), a.width or 64
         plan = Plan(spec.shape, tuple(width * min(2**i, 2) for i in range(levels)), a.blocks or 1, patch)
         channels = a.channels or {2: 4, 4: 8, 8: 16}[f]
@@ -110,12 +119,14 @@ class LatentRecipe(FamilyRecipe):
         positions = math.prod(space)
         coder: Coder
         if a.bottleneck == "vq":
-            nets = ConvEncoder(plan, channels, local=True), ConvDecoder(plan, channels, spec.shape[0], local=True)
-            coder = Quantised(*nets, positions, channels, a.codes)
+            decoder = ConvDecoder(plan, channels, spec.shape[0], local=True)
+            coder = Quantised(ConvEncoder(plan, channels, local=True), decoder, positions, channels, a.codes)
         else:
             posterior = Local(positions, channels)
             coder = Amortised(
-                ConvEncoder(plan, posterior.outputs, local=True), posterior, ConvDecoder(plan, channels, spec.shape[0], local=True)
+                ConvEncoder(plan, 2 * channels, local=True),
+                posterior,
+                ConvDecoder(plan, channels, spec.shape[0], local=True),
             )
         sees = spec.is_image and spec.shape[0] in (1, 3) and spec.kind != "real" and min(spec.shape[1:]) >= 16
         perceptual = imagenet.Perceptual() if a.perceptual and sees and imagenet.available() else None
@@ -145,8 +156,9 @@ class LatentRecipe(FamilyRecipe):
         whole, a = cast(LatentModel, model), self.autoencoder
         first = cast(Autoencoder, whole.autoencoder)
 
-        def pictures(batch: Any) -> Any:
-            return _pairs(batch.x, first.reconstruct(batch.x))
+        def pictures(batch: Batch) -> Tensor:
+            """Each sample beside what comes back of it."""
+            return torch.stack([batch.x, first.reconstruct(batch.x)], 1).flatten(0, 1)
 
         settings = {"lr": a.lr, "batch": a.batch, "beta1": 0.5 if a.adversarial else 0.9, "clip": 10.0}
         return (
@@ -159,10 +171,3 @@ def factor(spec: DataSpec) -> Literal[2, 4, 8]:
     """The largest that leaves 7 positions a side, at least 2: 4 for 28 and 32 pixels, 8 for 64; of signals 4."""
     side = max(spec.shape[1:])
     return 8 if side >= 56 else 4 if side >= 24 else 2
-
-
-def _pairs(x: Any, y: Any) -> Any:
-    """x_1, y_1, x_2, y_2, ..."""
-    import torch
-
-    return torch.stack([x, y], 1).flatten(0, 1)
