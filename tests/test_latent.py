@@ -69,7 +69,7 @@ def test_samples_are_the_push_forward_of_the_prior():
     """A prior N(0, I), solved by DDIM in N uniform steps of the cosine schedule, gives c eps with c = cos^N(pi/2N); what the
     autoencoder makes of it is N(A mu, c^2 A diag(s^2) A^T), drawn as A (c s eps + mu)."""
     model, N = rotated(), 10
-    x = model.sample(4, seeds=[3, 1, 4, 1], steps=N, solver="ddim", spacing="linear", clip=False)
+    x = model.sample(4, seeds=[3, 1, 4, 1], steps=N, solver="ddim", spacing="trailing")
     eps = SampleNoise([3, 1, 4, 1]).normal((3,))
     c = math.cos(math.pi / 2 / N) ** N
     torch.testing.assert_close(x, (c * S * eps + MU) @ model.autoencoder.q.T, atol=2e-4, rtol=2e-4)
@@ -195,7 +195,8 @@ def test_a_latent_lies_where_it_comes_from():
     y = x.clone()
     y[..., :4, -4:] = 0
     change = (model.encode(x) - model.encode(y)).abs().sum(1)[0]
-    assert divmod(int(change.argmax()), change.shape[1]) in {(r, change.shape[1] - 1 - c) for r in (0, 1) for c in (0, 1)}
+    assert change.shape == (8, 8)
+    assert change[:4, 4:].sum() > 0.9 * change.sum() > 0
     z = model.encode(x)
     moved = z.clone()
     moved[0, :, -1, 0] += 10
@@ -210,7 +211,7 @@ def test_a_vq_latent_is_a_row_of_the_codebook():
     x = data.batch(torch.arange(6)).x
     z = model.encode(x)
     rows = z.movedim(1, -1).reshape(-1, 3)
-    assert torch.cdist(rows, model.coder.codebook).min(1).values.max() < 1e-4
+    assert torch.cdist(rows.double(), model.coder.codebook.double()).min(1).values.max() < 1e-5
     torch.testing.assert_close(model.decode(z), model.decode(z + 1e-4))
 
 
