@@ -257,9 +257,11 @@ def test_latents_have_mean_0_and_deviation_1_and_conditions_of_their_images():
 def test_attention_agrees_with_torchs():
     q, k, v = torch.randn(3, 2, 9, 12, generator=torch.Generator().manual_seed(0))
     ours = attention(q, k, v, 3)
-    theirs = nn.functional.scaled_dot_product_attention(
-        *(x.view(2, 9, 3, 4).transpose(1, 2) for x in (q, k, v))
-    ).transpose(1, 2).reshape(2, 9, 12)
+    theirs = (
+        nn.functional.scaled_dot_product_attention(*(x.view(2, 9, 3, 4).transpose(1, 2) for x in (q, k, v)))
+        .transpose(1, 2)
+        .reshape(2, 9, 12)
+    )
     torch.testing.assert_close(ours, theirs)
 
 

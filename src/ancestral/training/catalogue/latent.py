@@ -54,10 +54,10 @@ class AutoencoderRecipe(Section):
     perceptual: float = Field(
         1.0, ge=0, description="weight of the perceptual distance, where its network is installed; 0: without"
     )
-    adversarial: float = Field(0.5, ge=0, description="pull of the critic of patches, as a share of the rest's; 0: no critic")
+    adversarial: float = Field(0.2, ge=0, description="pull of the critic of patches, as a share of the rest's; 0: no critic")
     objective: Name = Field("hinge", description="what critic and autoencoder minimise in their game")
     heard: float = Field(0.6, gt=ALONE, le=1, description="share of the stage after which the critic is heard")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    lr: float = Field(2e-3, gt=0, description="peak learning rate")
     batch: int = Field(32, ge=1, description="samples a step")
 
 
@@ -160,7 +160,7 @@ class LatentRecipe(FamilyRecipe):
             """Each sample beside what comes back of it."""
             return torch.stack([batch.x, first.reconstruct(batch.x)], 1).flatten(0, 1)
 
-        settings = {"lr": a.lr, "batch": a.batch, "beta1": 0.5 if a.adversarial else 0.9, "clip": 10.0}
+        settings = {"lr": a.lr, "batch": a.batch, "warmup": 30, "clip": 5.0}
         return (
             Stage(first, lambda: data, a.share, STAGES[0], settings, pictures),
             Stage(whole.prior, lambda: encoded(whole, data, flip=flip), 1 - a.share, STAGES[1]),
