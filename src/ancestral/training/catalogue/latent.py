@@ -51,9 +51,7 @@ class AutoencoderRecipe(Section):
     width: int | None = Field(None, ge=1, description="features of the networks' finest level")
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
-    perceptual: float = Field(
-        1.0, ge=0, description="weight of the perceptual distance, where its network is installed; 0: without"
-    )
+    perceptual: float = Field(0.02, ge=0, description="weight of the perceptual distance, where its network is installed")
     adversarial: float = Field(0.2, ge=0, description="pull of the critic of patches, as a share of the rest's; 0: no critic")
     objective: Name = Field("hinge", description="what critic and autoencoder minimise in their game")
     heard: float = Field(0.6, gt=ALONE, le=1, description="share of the stage after which the critic is heard")
