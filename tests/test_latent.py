@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-import ancestral as an
 from ancestral.conditioning import Conditioner
 from ancestral.data import load as load_data
 from ancestral.denoiser import Denoiser

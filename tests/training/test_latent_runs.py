@@ -146,10 +146,25 @@ def test_a_folder_from_end_to_end(tmp_path):
     x = data.batch(torch.arange(len(data.test)), "test").x
     constant = psnr(x, x.mean((2, 3), keepdim=True).expand_as(x)).mean()
     assert psnr(x, model.reconstruct(x)).mean() > constant + 3
-    sampled = command("sample", run, "--n", 4, "--steps", 4, "--out", tmp_path / "samples.png")
+    sampled = command("sample", run, "-n", 4, "--steps", 4, "--out", tmp_path / "samples.png")
     assert sampled.returncode == 0, sampled.stderr
     told = command("info", run, "--json")
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["family"] == "latent"
-    judged = command("evaluate", run, "--n", 50, "--steps", 4, "--json", "--features", "random")
+    judged = command("evaluate", run, "-n", 50, "--steps", 4, "--json", "--features", "random")
     assert judged.returncode == 0, judged.stderr
+
+
+def test_the_autoencoder_of_another_run_is_taken_over(tmp_path):
+    """And survives it: the new run holds what it needs."""
+    first = trainer(tmp_path / "first", "6it")
+    list(first)
+    words = ("train.batch=16", "train.previews=1", *PRIOR, "--for", "4it", "--out", tmp_path / "second")
+    took = command("train", "digits", *words, "--autoencoder", tmp_path / "first")
+    assert took.returncode == 0, took.stderr
+    assert "stage 1 of 1: the prior" in took.stderr
+    (tmp_path / "first").rename(tmp_path / "gone")
+    model = an.load(tmp_path / "second")
+    for p, q in zip(first.model.autoencoder.parameters(), model.autoencoder.parameters(), strict=True):
+        torch.testing.assert_close(p.detach(), q, atol=0, rtol=0)
+    assert model.sample(2, steps=2).shape == (2, 1, 8, 8)

@@ -28,7 +28,7 @@ from ancestral.training.catalogue.diffusion import DiffusionRecipe
 from ancestral.training.catalogue.gan import GANRecipe
 from ancestral.training.catalogue.score import ScoreRecipe
 from ancestral.training.catalogue.vae import VAERecipe
-from ancestral.training.latents import encoded, latent_spec
+from ancestral.training.latents import Latents, encoded, latent_spec
 from ancestral.training.stage import Stage
 
 PRIORS: dict[str, type[FamilyRecipe]] = {
@@ -43,6 +43,7 @@ DEFAULT_PRIOR = "diffusion"
 class AutoencoderRecipe(Section):
     """The first stage."""
 
+    source: str | None = Field(None, description="a latent run whose trained autoencoder is taken over, in place of this stage")
     share: float = Field(0.4, gt=0, lt=1, description="of the budget, in which the autoencoder is trained")
     bottleneck: Literal["kl", "vq"] = Field("kl", description="continuous latents held near N(0, I), or a codebook")
     channels: int | None = Field(None, ge=1, description="numbers of a latent at each position; None: what suits f")
@@ -158,11 +159,33 @@ class LatentRecipe(FamilyRecipe):
             """Each sample beside what comes back of it."""
             return torch.stack([batch.x, first.reconstruct(batch.x)], 1).flatten(0, 1)
 
+        def latents() -> Latents:
+            if a.source and not whole.known:  # in a continued run the checkpoint has brought it
+                _take_over(first, a.source)
+            return encoded(whole, data, flip=flip)
+
+        if a.source:
+            return (Stage(whole.prior, latents, 1.0, STAGES[1]),)
         settings = {"lr": a.lr, "batch": a.batch, "warmup": 30, "clip": 5.0}
         return (
             Stage(first, lambda: data, a.share, STAGES[0], settings, pictures),
-            Stage(whole.prior, lambda: encoded(whole, data, flip=flip), 1 - a.share, STAGES[1]),
+            Stage(whole.prior, latents, 1 - a.share, STAGES[1]),
         )
+
+
+def _take_over(autoencoder: Autoencoder, source: str) -> None:
+    """The weights of another run's autoencoder. Raises UsageError where that is another network."""
+    from ancestral.training.run import Run
+
+    other = Run.existing(source).load_model("cpu")
+    if not isinstance(other, LatentModel):
+        raise UsageError(f"{source} is no run of a latent model: name one that was trained with --model latent")
+    try:
+        autoencoder.load_state_dict(other.autoencoder.state_dict())
+    except RuntimeError:
+        raise UsageError(
+            f"the autoencoder of {source} is for other samples or of other settings: prepare the data at its size"
+        ) from None
 
 
 def factor(spec: DataSpec) -> Literal[2, 4, 8]:
