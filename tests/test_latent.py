@@ -116,7 +116,7 @@ def pictures(n=40, side=16, channels=3):
     y, x = np.mgrid[:side, :side]
     images = np.full((n, side, side, channels), 255, np.uint8)
     for image in images:
-        cx, cy, r = rng.uniform(0.3, 0.7, 2).tolist() + [rng.uniform(0.15, 0.3)]
+        (cx, cy), r = rng.uniform(0.3, 0.7, 2), rng.uniform(0.15, 0.3)
         image[(x - cx * side) ** 2 + (y - cy * side) ** 2 < (r * side) ** 2] = rng.integers(0, 200, channels)
     return images
 

@@ -18,8 +18,8 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     """Structural similarity of each picture `(n,)` (Wang et al. 2004, eq. 13), from -1 to 1:
 
-    (2 mu_x mu_y + C1)(2 s_xy + C2) / ((mu_x^2 + mu_y^2 + C1)(s_x^2 + s_y^2 + C2)), averaged over the windows about all positions of
-    `(n, c, h, w)`; beyond its borders a picture is its reflection.
+    (2 mu_x mu_y + C1)(2 s_xy + C2) / ((mu_x^2 + mu_y^2 + C1)(s_x^2 + s_y^2 + C2)), averaged over the
+    windows about all positions of `(n, c, h, w)`; beyond its borders a picture is its reflection.
     """
     size = min(WINDOW, *(2 * side - 1 for side in x.shape[2:]))
     line = torch.exp(-((torch.arange(size, device=x.device) - size // 2) ** 2) / (2 * WIDTH**2))

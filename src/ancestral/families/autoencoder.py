@@ -142,8 +142,9 @@ class Autoencoder(GenerativeModel):
     def ratio(self, x_hat: Tensor, pull: Tensor, push: Tensor) -> Tensor:
         """Eq. 3 from the two losses' gradients in x_hat, which the last layer carries back to its weights W."""
         W = cast(nn.Parameter, self.coder.decoder.head.conv.weight)  # type: ignore[union-attr]
-        along, against = (torch.autograd.grad(x_hat, W, g, retain_graph=True)[0].norm() for g in (pull, push))
-        return (along / against.clamp(min=1e-12)).clamp(max=LARGEST)
+        gradients = [torch.autograd.grad(x_hat, W, g, retain_graph=True)[0] for g in (pull, push)]
+        along, against = (torch.linalg.vector_norm(g) for g in gradients)
+        return torch.clamp(along / against.clamp(min=1e-12), max=LARGEST)
 
     def _coded(self, x: Tensor, noise: Noise | None) -> tuple[Code, Tensor]:
         """The code of x in the models' units, and what is decoded of it."""

@@ -97,7 +97,7 @@ class GenerativeModel(nn.Module):
         return (Player("model", tuple(self.parameters())),)
 
     def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
-        """Per-sample terms `(n,)`, summed over dimensions; "total" is what the player minimises. None: it sits this turn out."""
+        """Per-sample terms `(n,)`, summed over dimensions; "total" is what the player minimises. None: it sits out."""
         raise NotImplementedError
 
     def trajectory(

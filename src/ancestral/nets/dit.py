@@ -25,7 +25,8 @@ class DiT(nn.Module):
     """(z `(n, c, h, w)` or `(n, c, l)`, logsnr `(n,)`, Context) -> a tensor shaped as z.
 
     shape: of a sample. width: of a patch's features. blocks: of the transformer. patch: pixels of a patch's side. head:
-    features of an attention head. context: its vector modulates the blocks, its tokens are attended to, its channels stand beside z's.
+    features of an attention head. context: its vector modulates the blocks, its tokens are attended to, its channels
+    stand beside z's.
     """
 
     place: Tensor

@@ -42,8 +42,8 @@ class Trainer:
     """Trains a model on data in a run folder, from its last checkpoint if there is one.
 
     Iterating yields a `Step` after every step until the budget is spent. `save()` writes a checkpoint at once.
-    model: what the folder will hold; the recipe says in which stages it is trained, over all of which steps, images, seconds and
-    progress are counted. started: the `time.monotonic()` from which a time budget counts.
+    model: what the folder will hold; the recipe says in which stages it is trained, over all of which steps, images, seconds
+    and progress are counted. started: the `time.monotonic()` from which a time budget counts.
     Raises AncestralError when losses stay non-finite.
     """
 
