@@ -3,9 +3,9 @@
     python benchmarks/latent.py FOLDER [--for 30m] [--out results/latent]
 
 Each is trained alone by the command that a person would use, then sampled and judged: images a second in training (of its
-diffusion stage) and in sampling, Fréchet distance by the ImageNet network, largest memory, seconds for 16 samples of 20 steps with
-guidance where the folder has classes. Writes OUT.json and prints a table. The latent model's autoencoder is trained without the
-perceptual distance, whose network the judge shares, unless --perceptual asks for it.
+diffusion stage), Fréchet distance by the ImageNet network, largest memory in training, seconds for 16 samples of 20 steps, with
+guidance where --condition class is given. Writes OUT.json and prints a table. The autoencoder is trained without the perceptual
+distance, whose network the judge shares, unless --perceptual asks for it.
 """
 
 from __future__ import annotations

@@ -96,13 +96,15 @@ def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iter
     for note in trainer.data.notes:
         reporter.say(f"  {note}")
     with stoppable() as stop, reporter.live() as line:
-        step, health = None, ""
+        step, health, stage = None, "", ""
         told: tuple[str, ...] = ()
         for step in tracked(trainer if steps is None else steps, *trackers):
             for note in step.notes:
                 reporter.say(note)
             if step.skipped:
                 reporter.say(f"step {step.step} skipped: {step.skipped} is not finite")
+            if step.stage != stage:
+                health, stage = "", step.stage
             if step.diagnosis is not None:
                 health = step.diagnosis.line
                 for finding in step.diagnosis.findings:
