@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 from collections.abc import Sequence
@@ -134,7 +133,7 @@ def _train(name: str, planned: Plan, judge: Judge, reporter: Reporter) -> bool:
 def _costs(run: Run, judge: Judge, device: str) -> tuple[Cost, ...]:
     """The headline distance at several numbers of steps, for a model whose walk has steps; at its one setting otherwise."""
     model = run.load_model(device)
-    settings = [{"steps": steps} for steps in SWEEP] if "steps" in inspect.signature(model.walk).parameters else [{}]
+    settings = [{"steps": steps} for steps in SWEEP] if "steps" in model.options else [{}]
     file = run.path / "evaluation" / "costs.json"
     key = f"{identity(run)} {judge.real.key} {list(judge.told)} {settings}"
     if file.exists() and (stored := json.loads(file.read_text()))["key"] == key:

@@ -96,13 +96,15 @@ def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iter
     for note in trainer.data.notes:
         reporter.say(f"  {note}")
     with stoppable() as stop, reporter.live() as line:
-        step, health = None, ""
+        step, health, stage = None, "", ""
         told: tuple[str, ...] = ()
         for step in tracked(trainer if steps is None else steps, *trackers):
             for note in step.notes:
                 reporter.say(note)
             if step.skipped:
                 reporter.say(f"step {step.step} skipped: {step.skipped} is not finite")
+            if step.stage != stage:
+                health, stage = "", step.stage
             if step.diagnosis is not None:
                 health = step.diagnosis.line
                 for finding in step.diagnosis.findings:
@@ -127,6 +129,7 @@ def describe(step: Step, health: str = "") -> str:
     parts = [
         "━" * full + "╌" * (BAR - full),
         f"{step.progress:4.0%}",
+        *([step.stage] if step.stage else []),
         f"{rate:,.0f}/s",
         f"{duration(left)} left",
         losses,

@@ -96,8 +96,8 @@ def test_every_epoch_sees_every_sample_once(tmp_path):
     n = len(t.data.train)
     seen = []
     while t.epochs < 2:
-        seen.append(t.order.at(t.images, t.batch))
-        t.images += t.batch
+        seen.append(t.table.order.at(t.images, t.table.batch))
+        t.images += t.table.batch
     order = torch.cat(seen)[: 2 * n]
     assert torch.equal(order[:n].sort().values, torch.arange(n))
     assert torch.equal(order[n:].sort().values, torch.arange(n))

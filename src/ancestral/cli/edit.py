@@ -45,6 +45,7 @@ class Editing:
         from ancestral.cli.picture import header, read_picture
         from ancestral.errors import UsageError
         from ancestral.families.edits import Inpaint, Upscale, Vary
+        from ancestral.families.latent import LatentModel
         from ancestral.families.readings import DenoisingModel
 
         given = {"--inpaint": self.inpaint, "--upscale": self.upscale, "--vary": self.vary}
@@ -52,7 +53,8 @@ class Editing:
         if option is None or picture is None:
             return None, {}
         trained, denoises = option[2:] in model.conditioner.kinds, isinstance(model, DenoisingModel)
-        if not denoises and not trained:
+        in_latents = self.vary is not None and isinstance(model, LatentModel) and isinstance(model.prior, DenoisingModel)
+        if not denoises and not trained and not in_latents:
             raise UsageError(f"{option} needs a model that denoises: train one with --model diffusion or --model score")
         if self.vary is not None:
             return Vary(read_picture(picture, spec, option), 0.5 if self.strength is None else self.strength), {}

@@ -18,6 +18,7 @@ def train(
     condition: tuple[str, ...] = (),
     hierarchy: int | None = None,
     bottleneck: Literal["gaussian", "vq"] | None = None,
+    autoencoder: Path | None = None,
     seed: int | None = None,
     recipe: Path | None = None,
     track: tuple[str, ...] = (),
@@ -38,7 +39,7 @@ def train(
     settings
         Further settings of the recipe as section.name=value, e.g. train.batch=128 model.schedule=linear. See --print-recipe.
     model
-        The family: diffusion, score, vae, gan.
+        The family: diffusion, score, vae, gan, latent.
     budget
         How long: 90s, 2m, 1h30m, 20000it or 5epochs. Left out: what suits the data.
     out
@@ -51,6 +52,8 @@ def train(
         Of a VAE: so many groups of latents, from coarse to fine.
     bottleneck
         Of a VAE: gaussian, continuous latents, or vq, a codebook.
+    autoencoder
+        Of a latent model: another latent run, whose trained autoencoder is taken over.
     seed
         Of weights, noise and order.
     recipe
@@ -74,6 +77,7 @@ def train(
 
     started = time.monotonic()
     from dataclasses import replace
+    from json import dumps
 
     from ancestral.api import plan
     from ancestral.errors import UsageError
@@ -83,6 +87,7 @@ def train(
     from ancestral.runtime import Runtime
     from ancestral.training.budget import Budget
     from ancestral.training.recipe import Recipe
+    from ancestral.training.run import Run
     from ancestral.training.trackers import tracker
 
     reporter = Reporter(quiet=quiet or json)
@@ -92,6 +97,14 @@ def train(
     for name, value in (("hierarchy", hierarchy), ("bottleneck", bottleneck)):
         if value is not None:
             settings = (*settings, f"model.{name}={value}")
+    if autoencoder is not None:
+        section = Run.existing(autoencoder).recipe.model.model_dump(mode="json")
+        if section["family"] != "latent":
+            raise UsageError(f"{autoencoder} is no run of a latent model: name one that was trained with --model latent")
+        taken = {**section["autoencoder"], "source": str(autoencoder)}
+        taken_over = [f"model.autoencoder.{name}={dumps(value)}" for name, value in taken.items()]
+        settings = (f"model.f={dumps(section['f'])}", *taken_over, *settings)
+        model = model or "latent"
     planned = plan(
         source,
         model=model,

@@ -36,7 +36,7 @@ def evaluated(trainer: Trainer, judge: Judge, every: Budget, patience: int | Non
     passed = _count(trainer, every)
     for step in trainer:
         yield step
-        if (now := _count(trainer, every)) > passed:
+        if (now := _count(trainer, every)) > passed and trainer.final:
             passed = now
             with trainer.averaged():
                 condition = trainer.data.asked(rows_for(trainer.data, n))

@@ -9,6 +9,7 @@ from ancestral.families.capabilities import (
     HasDiagnosis,
     HasEpilogue,
     HasLatent,
+    HasPhases,
     HasPrior,
     HasScore,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "HasDiagnosis",
     "HasEpilogue",
     "HasLatent",
+    "HasPhases",
     "HasPrior",
     "HasScore",
     "Player",

@@ -105,7 +105,7 @@ class GenerativeModel(nn.Module):
         return (Player("model", tuple(self.parameters())),)
 
     def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
-        """Per-sample terms `(n,)`, summed over dimensions; "total" is what the player minimises."""
+        """Per-sample terms `(n,)`, summed over dimensions; "total" is what the player minimises. None: it sits out."""
         raise NotImplementedError
 
     def trajectory(
@@ -123,7 +123,7 @@ class GenerativeModel(nn.Module):
         Raises UsageError for a condition, option or value that the model does not know.
         """
         for state in self._states(n, condition, seeds, **how):
-            yield replace(state, x=self.scaling.decode(state.x.float()))
+            yield replace(state, x=self.shown(state.x))
 
     def batches(
         self,
@@ -151,8 +151,17 @@ class GenerativeModel(nn.Module):
         results = []
         for n_part, raw, chosen, options in self._parts(n, condition, seeds, batch, how):
             last = deque(self._states(n_part, raw, chosen, **options), maxlen=1).pop()
-            results.append(self.scaling.decode(last.x.float()))
+            results.append(self.shown(last.x))
         return torch.cat(results)
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Where the walk stands, in the units of the data, float32."""
+        return self.scaling.decode(x.float())
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The names of the options of `walk`."""
+        return tuple(name for name in inspect.signature(self.walk).parameters if name not in ("noise", "context"))
 
     def _parts(
         self,
@@ -175,15 +184,14 @@ class GenerativeModel(nn.Module):
 
     def _states(self, n: int, condition: Mapping[str, Any] | None, seeds: int | Sequence[int], **how: Any) -> Iterator[State]:
         """The walk in the models' units. Raises UsageError for an option that the family's `walk` does not have."""
-        known = [name for name in inspect.signature(self.walk).parameters if name not in ("noise", "context")]
         for name in how:
-            if name not in known:
-                raise UsageError(unknown("option of this model", name, known))
+            if name not in self.options:
+                raise UsageError(unknown("option of this model", name, self.options))
         chosen = _seeds(seeds, n)
         raw = self.conditioner.parse(condition, n)
         with self.inference():
             context = self.conditioner(raw, n)
-            states = self.walk(SampleNoise(chosen, self.device), context, **self.options(raw, n, how))
+            states = self.walk(SampleNoise(chosen, self.device), context, **self.resolve(raw, n, how))
         while True:
             with self.inference():  # entered anew for each step, so that the caller's code runs outside
                 state = next(states, None)
@@ -191,7 +199,7 @@ class GenerativeModel(nn.Module):
                 return
             yield state
 
-    def options(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> Mapping[str, Any]:
+    def resolve(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> Mapping[str, Any]:
         """The options of `walk` for n samples with these raw conditions, from what a caller wrote."""
         return how
 

@@ -98,3 +98,11 @@ class HasEpilogue(Protocol):
 
     def settle(self, batch: Batch) -> None:
         """Fit them to some training samples, in buffers; called with the averaged parameters, before samples are drawn."""
+
+
+@runtime_checkable
+class HasPhases(Protocol):
+    """A model that is trained otherwise at first than later."""
+
+    def advance(self, progress: float) -> None:
+        """Told before each step which share of its training, in [0, 1], has passed."""

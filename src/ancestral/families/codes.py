@@ -51,6 +51,10 @@ class Coder(nn.Module):
         """A code and the decoder's output h at its z; noise None: at the posterior's centre."""
         raise NotImplementedError
 
+    def code(self, features: Any, noise: Noise | None) -> Code:
+        """The code alone, where that does not take the decoder."""
+        raise NotImplementedError
+
     def decode(self, z: Tensor, context: Context) -> Tensor:
         """The decoder's output at z."""
         raise NotImplementedError
@@ -76,8 +80,12 @@ class Amortised(Coder):
         return cast(Tensor, self.encoder(y, context)).float()
 
     def forward(self, features: Tensor, context: Context, noise: Noise | None) -> tuple[Code, Tensor]:
-        code = self.posterior(features, noise)
+        code = self.code(features, noise)
         return code, self.decoder(code.z, context)
+
+    def code(self, features: Tensor, noise: Noise | None) -> Code:
+        code: Code = self.posterior(features, noise)
+        return code
 
     def decode(self, z: Tensor, context: Context) -> Tensor:
         return cast(Tensor, self.decoder(z, context))
@@ -103,6 +111,20 @@ class Diagonal(Posterior):
     def forward(self, h: Tensor, noise: Noise | None) -> Code:
         q = Gaussian(*_mean_var(h, self.latent))
         z = q.mean if noise is None else q.draw(noise.normal((self.latent,)))
+        return Code(z, q.kl_terms(), q.log_prob(z) - log_standard(z), q)
+
+
+class Local(Posterior):
+    """The same of a map: `width` numbers at each of `positions`, in that order; h `(n, positions * 2 width)`."""
+
+    def __init__(self, positions: int, width: int):
+        super().__init__(positions * width, 2 * positions * width)
+        self.width = width
+
+    def forward(self, h: Tensor, noise: Noise | None) -> Code:
+        mean, log_var = (part.flatten(1) for part in h.view(len(h), -1, 2 * self.width).chunk(2, -1))
+        q = Gaussian(mean, bounded(log_var).exp())
+        z = mean if noise is None else q.draw(noise.normal((self.latent,)))
         return Code(z, q.kl_terms(), q.log_prob(z) - log_standard(z), q)
 
 

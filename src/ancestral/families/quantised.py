@@ -57,6 +57,10 @@ class Quantised(Coder):
         return F.layer_norm(h.view(len(h), self.positions, self.width), (self.width,))
 
     def forward(self, features: Tensor, context: Context, noise: Noise | None) -> tuple[Code, Tensor]:
+        code = self.code(features, noise)
+        return code, self.decoder(code.z, context)
+
+    def code(self, features: Tensor, noise: Noise | None) -> Code:
         z_e = features
         k = self.nearest(z_e)
         e = self.codebook[k]
@@ -65,7 +69,7 @@ class Quantised(Coder):
         penalty = self.commitment * (z_e - e).square().flatten(1).sum(1)
         z = (z_e + (e - z_e).detach()).flatten(1)  # straight through
         kl = torch.full((len(z), self.positions), math.log(self.codes), device=z.device)
-        return Code(z, kl, kl.sum(1), penalty=penalty), self.decoder(z, context)
+        return Code(z, kl, kl.sum(1), penalty=penalty)
 
     def decode(self, z: Tensor, context: Context) -> Tensor:
         """Of the codes nearest to z."""

@@ -99,7 +99,7 @@ class DenoisingModel(GenerativeModel):
             walk = replace(walk, denoise=Clip(walk.denoise, *limits))
         return walk.states(noise)
 
-    def options(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> dict[str, Any]:
         """negative: as conditions are written, of all samples alike. weak: another `DenoisingModel`, for the same conditions.
 
         Raises UsageError for a weak model of other data.

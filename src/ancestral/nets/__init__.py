@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import nn
 
 from ancestral.conditioning import NOTHING, ContextShape
 from ancestral.errors import UsageError
+from ancestral.nets.dit import DiT
 from ancestral.nets.mlp import MLP
 from ancestral.nets.unet import UNet
+
+Net = Literal["auto", "unet", "dit"]
 
 
 def denoising_network(
     shape: Sequence[int],
     *,
+    net: Net = "auto",
     width: int | None = None,
     channels: Sequence[int] | None = None,
     blocks: int | None = None,
@@ -23,7 +28,7 @@ def denoising_network(
     dropout: float = 0.0,
     context: ContextShape = NOTHING,
 ) -> nn.Module:
-    """The network for samples of that shape: an MLP for `(d,)`, a U-Net for `(c, l)` and `(c, h, w)`.
+    """The network for samples of that shape: an MLP for `(d,)`; for `(c, l)` and `(c, h, w)` a U-Net or a transformer.
 
     context: the widths of what it is told; vectors are told a vector alone.
 
@@ -32,13 +37,20 @@ def denoising_network(
     Raises UsageError for an option that the network of that shape has not.
     """
     if len(shape) == 1:
+        if net != "auto":
+            raise UsageError(f"vectors have no neighbours for a {net}: leave model.net out")
         if dropout or channels or patch:
             raise UsageError("a network for vectors has width and blocks, but no dropout, channels or patch: leave them out")
         return MLP(shape[0], width or max(128, min(512, 4 * shape[0])), blocks or 3, context)
+    if net == "dit" and channels:
+        raise UsageError("a transformer has width and blocks, but no levels of channels: leave model.channels out")
     side = max(shape[1:]) if len(shape) == 3 else shape[1]
     if patch is None:
         finest = 16 if len(shape) == 3 else 256
         patch = 1 if side <= finest else 2 if side <= 2 * finest else 4
+    if net == "dit":
+        patch = 2 * patch if side / patch > 8 and len(shape) == 3 else patch  # at most 64 patches, whose attention is cheap
+        return DiT(shape, width or 256, blocks or 6, patch, dropout=dropout, context=context)
     if channels is None:
         levels = max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 8))))
         base = width or 64
@@ -54,4 +66,4 @@ def denoising_network(
     )
 
 
-__all__ = ["MLP", "UNet", "denoising_network"]
+__all__ = ["MLP", "DiT", "Net", "UNet", "denoising_network"]

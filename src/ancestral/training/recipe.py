@@ -6,7 +6,7 @@ from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, create_model
@@ -137,12 +137,14 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _plain(recipe: type[BaseModel], problem: Any) -> str:
     """One of pydantic's problems in words, with a near name where a setting is unknown."""
-    *sections, name = [str(part) for part in problem["loc"] if isinstance(part, str)]
+    *sections, name = [str(part) for part in problem["loc"] if isinstance(part, str) and part not in FAMILIES]
     where = ".".join([*sections, name])
     if problem["type"] == "extra_forbidden":
         section: Any = recipe
         for part in sections:
             section = section.model_fields[part].annotation if part in section.model_fields else section
+            if kinds := get_args(section):  # of a section that is one family of several, which the path names
+                section = next(kind for kind in map(_bare, kinds) if kind.model_fields["family"].default in problem["loc"])
         close = get_close_matches(name, section.model_fields, n=1)
         known = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(section.model_fields)
         return f"unknown setting {where!r}: {known}"
@@ -150,3 +152,8 @@ def _plain(recipe: type[BaseModel], problem: Any) -> str:
         return f"the setting {where!r} is missing"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{where}={problem['input']}: {message}"
+
+
+def _bare(kind: Any) -> Any:
+    """The type within Annotated."""
+    return getattr(kind, "__origin__", kind)

@@ -7,22 +7,22 @@ from torch import Tensor
 
 from ancestral.families import Player
 from ancestral.training.flat import FlatParameters, PowerEMA
-from ancestral.training.recipe import Recipe
+from ancestral.training.recipe import TrainRecipe
 
 
 class Seat:
     """A player's place at the table: parameters as one buffer, their optimiser, their moving average."""
 
-    def __init__(self, player: Player, recipe: Recipe):
+    def __init__(self, player: Player, train: TrainRecipe):
         self.player = player
         self.flat = FlatParameters(player.parameters)
-        self.ema = PowerEMA(self.flat.value, recipe.train.ema)
+        self.ema = PowerEMA(self.flat.value, train.ema)
         # on the CPU the fused kernel is five times as fast; all three devices have it
         self.optimizer = torch.optim.AdamW(
             [self.flat.value],
-            lr=recipe.train.lr,
-            betas=(recipe.train.beta1, recipe.train.beta2),
-            weight_decay=recipe.train.weight_decay,
+            lr=train.lr,
+            betas=(train.beta1, train.beta2),
+            weight_decay=train.weight_decay,
             fused=True,
         )
 

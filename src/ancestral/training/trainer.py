@@ -12,42 +12,39 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ancestral.batch import Batch
 from ancestral.data import DataSet
 from ancestral.errors import AncestralError
-from ancestral.families import Diagnosis, GenerativeModel, HasDiagnosis, HasEpilogue
+from ancestral.families import GenerativeModel, HasPhases
 from ancestral.files import disk_errors
 from ancestral.pictures import save_grid
-from ancestral.randomness import StreamNoise
 from ancestral.runtime import Runtime
 from ancestral.training.budget import Budget
 from ancestral.training.clock import Clock
-from ancestral.training.diagnosis import broken_in_backward, broken_in_forward
-from ancestral.training.order import Order
 from ancestral.training.recipe import Recipe
 from ancestral.training.run import Run
 from ancestral.training.seat import Seat
+from ancestral.training.stage import Stage
 from ancestral.training.state import Step
+from ancestral.training.table import Table
 
 PATIENCE = 5  # non-finite steps in a row before training stops
 HOPELESS = 3  # diagnoses in a row that find the model failed before training stops
-LOOK_KEY = 2**62  # of the noise of diagnoses, beyond any step's
-LOOK = 256  # samples of each split that a diagnosis sees
-SETTLE = 10_000  # training samples that parts without a gradient are fitted to, fewer where samples are large
+SHOWN = 16  # samples of a preview, of vectors 512
 
 
 class Trainer:
     """Trains a model on data in a run folder, from its last checkpoint if there is one.
 
     Iterating yields a `Step` after every step until the budget is spent. `save()` writes a checkpoint at once.
-    started: the `time.monotonic()` from which a time budget counts. Raises AncestralError when losses stay non-finite.
+    model: what the folder will hold; the recipe says in which stages it is trained, over all of which steps, images, seconds
+    and progress are counted. started: the `time.monotonic()` from which a time budget counts.
+    Raises AncestralError when losses stay non-finite.
     """
 
     def __init__(
@@ -64,19 +61,43 @@ class Trainer:
         self.model, self.run, self.recipe, self.runtime = model, run, recipe, runtime
         self.data = data.encoded(model.conditioner)
         self.budget = Budget.parse(recipe.train.budget)
-        self.batch = min(recipe.train.batch, len(data.train))
         runtime.place(model)
         model.precision = runtime.autocast
-        self.seats = [Seat(player, recipe) for player in model.players()]
+        self.stages = recipe.model.stages(model, self.data, flip=recipe.data.flip)
         self.step = self.images = self.skipped = 0
         self.notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
         self.failed: str | None = None  # what the last diagnosis said
         self.concluded: str | None = None  # why training ends before its budget
         self._before = 0.0  # seconds spent by earlier sittings of this run
         self._started = time.monotonic() if started is None else started
-        self.order = Order(len(data.train), recipe.train.seed)
         run.describe(data.spec, recipe)
         self._resume()
+
+    def _enter(self, number: int, begun: int) -> None:
+        """Sit down to the stage of that number, begun at that step."""
+        self.number, self.begun = number, begun
+        stage = self.stage
+        data = stage.data()
+        train = self.recipe.train.model_copy(update=dict(stage.train))
+        self.table = Table(stage.model, data, train, self.runtime, flip=self.recipe.data.flip)
+        if stage.name:
+            self.notes.append(f"stage {number + 1} of {len(self.stages)}: the {stage.name}, {stage.share:.0%} of the budget")
+            self.notes += stage.model.notes
+        if data is not self.data:
+            self.notes += data.notes
+
+    @property
+    def stage(self) -> Stage:
+        return self.stages[self.number]
+
+    @property
+    def final(self) -> bool:
+        """Whether the last stage has begun, so that samples mean something."""
+        return self.number == len(self.stages) - 1
+
+    @property
+    def seats(self) -> list[Seat]:
+        return self.table.seats
 
     @property
     def seconds(self) -> float:
@@ -94,7 +115,12 @@ class Trainer:
 
     @property
     def parameters(self) -> int:
-        return sum(seat.flat.value.numel() for seat in self.seats)
+        return sum(p.numel() for p in self.model.parameters())
+
+    def within(self, progress: float) -> float:
+        """The share of the present stage that has passed, at that progress of the run."""
+        start = sum(stage.share for stage in self.stages[: self.number])
+        return min(1.0, max(0.0, (progress - start) / self.stage.share))
 
     def __iter__(self) -> Iterator[Step]:
         train = self.recipe.train
@@ -109,9 +135,16 @@ class Trainer:
         with self.runtime.threaded():
             self.model.train()
             progress = self.progress  # read once a step, so that the step which ends the budget knows it
-            while progress < 1 or self.step == 0:
+            while progress < 1 or not self.final or self.step == self.begun:  # a step of each stage at least
+                if self.within(progress) >= 1 and not self.final:
+                    self.table.rest()
+                    self._enter(self.number + 1, self.step)
+                    self.save()
+                    self.model.train()
                 lr = self._learning_rate(progress)
-                losses, grad_norms, failure = self._update(lr)
+                if isinstance(self.stage.model, HasPhases):
+                    self.stage.model.advance(self.within(progress))
+                losses, grad_norms, failure = self.table.update(self.step, self.images, lr)
                 failures = failures + 1 if failure else 0
                 if failures >= PATIENCE:
                     self.save()
@@ -120,10 +153,10 @@ class Trainer:
                         f"the averaged model from before is in {self.run.model}; lower train.lr or set train.precision=fp32"
                     )
                 self.step += 1
-                self.images += self.batch
+                self.images += self.table.batch
                 self.skipped += failure is not None
                 progress = self.progress
-                diagnosis = self._diagnose() if clock.diagnoses.due(progress) else None
+                diagnosis = self.table.diagnose() if clock.diagnoses.due(progress) else None
                 if diagnosis is not None:
                     self.failed = diagnosis.failed
                     hopeless = hopeless + 1 if self.failed else 0
@@ -151,6 +184,7 @@ class Trainer:
                     preview=preview,
                     logged=logged,
                     notes=notes,
+                    stage=self.stage.name,
                 )
                 if logged:
                     self.run.append_metrics(state.row())
@@ -161,7 +195,7 @@ class Trainer:
                         f"training stopped at step {self.step}: {self.failed}; the averaged model from before it failed is in "
                         f"{self.run.model}"
                     )
-            self._settle()
+            self.table.settle()
             self.save()
 
     def conclude(self, reason: str) -> None:
@@ -180,8 +214,7 @@ class Trainer:
                     f"training stopped at step {self.step}: the parameter {name} is not finite; the last checkpoint from "
                     f"before is kept in {self.run.checkpoints}; lower train.lr or set train.precision=fp32"
                 )
-        tensors = {key: t for seat in self.seats for key, t in seat.tensors().items()}
-        tensors |= {f"buffer/{name}": b for name, b in self._buffers().items()}
+        tensors = self.table.tensors() | self._untrained()
         numbers = {
             "step": self.step,
             "images": self.images,
@@ -190,6 +223,8 @@ class Trainer:
             "progress": self.progress,
             "updates": [seat.ema.t for seat in self.seats],
             "concluded": self.concluded,
+            "stage": self.number,
+            "begun": self.begun,
             "data": self.data.spec.fingerprint,
             "parameters": self.parameters,
         }
@@ -201,22 +236,21 @@ class Trainer:
         with self.averaged():
             self.run.save_model(self.model)
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self) -> AbstractContextManager[None]:
         """Run with the moving averages in the model's place."""
-        with ExitStack() as stack:
-            for seat in self.seats:
-                stack.enter_context(seat.flat.holding(seat.ema.average))
-            yield
+        return self.table.averaged()
 
-    def _buffers(self) -> dict[str, Tensor]:
-        kept = self.model.state_dict()
-        return {name: buffer for name, buffer in self.model.named_buffers() if name in kept}
+    def _untrained(self) -> dict[str, Tensor]:
+        """What the model keeps besides the parameters at the seats: buffers, and the parameters of other stages."""
+        seated = {id(p) for seat in self.seats for p in seat.player.parameters}
+        own = {name: p for name, p in self.model.named_parameters() if id(p) not in seated}
+        return _named(self.model) | {f"fixed/{name}": p.data for name, p in own.items()}
 
     def _resume(self) -> None:
         stored = self.run.load_checkpoint()
         if stored is None:
             self.run.rewind_metrics(0)
+            self._enter(0, 0)
             return
         tensors, numbers = stored.tensors, stored.numbers
         for damaged in stored.damaged:  # out of the way, lest it pass for the newest
@@ -231,89 +265,41 @@ class Trainer:
             raise AncestralError(
                 f"the data of {self.run.path} have changed since it was begun: restore them, or train anew with another --out"
             )
-        for seat, updates in zip(self.seats, numbers["updates"], strict=True):
-            seat.restore(tensors, updates)
-        for name, buffer in self._buffers().items():
-            buffer.copy_(tensors[f"buffer/{name}"])
+        for name, buffer in _named(self.model).items():
+            buffer.copy_(tensors[name])
+        for name, p in self.model.named_parameters():
+            if (fixed := tensors.get(f"fixed/{name}")) is not None:
+                p.data.copy_(fixed)
+        self._enter(numbers.get("stage", 0), numbers.get("begun", 0))
+        self.table.restore(tensors, numbers["updates"])
         self.step, self.images, self.skipped = numbers["step"], numbers["images"], numbers["skipped"]
         self._before, self.concluded = numbers["seconds"], numbers.get("concluded")
         self.run.rewind_metrics(self.step)
 
     def _learning_rate(self, progress: float) -> float:
-        """Linear warm-up, constant, then a cosine down to 0 over the last `decay` of the budget."""
-        train = self.recipe.train
-        fall = max(0.0, (progress - (1 - train.decay)) / train.decay) if train.decay else 0.0
-        return train.lr * min(1.0, (self.step + 1) / max(1, train.warmup)) * (1 + math.cos(math.pi * fall)) / 2
-
-    def _update(self, lr: float) -> tuple[dict[str, float], dict[str, float], str | None]:
-        """One step of every player whose turn it is: (losses, gradient norms, what was not finite)."""
-        parts = self.recipe.train.accumulate
-        losses: dict[str, float] = {}
-        norms: dict[str, float] = {}
-        index = self.order.at(self.images, self.batch)
-        for turn, seat in enumerate(self.seats):
-            if self.step % seat.player.every:
-                continue
-            seat.flat.grad.zero_()  # other players' losses may have left theirs
-            for part, chunk in enumerate(index.chunk(parts)):
-                key = (self.step * parts + part) * len(self.seats) + turn
-                terms = self._loss(chunk, seat, key)
-                share = len(chunk) / len(index) / self.model.loss_unit
-                total = terms["total"].float().mean() * share
-                if not math.isfinite(total.item()):
-                    return losses, norms, broken_in_forward(self.model, partial(self._loss, chunk, seat, key))
-                torch.autograd.backward(total)
-                for name, term in terms.items():
-                    key_name = f"{seat.player.name}/{name}"
-                    losses[key_name] = losses.get(key_name, 0.0) + term.detach().float().mean().item() * share
-            grad = seat.flat.grad
-            norm = norms[seat.player.name] = grad.norm().item()
-            if not math.isfinite(norm):
-                return losses, norms, broken_in_backward(self.model)
-            if norm > self.recipe.train.clip:
-                grad.mul_(self.recipe.train.clip / norm)
-            seat.optimizer.param_groups[0]["lr"] = lr
-            seat.optimizer.step()
-            seat.ema.update(seat.flat.value)
-        return losses, norms, None
-
-    def _loss(self, chunk: Tensor, seat: Seat, key: int) -> dict[str, Tensor]:
-        """The loss terms of some samples, with noise keyed by (seed, key)."""
-        noise = StreamNoise(len(chunk), self.recipe.train.seed, key, self.runtime.device)
-        self.runtime.seed(noise.generator.initial_seed())  # dropout
-        with self.runtime.autocast():
-            return self.model.loss(self._batch(chunk, noise), seat.player.name, noise)
-
-    def _batch(self, index: Tensor, noise: StreamNoise) -> Batch:
-        flip = (noise.uniform() < 0.5).cpu() if self.recipe.data.flip else None
-        return self.data.batch(index, flip=flip, noise=noise).to(self.runtime.device)
-
-    def _diagnose(self) -> Diagnosis | None:
-        """The model's look at itself as it is now, always on the same samples with the same noise."""
-        if not isinstance(self.model, HasDiagnosis):
-            return None
-        n = min(LOOK, len(self.data.train), len(self.data.test))
-        noise = StreamNoise(n, self.recipe.train.seed, LOOK_KEY, self.runtime.device)
-        train, test = (torch.linspace(0, len(part) - 1, n).long() for part in (self.data.train, self.data.test))
-        device = self.runtime.device
-        with self.model.inference():
-            return self.model.diagnose(self.data.batch(train).to(device), self.data.batch(test, "test").to(device), noise)
-
-    def _settle(self) -> None:
-        if isinstance(self.model, HasEpilogue):
-            n = min(len(self.data.train), SETTLE, max(1000, 2**25 // self.model.dimensions))
-            batch = self.data.batch(torch.linspace(0, len(self.data.train) - 1, n).long())
-            with self.averaged(), self.model.inference():
-                self.model.settle(batch.to(self.runtime.device))
+        """Linear warm-up, constant, then a cosine down to 0 over the last `decay` of the stage."""
+        train, step = self.table.train, self.step - self.begun
+        fall = max(0.0, (self.within(progress) - (1 - train.decay)) / train.decay) if train.decay else 0.0
+        return train.lr * min(1.0, (step + 1) / max(1, train.warmup)) * (1 + math.cos(math.pi * fall)) / 2
 
     def _preview(self) -> Path:
-        """A picture of samples of the averaged model, always from the same seeds, and asked for what held-out samples show."""
+        """A picture from the averaged model, always of the same seeds and held-out samples."""
         path = self.run.samples / f"step-{self.step:08d}.png"
-        self._settle()
+        self.table.settle()
         with self.averaged():
-            n = 16 if len(self.model.shape) > 1 else 512
-            asked = self.data.asked(torch.linspace(0, len(self.data.test) - 1, n).long())
-            x = self.model.sample(n, asked, seeds=range(n))
+            if self.stage.pictures is not None:
+                few = torch.arange(min(SHOWN // 2, len(self.table.data.test)))
+                x = self.stage.pictures(self.table.data.batch(few, "test").to(self.runtime.device))
+            else:
+                n = SHOWN if len(self.model.shape) > 1 else 512
+                asked = self.data.asked(torch.linspace(0, len(self.data.test) - 1, n).long())
+                x = self.model.sample(n, asked, seeds=range(n))
         with disk_errors(self.run.path):
             save_grid(x, path, self.data.spec)
         return path
+
+
+def _named(model: GenerativeModel) -> dict[str, Tensor]:
+    """The buffers that are kept, by their names in a checkpoint."""
+    kept = model.state_dict()
+    return {f"buffer/{name}": buffer for name, buffer in model.named_buffers() if name in kept}

@@ -9,12 +9,13 @@ import numpy as np
 
 from ancestral.data import DataSet
 from ancestral.errors import UsageError
-from ancestral.evaluation.extractors import efficientnet as imagenet
 from ancestral.evaluation.extractors import inception
 from ancestral.evaluation.extractors.base import Coordinates, Extractor, Pictures, Progress, silent
 from ancestral.evaluation.extractors.classifier import OwnClassifier
+from ancestral.evaluation.extractors.efficientnet import efficientnet
 from ancestral.evaluation.extractors.random_features import RandomFeatures
 from ancestral.names import unknown
+from ancestral.nets import imagenet
 from ancestral.runtime import Runtime
 
 MOST = 2  # a ranking is claimed where two agree
@@ -35,7 +36,7 @@ def _random(data: DataSet, runtime: Runtime, progress: Progress, weights: Path |
 
 EXTRACTORS: dict[str, Make] = {
     "classifier": lambda data, runtime, progress, _: OwnClassifier(data, runtime, progress),
-    "efficientnet": lambda data, runtime, *_: imagenet.efficientnet(data.spec.shape, runtime),
+    "efficientnet": lambda data, runtime, *_: efficientnet(data.spec.shape, runtime),
     "inception": lambda data, runtime, _, weights: inception.inception(runtime, weights),
     "random": _random,
     "coordinates": _coordinates,

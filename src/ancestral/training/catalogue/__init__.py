@@ -6,6 +6,7 @@ A new family joins by its file here and its place in `FAMILIES`; the trainer, th
 from ancestral.training.catalogue.base import FamilyRecipe, Section
 from ancestral.training.catalogue.diffusion import DiffusionRecipe
 from ancestral.training.catalogue.gan import GANRecipe
+from ancestral.training.catalogue.latent import LatentRecipe
 from ancestral.training.catalogue.score import ScoreRecipe
 from ancestral.training.catalogue.vae import VAERecipe
 
@@ -14,6 +15,7 @@ FAMILIES: dict[str, type[FamilyRecipe]] = {
     "score": ScoreRecipe,
     "vae": VAERecipe,
     "gan": GANRecipe,
+    "latent": LatentRecipe,
 }
 
-__all__ = ["FAMILIES", "DiffusionRecipe", "FamilyRecipe", "GANRecipe", "ScoreRecipe", "Section", "VAERecipe"]
+__all__ = ["FAMILIES", "DiffusionRecipe", "FamilyRecipe", "GANRecipe", "LatentRecipe", "ScoreRecipe", "Section", "VAERecipe"]

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from ancestral.conditioning import Condition, Conditioner
+from ancestral.data import DataSet
 from ancestral.data.spec import DataSpec
 from ancestral.errors import UsageError
 from ancestral.families import GenerativeModel, Scaling
 from ancestral.training.catalogue.conditions import ConditionName, encoder
+from ancestral.training.stage import Stage
 
 
 class Section(BaseModel):
@@ -37,6 +39,10 @@ class FamilyRecipe(Section):
     def build(self, spec: DataSpec) -> GenerativeModel:
         """An untrained model for that data; its weights come from torch's global generator."""
         raise NotImplementedError
+
+    def stages(self, model: GenerativeModel, data: DataSet, *, flip: bool) -> tuple[Stage, ...]:
+        """What is trained one after the other; for most families the model itself, once. flip: see `DataRecipe`."""
+        return (Stage(model, lambda: data),)
 
     def takes(self, spec: DataSpec) -> tuple[str, ...]:
         """The forms of a context that the family's networks consume for such samples."""

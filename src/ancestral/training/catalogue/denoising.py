@@ -7,13 +7,14 @@ from torch import nn
 
 from ancestral.conditioning import ContextShape
 from ancestral.data.spec import DataSpec
-from ancestral.nets import denoising_network
+from ancestral.nets import Net, denoising_network
 from ancestral.training.catalogue.base import FamilyRecipe
 
 
 class DenoisingRecipe(FamilyRecipe):
     """A family whose network sees noisy samples of every level."""
 
+    net: Net = Field("auto", description="unet or dit, a transformer; auto: what is fastest on a CPU")
     width: int | None = Field(None, ge=1, description="features of the network's finest level")
     channels: tuple[int, ...] | None = Field(None, min_length=1, description="features of each level; overrides width")
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")
@@ -24,6 +25,7 @@ class DenoisingRecipe(FamilyRecipe):
         """The network for such samples, told so much of each. Raises UsageError for a setting that it has not."""
         return denoising_network(
             spec.shape,
+            net=self.net,
             width=self.width,
             channels=self.channels,
             blocks=self.blocks,

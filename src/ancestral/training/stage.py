@@ -1,0 +1,30 @@
+"""The stages of a training: models that are trained one after the other, within one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ancestral.batch import Batch
+from ancestral.data import DataSet
+from ancestral.families import GenerativeModel
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A model, the data it is trained on, and its share of the run's budget.
+
+    data: called once the stages before are finished, since it may depend on what they learned. name: "" where there is but one.
+    train: what differs from the recipe's section `train`. pictures: a preview from held-out samples; None: samples of the run's
+    model.
+    """
+
+    model: GenerativeModel
+    data: Callable[[], DataSet]
+    share: float = 1.0
+    name: str = ""
+    train: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Callable[[Batch], Tensor] | None = None
