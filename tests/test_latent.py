@@ -151,7 +151,7 @@ def test_the_critics_weight_is_the_ratio_of_gradients_at_the_last_layer():
     weight = 0.7 * a / b
     torch.testing.assert_close(terms["weight"][0] / model.loss_unit, weight.detach(), rtol=1e-3, atol=0)
 
-    total = reconstruction + weight.detach() * game + code.kl.sum(1).mean()
+    total = reconstruction + weight.detach() * game + model.beta * code.kl.sum(1).mean()
     torch.testing.assert_close(terms["total"].mean(), total, rtol=1e-4, atol=0)
     parameters = [p for p in model.coder.parameters() if p.requires_grad]
     by_hand = torch.autograd.grad(total, parameters, retain_graph=True)

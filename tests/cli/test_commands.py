@@ -107,7 +107,7 @@ def test_info(run):
         (["train", "digits", "train.bacth=3"], 2, "unknown setting 'train.bacth': did you mean 'batch'?"),
         (["train", "digits", "--model", "difusion"], 2, "unknown model 'difusion': did you mean 'diffusion'?"),
         (["train", "digits", "--device", "tpu"], 2, "the device 'tpu' is not available here"),
-        (["train", "moons", "--condition", "text"], 2, "model.condition"),
+        (["train", "moons", "--condition", "text"], 2, "moons has no captions"),
         (["train", "no/such/folder"], 2, "there is no file or folder 'no/such/folder'"),
         (["sample", "runs/nothing"], 2, "the run folder runs/nothing does not exist"),
         (["info", "."], 2, "holds no run"),

@@ -101,7 +101,7 @@ def test_guidance_options_change_the_samples(places):
         ("run", {"vary": "digit.png", "strength": 2.0}, "strength is from 0"),
         ("vae", {"vary": "digit.png"}, "--vary needs a model that denoises"),
         ("points", {"vary": "digit.png"}, "are no pictures: leave --vary out"),
-        ("run", {"guidance": 2.0}, "give one with --class, or a weaker model"),
+        ("run", {"guidance": 2.0}, "give one with --class or --prompt, or a weaker model"),
         ("run", {"class_": "7", "interval": "0.2,5"}, "--interval needs a strength"),
         ("run", {"class_": "7", "guidance": 2.0, "interval": "5"}, "cannot read the interval"),
         ("run", {"class_": "7", "guidance": 2.0, "interval": "5,1"}, "lower one first"),

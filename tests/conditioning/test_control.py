@@ -9,6 +9,7 @@ from ancestral.api import plan
 from ancestral.data.assemble import assemble
 from ancestral.data.scenes import DIGITS, INK, compose, digits
 from ancestral.errors import UsageError
+from ancestral.families.latent import LatentModel
 from ancestral.progress import Reporter, follow
 from ancestral.training.catalogue import FAMILIES
 
@@ -64,8 +65,11 @@ def test_text_is_kept_with_the_run_and_does_not_depend_on_its_neighbours(scenes,
 @pytest.mark.parametrize("condition", ["text", "layout", "map", "upscale", "inpaint", "sketch"])
 def test_every_family_hears_every_kind(scenes, family, condition):
     """What the sample is made of depends on what is asked; weights are drawn until nothing is left at zero."""
-    width = "model.channels=[8, 16]" if family != "vae" else "model.width=8"
-    model = plan(scenes, model=family, condition=condition, settings=(width,), device="cpu").model
+    small = {"vae": ("model.width=8",), "latent": ("model.prior.channels=[8, 16]", "model.autoencoder.width=8")}
+    settings = small.get(family, ("model.channels=[8, 16]",))
+    model = plan(scenes, model=family, condition=condition, settings=settings, device="cpu").model
+    if isinstance(model, LatentModel):
+        model.known.fill_(True)
     model.conditioner.fit(scenes.train.columns)
     torch.manual_seed(0)
     for p in model.parameters():
@@ -74,7 +78,7 @@ def test_every_family_hears_every_kind(scenes, family, condition):
     data = scenes.encoded(model.conditioner)
     asked = data.asked(torch.tensor([0, 1]))
     assert asked.keys() == {condition}
-    how = {"prior": "standard"} if family == "vae" else {"steps": 2} if family in ("diffusion", "score") else {}
+    how = {"prior": "standard"} if family == "vae" else {"steps": 2} if "steps" in model.options else {}
     one, other = (model.sample(1, {condition: asked[condition][i : i + 1]}, seeds=[0], **how) for i in (0, 1))
     assert not torch.equal(one, other)
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ancestral.conditioning import ClassCondition, Conditioner
+from ancestral.conditioning import ClassCondition, Conditioner, ContextShape
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.families import Scaling, seeds_from
@@ -44,7 +44,7 @@ def smooth(schedule=None, family=Diffusion):
 def trained(classes=3, **scaling):
     """A network with random weights in all its branches, by class."""
     torch.manual_seed(0)
-    network = denoising_network((1, 8, 8), channels=(16, 32), blocks=1, context_width=8)
+    network = denoising_network((1, 8, 8), channels=(16, 32), blocks=1, context=ContextShape(vector=8))
     for p in network.parameters():
         nn.init.normal_(p, std=0.05)
     kinds = {"class": ClassCondition([f"c{i}" for i in range(classes)], 8)}

@@ -74,8 +74,8 @@ class LatentRecipe(FamilyRecipe):
     f: Literal[2, 4, 8] | None = Field(
         None, description="by which the autoencoder shrinks each side; None: what suits the size"
     )
-    autoencoder: AutoencoderRecipe = AutoencoderRecipe()
-    prior: Prior = DiffusionRecipe()
+    autoencoder: AutoencoderRecipe = Field(AutoencoderRecipe(), description="the first stage")
+    prior: Prior = Field(DiffusionRecipe(), description="the model of the latents, with the settings of its family")
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:
         """What suits the prior on latents."""
