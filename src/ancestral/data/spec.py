@@ -73,6 +73,8 @@ class DataSpec:
         """The inverse of `to_json`. Raises `DataError` when a field is missing or unknown."""
         expected = {field.name for field in fields(cls)}
         if wrong := sorted(expected ^ values.keys()):
-            raise DataError(f"the description of the data is damaged, or of another version: missing or unknown fields {', '.join(wrong)}")
+            raise DataError(
+                f"these data are described by another version, or damaged: missing or unknown fields {', '.join(wrong)}"
+            )
         plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
         return cls(**plain)
