@@ -131,7 +131,7 @@ def measure(run: Path, n: int, counts: list[int], solvers: list[str] | None) -> 
             if nfe // cost >= 2:
                 curves.setdefault(solver, {})[nfe] = _finite(distance, by_diffusers(model, scheduler, nfe // cost, n))
                 print(f"{solver:>32} {nfe:5d}  {curves[solver][nfe]:.4f}", flush=True)
-    return {"run": str(run), "n": n, "distance": name, "floor": floor, "curves": curves}
+    return {"run": run.name, "n": n, "distance": name, "floor": floor, "curves": curves}
 
 
 def _finite(distance: Callable[[Tensor], float], x: Tensor) -> float:
