@@ -73,7 +73,7 @@ def vlb(
     terms["consistency"] = -consistency
     error = torch.full_like(consistency, math.inf)
     if draws is not None and (draws > 1 or chain.T == 1):
-        drawn = (draws * weight * kl).var(0) / draws if len(kl) else 0.0
+        drawn: Tensor | float = (draws * weight * kl).var(0) / draws if len(kl) else 0.0
         error = (reconstruction.var(0) / looks + drawn).sqrt()
     return Bound(
         value=sum(terms.values(), torch.zeros_like(consistency)),
