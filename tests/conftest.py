@@ -12,3 +12,36 @@ def _one_thread():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
+
+
+class _Basis:
+    """Noise whose j-th draw is the unit vector k in row `first + j d + k`, and 0 in all other rows."""
+
+    def __init__(self, n, first):
+        self.n, self.row = n, first
+
+    def normal(self, shape):
+        (d,) = shape
+        z = torch.zeros(self.n, d, dtype=torch.float64)
+        z[self.row : self.row + d] = torch.eye(d, dtype=torch.float64)
+        self.row += d
+        return z
+
+
+@pytest.fixture
+def moments():
+    """Mean and covariance, without chance, of what a solver makes of N(mean, root root') where the denoiser is affine.
+
+    What it makes of the mean, of each column of the root and of each coordinate of each draw of its noise is one row of a
+    batch. draws: at most so many.
+    """
+
+    def of(method, denoise, levels, mean, root, draws=0):
+        d = len(mean)
+        x = mean.double().repeat(1 + d + d * draws, 1)
+        x[1 : 1 + d] += root.double().T
+        *_, last = method(denoise, x, levels, _Basis(len(x), 1 + d))
+        columns = last.x[1:] - last.x[0]
+        return last.x[0], columns.T @ columns
+
+    return of

@@ -176,7 +176,7 @@ def test_training_times_have_their_density(times):
     assert ((t > 0) & (t <= 1)).all()
     if times == "log-normal":
         log_sigma = m.schedule.sigma(t).log()
-        assert log_sigma.mean().item() == pytest.approx(-1.2, abs=0.02)
+        assert log_sigma.mean().item() == pytest.approx(math.log(2) - 1.2, abs=0.02)  # theirs, for data of deviation 1/2
         assert log_sigma.std().item() == pytest.approx(1.2, abs=0.02)
     if times == "logit-normal":
         assert t.logit().std().item() == pytest.approx(1, abs=0.02)
@@ -294,6 +294,20 @@ def test_trajectory_is_in_the_units_of_the_data_and_ends_as_sample():
     assert torch.is_grad_enabled()
     with pytest.raises(UsageError, match="2 seeds given for 3 samples"):
         m.sample(3, seeds=[1, 2])
+    for ask in (m.sample, lambda n: list(m.trajectory(n))):
+        with pytest.raises(UsageError, match="ask for at least one sample; got n=0"):
+            ask(0)
+    with pytest.raises(UsageError, match="at least one at a time; got batch=0"):
+        m.sample(3, batch=0)
+
+
+def test_a_likelihood_leaves_no_graph_and_needs_no_noise():
+    m = small_model()
+    x = torch.rand(2, 1, 8, 8)
+    bound = m.log_prob(x, draws=3)
+    assert not bound.value.requires_grad
+    assert m.training
+    torch.testing.assert_close(bound.value, m.log_prob(x, noise=SampleNoise(range(2)), draws=3).value)
 
 
 def test_training_loss_on_gaussian_data_approaches_its_floor_and_never_goes_below():

@@ -1,6 +1,5 @@
 """Langevin dynamics, reverse SDEs and the finer ODE solvers against closed forms."""
 
-import itertools
 import math
 
 import numpy as np
@@ -12,11 +11,14 @@ from ancestral.randomness import SampleNoise, StreamNoise
 from ancestral.schedules import VE, VP, Chain, Cosine, Level, Linear, SubVP, grid
 from ancestral.solvers import (
     Adaptive,
+    Ancestral,
     Churn,
+    DPMpp,
     EulerMaruyama,
     Langevin,
     PredictorCorrector,
     RungeKutta4,
+    State,
     Unadjusted,
 )
 from ancestral.solvers.langevin import langevin_step, ncsn_step
@@ -144,41 +146,86 @@ def test_adaptive_agrees_with_the_fixed_grid():
     assert (rough.done, rough.total) == (100, 100)
 
 
-class Moments:
-    """Mean and variance of a solver's Markov chain on Gaussian data, by its linearity: two points and unit noise."""
-
-    def __init__(self, std):
-        self.oracle = GaussianOracle(0.0, std)
-
-    def variance(self, method, levels, v):
-        for t, s in itertools.pairwise(levels):
-            x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-            ones, zeros = _Fixed(1.0), _Fixed(0.0)
-            y, _ = method.step(self.oracle, x, t, s, None, zeros)
-            z, _ = method.step(self.oracle, x, t, s, None, ones)
-            factor, kick = (y[1] - y[0]).item(), (z[0] - y[0]).item()
-            v = factor**2 * v + kick**2
-        return v
-
-
-class _Fixed:
-    def __init__(self, value):
-        self.value, self.n = value, 2
-
-    def normal(self, shape):
-        return torch.full((2, *shape), self.value)
-
-
-@pytest.mark.parametrize(("method", "order"), [(EulerMaruyama(), 1), (Churn(), 2)], ids=["em", "churn"])
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [
+        (Ancestral(1), 1),
+        (Ancestral(0.5), 1),
+        (EulerMaruyama(), 1),
+        (DPMpp(1, sde=True), 1),
+        (DPMpp(2, sde=True), 2),
+        (Churn(), 2),
+    ],
+    ids=["ddpm", "eta", "em", "sde-1", "sde-2", "churn"],
+)
 @pytest.mark.parametrize("schedule", [VP(), Linear(), VE()], ids=["vp", "flow", "ve"])
-def test_weak_order_of_stochastic_solvers(method, order, schedule):
-    """The variance at the end, exactly, against alpha^2 s^2 + sigma^2."""
-    std, counts, errors = 0.4, (40, 80, 160, 320), []
+def test_weak_order_of_stochastic_solvers(method, order, schedule, moments):
+    """Mean and variance at the end, exactly, against alpha m and alpha^2 s^2 + sigma^2."""
+    mean, std, counts, errors = 0.7, 0.4, (40, 80, 160), []
     for n in counts:
         levels = schedule.levels(schedule.time(torch.linspace(-4, 3, n + 1, dtype=torch.float64)))
-        true = [level.alpha**2 * std**2 + level.sigma**2 for level in (levels[0], levels[-1])]
-        errors.append(abs(Moments(std).variance(method, levels, true[0]) - true[1]))
-    assert slope(errors, counts) == pytest.approx(order, abs=0.3)
+        first, end = ((level.alpha * mean, level.alpha**2 * std**2 + level.sigma**2) for level in (levels[0], levels[-1]))
+        start = torch.tensor(first[:1], dtype=torch.float64), torch.tensor([[math.sqrt(first[1])]], dtype=torch.float64)
+        found, var = moments(method, GaussianOracle(mean, std), levels, *start, draws=n)
+        errors.append(max(abs(found.item() - end[0]), abs(var.item() - end[1])))
+    assert slope(errors, counts) == pytest.approx(order, abs=0.35)
+    assert errors[-1] < 0.02
+
+
+@pytest.mark.parametrize("snr", [0.16, 0.5])
+def test_the_corrector_takes_the_step_of_its_paper(snr, moments):
+    """v <- (1 - eta/v)^2 v + 2 eta with eta = 2 (snr u)^2 in units of y = x/alpha; v = s^2 + u^2 at the level."""
+    t = SubVP().levels(torch.tensor([0.4], dtype=torch.float64))[0]
+
+    class Stay(Unadjusted):
+        def step(self, denoise, x, t, s, memory, noise):
+            return x, None
+
+    class Once(PredictorCorrector):
+        def __call__(self, denoise, x, levels, noise):
+            yield State(self.step(denoise, x, *levels, None, noise)[0], levels[-1], None, 0, 1, 1)
+
+    eta, v = 2 * (snr * t.u) ** 2, 0.16 + t.u**2
+    start = torch.zeros(1), torch.tensor([[t.alpha * math.sqrt(v)]])
+    _, found = moments(Once(Stay(), corrections=1, snr=snr), GaussianOracle(0.0, 0.4), [t, t], *start, draws=1)
+    assert found.item() == pytest.approx(t.alpha**2 * ((1 - eta / v) ** 2 * v + 2 * eta), rel=1e-6)
+
+
+@pytest.mark.parametrize(("u_s", "rise"), [(0.9, 1 + 0.5 * math.log(1 / 0.9)), (0.1, math.sqrt(2))])
+def test_churn_rises_as_far_as_it_says(u_s, rise):
+    """u_t = 1 by the factor 1 + churn log(u_t/u_s), at most sqrt(2), and the noise added is what is missing there."""
+    seen, oracle = [], GaussianOracle(0.0, 0.4)
+
+    def denoise(x, level):
+        seen.append((x, level))
+        return oracle(x, level)
+
+    x = torch.zeros(2, 1, dtype=torch.float64)
+    Churn(0.5).step(denoise, x, Level(0.5, 1.0, 1.0), Level(0.4, 1.0, u_s), None, SampleNoise([0, 1]))
+    z = SampleNoise([0, 1]).normal((1,)).double()
+    assert seen[0][1].u == pytest.approx(rise)
+    torch.testing.assert_close(seen[0][0], math.sqrt(rise**2 - 1) * z)
+
+
+def test_the_step_that_ncsn_v2_chooses_is_of_the_levels_behind(moments):
+    """The variance through four levels with eta_i = e(u_{i-1}/u_i) u_i^2, the first of u_1/u_2, then Tweedie's shrinkage."""
+    std, levels = 0.5, VE(0.1, 5.0).levels(torch.tensor([1.0, 0.8, 0.5, 0.3, 0.0], dtype=torch.float64))
+    u = [level.u for level in levels]
+    v = u[0] ** 2
+    for ratio, level in zip((u[0] / u[1], u[0] / u[1], u[1] / u[2], u[2] / u[3]), u[:4], strict=True):
+        e = ncsn_step(ratio, 3)
+        for _ in range(3):
+            v = (1 - e * level**2 / (std**2 + level**2)) ** 2 * v + 2 * e * level**2
+    v *= (std**2 / (std**2 + u[3] ** 2)) ** 2
+    _, found = moments(Langevin(repeats=3), GaussianOracle(0.0, std), levels, torch.zeros(1), torch.tensor([[u[0]]]), draws=12)
+    assert found.item() == pytest.approx(v, rel=1e-6)
+
+
+def test_one_level_begins_at_that_levels_scale():
+    levels = VP().levels(grid(VP(), 3))
+    state = next(iter(Unadjusted(u=0.3)(GaussianOracle(), torch.ones(1, 1), levels, SampleNoise([0]))))
+    r = math.hypot(levels[0].alpha, levels[0].sigma)
+    assert (state.x.item(), state.t.u) == (pytest.approx(math.hypot(1, 0.3) / r), 0.3)
 
 
 def test_the_corrector_alone_keeps_the_marginal():

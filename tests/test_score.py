@@ -122,6 +122,19 @@ def test_weights_and_ladder():
         score_model("exact", shape=(1, 8, 8))
 
 
+@pytest.mark.parametrize("dimensions", [64, 784, 3072])
+def test_neighbouring_levels_of_the_ladder_overlap_in_half_of_their_mass(dimensions):
+    """Phi(r + 3g) - Phi(r - 3g) >= 1/2, r = sqrt(2D) (g - 1), and not with two levels less."""
+
+    def overlap(levels, ratio=5000.0):
+        g = ratio ** (1 / (levels - 1))
+        reach = math.sqrt(2 * dimensions) * (g - 1)
+        return (math.erf((reach + 3 * g) / math.sqrt(2)) - math.erf((reach - 3 * g) / math.sqrt(2))) / 2
+
+    found = ladder_length(dimensions, 5000.0)
+    assert overlap(found) >= 0.5 > overlap(found - 2)
+
+
 # the bridge
 
 

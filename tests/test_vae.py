@@ -376,3 +376,15 @@ def test_networks_of_any_shape(shape, local):
     out = decoder(z, context)
     assert out.shape == (2, 2 * shape[0], *shape[1:])
     assert not torch.allclose(out, decoder(z, Context(vector=torch.zeros(2, 3))))
+
+
+def test_a_second_stage_of_few_draws_is_a_density_too():
+    """Fitted to 20 draws in 40 dimensions: N(m + B mean, B L L' B'), B a whole orthonormal basis."""
+    mixture = Mixture(40, 4)
+    mixture.fit(torch.randn(20, 40))
+    B, L = mixture.axes, mixture.factors[0]
+    torch.testing.assert_close(B.T @ B, torch.eye(40), atol=1e-5, rtol=0)
+    z = mixture.draw(StreamNoise(10, 0, 0)).double()
+    root = B.double() @ L.double()
+    whole = td.MultivariateNormal((mixture.centre + B @ mixture.means[0]).double(), root @ root.T)
+    torch.testing.assert_close(mixture.log_prob(z).double(), whole.log_prob(z), atol=0.1, rtol=1e-3)

@@ -50,4 +50,4 @@ def column(value: Tensor, like: Tensor) -> Tensor | float:
     """A float64 coefficient ready to multiply `like` `(n, *shape)`: a float, or `(n, 1, ..., 1)` cast once."""
     if value.ndim == 0:
         return value.item()
-    return value.to(torch.float32).to(like.device, like.dtype).view(-1, *[1] * (like.ndim - 1))
+    return value.to(like.dtype).to(like.device).view(-1, *[1] * (like.ndim - 1))

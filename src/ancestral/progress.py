@@ -125,7 +125,7 @@ def describe(step: Step, health: str = "") -> str:
     full = round(BAR * step.progress)
     left = step.seconds * (1 - step.progress) / max(step.progress, 1e-9)
     rate = step.rate or step.images / max(step.seconds, 1e-9)
-    losses = "  ".join(f"{name.partition('/')[2].replace('total', 'loss')} {value:.4f}" for name, value in step.losses.items())
+    losses = "  ".join(f"{term(name)} {value:.4f}" for name, value in step.losses.items())
     parts = [
         "━" * full + "╌" * (BAR - full),
         f"{step.progress:4.0%}",
@@ -142,6 +142,14 @@ def describe(step: Step, health: str = "") -> str:
     if step.preview:
         parts.append(f"preview {step.preview}")
     return "  ".join(parts)
+
+
+def term(name: str) -> str:
+    """A loss of a `Step` as people name it: what a player minimises is its loss, whose only where there are several players."""
+    player, _, part = name.partition("/")
+    if part != "total":
+        return part
+    return "loss" if player == "model" else f"{player} loss"
 
 
 def duration(seconds: float) -> str:

@@ -70,13 +70,16 @@ class SampleNoise:
 
 
 class StreamNoise:
-    """Noise for a training batch of n samples, keyed by (seed, step): one stream on the device itself."""
+    """Noise for a training batch of n samples, keyed by (seed, step): one stream on the device itself, and one on the CPU for
+    `stratified`, whose numbers are wanted there and need not wait for the device.
+    """
 
     def __init__(self, n: int, seed: int, step: int, device: torch.device | str = "cpu"):
         self.n = n
         self.device = torch.device(device)
-        key = np.random.Philox(key=_key(seed, step)).random_raw()
-        self.generator = torch.Generator(self.device).manual_seed(int(key) >> 1)
+        philox = np.random.Philox(key=_key(seed, step))
+        self.generator = torch.Generator(self.device).manual_seed(int(philox.random_raw()) >> 1)
+        self.host = np.random.Generator(philox)
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         return torch.randn(self.n, *shape, generator=self.generator, device=self.device)
@@ -86,8 +89,7 @@ class StreamNoise:
 
     def stratified(self) -> Tensor:
         """One uniform number, shifted by i/n for sample i (Kingma et al. 2021, appendix I.1)."""
-        offset = torch.rand((), generator=self.generator, device=self.device).cpu().double()
-        return (offset + torch.arange(self.n, dtype=torch.float64) / self.n) % 1
+        return (self.host.random() + torch.arange(self.n, dtype=torch.float64) / self.n) % 1
 
 
 def _key(seed: int, counter: int) -> np.ndarray:

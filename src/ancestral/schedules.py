@@ -30,10 +30,7 @@ from torch.nn import functional as F
 from ancestral.errors import UsageError
 
 Spacing = Literal["trailing", "linear", "logsnr", "karras"]
-U_RANGE = (
-    0.002,
-    80.0,
-)  # sigma/alpha of grids in logsnr and sigma: beyond, a schedule that ends in pure noise has no end
+U_RANGE = (0.002, 80.0)  # sigma/alpha of grids: beyond, a schedule that ends in pure noise has no end
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,12 @@ def test_one_batched_pass_equals_two_naive_ones(scale, interval):
         torch.testing.assert_close(forced.eps, expected, atol=1e-6, rtol=0)
 
 
+def test_guidance_acts_above_the_lower_level_and_up_to_the_upper_one():
+    guide = Autoguidance(GaussianOracle(1.0, 0.5), GaussianOracle(0.4, 0.5), scale=2.0, interval=(0.25, 4.0))
+    acts = [guide.acts(Level(0.5, 1.0, u)) for u in (0.2, 0.25, 0.26, 4.0, 4.1)]
+    assert acts == [False, False, True, True, False]
+
+
 @pytest.mark.parametrize("reading", READINGS)
 def test_the_convention_is_the_same_in_every_reading(reading):
     denoiser, (context, null) = Curved(), contexts()

@@ -46,6 +46,13 @@ def test_the_three_terms_of_the_published_chain():
     assert per_dim["consistency"] == pytest.approx(middle, rel=0.01)
     assert per_dim["prior"] == pytest.approx(last, abs=2e-5)
     torch.testing.assert_close(sum(bound.terms.values()), bound.value)
+    assert bound.table["t"][-1] == 1
+    assert (bound.table["logsnr"].diff() < 0).all()
+    for t, nats in zip(bound.table["t"], bound.table["nats"].cumsum(0), strict=True):  # down to t: those of exact_terms
+        until = Chain.linear().at(torch.arange(1, round(1000 * t.item()) + 1, dtype=torch.float64) / 1000)
+        snr = until.alpha**2 / until.sigma**2
+        expected = 8 * 0.5 * ((snr[:-1] - snr[1:]) / (1 + snr[1:])).sum().item()
+        assert nats.item() == pytest.approx(expected, rel=4 * math.sqrt(2 / 4000))  # of 4,000 squares of normal numbers
     assert bound.table["nats"].sum().item() == pytest.approx(-bound.terms["consistency"].mean().item())
     assert bound.nfe == 1000
 
@@ -71,6 +78,60 @@ def test_with_the_optimal_variance_the_bound_is_entropy_and_prior_for_every_leng
     assert total == pytest.approx(entropy + kl, abs=1e-9)
 
 
+@pytest.mark.parametrize("variance", ["posterior", "forward", "mse"])
+def test_the_one_step_of_a_chain_of_two_is_the_divergence_of_two_gaussians(variance):
+    """KL(q(x_1 | x_2, x) || p(x_1 | x_2)) by its definition, and log p(x | x_1), from the very draws of the bound."""
+    chain, seen = Chain(torch.tensor([0.3, 0.5])), []
+
+    def denoise(x_t, level):
+        seen.append(x_t)
+        return Prediction((0.3 * x_t).tanh(), x_t, level.alpha, level.sigma)
+
+    x, mse = torch.randn(20, 3, dtype=torch.float64), 0.37
+    bound = vlb(denoise, chain, x, StreamNoise(20, 0, 0), variance=(lambda level: mse) if variance == "mse" else variance)
+    x_1, x_2 = seen
+    beta_2, (abar_1, abar_2) = 0.5, chain.alphas_bar.tolist()
+    posterior = (1 - abar_1) / (1 - abar_2) * beta_2
+    weight = math.sqrt(abar_1) * beta_2 / (1 - abar_2)  # of x in the posterior's mean (Ho et al. 2020, eq. 7)
+    s2 = {"posterior": posterior, "forward": beta_2, "mse": posterior + weight**2 * mse}[variance]
+    means = [chain.posterior(of, x_2, 2)[0] for of in (x, (0.3 * x_2).tanh())]
+    q, p = (Gaussian(m, torch.full_like(m, v)) for m, v in zip(means, (posterior, s2), strict=True))
+    torch.testing.assert_close(bound.terms["consistency"], -q.kl(p))
+    first = Gaussian((0.3 * x_1).tanh(), torch.full_like(x, mse if variance == "mse" else 0.3)).log_prob(x)
+    torch.testing.assert_close(bound.terms["reconstruction"], first)
+    assert bound.nfe == 2
+
+
+def test_a_chain_of_one_step_has_no_middle():
+    """log N(x; x_hat(x_1), beta_1) - KL(q(x_1 | x) || N(0, I)): on N(0, 1) each sample's own, averaged over x_1."""
+    x = torch.randn(5, 2, dtype=torch.float64)
+    drawn = vlb(GaussianOracle(), Chain(torch.tensor([0.4])), x.repeat(20_000, 1), StreamNoise(100_000, 0, 0), draws=4)
+    mean = drawn.value.view(-1, 5).mean(0)
+    # x_hat = a x_1, a^2 = 1 - beta, so E (x - x_hat)^2 = beta^2 x^2 + a^2 beta
+    beta, a2 = 0.4, 0.6
+    first = -0.5 * ((beta**2 * x**2 + a2 * beta) / beta + math.log(2 * math.pi * beta)).sum(1)
+    last = 0.5 * (beta + a2 * x**2 - 1 - math.log(beta)).sum(1)
+    error = drawn.value.view(-1, 5).std(0) / math.sqrt(20_000)
+    assert ((mean - (first - last)).abs() < 4 * error).all()
+    assert drawn.nfe == 2
+    said = drawn.std_err.square().mean().sqrt().item()
+    assert said == pytest.approx(drawn.value.view(-1, 5).var(0).mean().sqrt().item(), rel=0.02)
+    every = vlb(GaussianOracle(), Chain(torch.tensor([0.4])), x, StreamNoise(5, 0, 0))
+    assert (every.terms["consistency"] == 0).all()
+    assert every.table == {}
+
+
+def test_the_error_of_a_bound_is_that_of_all_that_was_drawn():
+    """With many steps visited most of it is the reconstruction's, which is drawn as well."""
+    x = 0.5 * torch.randn(4000, 4, dtype=torch.float64)
+    chain, oracle = Chain.linear(100, 1e-3, 0.2), GaussianOracle(0.0, 0.5)
+    one, two = (vlb(oracle, chain, x, StreamNoise(4000, 0, key), draws=64) for key in (1, 2))
+    spread = ((one.value - two.value).square().mean() / 2).sqrt().item()
+    said = one.std_err.square().mean().sqrt().item()
+    assert spread < 1.05 * said
+    assert said < 1.5 * spread
+
+
 def test_the_optimal_variance_is_tighter_and_drawn():
     chain, noise = Chain.linear(20, 0.005, 0.5), StreamNoise(2000, 0, 0)
     oracle = GaussianOracle(0.7, 0.4)
@@ -88,7 +149,7 @@ def test_drawn_steps_are_unbiased_and_their_error_is_honest():
     every = vlb(oracle, Chain.linear(100, 1e-3, 0.2), x, StreamNoise(4000, 0, 1))
     drawn = vlb(oracle, Chain.linear(100, 1e-3, 0.2), x, StreamNoise(4000, 0, 2), draws=8)
     spread = (drawn.terms["consistency"] - every.terms["consistency"]).std().item()
-    assert drawn.nfe == 9
+    assert drawn.nfe == 10
     assert drawn.mean()[0] == pytest.approx(every.mean()[0], abs=4 * spread / math.sqrt(4000))
     assert drawn.std_err.mean().item() > 0.7 * spread / math.sqrt(2)
 

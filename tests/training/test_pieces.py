@@ -8,13 +8,16 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ancestral.api import plan
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
+from ancestral.progress import describe
 from ancestral.training.budget import Budget
 from ancestral.training.flat import FlatParameters, PowerEMA, gamma_of
 from ancestral.training.recipe import Recipe, override, parse
 from ancestral.training.run import Run
 from ancestral.training.state import Step
+from ancestral.version import __version__
 
 MINIMAL = {"data": {"source": "digits"}, "train": {"budget": "1m"}}
 
@@ -197,6 +200,41 @@ def test_not_a_run(tmp_path):
         Run.existing(tmp_path / "nothing")
     with pytest.raises(UsageError, match="holds no run"):
         Run.existing(tmp_path)
+
+
+def test_a_model_of_another_version_is_called_so(tmp_path):
+    run = plan("moons", budget="1it", out=tmp_path / "run", settings=("train.previews=0",)).begin()
+    for _ in run:
+        pass
+    folder, config = Run(tmp_path / "run"), tmp_path / "run" / "model" / "config.json"
+    described = json.loads(config.read_text())
+    assert described["version"] == __version__
+    folder.load_model()
+    config.write_text(json.dumps(described | {"version": "0.0.9", "model": described["model"] | {"width": 8}}))
+    with pytest.raises(AncestralError, match=r"was made by ancestral 0\.0\.9 and this is .* \d+ of its parameters are"):
+        folder.load_model()
+    config.write_text(json.dumps(described | {"version": "0.0.9", "model": described["model"] | {"flavour": 8}}))
+    with pytest.raises(AncestralError, match=r"made by ancestral 0\.0\.9 .* settings are not those of this version"):
+        folder.load_model()
+    del described["version"]
+    config.write_text(json.dumps(described | {"model": described["model"] | {"width": 8}}))
+    with pytest.raises(AncestralError, match="made by an older version and this is"):
+        folder.load_model()
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ({"model/total": 0.5, "model/kl": 0.1}, "  loss 0.5000  kl 0.1000  "),
+        (
+            {"discriminator/total": 0.5, "discriminator/r1": 0.1, "generator/total": 0.7},
+            "  discriminator loss 0.5000  r1 0.1000  generator loss 0.7000  ",
+        ),
+    ],
+)
+def test_the_progress_line_says_whose_loss_it_is(losses, words):
+    line = describe(Step(1, 64, 1.0, 0.1, losses, {"model": 1.0}, 0.1, 5.0, 0))
+    assert words in line
 
 
 def test_tensorboard_receives_what_is_logged(tmp_path):

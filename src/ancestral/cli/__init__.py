@@ -7,8 +7,8 @@ import sys
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from ancestral import __version__
 from ancestral.errors import AncestralError
+from ancestral.version import __version__
 
 INTRODUCTION = """Train, sample and compare generative models of your own data.
 

@@ -20,6 +20,8 @@ from ancestral.errors import UsageError
 from ancestral.names import unknown
 from ancestral.randomness import Noise, StreamNoise
 
+SplitName = Literal["train", "test"]
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -96,13 +98,7 @@ class DataSet:
             return array
         return array.to(torch.float32).div_(self.spec.levels - 1)
 
-    def batch(
-        self,
-        index: Tensor,
-        split: Literal["train", "test"] = "train",
-        flip: Tensor | None = None,
-        noise: Noise | None = None,
-    ) -> Batch:
+    def batch(self, index: Tensor, split: SplitName = "train", flip: Tensor | None = None, noise: Noise | None = None) -> Batch:
         """The samples of `index`, int64 `(n,)`, as float32 `(n, *shape)` with their conditions, class labels among them.
 
         flip: bool `(n,)`, which images to mirror left to right. noise: for conditions that are drawn, such as what of an image

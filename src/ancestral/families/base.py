@@ -173,8 +173,8 @@ class GenerativeModel(nn.Module):
     ) -> Iterator[tuple[int, dict[str, Tensor], list[int], dict[str, Any]]]:
         """The samples as several (number, conditions, seeds, options) of at most `batch` each."""
         chosen = _seeds(seeds, n)
-        if n < 1 or (batch is not None and batch < 1):
-            raise UsageError(f"ask for at least one sample, and at least one at a time; got n={n}, batch={batch}")
+        if batch is not None and batch < 1:
+            raise UsageError(f"samples are drawn at least one at a time; got batch={batch}")
         raw = self.conditioner.parse(condition, n)
         size = batch or max(64, 2**16 // self.dimensions)
         for start in range(0, n, size):
@@ -218,6 +218,8 @@ class GenerativeModel(nn.Module):
 
 
 def _seeds(seeds: int | Sequence[int], n: int) -> list[int]:
+    if n < 1:
+        raise UsageError(f"ask for at least one sample; got n={n}")
     chosen = seeds_from(seeds, n) if isinstance(seeds, int) else list(seeds)
     if len(chosen) != n:
         raise UsageError(f"{len(chosen)} seeds given for {n} samples: give one for each")

@@ -47,8 +47,8 @@ class HasPrior(HasDecoder, Protocol):
 class HasBound(Protocol):
     """A likelihood, or a bound of it."""
 
-    def log_prob(self, x: Tensor, condition: Any = None, *, noise: Noise, **how: Any) -> Bound:
-        """Of samples `(n, *shape)` in the units of the data."""
+    def log_prob(self, x: Tensor, condition: Any = None, *, noise: Noise | None = None, **how: Any) -> Bound:
+        """Of samples `(n, *shape)` in the units of the data. noise: None: sample i has seed i."""
 
 
 @runtime_checkable

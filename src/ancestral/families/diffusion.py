@@ -11,6 +11,7 @@ Sampling walks from x_1 ~ N(0, I) down to x_0 with any solver; the paper's Algor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -104,10 +105,11 @@ class Diffusion(DenoisingModel):
 
     def draw_times(self, noise: Noise) -> Tensor:
         """Training times `(n,)`: uniform; logit-normal, sigmoid(N(0, 1)) (Esser et al. 2024, arXiv:2403.03206);
-        or log-normal in sigma/alpha with mean -1.2 and deviation 1.2 (Karras et al. 2022, table 1).
+        or log-normal in u = sigma/alpha, log u ~ N(-1.2 + log 2, 1.2^2) (Karras et al. 2022, table 1, whose data have deviation
+        1/2: their sigma is u / 2).
         """
         u = noise.stratified()
         if self.times != "uniform":
             z = torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6))
-            u = z.sigmoid() if self.times == "logit-normal" else self.schedule.time(-2 * (1.2 * z - 1.2))
+            u = z.sigmoid() if self.times == "logit-normal" else self.schedule.time(-2 * (math.log(2) - 1.2 + 1.2 * z))
         return self.schedule.noisy(u)

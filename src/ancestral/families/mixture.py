@@ -75,8 +75,8 @@ class Mixture(nn.Module):
         self.centre.copy_(z.mean(0))
         z = z - z.mean(0)
         _, _, V = torch.linalg.svd(z, full_matrices=False)
-        axes = torch.zeros(self.latent, self.r, dtype=z.dtype)
-        axes[:, : min(self.r, len(V))] = V[: self.r].T
+        some = torch.cat([V[: self.r].T, torch.eye(self.latent, self.r, dtype=z.dtype)], 1)
+        axes = torch.linalg.qr(some).Q[:, : self.r]  # an orthonormal basis also where there are fewer draws than axes
         self.axes.copy_(axes)
         a = (z @ axes).numpy()
         beyond = (z.square().sum() - (z @ axes).square().sum()) / len(z) / max(1, self.latent - self.r)

@@ -26,7 +26,7 @@ from ancestral.gaussian import slerp
 from ancestral.guidance import Autoguidance, Clip, Conditional, guided
 from ancestral.likelihood import Bound, Lattice, ode_log_prob, vlb
 from ancestral.prediction import Prediction
-from ancestral.randomness import Noise
+from ancestral.randomness import Noise, SampleNoise
 from ancestral.schedules import Chain, Level, Schedule, Spacing, grid
 from ancestral.solvers import Denoise, ProbabilityFlow, Solver, State
 from ancestral.solvers import solver as solver_of
@@ -122,8 +122,10 @@ class DenoisingModel(GenerativeModel):
         """Grad log p(x_t), shaped as x_t; sigma > 0."""
         return self.denoise(x_t, t, condition).score
 
-    def log_prob(self, x: Tensor, condition: Any = None, *, noise: Noise, method: Method | None = None, **how: Any) -> Bound:
-        """Of samples `(n, *shape)` in the units of the data.
+    def log_prob(
+        self, x: Tensor, condition: Any = None, *, noise: Noise | None = None, method: Method | None = None, **how: Any
+    ) -> Bound:
+        """Of samples `(n, *shape)` in the units of the data. noise: None: sample i has seed i.
 
         vlb: the bound of a chain of 1,000 steps (`ancestral.likelihood.vlb`; its options in `how`), by 32 of them a sample; of
         the density, or of the probability of levels where the data have them: then the chain begins at half their spacing.
@@ -132,16 +134,20 @@ class DenoisingModel(GenerativeModel):
         Raises UsageError for another method.
         """
         method = method or ("ode" if len(self.shape) == 1 and self.dimensions <= FLAT and self.levels is None else "vlb")
-        z, denoise, lattice = self.scaling.encode(x), self._conditional(condition, len(x)), self.lattice()
-        if method == "vlb":
-            least = 0.0 if lattice is None else CELL * lattice.spacing.min().item()
-            bound = vlb(denoise, Chain.of(self.schedule, least=least), z, noise, lattice=lattice, **{"draws": DRAWS} | how)
-        elif method == "ode":
-            bound = ode_log_prob(denoise, self.schedule, z, noise, lattice=lattice, **how)
-            if lattice is not None:
-                bound = bound.plus("levels", self.dimensions * lattice.stretch)
-        else:
-            raise UsageError(f"unknown method of likelihood {method!r}: choose vlb or ode")
+        noise = noise or SampleNoise(range(len(x)), self.device)
+        z, lattice = self.scaling.encode(x), self.lattice()
+        with self.inference():
+            denoise = self._conditional(condition, len(x))
+            if method == "vlb":
+                least = 0.0 if lattice is None else CELL * lattice.spacing.min().item()
+                chain = Chain.of(self.schedule, least=least)
+                bound = vlb(denoise, chain, z, noise, lattice=lattice, **{"draws": DRAWS} | how)
+            elif method == "ode":
+                bound = ode_log_prob(denoise, self.schedule, z, noise, lattice=lattice, **how)
+                if lattice is not None:
+                    bound = bound.plus("levels", self.dimensions * lattice.stretch)
+            else:
+                raise UsageError(f"unknown method of likelihood {method!r}: choose vlb or ode")
         if bound.discrete:
             return bound
         per_channel = self.dimensions / self.scaling.std.numel()

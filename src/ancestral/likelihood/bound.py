@@ -17,10 +17,11 @@ Kind = Literal["elbo", "iwae", "vlb", "ode", "exact"]
 class Bound:
     """log p(x), or a bound of it, per sample in nats.
 
-    value: `(n,)`. kind: how it was computed. direction: "lower" (value <= log p in expectation), "exact" (up to the solver's
-    error). std_err: of each value as an estimate `(n,)`, None where nothing was drawn. terms: parts that add up to the value,
-    by name. discrete: whether it is the probability of levels, not a density; the two are never compared.
-    dimensions: D, numbers in a sample. nfe: evaluations of the network for each sample. table: columns of what each noise level
+    value: `(n,)`, float64 on the CPU, as all its tensors are. kind: how it was computed. direction: "lower" (value <= log p in
+    expectation), "exact" (up to the solver's error). std_err: of each value as an estimate `(n,)`, None where nothing was
+    drawn. terms: parts that add up to the value, by name. discrete: whether it is the probability of levels, not a density;
+    the two are never compared. dimensions: D, numbers in a sample. nfe: evaluations of the network for each sample.
+    table: columns of what each noise level
     adds, averaged over samples, where the bound has such parts.
     """
 
@@ -57,7 +58,7 @@ def elbo(reconstruction: Tensor, divergence: Tensor, dimensions: int, discrete: 
 
     reconstruction: log p(x | z_i) `(k, n)`. divergence: log q(z_i | x) - log p(z_i), or the KL itself k times.
     """
-    reconstruction, divergence = reconstruction.double(), divergence.double()
+    reconstruction, divergence = reconstruction.cpu().double(), divergence.cpu().double()
     k = len(reconstruction)
     log_w = reconstruction - divergence
     value = log_w.mean(0)
@@ -70,7 +71,7 @@ def iwae(reconstruction: Tensor, divergence: Tensor, dimensions: int, discrete: 
     """Log 1/k sum_i w_i, w_i = p(x, z_i)/q(z_i | x) (Burda et al. 2016, arXiv:1509.00519, eq. 8); arguments as of `elbo`, the
     divergence of each draw. Its error is that of log mean w by the delta method; terms: the ELBO and what the k draws gain.
     """
-    log_w = reconstruction.double() - divergence.double()
+    log_w = reconstruction.cpu().double() - divergence.cpu().double()
     k = len(log_w)
     value = log_w.logsumexp(0) - math.log(k)
     w = (log_w - value).exp()

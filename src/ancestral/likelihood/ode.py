@@ -78,7 +78,7 @@ def _integrate(flow: ProbabilityFlow, slope: Slope, x: Tensor, steps: int, toler
     """(log N(z_1), log |dz_1/dx|) `(n,)` float64."""
     scale = flow.level(0.0).alpha
     start = torch.cat([(x * scale).flatten(1), x.new_zeros(len(x), 1)], 1)
-    end = solve(slope, start, 0.0, 1.0, steps=steps, tolerance=tolerance).double()
+    end = solve(slope, start, 0.0, 1.0, steps=steps, tolerance=tolerance).cpu().double()
     z, trace = end[:, :-1], end[:, -1]
     d = z.shape[1]
     return -0.5 * (z.square().sum(1) + d * math.log(2 * math.pi)), trace + d * math.log(scale)

@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ancestral.denoiser import column
 from ancestral.gaussian import Gaussian
 from ancestral.likelihood.bound import Bound
 from ancestral.likelihood.lattice import Lattice
@@ -41,66 +42,69 @@ def vlb(
     lattice: Lattice | None = None,
     draws: int | None = None,
 ) -> Bound:
-    """The bound for samples x `(n, *shape)` in the models' units, with one draw of x_1, and of x_i for each step i.
+    """The bound for samples x `(n, *shape)` in the models' units, with one draw of x_i for each step i.
 
     variance: s^2 of the reverse steps: posterior, beta~_i; forward, beta_i (Ho et al. 2020, section 3.2); or the mean squared
     error per dimension of the denoiser at a level, E|x - x_hat|^2 / D, with which s^2 = beta~_i + c_i^2 mse is optimal (Bao et
     al. 2022, arXiv:2201.06503, eq. 8); c_i is the weight of x_hat in the posterior's mean.
     lattice: the levels of x, whose probability is bounded instead of a density. The reconstruction's variance: beta_1, or mse.
     draws: visit so many steps instead of all T, drawn for each sample with probability proportional to the change of log SNR,
-    stratified. The estimate is unbiased; its standard error is an upper estimate, as strata are treated as independent.
+    stratified, and two x_1. The estimate is unbiased; its standard error is an upper estimate, as what is drawn of strata
+    counts as drawn of the whole. None: every step and one x_1, with a standard error that is not known and stands as infinite.
     table: steps' mean KL in nats, and the t and logsnr that they end at, in `ROWS` groups.
     """
-    d = x[0].numel()
-    terms = {"reconstruction": _reconstruction(denoise, chain, x, noise, variance, lattice), "prior": -_prior(chain, x)}
+    d, looks = x[0].numel(), 1 if draws is None else 2
+    reconstruction = torch.stack([_reconstruction(denoise, chain, x, noise, variance, lattice) for _ in range(looks)])
+    terms = {"reconstruction": reconstruction.mean(0), "prior": -_prior(chain, x)}
     visited = _every_step(chain, len(x)) if draws is None else _drawn_steps(chain, noise, draws)
-    kls, steps, weights = [], [], []
+    nothing = torch.zeros(0, len(x), dtype=torch.float64)  # of a chain of one step
+    kls, steps, weights = [nothing], [nothing], [nothing]
     for i, weight in visited:
         level, before = chain.at(i / chain.T), chain.at((i - 1) / chain.T)
-        alpha, sigma = (v.to(x).view(-1, *[1] * (x.ndim - 1)) for v in (level.alpha, level.sigma))
-        x_t = alpha * x + sigma * noise.normal(x.shape[1:]).to(x)
-        error2 = (x - denoise(x_t, level).x).flatten(1).double().square().sum(1)
+        x_t = column(level.alpha, x) * x + column(level.sigma, x) * noise.normal(x.shape[1:]).to(x)
+        error2 = (x - denoise(x_t, level).x).flatten(1).square().sum(1).cpu().double()
         change = before.alpha**2 / before.sigma**2 - level.alpha**2 / level.sigma**2
         b = _ratio(variance, before, level, change)
-        kls.append(d / 2 * (b - 1 - b.log()).to(error2) + (b * change / 2).to(error2) * error2)
-        steps.append(i)
-        weights.append(weight.to(error2))
-    kl, weight = torch.stack(kls), torch.stack(weights)  # (k, n)
+        kls.append((d / 2 * (b - 1 - b.log()) + b * change / 2 * error2)[None])
+        steps.append(i[None])
+        weights.append(weight[None])
+    kl, weight = torch.cat(kls), torch.cat(weights)  # (k, n)
     consistency = (weight * kl).sum(0)
     terms["consistency"] = -consistency
-    error = None
-    if draws is not None and draws > 1:
-        error = (draws * weight * kl).std(0) / math.sqrt(draws)
+    error = torch.full_like(consistency, math.inf)
+    if draws is not None and (draws > 1 or chain.T == 1):
+        drawn: Tensor | float = (draws * weight * kl).var(0) / draws if len(kl) else 0.0
+        error = (reconstruction.var(0) / looks + drawn).sqrt()
     return Bound(
         value=sum(terms.values(), torch.zeros_like(consistency)),
         kind="vlb",
         direction="lower",
         dimensions=d,
         discrete=lattice is not None,
-        std_err=error if error is not None else torch.full_like(consistency, math.inf),
+        std_err=error,
         terms=terms,
-        nfe=len(kls) + 1,
-        table=_table(chain, torch.stack(steps), (weight * kl).cpu()),
+        nfe=len(kl) + looks,
+        table=_table(chain, torch.cat(steps), weight * kl),
     )
 
 
 def _reconstruction(
     denoise: DenoiseEach, chain: Chain, x: Tensor, noise: Noise, variance: Variance, lattice: Lattice | None
 ) -> Tensor:
-    """Log p(x | x_1): a Gaussian about x_hat, or its mass in the levels' cells."""
+    """Log p(x | x_1) at a draw of x_1: a Gaussian about x_hat, or its mass in the levels' cells."""
     level = chain.level(1)
     x_hat = denoise(level.alpha * x + level.sigma * noise.normal(x.shape[1:]).to(x), level).x
     var = variance(level) if callable(variance) else level.sigma**2
+    x, x_hat = x.cpu().double(), x_hat.cpu().double()
     if lattice is not None:
-        return lattice.log_prob(x.double(), x_hat.double(), math.sqrt(var))
-    return Gaussian(x_hat.double(), torch.tensor(var, dtype=torch.float64, device=x.device)).log_prob(x.double())
+        return lattice.log_prob(x, x_hat, math.sqrt(var))
+    return Gaussian(x_hat, torch.tensor(var, dtype=torch.float64)).log_prob(x)
 
 
 def _prior(chain: Chain, x: Tensor) -> Tensor:
     """KL(q(x_T | x) || N(0, I)), exact."""
     level = chain.level(chain.T)
-    var = torch.full_like(x, level.sigma**2, dtype=torch.float64)
-    return Gaussian(level.alpha * x.double(), var).kl()
+    return Gaussian(level.alpha * x.cpu().double(), torch.tensor(level.sigma**2, dtype=torch.float64)).kl()
 
 
 def _ratio(variance: Variance, before: Levels, level: Levels, change: Tensor) -> Tensor:
@@ -125,6 +129,8 @@ def _every_step(chain: Chain, n: int) -> list[tuple[Tensor, Tensor]]:
 
 def _drawn_steps(chain: Chain, noise: Noise, draws: int) -> list[tuple[Tensor, Tensor]]:
     """(step, 1 / (draws p(step))) for each sample, p proportional to log SNR_{i-1} - log SNR_i."""
+    if chain.T == 1:
+        return []
     logsnr = chain.logsnr(torch.arange(1, chain.T + 1, dtype=torch.float64) / chain.T)
     p = (logsnr[:-1] - logsnr[1:]) / (logsnr[0] - logsnr[-1])
     edges = p.cumsum(0)
@@ -142,6 +148,8 @@ def _table(chain: Chain, steps: Tensor, nats: Tensor) -> dict[str, Tensor]:
     share = (logsnr[0] - logsnr) / (logsnr[0] - logsnr[-1]).clamp(min=1e-12)
     group = (share * ROWS).ceil().long().clamp(1, ROWS)  # of the steps that end at each level
     of_step = group[(steps - 1).long()]
+    if not len(steps):
+        return {}
     rows = [r for r in range(1, ROWS + 1) if bool((group[1:] == r).any())]
     last = torch.tensor([int((group == r).nonzero().max()) for r in rows])
     total = torch.stack([torch.where(of_step == r, nats, 0.0).sum(0).mean() for r in rows])

@@ -7,17 +7,14 @@ steps of tau are fine where noise is low, as Karras et al. 2022 (eq. 5) space th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from ancestral.schedules import U_RANGE, Level, Schedule
 from ancestral.solvers.base import Counted, Denoise
-from ancestral.solvers.ode import angle, at_angle, rk4
+from ancestral.solvers.ode import Slope, angle, at_angle, dormand_prince, rk4
 
 RHO = 4.0
-Slope = Callable[[Tensor, float], Tensor]
 
 
 class ProbabilityFlow:
@@ -56,19 +53,7 @@ def solve(slope: Slope, z: Tensor, a: float, b: float, *, steps: int, tolerance:
     pair of orders 5 and 4.
     """
     if tolerance is not None:
-        from torchdiffeq import odeint
-
-        ends = torch.tensor([a, b], dtype=torch.float64)
-        path: Tensor = odeint(
-            lambda tau, z: slope(z, tau.item()),
-            z,
-            ends,
-            rtol=tolerance,
-            atol=tolerance,
-            method="dopri5",
-            options={"step_t": ends[-1:]},  # never beyond the end
-        )
-        return path[-1]
+        return dormand_prince(slope, z, (a, b), tolerance, tolerance)[-1]
     for i in range(steps):
         z = rk4(slope, z, a + (b - a) * i / steps, a + (b - a) * (i + 1) / steps)
     return z

@@ -13,6 +13,8 @@ from ancestral.randomness import Noise
 from ancestral.schedules import Level
 from ancestral.solvers.base import Counted, Denoise, Solver, State, move
 
+Slope = Callable[[Tensor, float], Tensor]
+
 
 class Euler(Solver):
     """y_s = y_t + (u_s - u_t) eps. One evaluation a step, global error O(h); the same map as DDIM."""
@@ -70,7 +72,7 @@ class RungeKutta4(Solver):
         return z * math.hypot(s.alpha, s.sigma), None
 
 
-def rk4(slope: Callable[[Tensor, float], Tensor], z: Tensor, a: float, b: float) -> Tensor:
+def rk4(slope: Slope, z: Tensor, a: float, b: float) -> Tensor:
     """One step of dz/da = slope(z, a) from a to b (Kutta 1901)."""
     h, middle = b - a, (a + b) / 2
     k1 = slope(z, a)
@@ -80,10 +82,29 @@ def rk4(slope: Callable[[Tensor, float], Tensor], z: Tensor, a: float, b: float)
     return z + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
+def dormand_prince(slope: Slope, z: Tensor, at: Sequence[float], rtol: float, atol: float) -> Tensor:
+    """Z at each of the times `at`, `(len(at), *z.shape)`, of dz/da = slope(z, a) with z at the first, by Dormand & Prince's
+    pair of orders 5 and 4 (1980), which chooses its own steps.
+    """
+    from torchdiffeq import odeint
+
+    times = torch.tensor(at, dtype=torch.float64 if z.device.type == "cpu" else torch.float32, device=z.device)
+    path: Tensor = odeint(
+        lambda a, z: slope(z, a.item()),
+        z,
+        times,
+        rtol=rtol,
+        atol=atol,
+        method="dopri5",
+        options={"dtype": times.dtype, "step_t": times[-1:]},  # never beyond the end
+    )
+    return path
+
+
 @dataclass(frozen=True)
 class Adaptive(Solver):
-    """The same ODE by Dormand & Prince's pair of orders 5 and 4 (1980), which chooses its own steps; the last, into
-    sigma = 0, is Euler's. The levels are only where states are reported.
+    """The same ODE by `dormand_prince`; the last step, into sigma = 0, is Euler's. The levels are only where states are
+    reported.
 
     The steps are chosen for a whole batch: samples of different batches agree to the tolerance, not to the bit.
     """
@@ -92,24 +113,14 @@ class Adaptive(Solver):
     atol: float = 1e-3
 
     def __call__(self, denoise: Denoise, x: Tensor, levels: Sequence[Level], noise: Noise) -> Iterator[State]:
-        from torchdiffeq import odeint
-
         counted = Counted(denoise)
         total = len(levels) - 1
         yield State(x, levels[0], None, 0, 0, total)
         noisy = [level for level in levels if level.sigma > 0]
         z = x / math.hypot(levels[0].alpha, levels[0].sigma)
         if len(noisy) > 1:
-            thetas = torch.tensor([angle(level) for level in noisy], dtype=torch.float64)
-            path = odeint(
-                lambda theta, z: counted(z, at_angle(theta.item())).v,
-                z,
-                thetas,
-                rtol=self.rtol,
-                atol=self.atol,
-                method="dopri5",
-                options={"step_t": thetas[-1:]},  # never beyond the end
-            )
+            thetas = [angle(level) for level in noisy]
+            path = dormand_prince(lambda z, theta: counted(z, at_angle(theta)).v, z, thetas, self.rtol, self.atol)
             for done, (level, z) in enumerate(zip(noisy[1:], path[1:], strict=True), start=1):
                 yield State(z * math.hypot(level.alpha, level.sigma), level, counted.last, counted.nfe, done, total)
         if levels[-1].sigma == 0:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ancestral.batch import Batch
 from ancestral.data import DataSet, DataSpec
-from ancestral.data.dataset import Split
+from ancestral.data.dataset import Split, SplitName
 from ancestral.families.latent import LatentModel
 from ancestral.randomness import Noise
 
@@ -26,13 +26,7 @@ class Latents(DataSet):
     images: DataSet = field(kw_only=True)
     mirrored: Tensor | None = None
 
-    def batch(
-        self,
-        index: Tensor,
-        split: Literal["train", "test"] = "train",
-        flip: Tensor | None = None,
-        noise: Noise | None = None,
-    ) -> Batch:
+    def batch(self, index: Tensor, split: SplitName = "train", flip: Tensor | None = None, noise: Noise | None = None) -> Batch:
         """As in `DataSet`, of latents with the conditions of their images; flip: which images are to be mirrored ones."""
         part = self.train if split == "train" else self.test
         z = part.array.index_select(0, index)

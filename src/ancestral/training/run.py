@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from ancestral.files import disk_errors, write_atomically
 from ancestral.runtime import Precision, Runtime
 from ancestral.training.catalogue import FAMILIES
 from ancestral.training.recipe import Recipe
+from ancestral.version import __version__
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ class Run:
     # model
 
     def describe(self, spec: DataSpec, recipe: Recipe) -> None:
-        """Write what is needed to build the model again."""
-        config = {"format": 1, "model": recipe.model.model_dump(mode="json"), "data": spec.to_json()}
+        """Write what is needed to build the model again, and which version of the library that is."""
+        config = {"version": __version__, "model": recipe.model.model_dump(mode="json"), "data": spec.to_json()}
         with disk_errors(self.path):
             write_atomically(self.model / "config.json", json.dumps(config, indent=1).encode())
 
@@ -105,25 +107,39 @@ class Run:
         return DataSpec.from_json(self._config()["data"])
 
     def load_model(self, device: str = "auto", precision: Precision = "auto") -> GenerativeModel:
-        """The trained model, on the device. Raises AncestralError if it is missing or damaged."""
-        spec = self.spec
-        described = self._config()["model"]
-        model = FAMILIES[described["family"]].model_validate(described).build(spec)
+        """The trained model, on the device. Raises AncestralError if it is missing, damaged, or another version's."""
+        spec, config = self.spec, self._config()
+        try:
+            model = FAMILIES[config["model"]["family"]].model_validate(config["model"]).build(spec)
+        except (KeyError, ValidationError):
+            raise self._foreign(config, "its settings are not those of this version") from None
         file = self.model / "model.safetensors"
         try:
-            model.load_state_dict(load_file(file))
+            tensors = load_file(file)
         except FileNotFoundError:
             raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
-        except (SafetensorError, RuntimeError, OSError) as error:
+        except (SafetensorError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise AncestralError(
                 f"{file} is damaged ({reason}): run the same `ancestral train` again, which writes it anew"
             ) from None
+        own = model.state_dict()
+        if strange := sorted(name for name in own.keys() | tensors.keys() if _shape(own, name) != _shape(tensors, name)):
+            raise self._foreign(config, f"{len(strange)} of its parameters are missing, unknown or of another shape here")
+        model.load_state_dict(tensors)
         runtime = Runtime.choose(device, precision, parameters=sum(p.numel() for p in model.parameters()))
         runtime.place(model)
         model.precision = runtime.autocast
         model.requires_grad_(False)
         return model.eval()
+
+    def _foreign(self, config: Mapping[str, Any], why: str) -> AncestralError:
+        """What is said of a model that this version cannot build."""
+        maker = f"ancestral {config['version']}" if "version" in config else "an older version"
+        return AncestralError(
+            f"the model of {self.path} was made by {maker} and this is {__version__}: {why}; use it with the version that made "
+            "it, or train anew with another --out"
+        )
 
     def _config(self) -> dict[str, Any]:
         try:
@@ -201,6 +217,10 @@ class Run:
             kept = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
             with disk_errors(self.path):
                 write_atomically(self.metrics_file, "".join(f"{line}\n" for line in kept).encode())
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
+    return tensors[name].shape if name in tensors else None
 
 
 def _crc32(tensors: Mapping[str, Tensor]) -> int:
