@@ -87,7 +87,7 @@ def test_what_the_data_choose(tmp_path):
     """Augmentation for a small set of images, none for points; penalties as in each objective's paper."""
     build = lambda source, *s: plan(source, model="gan", out=tmp_path / "x", device="cpu", settings=s).model  # noqa: E731
     batch = lambda source: plan(source, model="gan", out=tmp_path / "x", device="cpu").recipe.train.batch  # noqa: E731
-    assert (batch("digits"), batch("moons")) == (16, 512)
+    assert (batch("digits"), batch("moons")) == (32, 512)
     assert build("digits").augmented > 0
     assert not build("moons").augmented
     assert not build("digits", "model.augment=0").augmented

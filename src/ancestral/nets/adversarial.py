@@ -50,7 +50,7 @@ def adversarial_networks(
         patch = 1 if side <= finest else 2 if side <= 2 * finest else 4
     if channels is None:
         levels = max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 7))))
-        channels = [(width or 64) * min(2**level, 4) for level in range(levels)]
+        channels = [(width or (64 if patch == 1 else 48)) * min(2**level, 4) for level in range(levels)]
     return (
         Generator(shape, channels, blocks or 1, patch, latent or 64, context),
         Discriminator(shape, channels, blocks or 1, patch, context),

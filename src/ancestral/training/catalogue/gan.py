@@ -13,6 +13,7 @@ from ancestral.nets.adversarial import adversarial_networks, spectral
 from ancestral.training.catalogue.base import FamilyRecipe, scaling
 
 SMALL = 10_000  # training samples, below which a discriminator learns them by heart
+TINY = 256  # numbers in a picture or signal, up to which a step costs much the same whatever its batch
 
 
 class GANRecipe(FamilyRecipe):
@@ -54,7 +55,7 @@ class GANRecipe(FamilyRecipe):
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:
         """For pictures and signals small batches: for the same time, more turns gain more than larger ones, by measurement."""
-        return self.training | ({"batch": 16} if len(spec.shape) > 1 else {})
+        return self.training | ({"batch": 32 if spec.dims <= TINY else 16} if len(spec.shape) > 1 else {})
 
     def build(self, spec: DataSpec) -> GAN:
         conditioner = self.conditioner(spec)
@@ -94,4 +95,4 @@ def pick(asked: float | None, suits: float) -> float:
 
 def gamma(spec: DataSpec) -> float:
     """The weight of R1 and R2, by measurement; the more pixels, the more."""
-    return 0.1 if len(spec.shape) == 1 else 1.0 if spec.dims <= 256 else 3.0
+    return 0.1 if len(spec.shape) == 1 else 1.0 if spec.dims <= TINY else 3.0
