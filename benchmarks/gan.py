@@ -139,7 +139,7 @@ def ours(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> Made:
 
 
 def same_nets(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> Made:
-    words = (f"train.batch={BATCH}", "train.warmup=0", "train.decay=0", "train.clip=1e9", "train.diagnoses=0")
+    words: tuple[str, ...] = (f"train.batch={BATCH}", "train.warmup=0", "train.decay=0", "train.clip=1e9", "train.diagnoses=0")
     words += tuple(f"train.{name}={value}" for name, value in RATE.items())
     with tempfile.TemporaryDirectory(prefix="gan-") as folder:
         made = planned(seconds, seed, Path(folder), (*words, *settings))

@@ -1,8 +1,9 @@
 """Generators and discriminators without normalisation (after Huang et al. 2024, arXiv:2501.05441, "R3GAN").
 
 Residual pairs of 3x3 convolutions with leaky ReLUs, one network the mirror of the other. No norm couples the positions or
-samples of a discriminator, so that the gradient in its input, which R1 and R2 penalise, is cheap and exact; variance is kept by the start
-instead: a branch's last convolution is zero, the one before shrinks with depth ("Fixup", Zhang et al. 2019, arXiv:1901.09321).
+samples of a discriminator, so that the gradient in its input, which R1 and R2 penalise, is cheap and exact; variance is kept by
+the start instead: a branch's last convolution is zero, the one before shrinks with depth ("Fixup", Zhang et al. 2019,
+arXiv:1901.09321).
 The finest `patch` x `patch` pixels are folded into channels, as in the U-Net, so that no convolution runs at full resolution.
 """
 
