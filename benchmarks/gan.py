@@ -1,12 +1,19 @@
 """Samples of ancestral's default GAN and of a plain DCGAN after the same wall-clock time on fashion-mnist.
 
-    python benchmarks/gan.py --seconds 600 --seeds 0 1 2 --out build/gan
-    ancestral evaluate build/gan/ancestral-0.npz --against fashion-mnist
+    for seed in 0 1 2; do                                                   # side by side, a core each
+        taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/gan.py ancestral --seed $seed --out build/gan &
+        taskset -c 1 env OMP_NUM_THREADS=1 python benchmarks/gan.py dcgan --seed $seed --out build/gan; wait
+    done
+    python benchmarks/gan.py judge --out build/gan                          # one judge for all that lies there
 
-The DCGAN is that of Radford et al. 2016 (arXiv:1511.06434) as its tutorials write it: transposed convolutions, batch norm,
-ReLU and leaky ReLU, tanh, the non-saturating loss, Adam at 2e-4 with beta1 = 0.5, batch 64, float32, no averaging; its widths
-bring it to about as many parameters. Its pictures lie in memory, which can only make it faster than a `DataLoader` of files.
-The two take turns, seed by seed; both are unconditional. Drawing the samples is not part of the time.
+    ancestral   the package's defaults
+    dcgan       Radford et al. 2016 (arXiv:1511.06434) as its tutorials write it: transposed convolutions, batch norm, ReLU and
+                leaky ReLU, tanh, the non-saturating loss, Adam at 2e-4 with beta1 = 0.5, batch 64, float32, no averaging. Its
+                pictures lie in memory, which can only make it faster than a `DataLoader` of files
+    same-nets   dcgan's networks, loss, optimiser and batch in ancestral's loop: their images/s compare the loops
+
+All are unconditional; reading data and drawing samples are no part of the time. A contestant leaves 2,000 samples in
+NAME-SEED.npz, 64 of them as a picture, and what it cost in NAME-SEED.json.
 """
 
 from __future__ import annotations
@@ -16,6 +23,8 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,122 +34,205 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ancestral
-from ancestral.api import plan
+from ancestral.api import Plan, plan
+from ancestral.conditioning import Conditioner, Context
 from ancestral.data import load
+from ancestral.evaluation import Evaluation, Judge, Samples
+from ancestral.families import Scaling
+from ancestral.families.gan import GAN
+from ancestral.pictures import save_grid
 
+SOURCE = "fashion-mnist"
 BATCH, LATENT = 64, 100
+RATE = {"lr": 2e-4, "beta1": 0.5, "beta2": 0.999}
+COLUMNS = ("fd-classifier", "fd-efficientnet", "precision-classifier", "recall-classifier", "coverage-classifier")
+
+Made = tuple[Tensor, int, int, float]  # samples in [0, 1], parameters, images seen, seconds
 
 
-class DCGAN:
-    """The generator and the discriminator for 28x28, and their loop."""
+class Generator(nn.Module):
+    """z `(n, 100)` -> pictures in [-1, 1]."""
+
+    latent = LATENT
 
     def __init__(self, width: int = 64):
-        self.generator = nn.Sequential(
+        super().__init__()
+        self.net = nn.Sequential(
             nn.ConvTranspose2d(LATENT, 2 * width, 7, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU(True),
             nn.ConvTranspose2d(2 * width, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(True),
             nn.ConvTranspose2d(width, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(True),
             nn.Conv2d(width, 1, 3, 1, 1), nn.Tanh(),
         )  # fmt: skip
-        self.discriminator = nn.Sequential(
+        self.apply(begin)
+
+    def forward(self, z: Tensor, context: Context | None = None) -> Tensor:
+        out: Tensor = self.net(z[:, :, None, None])
+        return out
+
+
+class Discriminator(nn.Module):
+    """Pictures in [-1, 1] -> logits `(n,)`; batch norm sees data and samples apart, as in the tutorials."""
+
+    def __init__(self, width: int = 64):
+        super().__init__()
+        self.net = nn.Sequential(
             nn.Conv2d(1, width, 4, 2, 1), nn.LeakyReLU(0.2, True),
             nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2, True),
             nn.Conv2d(2 * width, 2 * width, 3, 1, 1, bias=False), nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2, True),
             nn.Conv2d(2 * width, 1, 7), nn.Flatten(0),
         )  # fmt: skip
-        for network in (self.generator, self.discriminator):
-            for m in network.modules():
-                if isinstance(m, nn.Conv2d | nn.ConvTranspose2d):
-                    nn.init.normal_(m.weight, 0.0, 0.02)
-                elif isinstance(m, nn.BatchNorm2d):
-                    nn.init.normal_(m.weight, 1.0, 0.02)
+        self.apply(begin)
 
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for network in (self.generator, self.discriminator) for p in network.parameters())
-
-    def train(self, images: Tensor, seconds: float) -> int:
-        """Steps taken."""
-        g, d = (torch.optim.Adam(m.parameters(), 2e-4, (0.5, 0.999)) for m in (self.generator, self.discriminator))
-        images, begun, steps = images.float() / 127.5 - 1, time.monotonic(), 0
-        ones, zeros = torch.ones(BATCH), torch.zeros(BATCH)
-        while time.monotonic() - begun < seconds:
-            for index in torch.randperm(len(images)).split(BATCH)[:-1]:
-                fake = self.generator(torch.randn(BATCH, LATENT, 1, 1))
-                loss = F.binary_cross_entropy_with_logits(self.discriminator(images[index]), ones)
-                loss = loss + F.binary_cross_entropy_with_logits(self.discriminator(fake.detach()), zeros)
-                d.zero_grad()
-                loss.backward()
-                d.step()
-                loss = F.binary_cross_entropy_with_logits(self.discriminator(fake), ones)
-                g.zero_grad()
-                loss.backward()
-                g.step()
-                steps += 1
-                if time.monotonic() - begun >= seconds:
-                    break
-        return steps
-
-    @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        """In [0, 1]."""
-        self.generator.eval()
-        return (
-            torch.cat([self.generator(torch.randn(len(part), LATENT, 1, 1)) for part in torch.empty(n).split(BATCH)]) / 2 + 0.5
-        )
+    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
+        return torch.cat([self.net(part) for part in x.split(BATCH)])
 
 
-def dcgan(seconds: float, seed: int, n: int) -> tuple[dict[str, Any], Tensor]:
+def begin(m: nn.Module) -> None:
+    """The start of Radford et al., section 3."""
+    if isinstance(m, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(m.weight, 0.0, 0.02)
+    elif isinstance(m, nn.BatchNorm2d):
+        nn.init.normal_(m.weight, 1.0, 0.02)
+
+
+def dcgan(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> Made:
     torch.manual_seed(seed)
-    contestant = DCGAN()
-    images = load("fashion-mnist").train.array
-    begun = time.monotonic()
-    steps = contestant.train(images, seconds)
-    rate = steps * BATCH / (time.monotonic() - begun)
-    return {"parameters": contestant.parameters, "steps": steps, "images_per_second": rate}, contestant.sample(n)
+    generator, discriminator = Generator(), Discriminator()
+    images = load(SOURCE).train.array.float() / 127.5 - 1
+    g, d = (torch.optim.Adam(m.parameters(), RATE["lr"], (RATE["beta1"], RATE["beta2"])) for m in (generator, discriminator))
+    ones, zeros = torch.ones(BATCH), torch.zeros(BATCH)
+    begun, steps = time.monotonic(), 0
+    while time.monotonic() - begun < seconds:
+        for index in torch.randperm(len(images)).split(BATCH)[:-1]:
+            fake = generator(torch.randn(BATCH, LATENT))
+            loss = F.binary_cross_entropy_with_logits(discriminator(images[index]), ones)
+            loss = loss + F.binary_cross_entropy_with_logits(discriminator(fake.detach()), zeros)
+            d.zero_grad()
+            loss.backward()
+            d.step()
+            loss = F.binary_cross_entropy_with_logits(discriminator(fake), ones)
+            g.zero_grad()
+            loss.backward()
+            g.step()
+            steps += 1
+            if time.monotonic() - begun >= seconds:
+                break
+    took = time.monotonic() - begun
+    generator.eval()
+    with torch.no_grad():
+        x = torch.cat([generator(torch.randn(len(part), LATENT)) for part in torch.empty(n).split(BATCH)]) / 2 + 0.5
+    return x, sum(p.numel() for m in (generator, discriminator) for p in m.parameters()), steps * BATCH, took
 
 
-def ours(seconds: float, seed: int, n: int, settings: tuple[str, ...] = ()) -> tuple[dict[str, Any], Tensor]:
-    with tempfile.TemporaryDirectory(prefix="ancestral-benchmark-") as folder:
-        given = (f"train.seed={seed}", "train.previews=0", *settings)
-        planned = plan(
-            "fashion-mnist", model="gan", budget=f"{seconds:g}s", out=Path(folder) / "run", device="cpu", settings=given
-        )
-        begun = time.monotonic()
-        trainer = planned.begin()
+def planned(seconds: float, seed: int, folder: Path, settings: tuple[str, ...]) -> Plan:
+    words = (f"train.seed={seed}", "train.previews=0", *settings)
+    return plan(SOURCE, model="gan", budget=f"{seconds:g}s", out=folder / "run", device="cpu", settings=words)
+
+
+def ours(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> Made:
+    with tempfile.TemporaryDirectory(prefix="gan-") as folder:
+        trainer = replace(planned(seconds, seed, Path(folder), settings), started=time.monotonic()).begin()
         for _ in trainer:
             pass
-        rate = trainer.images / (time.monotonic() - begun)
-        said = {"parameters": trainer.parameters, "steps": trainer.step, "images_per_second": rate}
-        return said, ancestral.load(Path(folder) / "run").sample(n, seeds=seed)
+        x = ancestral.load(Path(folder) / "run").sample(n, seeds=seed)
+    return x, trainer.parameters, trainer.images, trainer.seconds
+
+
+def same_nets(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> Made:
+    words: tuple[str, ...] = (f"train.batch={BATCH}", "train.warmup=0", "train.decay=0", "train.clip=1e9", "train.diagnoses=0")
+    words += tuple(f"train.{name}={value}" for name, value in RATE.items())
+    with tempfile.TemporaryDirectory(prefix="gan-") as folder:
+        made = planned(seconds, seed, Path(folder), (*words, *settings))
+        torch.manual_seed(seed)
+        scaling = Scaling(made.data.spec.shape, (0.5,), (0.5,), (0.0, 1.0))
+        model = GAN(made.data.spec.shape, scaling, Conditioner({}), Generator(), Discriminator(), "non-saturating")
+        trainer = replace(made, model=model, started=time.monotonic()).begin()
+        for _ in trainer:
+            pass
+    return model.eval().sample(n, seeds=seed), trainer.parameters, trainer.images, trainer.seconds
+
+
+CONTESTANTS: dict[str, Callable[[float, int, int, tuple[str, ...]], Made]] = {
+    "ancestral": ours,
+    "dcgan": dcgan,
+    "same-nets": same_nets,
+}
+
+
+def compete(name: str, options: argparse.Namespace) -> None:
+    x, parameters, images, seconds = CONTESTANTS[name](options.seconds, options.seed, options.n, tuple(options.settings))
+    stem = options.out / f"{name}-{options.seed}"
+    np.savez_compressed(stem.with_suffix(".npz"), x=x.clamp(0, 1).mul(255).round().byte().cpu().numpy())
+    save_grid(x[:64], stem.with_suffix(".png"), load(SOURCE).spec)
+    said = {
+        "name": name,
+        "seed": options.seed,
+        "threads": torch.get_num_threads(),
+        "parameters": parameters,
+        "seconds": seconds,
+        "images": images,
+        "images_per_second": images / seconds,
+    }
+    stem.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n")
+    print(json.dumps(said))
+
+
+def judge(options: argparse.Namespace) -> None:
+    """A row for each file and, of each contestant, means over seeds with their spread; real data below."""
+    at = Judge(load(SOURCE), n=options.n, names=["classifier", "efficientnet"])
+    rows: dict[str, list[tuple[dict[str, Any], Evaluation]]] = {name: [] for name in CONTESTANTS}
+    for file in sorted(options.out.glob("*-[0-9]*.npz")):
+        said = json.loads(file.with_suffix(".json").read_text())
+        x = torch.from_numpy(np.load(file)["x"]).float() / 255
+        rows[said["name"]].append((said, at.evaluate(Samples(x), file.stem)))
+    print(f"{at.n} samples of each; " + "; ".join(f"{name}: {about}" for name, about in at.told.items()))
+    print("| | parameters | images/s | " + " | ".join(COLUMNS) + " | duplicates |")
+    print("|---|---|---|" + "---|" * (len(COLUMNS) + 1))
+    found: Evaluation | None = None
+    for name, judged in rows.items():
+        for said, found in judged:
+            figures = [cell(found[column].value) for column in (*COLUMNS, "duplicates")]
+            line(f"{name}, seed {said['seed']}", said["parameters"], f"{said['images_per_second']:.0f}", figures)
+        if len(judged) > 1:
+            rate = spread([said["images_per_second"] for said, _ in judged])
+            line(
+                f"**{name}**",
+                judged[0][0]["parameters"],
+                rate,
+                [spread([found[column].value.value for _, found in judged]) for column in (*COLUMNS, "duplicates")],
+            )
+    if found is not None:
+        line("real data", "", "", [cell(found[column].real) for column in (*COLUMNS, "duplicates")])
+
+
+def line(name: str, parameters: int | str, rate: str, figures: list[str]) -> None:
+    size = f"{parameters:,}" if isinstance(parameters, int) else parameters
+    print("| " + " | ".join([name, size, rate, *figures]) + " |")
+
+
+def cell(estimate: Any) -> str:
+    return f"{estimate.value:.3g}" if estimate.std_err is None else f"{estimate.value:.3g} ± {estimate.std_err:.2g}"
+
+
+def spread(values: list[float]) -> str:
+    """The mean over seeds and its standard error."""
+    return f"{statistics.mean(values):.3g} ± {statistics.stdev(values) / len(values) ** 0.5:.2g}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=(*CONTESTANTS, "judge"))
     parser.add_argument("settings", nargs="*", help="further section.name=value of ancestral's recipe")
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", choices=("ancestral", "dcgan"))
-    parser.add_argument("--n", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--n", type=int, default=2000, help="samples")
     parser.add_argument("--out", type=Path, default=Path("build/gan"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    rates: dict[str, list[float]] = {"ancestral": [], "dcgan": []}
-    for seed in options.seeds:
-        for name, measured in rates.items():
-            if options.only not in (None, name):
-                continue
-            if name == "dcgan":
-                said, x = dcgan(options.seconds, seed, options.n)
-            else:
-                said, x = ours(options.seconds, seed, options.n, tuple(options.settings))
-            file = options.out / f"{name}-{seed}.npz"
-            np.savez_compressed(file, x=x.clamp(0, 1).mul(255).round().byte().cpu().numpy())
-            measured.append(said["images_per_second"])
-            print(json.dumps({"name": name, "seed": seed, **said, "file": str(file)}), flush=True)
-    if all(rates.values()):
-        print(
-            json.dumps({"images_per_second_ratio": statistics.median(rates["ancestral"]) / statistics.median(rates["dcgan"])})
-        )
+    if options.what == "judge":
+        judge(options)
+    else:
+        compete(options.what, options)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Generators and discriminators without normalisation (after Huang et al. 2024, arXiv:2501.05441, "R3GAN").
 
-Residual pairs of 3x3 convolutions with leaky ReLUs, each the mirror of the other. No norm couples the positions or samples of a
-discriminator, so that the gradient in its input, which R1 and R2 penalise, is cheap and exact; variance is kept by the start
-instead: a branch's last convolution is zero, the one before shrinks with depth ("Fixup", Zhang et al. 2019, arXiv:1901.09321).
+Residual pairs of 3x3 convolutions with leaky ReLUs, one network the mirror of the other. No norm couples the positions or
+samples of a discriminator, so that the gradient in its input, which R1 and R2 penalise, is cheap and exact; variance is kept by
+the start instead: a branch's last convolution is zero, the one before shrinks with depth ("Fixup", Zhang et al. 2019,
+arXiv:1901.09321).
 The finest `patch` x `patch` pixels are folded into channels, as in the U-Net, so that no convolution runs at full resolution.
 """
 
@@ -50,7 +51,7 @@ def adversarial_networks(
         patch = 1 if side <= finest else 2 if side <= 2 * finest else 4
     if channels is None:
         levels = max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 7))))
-        channels = [(width or 64) * min(2**level, 4) for level in range(levels)]
+        channels = [(width or (64 if patch == 1 else 48)) * min(2**level, 4) for level in range(levels)]
     return (
         Generator(shape, channels, blocks or 1, patch, latent or 64, context),
         Discriminator(shape, channels, blocks or 1, patch, context),
@@ -235,12 +236,13 @@ class _Judge(nn.Module):
 
 
 class _Block(nn.Module):
-    """x + conv(lrelu(conv(lrelu(x)))), the identity at the start."""
+    """x + conv(lrelu(conv(lrelu(x)))), the identity at the start; half as wide inside, which halves its cost."""
 
     def __init__(self, channels: int, kernel: tuple[int, int], depth: int):
         super().__init__()
-        self.first = _shrunk(_conv(channels, channels, kernel), depth)
-        self.second = zero(_conv(channels, channels, kernel, bias=False))
+        inside = max(1, channels // 2)
+        self.first = _shrunk(_conv(channels, inside, kernel), depth)
+        self.second = zero(_conv(inside, channels, kernel, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))

@@ -13,6 +13,7 @@ from ancestral.nets.adversarial import adversarial_networks, spectral
 from ancestral.training.catalogue.base import FamilyRecipe, scaling
 
 SMALL = 10_000  # training samples, below which a discriminator learns them by heart
+TINY = 256  # numbers in a picture or signal, up to which a step costs much the same whatever its batch
 
 
 class GANRecipe(FamilyRecipe):
@@ -53,8 +54,8 @@ class GANRecipe(FamilyRecipe):
         return ("vector", "channels") if len(spec.shape) == 3 else ("vector",)
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:
-        """For small pictures and signals small batches: for the same work, more turns gain more than larger ones."""
-        return self.training | ({"batch": 32} if len(spec.shape) > 1 and spec.dims <= 256 else {})
+        """For pictures and signals small batches: for the same time, more turns gain more than larger ones, by measurement."""
+        return self.training | ({"batch": 32 if spec.dims <= TINY else 16} if len(spec.shape) > 1 else {})
 
     def build(self, spec: DataSpec) -> GAN:
         conditioner = self.conditioner(spec)
@@ -93,5 +94,5 @@ def pick(asked: float | None, suits: float) -> float:
 
 
 def gamma(spec: DataSpec) -> float:
-    """The weight of R1 and R2, by measurement."""
-    return 0.1 if len(spec.shape) == 1 else 1.0
+    """The weight of R1 and R2, by measurement; the more pixels, the more."""
+    return 0.1 if len(spec.shape) == 1 else 1.0 if spec.dims <= TINY else 3.0
