@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from PIL import Image
 
 from ancestral.pictures import render
@@ -40,7 +41,7 @@ def draw(verdict: Verdict) -> Image.Image | None:
         _functions(axes, group)
         axes.set(xlabel=axis, ylabel=of)
         if "x" in log:
-            axes.set_xscale("log")
+            _logarithmic(axes, group)
         if "y" in log:
             axes.set_yscale("log")
     for clouds in verdict.clouds:
@@ -56,16 +57,27 @@ def _functions(axes: Axes, group: list[Sides]) -> None:
     for i, sides in enumerate(group):
         assert sides.along is not None
         colour, at = COLOURS[i % len(COLOURS)], sides.along.at
-        style, width = (
-            "-" if sides.relation == "=" else "--",
-            1.5 + 2 * (len(group) - 1 - i),
-        )  # lines that coincide are all seen
+        style = "-" if sides.relation == "=" else "--"
+        width = 1.5 + 2.5 * sum(_coincide(sides, later) for later in group[i + 1 :])  # so that all of them are seen
         axes.plot(at, sides.right, style, color=colour, linewidth=width, alpha=0.65, label=sides.what)
         if not any(other.left.equal(sides.left) for other in drawn):
             axes.errorbar(at, sides.left, 2 * sides.std_err, fmt="o", color=colour, markersize=3.5, elinewidth=1, zorder=3)
         drawn.append(sides)
     axes.legend(fontsize=7.5, framealpha=0.8)
     axes.margins(x=0.03)
+
+
+def _coincide(one: Sides, other: Sides) -> bool:
+    return one.right.shape == other.right.shape and bool(torch.allclose(one.right, other.right, rtol=1e-2, atol=1e-3))
+
+
+def _logarithmic(axes: Axes, group: list[Sides]) -> None:
+    """Where there are few points, each is a tick."""
+    at = torch.cat([sides.along.at for sides in group if sides.along is not None]).unique().tolist()
+    axes.set_xscale("log")
+    if len(at) < 10:
+        axes.set_xticks(at, [f"{value:g}" for value in at])
+        axes.minorticks_off()
 
 
 def _clouds(axes: Axes, clouds: Clouds) -> None:
@@ -77,7 +89,7 @@ def _clouds(axes: Axes, clouds: Clouds) -> None:
             alpha=0.5,
             linewidths=0,
             color=COLOURS[i % len(COLOURS)],
-            label=f"{name}, {len(points)}",
+            label=name,
         )
     axes.set(title=clouds.what, aspect="equal", xticks=[], yticks=[])
     axes.title.set_fontsize(9)

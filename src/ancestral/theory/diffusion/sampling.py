@@ -73,7 +73,7 @@ def algorithm_2() -> Iterator[Sides]:
 
 
 @claim(
-    "Karras et al. 2022 (arXiv:2206.00364), section 3; Lu et al. 2022 (arXiv:2211.01095), theorem 3.2",
+    "Karras et al. 2022 (arXiv:2206.00364), section 3; Lu et al. 2022 (arXiv:2211.01095)",
     (Euler.step, Heun.step, DPMpp.step),
 )
 def solver_order() -> Iterator[Sides]:

@@ -16,7 +16,7 @@ from ancestral.theory.diffusion.models import N, OneLevel, family
 from ancestral.theory.known import Exact, M, S, binned, random_network, times
 
 
-@claim("Ho et al. 2020, eq. 14; Kingma et al. 2021, eq. 17", (Diffusion.loss, Diffusion.weights, Denoiser.forward))
+@claim("Ho et al. 2020, eq. 14", (Diffusion.loss, Diffusion.weights, Denoiser.forward))
 def simple_loss() -> Iterator[Sides]:
     """L_simple is the squared error of x̂₀ weighed by the SNR, and a perfect network does not bring it to 0
 

@@ -73,7 +73,7 @@ def compute() -> Iterator[Sides]:
     decoder costs is paid once: a sample of four steps, decoded, stays below one of pixels.
     """
     big, small = step(in_pixels()), [step(in_latents(f)) for f in FACTORS]
-    along = Along("f", F, "a step in pixels / in latents: operations", "xy")
+    along = Along("f", F, "operations, pixels / latents", "xy")
     yield equal("f²", big / torch.tensor(small).double(), F**2, tolerance=0.05, along=along)
     big, small = step(in_pixels(1)), [step(in_latents(f, 1)) for f in FACTORS]
     yield at_most("with attention; dots: f²", F**2, big / torch.tensor(small).double(), tolerance=0.0, along=along)
@@ -91,7 +91,7 @@ def memory() -> Iterator[Sides]:
 
     Counted by autograd's own hooks in one training step of one sample, each block of memory once.
     """
-    along = Along("f", F, "a training step in pixels / in latents: bytes kept", "xy")
+    along = Along("f", F, "bytes kept, pixels / latents", "xy")
     (small,) = table([kept(inner(in_latents(f)))] for f in FACTORS)
     yield equal("f²", kept(in_pixels()) / small, F**2, tolerance=0.06, along=along)
     (small,) = table([kept(inner(in_latents(f, 1)))] for f in FACTORS)

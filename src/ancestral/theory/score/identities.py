@@ -20,7 +20,7 @@ from ancestral.theory.known import MIXTURE, X, binned, random_network
 from ancestral.theory.score.models import LEVEL, Apart, family
 
 
-@claim("Vincent 2011, eq. 11; Song et al. 2021, appendix B", (Prediction.of, MixtureOracle.score, MixtureOracle.__call__))
+@claim("Vincent 2011, section 4; Song et al. 2021, section 3.3", (Prediction.of, MixtureOracle.score, MixtureOracle.__call__))
 def noise() -> Iterator[Sides]:
     """The score is the noise, turned around: ∇ log q(x_t|x) = −ε/σ_t, and ∇ log p(x_t) = −E[ε|x_t]/σ_t
 

@@ -16,7 +16,7 @@ from ancestral.theory.known import MIXTURE, M, S, histogram
 from ancestral.theory.score.models import MODES, WEIGHT, N, plain_and_annealed
 
 
-@claim("Song & Ermon 2019, eq. 4; Roberts & Tweedie 1996, section 1.4", (langevin_step,))
+@claim("Song & Ermon 2019, eq. 4; Roberts & Tweedie 1996", (langevin_step,))
 def langevin() -> Iterator[Sides]:
     """Langevin dynamics reaches the density, with a known bias
 
@@ -81,4 +81,6 @@ def mode_weights() -> Iterator[Made]:
     yield equal("share by annealed Langevin", share, WEIGHT, error, 0.02)
     truth = MODES.sample(draws(4000, 5))
     for name, x in found.items():
-        yield Clouds(f"{name} Langevin dynamics", {"data": truth[:2000], name: x[:2000]})
+        right = (x.sum(1) > 0).double().mean()
+        points = {f"data, {WEIGHT:.0%} there": truth[:2000], f"{name} dynamics": x[:2000]}
+        yield Clouds(f"{name} Langevin dynamics: {right:.0%} on the right", points)

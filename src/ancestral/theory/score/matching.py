@@ -17,7 +17,10 @@ from ancestral.theory.known import random_network
 from ancestral.theory.score.models import CLEAN, MODES, NOISY, THREE, angle, around, family, two_networks
 
 
-@claim("Vincent 2011, section 4.2; Hyvarinen 2005, theorem 1; Song et al. 2019, eq. 8", (Score.loss, Score.weights))
+@claim(
+    "Vincent 2011, section 4.2; Hyvarinen 2005, theorem 1; Song et al. 2019 (arXiv:1905.07088), section 3",
+    (Score.loss, Score.weights),
+)
 def matching() -> Iterator[Sides]:
     """Denoising score matching is explicit score matching plus a constant; so are exact and sliced
 
