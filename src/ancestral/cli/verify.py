@@ -131,8 +131,8 @@ def cells(s: Sides) -> tuple[str, ...]:
     what = f"{s.along.of}: {s.what}" if s.along else s.what
     if len(s.left) > 1:
         what += f"; worst of {len(s.left)}"
-        if s.along:
-            what += f", {s.along.axis} = {s.along.at[i].item():.3g}" if len(s.along.axis) < 9 else ""
+    if s.along:
+        what += f", at {s.along.axis.partition(',')[0]} = {s.along.at[i].item():.3g}"
     return (
         what,
         number(s.left[i].item()),
