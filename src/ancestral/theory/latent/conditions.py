@@ -73,8 +73,8 @@ def guidance() -> Iterator[Sides]:
         p_g ∝ p_u (p_c/p_u)^g,     N(μ_c, s²), N(μ_u, s²)   ⇒   p_g = N(μ_u + g (μ_c − μ_u), s²)
 
     The guided prediction x̂_u + g (x̂_c − x̂_u) is, as both are affine in x_t with one slope, the exact denoiser of p_g at every
-    noise level. So the ODE ends in p_g. (Of other densities the guided scores of all noise levels are not those of one
-    density that is diffused.) The samples are those of a `LatentModel` whose prior has the exact denoiser and whose decoder D is
+    noise level. So the ODE ends in p_g. (Of other densities the guided scores of all noise levels are not those of one density
+    that is diffused.) The samples are those of a `LatentModel` whose prior has the exact denoiser and whose decoder D is
     affine, so that what comes out is Gaussian, too.
     """
     mu_c, mu_u, s, n = 1.5, -0.5, 0.6, 10_000
