@@ -106,11 +106,11 @@ def test_what_does_not_exist_is_found(line, error):
 
 
 def drawn():
-    """The commands of the pictures that the build draws."""
+    """The commands of the pictures and words that the build makes."""
     found = []
     for page in PAGES:
         for match in FENCE.finditer(page.read_text()):
-            if match[1].startswith("{drawn}") and ":python:" not in match[2]:
+            if match[1].startswith(("{drawn}", "{printed}")) and ":python:" not in match[2]:
                 lines = [line for line in match[2].splitlines() if not line.startswith(":")]
                 found.append((page, 0, False, "\n".join(lines)))
     return found

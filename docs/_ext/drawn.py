@@ -1,19 +1,22 @@
-"""Pictures that the build draws: a directive whose content is the commands, or the Python, that writes the picture.
+"""Pictures that the build draws and words that it prints: directives whose content is the commands, or the Python, behind them.
 
     ```{drawn} field.png
     :alt: the score of eight Gaussians
     ancestral draw score gaussians --out field.png
     ```
 
-shows the commands and, below, what they drew. They run in this process, in one folder for all pictures, so that a run which
-one of them trains serves the others. A picture is drawn again when its commands or the package have changed.
+shows the commands and, below, what they drew; `{printed}` what they print, with `:code: 1` where they end so. They run in this
+process, in one folder for all, so that a run which one of them trains serves the others. All is made again when the commands or
+the package have changed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
+import runpy
 import shlex
 import time
 from pathlib import Path
@@ -28,6 +31,7 @@ import ancestral
 
 logger = logging.getLogger(__name__)
 FOLDER = "_drawn"
+ROOT = Path(__file__).parents[2]
 
 
 def fingerprint() -> str:
@@ -38,20 +42,35 @@ def fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-def run(content: list[str], python: bool) -> None:
-    """In the working directory. Raises RuntimeError for a command that fails."""
+def run(content: list[str], python: bool, quiet: bool = True, code: int = 0) -> None:
+    """In the working directory. Raises RuntimeError for a command that does not end with that code."""
     if python:
         exec(compile("\n".join(content), "drawn", "exec"), {"__name__": "drawn"})
         return
     from ancestral.cli import main
 
-    for line in filter(None, content):
+    for line in filter(None, "\n".join(content).replace("\\\n", " ").splitlines()):
         words = shlex.split(line, comments=True)
+        if words[0] == "python":
+            runpy.run_path(str(ROOT / words[1]), run_name="__main__")
+            continue
         try:
-            main([*words[1:], "--quiet"])
+            main([*words[1:], *(["--quiet"] if quiet else [])])
         except SystemExit as done:
-            if done.code:
+            if (done.code or 0) != code:
                 raise RuntimeError(f"`{line}` ended with {done.code}") from None
+
+
+def places(directive: SphinxDirective) -> tuple[Path, Path]:
+    """Where results are kept, and where commands run."""
+    root = Path(directive.env.srcdir) / FOLDER / fingerprint()
+    work = root / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    return root, work
+
+
+def key(*words: str) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 
 class Drawn(SphinxDirective):
@@ -62,11 +81,8 @@ class Drawn(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         name, content = self.arguments[0], list(self.content)
         python = "python" in self.options
-        root = Path(self.env.srcdir) / FOLDER / fingerprint()
-        work = root / "work"
-        work.mkdir(parents=True, exist_ok=True)
-        key = hashlib.sha256("\n".join([name, *content]).encode()).hexdigest()[:12]
-        picture = root / f"{key}-{name}"
+        root, work = places(self)
+        picture = root / f"{key(name, *content)}-{name}"
         if not picture.exists():
             begun = time.monotonic()
             with contextlib.chdir(work):
@@ -80,7 +96,26 @@ class Drawn(SphinxDirective):
         return [code, image]
 
 
+class Printed(SphinxDirective):
+    has_content = True
+    option_spec = {"code": directives.nonnegative_int}  # noqa: RUF012
+
+    def run(self) -> list[nodes.Node]:
+        content = list(self.content)
+        root, work = places(self)
+        kept = root / f"{key(*content)}.txt"
+        if not kept.exists():
+            begun, said = time.monotonic(), io.StringIO()
+            with contextlib.chdir(work), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                run(content, False, quiet=False, code=self.options.get("code", 0))
+            kept.write_text(said.getvalue().strip())
+            logger.info("printed %s in %.1f s", content[0], time.monotonic() - begun)
+        commands = nodes.literal_block("\n".join(content), "\n".join(content), language="sh")
+        return [commands, nodes.literal_block("", kept.read_text(), language="text")]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("drawn", Drawn)
+    app.add_directive("printed", Printed)
     app.add_config_value("drawn_package", fingerprint(), "env")  # a change of the package reads every page again
     return {"parallel_read_safe": False, "parallel_write_safe": True}

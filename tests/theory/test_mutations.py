@@ -254,7 +254,7 @@ MUTATIONS = [
     ("score.matching", "half of the slice", f"{SCORE}._slice", lambda f: staticmethod(lambda *a: 0.5 * f(*a))),
     ("score.matching", "sigma for sigma^2", f"{SCORE}.weights", lambda f: lambda *a: f(*a).sqrt()),
     ("score.is-diffusion", "g for g^2", f"{SCORE}.weights", lambda f: lambda *a: f(*a).sqrt()),
-    ("score.langevin", "sqrt(eta) for sqrt(2 eta)", "ancestral.theory.score.langevin_step", lambda _: steady_langevin),
+    ("score.langevin", "sqrt(eta) for sqrt(2 eta)", "ancestral.theory.score.langevin.langevin_step", lambda _: steady_langevin),
     ("score.annealed-variance", "the same", "ancestral.solvers.langevin.langevin_step", lambda _: steady_langevin),
     (
         "score.far-from-data",
@@ -265,7 +265,7 @@ MUTATIONS = [
     (
         "score.mode-weights",
         "no annealing",
-        "ancestral.theory.score.Langevin",
+        "ancestral.theory.score.models.Langevin",
         lambda _: lambda repeats, step: Unadjusted(0.1, step),
     ),
     ("score.same-marginals", "no noise added", "ancestral.solvers.sde.EulerMaruyama.step", silent),

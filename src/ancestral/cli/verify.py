@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
     from ancestral.theory import Claim, Sides, Verdict
 
 WIDTH = 132  # where no terminal says otherwise
+HEADER = ("claim", "left side", "", "right side", "difference", "±", "verdict")
 
 
 def verify(
     *names: str,
     explain: bool = False,
+    draw: Path | None = None,
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
 ) -> int:
@@ -32,6 +35,8 @@ def verify(
         Families and claims, or how their names begin: vae, gan.optimal-discriminator. Left out: all.
     explain
         Print the derivations of these claims, and which lines of code compute them, instead of computing.
+    draw
+        A folder for a picture of each claim whose sides are functions: CLAIM.png, dots for the left side, lines for the right.
     json
         Print the result as JSON.
     quiet
@@ -39,6 +44,7 @@ def verify(
     """
     from rich.console import Console
 
+    from ancestral.errors import UsageError
     from ancestral.progress import Reporter, emit
     from ancestral.theory import K, select
 
@@ -47,6 +53,8 @@ def verify(
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH
     if explain:
+        if draw is not None:
+            raise UsageError("--explain computes nothing that could be drawn: leave one of --explain and --draw out")
         if json:
             emit({"claims": [_explained(c) for c in claims]})
         else:
@@ -58,11 +66,31 @@ def verify(
         for i, c in enumerate(claims):
             line.update(f"{i}/{len(claims)}  {c.name}: {c.title}")
             verdicts.append(c.verify())
+    pictures = _draw(draw, verdicts) if draw is not None else {}
     if json:
-        emit({"k": K, "holds": all(v.holds for v in verdicts), "claims": [_verdict(v) for v in verdicts]})
+        told = [_verdict(v) | {"picture": pictures.get(v.claim.name)} for v in verdicts]
+        emit({"k": K, "holds": all(v.holds for v in verdicts), "claims": told})
     else:
         _print(console, [v for v in verdicts if not (quiet and v.holds)], verdicts)
+        if draw is not None and not quiet:
+            console.print(f"{len(pictures)} pictures: {draw}", markup=False, soft_wrap=True)
     return 0 if all(v.holds for v in verdicts) else 1
+
+
+def _draw(folder: Path, verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """The pictures' files, by claim."""
+    from ancestral.files import disk_errors
+    from ancestral.theory.pictures import draw
+
+    drawn = {}
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for verdict in verdicts:
+            if (picture := draw(verdict)) is not None:
+                path = folder / f"{verdict.claim.name}.png"
+                picture.save(path)
+                drawn[verdict.claim.name] = str(path)
+    return drawn
 
 
 def _print(console: Console, shown: Sequence[Verdict], all_: Sequence[Verdict]) -> None:
@@ -73,10 +101,11 @@ def _print(console: Console, shown: Sequence[Verdict], all_: Sequence[Verdict]) 
 
     if shown:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("claim", ratio=1)
-        for name in ("left side", "", "right side", "difference", "±"):
+        first, *middle, last = HEADER
+        table.add_column(first, ratio=1)
+        for name in middle:
             table.add_column(name, justify="center" if not name else "right", no_wrap=True)
-        table.add_column("verdict", no_wrap=True)
+        table.add_column(last, no_wrap=True)
         family = ""
         for verdict in shown:
             if verdict.claim.family != family:
@@ -85,17 +114,8 @@ def _print(console: Console, shown: Sequence[Verdict], all_: Sequence[Verdict]) 
                 family = verdict.claim.family
             table.add_row(Text.assemble((verdict.claim.name, "bold cyan"), "  ", verdict.claim.title))
             for s in verdict.sides:
-                i = s.worst
-                points = f", worst of {len(s.left)}" if len(s.left) > 1 else ""
-                table.add_row(
-                    Text(f"  {s.what}{points}"),
-                    number(s.left[i].item()),
-                    s.relation,
-                    number(s.right[i].item()),
-                    f"{s.difference[i].item():.1e}" if s.difference[i] else "0",
-                    f"{s.std_err[i].item():.1e}" if s.std_err[i] else "",
-                    Text("holds", "green") if s.holds else Text("FAILS", "bold red"),
-                )
+                what, *numbers, said = cells(s)
+                table.add_row(Text(f"  {what}"), *numbers, Text(said, "green" if s.holds else "bold red"))
         console.print(table)
     failed = [v.claim.name for v in all_ if not v.holds]
     equations, seconds = sum(len(v.sides) for v in all_), sum(v.seconds for v in all_)
@@ -103,6 +123,25 @@ def _print(console: Console, shown: Sequence[Verdict], all_: Sequence[Verdict]) 
     console.print(f"\n{said}{'; these fail: ' + ', '.join(failed) if failed else ''}", markup=False, soft_wrap=True)
     rule = f"left = right: |difference| ≤ {K:g} standard errors (±) + a tolerance for rounding and steps; ≤ likewise, one-sided"
     console.print(rule, style="dim", markup=False, soft_wrap=True)
+
+
+def cells(s: Sides) -> tuple[str, ...]:
+    """The row of a table, under `HEADER`; of many points, the worst."""
+    i = s.worst
+    what = f"{s.along.of}: {s.what}" if s.along else s.what
+    if len(s.left) > 1:
+        what += f"; worst of {len(s.left)}"
+    if s.along:
+        what += f", at {s.along.axis.partition(',')[0]} = {s.along.at[i].item():.3g}"
+    return (
+        what,
+        number(s.left[i].item()),
+        s.relation,
+        number(s.right[i].item()),
+        f"{s.difference[i].item():.1e}" if s.difference[i] else "0",
+        f"{s.std_err[i].item():.1e}" if s.std_err[i] else "",
+        "holds" if s.holds else "FAILS",
+    )
 
 
 def number(value: float) -> str:
@@ -142,6 +181,7 @@ def _sides(s: Sides) -> dict[str, Any]:
     """Of many points, the worst."""
     i = s.worst
     return {
+        "of": s.along.of if s.along else None,
         "what": s.what,
         "left": s.left[i].item(),
         "relation": "=" if s.relation == "=" else "<=",

@@ -1,7 +1,8 @@
 """What a claim of the theory is, and when it holds.
 
-A claim is a generator: it computes both sides of its equation with the library's own functions and yields them as `Sides`. Its
-docstring is its derivation: a title, then paragraphs in which indented lines are equations. The verdict is given in one place:
+A claim is a generator: it computes both sides of its equation with the library's own functions and yields them as `Sides`, and
+clouds of points, where a picture says more, as `Clouds`. Its docstring is its derivation: a title, then paragraphs in which
+indented lines are equations. The verdict is given in one place:
 
     left = right   holds where   |left - right| <= K std_err + tolerance max(1, |right|)
     left <= right  holds where    left - right  <= K std_err + tolerance max(1, |right|)
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -34,8 +35,26 @@ M = TypeVar("M")
 
 
 @dataclass(frozen=True)
+class Along:
+    """What both sides are functions of: the axis and where on it the points are `(k,)`. of: the quantity, the upright axis;
+    sides of equal axes are drawn into one picture. log: which axes are logarithmic.
+    """
+
+    axis: str
+    at: Tensor
+    of: str
+    log: Literal["", "x", "y", "xy"] = ""
+
+    def panel(self) -> tuple[str, str, str]:
+        return self.axis, self.of, self.log
+
+
+@dataclass(frozen=True)
 class Sides:
-    """Both sides of one equation or inequality, at one point or many: float64 `(k,)` each. what: of the claim is compared."""
+    """Both sides of one equation or inequality, at one point or many: float64 `(k,)` each. what: of the claim is compared.
+
+    along: where they are functions.
+    """
 
     what: str
     left: Tensor
@@ -43,6 +62,7 @@ class Sides:
     right: Tensor
     std_err: Tensor
     tolerance: float
+    along: Along | None = None
 
     @property
     def difference(self) -> Tensor:
@@ -64,18 +84,49 @@ class Sides:
         return bool((excess <= self.allowed).all())
 
 
-def equal(what: str, left: Number, right: Number, std_err: Number = 0.0, tolerance: float = ROUNDING) -> Sides:
-    return _sides(what, left, "=", right, std_err, tolerance)
+@dataclass(frozen=True)
+class Clouds:
+    """Points of the plane, named, `(n, 2)` each: samples and what they should be. They are drawn, and no verdict is theirs."""
+
+    what: str
+    points: Mapping[str, Tensor]
 
 
-def at_most(what: str, left: Number, right: Number, std_err: Number = 0.0, tolerance: float = ROUNDING) -> Sides:
-    return _sides(what, left, "≤", right, std_err, tolerance)
+Made = Sides | Clouds
 
 
-def _sides(what: str, left: Number, relation: Relation, right: Number, std_err: Number, tolerance: float) -> Sides:
+def equal(
+    what: str, left: Number, right: Number, std_err: Number = 0.0, tolerance: float = ROUNDING, along: Along | None = None
+) -> Sides:
+    return _sides(what, left, "=", right, std_err, tolerance, along)
+
+
+def at_most(
+    what: str, left: Number, right: Number, std_err: Number = 0.0, tolerance: float = ROUNDING, along: Along | None = None
+) -> Sides:
+    return _sides(what, left, "≤", right, std_err, tolerance, along)
+
+
+def _sides(
+    what: str,
+    left: Number,
+    relation: Relation,
+    right: Number,
+    std_err: Number,
+    tolerance: float,
+    along: Along | None,
+) -> Sides:
     values = (torch.as_tensor(v, dtype=torch.float64).detach().reshape(-1) for v in (left, right, std_err))
     l, r, e = torch.broadcast_tensors(*values)
-    return Sides(what, l, relation, r, e, tolerance)
+    if along is not None:
+        l, r, e, _ = torch.broadcast_tensors(l, r, e, along.at)
+    return Sides(what, l, relation, r, e, tolerance, along)
+
+
+def table(rows: Iterable[Iterable[Number]]) -> Iterator[Tensor]:
+    """The columns `(k,)` of a table of numbers, float64."""
+    for column in zip(*rows, strict=True):
+        yield torch.stack([torch.as_tensor(v, dtype=torch.float64).detach().squeeze() for v in column])
 
 
 def mean(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,7 +162,7 @@ class Claim:
     name: str
     source: str
     by: tuple[Callable[..., Any], ...]
-    compute: Callable[[], Iterator[Sides]]
+    compute: Callable[[], Iterator[Made]]
 
     @property
     def family(self) -> str:
@@ -136,8 +187,9 @@ class Claim:
 
     def verify(self) -> Verdict:
         begun = time.perf_counter()
-        sides = tuple(self.compute())
-        return Verdict(self, sides, time.perf_counter() - begun)
+        made = tuple(self.compute())
+        sides = tuple(m for m in made if isinstance(m, Sides))
+        return Verdict(self, sides, tuple(m for m in made if isinstance(m, Clouds)), time.perf_counter() - begun)
 
 
 @dataclass(frozen=True)
@@ -146,6 +198,7 @@ class Verdict:
 
     claim: Claim
     sides: tuple[Sides, ...]
+    clouds: tuple[Clouds, ...]
     seconds: float
 
     @property
@@ -158,11 +211,11 @@ CLAIMS: dict[str, Claim] = {}
 
 def claim(
     source: str, by: Sequence[Callable[..., Any]]
-) -> Callable[[Callable[[], Iterator[Sides]]], Callable[[], Iterator[Sides]]]:
-    """Registers a function `some_claim` of the module `family` as the claim `family.some-claim`."""
+) -> Callable[[Callable[[], Iterator[Made]]], Callable[[], Iterator[Made]]]:
+    """Registers a function `some_claim` of the package `family` as the claim `family.some-claim`."""
 
-    def register(compute: Callable[[], Iterator[Sides]]) -> Callable[[], Iterator[Sides]]:
-        family = compute.__module__.rpartition(".")[2]
+    def register(compute: Callable[[], Iterator[Made]]) -> Callable[[], Iterator[Made]]:
+        family = compute.__module__.split(".")[-2]
         name = f"{family}.{compute.__name__.replace('_', '-')}"
         CLAIMS[name] = Claim(name, source, tuple(by), compute)
         return compute
