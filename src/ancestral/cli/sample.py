@@ -40,7 +40,7 @@ def sample(
     interval: str | None = None,
     rescale: float | None = None,
     negative: str | None = None,
-    autoguide: Path | None = None,
+    autoguide: str | None = None,
     steps: int | None = None,
     solver: str | None = None,
     spacing: Literal["trailing", "linear", "logsnr", "karras"] | None = None,
@@ -97,7 +97,8 @@ def sample(
     negative
         The text, or without --prompt the class, from which guidance goes away, in place of none at all.
     autoguide
-        The run of a weaker model of the same data, from which guidance goes away instead: smaller, or trained for less long.
+        A weaker model of the same data, from which guidance goes away instead: the folder of another run, smaller or trained
+        for less long, or the step of a checkpoint that this one has kept.
     steps
         Steps of the sampler; 20 if left out.
     solver
@@ -212,6 +213,7 @@ def sample(
     how = {name: value for name, value in (how | {"edit": edit}).items() if value is not None}
     condition = asked.condition(model, spec, len(chosen)) | given
     how |= guidance_options(
+        folder,
         model,
         guidance=guidance,
         interval=interval,
