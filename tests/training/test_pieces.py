@@ -233,5 +233,5 @@ def test_an_earlier_checkpoint_is_the_model_that_ended_there(tmp_path):
     assert all(torch.equal(second[name], short[name]) for name in short)
     assert all(torch.equal(third[name], final[name]) for name in final)
     assert not all(torch.equal(short[name], final[name]) for name in short)
-    with pytest.raises(UsageError, match="of step 7 is not kept in .*; there are those of 1, 2, 3: train with a larger"):
+    with pytest.raises(UsageError, match=r"of step 7 is not kept in .*; there are those of 1, 2, 3: train with a larger"):
         earlier(run, 7)

@@ -23,7 +23,8 @@ def guidance_options(
 ) -> dict[str, Any]:
     """The options of the family's walk, without those that were left out.
 
-    autoguide: a step of the run's checkpoints, or another run's folder. conditioned: whether a condition was given. Raises UsageError for guidance that has nothing to go to or away from.
+    autoguide: a step of the run's checkpoints, or another run's folder. conditioned: whether a condition was given.
+    Raises UsageError for guidance that has nothing to go to or away from.
     """
     from ancestral.errors import UsageError
     from ancestral.families.readings import DenoisingModel

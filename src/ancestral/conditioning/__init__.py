@@ -12,6 +12,7 @@ from ancestral.conditioning.images import ImageCondition, InpaintCondition, Sket
 from ancestral.conditioning.layout import LayoutCondition
 from ancestral.conditioning.maps import MapCondition
 from ancestral.conditioning.minilm import MiniLM
+from ancestral.conditioning.shown import Shown
 from ancestral.conditioning.text import SentenceCondition, TextCondition
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "MapCondition",
     "MiniLM",
     "SentenceCondition",
+    "Shown",
     "SketchCondition",
     "TextCondition",
     "UpscaleCondition",

@@ -12,6 +12,7 @@ from ancestral.conditioning.classes import index_of
 from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Transformer, fourier
+from ancestral.conditioning.shown import Shown
 from ancestral.errors import UsageError
 
 SPATIAL = 13  # channels in which a box's class is painted, beside the three of `paint`
@@ -58,6 +59,10 @@ class LayoutCondition(Condition):
     def mirror(self, raw: Tensor) -> Tensor:
         label, left, top, width, height = raw.unbind(-1)
         return torch.stack([label, torch.where(label < 0, left, 1 - left - width), top, width, height], -1)
+
+    def shown(self, raw: Tensor) -> Shown:
+        rows = [row for row in raw.tolist() if row[0] >= 0]
+        return Shown(boxes=tuple((int(label), self.names[int(label)], x, y, w, h) for label, x, y, w, h in rows))
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         device = self.whole.device
