@@ -270,6 +270,9 @@ def test_layouts_in_both_spellings_and_mirrored():
         ([["3", 1, 1, 2, 2]] * 4, "no training sample had more than 3"),
         ([["3", "x", 1, 2, 2]], "numbers of pixels"),
         ({"bbox": [[1, 1, 2, 2]]}, "a layout is written"),
+        (7, "a layout is a list of boxes"),
+        ("3", "a layout is a list of boxes"),
+        ([7], "a layout is a list of boxes"),
     ],
 )
 def test_layouts_that_cannot_be_read(value, message):

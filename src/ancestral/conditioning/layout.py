@@ -53,8 +53,8 @@ class LayoutCondition(Condition):
         """
         if isinstance(value, Tensor):
             return value
-        single = isinstance(value, Mapping) or not len(value) or _is_box(value[0])
-        return one_or_each(value, n, single, "layouts", self._read)
+        several = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0 and not _is_box(value[0])
+        return one_or_each(value, n, not several, "layouts", self._read)
 
     def mirror(self, raw: Tensor) -> Tensor:
         label, left, top, width, height = raw.unbind(-1)
@@ -102,6 +102,8 @@ class LayoutCondition(Condition):
                 layout = [[c, *box] for box, c in zip(layout["bbox"], layout["categories"], strict=True)]
             except (KeyError, TypeError, ValueError):
                 raise UsageError('a layout is written {"bbox": [[x, y, w, h], ...], "categories": [class, ...]}') from None
+        if not isinstance(layout, Sequence) or isinstance(layout, str):
+            raise UsageError(f"a layout is a list of boxes [class, left, top, width, height], found {layout!r}")
         height, width = self.canvas
         rows = []
         for box in layout:
