@@ -83,8 +83,8 @@ def asked(images: np.ndarray, shown: Sequence[Shown], columns: int | None = None
             sheet.paste(tile.resize(size, Image.Resampling.NEAREST), (left + j * (size[0] + 1), top))
         x = left + beside * (size[0] + 1)
         for number, name, *box in of_one.boxes:
-            a, b, width_, height_ = (round(share * size[k % 2]) for k, share in enumerate(box))
-            draw.rectangle((x + a, top + b, x + a + width_ - 1, top + b + height_ - 1), outline=colour(number))
+            a, b, wide, tall = (round(share * size[k % 2]) for k, share in enumerate(box))
+            draw.rectangle((x + a, top + b, x + a + wide - 1, top + b + tall - 1), outline=colour(number))
             draw.text((x + a + 2, top + b), name, colour(number), font, stroke_width=1, stroke_fill="black")
         for j, line in enumerate(words[i]):
             draw.text((left, top + size[1] + j * LINE), line, "black", font)

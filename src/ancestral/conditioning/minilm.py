@@ -49,6 +49,7 @@ class MiniLM:
         return len(_tokenizer(self.folder).encode(text).ids)
 
     @torch.no_grad()
+    @torch.autocast("cpu", enabled=False)  # a text is read alike in training and in sampling, whatever their precision
     def __call__(self, texts: Sequence[str], length: int) -> Tensor:
         """`(n, length, 384)`, at most `length` tokens of each text and rows of 0 after its last."""
         tokenizer, network = _tokenizer(self.folder), _network(self.folder)
