@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ancestral.conditioning.shown import Shown, colour
 from ancestral.files import write_atomically
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from ancestral.data.spec import DataSpec
 
 SIDE = 48  # pixels that a tile should at least have
+READABLE = 96  # the same where words and boxes are to be read
+LINE, LETTER, LINES = 12, 5.2, 4  # pixels from line to line and across a letter, and lines at most
 
 
 def to_uint8(x: Tensor, spec: DataSpec) -> np.ndarray:
@@ -29,12 +33,15 @@ def to_uint8(x: Tensor, spec: DataSpec) -> np.ndarray:
     return scaled.byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def grid(x: Tensor, spec: DataSpec, columns: int | None = None) -> Image.Image:
-    """One picture of n samples: tiles for images, curves for signals, a scatter plot for points."""
+def grid(x: Tensor, spec: DataSpec, columns: int | None = None, shown: Sequence[Shown] = ()) -> Image.Image:
+    """One picture of n samples: tiles for images, curves for signals, a scatter plot for points.
+
+    shown: what was asked of each, to be seen with images and signals.
+    """
     if spec.is_image:
-        return tiles(to_uint8(x, spec), columns)
+        return asked(to_uint8(x, spec), shown, columns) if shown else tiles(to_uint8(x, spec), columns)
     if len(spec.shape) == 2:
-        return _curves(x, spec, columns)
+        return _curves(x, spec, columns, [of_one.words for of_one in shown])
     return _scatter(x, spec)
 
 
@@ -54,10 +61,40 @@ def tiles(images: np.ndarray, columns: int | None = None) -> Image.Image:
     return Image.fromarray(sheet[..., 0] if c == 1 else sheet[..., :4])
 
 
-def save_grid(x: Tensor, path: Path, spec: DataSpec, columns: int | None = None) -> None:
+def asked(images: np.ndarray, shown: Sequence[Shown], columns: int | None = None) -> Image.Image:
+    """`(n, h, w, c)` uint8 -> a grid in which each image has what was asked of it: pictures on its left, boxes on it, words
+    beneath.
+    """
+    n, h, w = images.shape[:3]
+    zoom = max(1, math.ceil(READABLE / min(h, w)))
+    size, gap = (w * zoom, h * zoom), 4
+    columns = columns or math.ceil(math.sqrt(n))
+    beside = max(len(of_one.pictures) for of_one in shown)
+    width = (1 + beside) * (size[0] + 1)
+    words = [textwrap.wrap(of_one.words, max(8, int(width / LETTER)))[:LINES] for of_one in shown]
+    height = size[1] + LINE * max(map(len, words))
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, math.ceil(n / columns) * (height + gap) + gap), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(LINE - 2)
+    for i, (image, of_one) in enumerate(zip(images, shown, strict=True)):
+        left, top = gap + i % columns * (width + gap), gap + i // columns * (height + gap)
+        given = [p.mul(255).round().byte().permute(1, 2, 0).numpy() for p in of_one.pictures]
+        for j, part in enumerate([*given, image]):
+            tile = Image.fromarray(part[..., 0] if part.shape[-1] == 1 else part[..., :3]).convert("RGB")
+            sheet.paste(tile.resize(size, Image.Resampling.NEAREST), (left + j * (size[0] + 1), top))
+        x = left + beside * (size[0] + 1)
+        for number, name, *box in of_one.boxes:
+            a, b, wide, tall = (round(share * size[k % 2]) for k, share in enumerate(box))
+            draw.rectangle((x + a, top + b, x + a + wide - 1, top + b + tall - 1), outline=colour(number))
+            draw.text((x + a + 2, top + b), name, colour(number), font, stroke_width=1, stroke_fill="black")
+        for j, line in enumerate(words[i]):
+            draw.text((left, top + size[1] + j * LINE), line, "black", font)
+    return sheet
+
+
+def save_grid(x: Tensor, path: Path, spec: DataSpec, columns: int | None = None, shown: Sequence[Shown] = ()) -> None:
     """`grid`, written beside its place and renamed."""
     buffer = BytesIO()
-    grid(x, spec, columns).save(buffer, "PNG")
+    grid(x, spec, columns, shown).save(buffer, "PNG")
     write_atomically(path, buffer.getvalue())
 
 
@@ -91,7 +128,7 @@ def _scatter(x: Tensor, spec: DataSpec) -> Image.Image:
     return render(figure)
 
 
-def _curves(x: Tensor, spec: DataSpec, columns: int | None = None) -> Image.Image:
+def _curves(x: Tensor, spec: DataSpec, columns: int | None = None, words: Sequence[str] = ()) -> Image.Image:
     from matplotlib.figure import Figure
 
     signals = x.float().cpu().numpy()
@@ -103,6 +140,8 @@ def _curves(x: Tensor, spec: DataSpec, columns: int | None = None) -> Image.Imag
         if spec.range is not None:
             axes.set_ylim(*spec.range)
         axes.set(xticks=[], yticks=[])
+    for axes, title in zip(figure.axes, words, strict=False):
+        axes.set_title(title, fontsize=7)
     return render(figure)
 
 

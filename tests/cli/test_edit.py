@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from ancestral.api import train
+from ancestral.cli.conditions import Asked
+from ancestral.cli.draw import draw
 from ancestral.cli.sample import sample
 from ancestral.errors import UsageError
 
@@ -78,13 +80,14 @@ def test_pictures_are_scaled_to_the_model(places, tmp_path):
 
 
 def test_guidance_options_change_the_samples(places):
-    plain = stored(places, class_="7", n=2)
-    np.testing.assert_array_equal(stored(places, class_="7", n=2, guidance=1.0), plain)
-    np.testing.assert_array_equal(stored(places, class_="7", n=2, guidance=9.0, interval="1000,2000"), plain)
-    np.testing.assert_array_equal(stored(places, class_="3", n=2, guidance=0.0, negative="7"), plain)
-    np.testing.assert_array_equal(stored(places, n=2, class_="7", guidance=1.0, autoguide=places / "weak"), plain)
-    weak = stored(places, "weak", class_="7", n=2)
-    np.testing.assert_array_equal(stored(places, n=2, class_="7", guidance=0.0, autoguide=places / "weak"), weak)
+    seven, weaker = Asked(class_="7"), str(places / "weak")
+    plain = stored(places, asked=seven, n=2)
+    np.testing.assert_array_equal(stored(places, asked=seven, n=2, guidance=1.0), plain)
+    np.testing.assert_array_equal(stored(places, asked=seven, n=2, guidance=9.0, interval="1000,2000"), plain)
+    np.testing.assert_array_equal(stored(places, asked=Asked(class_="3"), n=2, guidance=0.0, negative="7"), plain)
+    np.testing.assert_array_equal(stored(places, n=2, asked=seven, guidance=1.0, autoguide=weaker), plain)
+    weak = stored(places, "weak", asked=seven, n=2)
+    np.testing.assert_array_equal(stored(places, n=2, asked=seven, guidance=0.0, autoguide=weaker), weak)
 
 
 @pytest.mark.parametrize(
@@ -102,18 +105,48 @@ def test_guidance_options_change_the_samples(places):
         ("vae", {"vary": "digit.png"}, "--vary needs a model that denoises"),
         ("points", {"vary": "digit.png"}, "are no pictures: leave --vary out"),
         ("run", {"guidance": 2.0}, "give one with --class or --prompt, or a weaker model"),
-        ("run", {"class_": "7", "interval": "0.2,5"}, "--interval needs a strength"),
-        ("run", {"class_": "7", "guidance": 2.0, "interval": "5"}, "cannot read the interval"),
-        ("run", {"class_": "7", "guidance": 2.0, "interval": "5,1"}, "lower one first"),
-        ("run", {"class_": "7", "guidance": 2.0, "negative": "12"}, "unknown class"),
+        ("run", {"asked": Asked(class_="7"), "interval": "0.2,5"}, "--interval needs a strength"),
+        ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "interval": "5"}, "cannot read the interval"),
+        ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "interval": "5,1"}, "lower one first"),
+        ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "negative": "12"}, "unknown class"),
         ("run", {"guidance": 2.0, "autoguide": "vae"}, "does not denoise"),
         ("run", {"guidance": 2.0, "autoguide": "points"}, "trained on the data"),
+        ("run", {"guidance": 2.0, "autoguide": "7"}, "of step 7 is not kept in .* there are those of 3: train with a larger"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(places, run, options, words):
-    files = {
-        name: places / v if name in ("inpaint", "mask", "upscale", "vary", "autoguide") else v for name, v in options.items()
-    }
+    files = {name: places / v if name in ("inpaint", "mask", "upscale", "vary") else v for name, v in options.items()}
+    if options.get("autoguide") in ("vae", "points"):
+        files["autoguide"] = str(places / options["autoguide"])
     with pytest.raises(UsageError, match=words) as error:
         sample(places / run, out=places / "no.png", quiet=True, **files)
     assert "\n" not in str(error.value)
+
+
+def test_draw_asks_the_model_for_what_sample_asks_it(places, tmp_path):
+    how = {"steps": 2, "out": tmp_path / "strip.png", "quiet": True}
+    assert draw("backward", str(places / "run"), asked=Asked(class_="7,3"), **how) == 0
+    with Image.open(tmp_path / "strip.png") as strip:
+        assert strip.size == (2 + 3 * 50, 2 + 8 * 50)  # 3 states of 8 samples
+    for asked, words in ((Asked(class_="7,12"), "unknown class '12'"), (Asked(prompt=("a 7",)), "the condition 'text'")):
+        for what in ("backward", "between"):
+            with pytest.raises(UsageError, match=words if what == "backward" or asked.prompt else "choose one"):
+                draw(what, str(places / "run"), asked=asked, **how)
+
+
+def test_one_picture_has_one_class(places, tmp_path):
+    with pytest.raises(UsageError, match="there are 2 classes or prompts: choose one"):
+        draw("between", str(places / "run"), asked=Asked(class_="7,3"), out=tmp_path / "x.png", quiet=True)
+    with pytest.raises(UsageError, match="data dissolve in noise whatever is asked for"):
+        draw("forward", "digits", asked=Asked(class_="7"), out=tmp_path / "x.png", quiet=True)
+    assert draw("between", str(places / "run"), asked=Asked(class_="7"), steps=2, out=tmp_path / "x.png", quiet=True) == 0
+    assert sample(places / "vae", traverse=True, out=tmp_path / "x.png", quiet=True) == 0
+
+
+def test_a_latent_is_found_under_a_condition(places, tmp_path):
+    for name, asked in (("none", Asked()), ("seven", Asked(class_="7"))):
+        out = tmp_path / f"{name}.npz"
+        assert sample(places / "run", invert=places / "digit.png", asked=asked, out=out, quiet=True) == 0
+    with np.load(tmp_path / "none.npz") as a, np.load(tmp_path / "seven.npz") as b:
+        np.testing.assert_array_equal(a["x"], b["x"])
+        assert (a["z"] != b["z"]).any()

@@ -11,6 +11,7 @@ from ancestral.conditioning import (
     InpaintCondition,
     LayoutCondition,
     MapCondition,
+    SentenceCondition,
     SketchCondition,
     TextCondition,
     UpscaleCondition,
@@ -34,6 +35,28 @@ def text() -> TextCondition:
     return made
 
 
+class Letters:
+    """A frozen encoder for tests: a token a word, whose numbers are made of its letters alone."""
+
+    width = 5
+
+    def count(self, text: str) -> int:
+        return len(text.split())
+
+    def __call__(self, texts, length: int) -> torch.Tensor:
+        out = torch.zeros(len(texts), length, self.width)
+        for i, text in enumerate(texts):
+            for j, word in enumerate(text.split()[:length]):
+                out[i, j] = torch.cos(sum(map(ord, word)) * torch.arange(1, 1 + self.width))
+        return out
+
+
+def sentence() -> SentenceCondition:
+    made = SentenceCondition(Letters(), 16)
+    made.fit(CAPTIONS)
+    return made
+
+
 def layout(**changes) -> LayoutCondition:
     return LayoutCondition("0123456789", **({"most": 3, "canvas": (32, 32), "space": (32, 32), "width": 16} | changes))
 
@@ -47,6 +70,7 @@ def maps() -> MapCondition:
 KINDS = {
     "class": (lambda: ClassCondition("abc", 16), "b"),
     "text": (text, "a 3"),
+    "sentence": (sentence, "a 3"),
     "layout": (layout, [["7", 2, 3, 10, 12]]),
     "map": (maps, torch.ones(8, 8, dtype=torch.uint8)),
     "image": (lambda: ImageCondition((3, 8, 8), (8, 8), (8, 8), True), torch.rand(3, 8, 8)),
@@ -135,7 +159,7 @@ def test_the_same_captions_give_the_same_vocabulary():
 
 def test_padding_of_a_text_changes_nothing():
     condition = text().eval()
-    short, length = condition.parse("a 3", 1), condition.length
+    short, length = condition.parse("a 3", 1), condition.vocabulary.length
     out = condition(short, 1)
     real = int((short != PAD).sum())
     assert real < length
@@ -145,8 +169,9 @@ def test_padding_of_a_text_changes_nothing():
     assert out.mask.sum() == real
 
 
-def test_a_missing_caption_asks_for_nothing():
-    condition = text().eval()
+@pytest.mark.parametrize("make", [text, sentence])
+def test_a_missing_caption_asks_for_nothing(make):
+    condition = make().eval()
     assert same(condition(condition.column([None, ""]), 2), condition(None, 2))
 
 
@@ -162,6 +187,39 @@ def test_a_missing_caption_asks_for_nothing():
 def test_texts_that_cannot_be_read(prompt, message):
     with pytest.raises(UsageError, match=message):
         text().parse([prompt], 1)
+
+
+def test_what_a_frozen_encoder_read_is_projected_and_its_padding_is_not():
+    """Tokens are W f(word) + b, normalised; the vector is that of their mean; what stands beyond the last word has no part."""
+    condition = sentence().eval()
+    raw = condition.parse(["a 3 left", "an 8"], 2)
+    assert raw.shape == (2, 10, 5)  # as many tokens as the longest caption
+    out = condition(raw, 2)
+    assert out.mask.sum(1).tolist() == [3, 2]
+    linear, norm = condition.project
+    for i, words in enumerate((["a", "3", "left"], ["an", "8"])):
+        features = Letters()([" ".join(words)], len(words))[0].half().float()
+        tokens = norm(features @ linear.weight.T + linear.bias)
+        torch.testing.assert_close(out.tokens[i, : len(words)], tokens)
+        torch.testing.assert_close(out.vector[i], condition.pool(tokens.mean(0)))
+
+
+def test_a_frozen_encoder_is_no_part_of_the_weights_and_the_length_of_captions_is():
+    first, second = sentence().eval(), SentenceCondition(Letters(), 16).eval()
+    assert {name.split(".")[0] for name in first.state_dict()} == {"project", "null", "pool", "length"}
+    with pytest.raises(UsageError, match="let it see them with `fit`"):
+        second.parse("a 3", 1)
+    second.load_state_dict(first.state_dict())
+    raw = first.column(CAPTIONS)
+    assert torch.equal(second.column(CAPTIONS), raw)
+    assert same(first(raw, 4), second(raw, 4))
+
+
+def test_a_frozen_encoder_reads_words_that_no_caption_had_but_no_longer_texts():
+    condition = sentence().eval()
+    assert condition.parse("eleven cats", 1).any()
+    with pytest.raises(UsageError, match="has 11 tokens, and the longest caption had 10: shorten it"):
+        condition.parse("a b c d e f g h i j k", 1)
 
 
 # layout
@@ -212,6 +270,9 @@ def test_layouts_in_both_spellings_and_mirrored():
         ([["3", 1, 1, 2, 2]] * 4, "no training sample had more than 3"),
         ([["3", "x", 1, 2, 2]], "numbers of pixels"),
         ({"bbox": [[1, 1, 2, 2]]}, "a layout is written"),
+        (7, "a layout is a list of boxes"),
+        ("3", "a layout is a list of boxes"),
+        ([7], "a layout is a list of boxes"),
     ],
 )
 def test_layouts_that_cannot_be_read(value, message):

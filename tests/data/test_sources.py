@@ -12,7 +12,7 @@ from ancestral.data.assemble import assemble
 from ancestral.data.dataset import Split
 from ancestral.errors import AncestralError, UsageError
 
-BUILT_IN = "digits, fashion-mnist, gaussians, moons, rings, scenes, swiss-roll"
+BUILT_IN = "digits, fashion-mnist, gaussians, moons, rings, scenes, scenes64, swiss-roll"
 
 
 def test_the_room_offers_what_it_promises():

@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ancestral.api import plan
+from ancestral.api import plan, train
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
 from ancestral.progress import describe
 from ancestral.training.budget import Budget
+from ancestral.training.earlier import earlier
 from ancestral.training.flat import FlatParameters, PowerEMA, gamma_of
 from ancestral.training.recipe import Recipe, override, parse
 from ancestral.training.run import Run
@@ -256,3 +257,18 @@ def test_tensorboard_receives_what_is_logged(tmp_path):
     assert b"samples" in content
     with pytest.raises(UsageError, match="unknown tracker 'tensorbord': did you mean 'tensorboard'"):
         tracker("tensorbord", run)
+
+
+def test_an_earlier_checkpoint_is_the_model_that_ended_there(tmp_path):
+    """Where the learning rate does not fall, a run of three steps was at its second what a run of two is at its end."""
+    settings = ("model.channels=[8, 16]", "model.blocks=1", "train.decay=0", "train.previews=0", "train.checkpoint_every=1e-9")
+    for steps in (2, 3):
+        train("digits", budget=f"{steps}it", out=tmp_path / str(steps), settings=(*settings, "train.keep=9"), quiet=True)
+    run = Run.existing(tmp_path / "3")
+    short, final = (Run.existing(tmp_path / name).load_model("cpu").state_dict() for name in "23")
+    second, third = (earlier(run, step, "cpu").state_dict() for step in (2, 3))
+    assert all(torch.equal(second[name], short[name]) for name in short)
+    assert all(torch.equal(third[name], final[name]) for name in final)
+    assert not all(torch.equal(short[name], final[name]) for name in short)
+    with pytest.raises(UsageError, match=r"of step 7 is not kept in .*; there are those of 1, 2, 3: train with a larger"):
+        earlier(run, 7)

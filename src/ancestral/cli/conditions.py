@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -16,59 +18,91 @@ if TYPE_CHECKING:
 IMAGES = ("image", "upscale", "sketch")  # kinds that --image can give, the first that the model has
 
 
-@dataclass(frozen=True)
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is asked for with a command's options.
+    """What is asked for, for runs that were trained with such a --condition.
 
-    classes, prompts: samples take them in turn. negative: what stands in the null's place under guidance. layout, map, image:
-    files.
+    Parameters
+    ----------
+    class_
+        The class asked for, by name or number, or several that samples take in turn, e.g. 0,1,2; for runs trained with
+        --condition class.
+    prompt
+        The text asked for, for runs trained with --condition text. May be repeated: samples take them in turn.
+    layout
+        A JSON file of boxes [["class", left, top, width, height], ...] in pixels, for runs trained with --condition layout.
+    map_
+        A picture whose pixels are numbers of classes, 0 for background, for runs trained with --condition map.
+    image
+        A picture, for runs trained with --condition image, upscale (its small form) or sketch (its edges).
     """
 
-    classes: tuple[str, ...] = ()
-    prompts: tuple[str, ...] = ()
-    negative: str | None = None
+    class_: Annotated[str | None, Parameter(name="--class")] = None
+    prompt: Annotated[tuple[str, ...], Parameter(negative="")] = ()
     layout: Path | None = None
-    map: Path | None = None
+    map_: Annotated[Path | None, Parameter(name="--map")] = None
     image: Path | None = None
 
     def __bool__(self) -> bool:
         """Whether anything is asked for."""
-        return bool(self.classes or self.prompts or self.layout or self.map or self.image)
+        return bool(self.classes or self.prompt or self.layout or self.map_ or self.image)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.class_.split(",")) if self.class_ else ()
 
     @property
     def columns(self) -> int:
         """How many different classes or prompts take turns: the columns of a grid of samples."""
-        return max(len(self.classes), len(self.prompts), 1)
+        return max(len(self.classes), len(self.prompt), 1)
 
     def check(self) -> None:
-        """Raises UsageError where classes and prompts cannot take turns together, or a negative has nothing to oppose."""
+        """Raises UsageError where classes and prompts cannot take turns together."""
         from ancestral.errors import UsageError
 
-        a, b = len(self.classes), len(self.prompts)
+        a, b = len(self.classes), len(self.prompt)
         if a > 1 and b > 1 and a != b:
             raise UsageError(f"{a} classes and {b} prompts cannot take turns: give as many of each, or one")
-        if self.negative is not None and not a and not b:
-            raise UsageError("--negative is what a prompt or a class is guided away from: give one with --prompt or --class")
 
-    def condition(self, model: GenerativeModel, spec: DataSpec, n: int) -> dict[str, Any]:
-        """As `model.sample` takes it, for n samples. Raises UsageError for a file that cannot be read or used."""
+    def condition(self, model: GenerativeModel, spec: DataSpec, n: int | None = None) -> dict[str, Any]:
+        """As `model.sample` takes it for n samples; None: the same for any number of them.
+
+        Raises UsageError for a file that cannot be read or used.
+        """
+        from ancestral.errors import UsageError
+
+        self.check()
+        if n is None and self.columns > 1:
+            raise UsageError(f"one thing can be asked for here, and there are {self.columns} classes or prompts: choose one")
+
+        def turns(values: tuple[str, ...]) -> str | list[str]:
+            return values[0] if n is None else [values[i % len(values)] for i in range(n)]
+
         found: dict[str, Any] = {}
         if self.classes:
-            found["class"] = [self.classes[i % len(self.classes)] for i in range(n)]
-        if self.prompts:
-            found["text"] = [self.prompts[i % len(self.prompts)] for i in range(n)]
+            found["class"] = turns(self.classes)
+        if self.prompt:
+            found["text"] = turns(self.prompt)
         if self.layout is not None:
             found["layout"] = _json(self.layout)
-        if self.map is not None:
-            found["map"] = _map(self.map)
+        if self.map_ is not None:
+            found["map"] = _map(self.map_)
         if self.image is not None:
             name, value = _image(self.image, model, spec)
             found[name] = value
         return found
 
-    def opposite(self) -> dict[str, Any] | None:
-        """What stands in the null's place."""
-        return None if self.negative is None else {"text" if self.prompts else "class": self.negative}
+    def opposite(self, negative: str | None) -> dict[str, Any] | None:
+        """The condition from which guidance goes away in the null's place. Raises UsageError where it has nothing to oppose."""
+        from ancestral.errors import UsageError
+
+        if negative is not None and not self.classes and not self.prompt:
+            raise UsageError("--negative is what a prompt or a class is guided away from: give one with --prompt or --class")
+        return None if negative is None else {"text" if self.prompt else "class": negative}
+
+
+NOTHING = Asked()
 
 
 def _json(path: Path) -> Any:

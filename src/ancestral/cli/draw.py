@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+from ancestral.cli.conditions import NOTHING, Asked
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,7 +31,7 @@ def draw(
     solver: str | None = None,
     steps: int | None = None,
     rows: str = "0,1",
-    class_: Annotated[str | None, Parameter(name="--class")] = None,
+    asked: Asked = NOTHING,
     seed: int = 0,
     device: str = "auto",
     json: bool = False,
@@ -58,8 +61,8 @@ def draw(
         Of the solver, or of the forward process.
     rows
         between: which two samples of the held-out data.
-    class_
-        backward, between: the class asked for.
+    asked
+        What is asked for, of all but forward; see `Asked`.
     seed
         Of everything that is drawn.
     device
@@ -79,13 +82,15 @@ def draw(
     if out.suffix.lower() not in ((".png",) if what == "between" else (".png", ".gif")):
         raise UsageError(f"cannot write {out}: --out takes .png" + ("" if what == "between" else " or .gif"))
     if what == "score":
-        frames = _score(subject, level, seed, animated, device)
+        frames = _score(subject, level, asked, seed, animated, device)
     elif what == "forward":
+        if asked:
+            raise UsageError("data dissolve in noise whatever is asked for: leave that out")
         frames = _forward(subject, schedule, steps, seed, animated)
     elif what == "backward":
-        frames = _backward(subject, solver, steps, class_, seed, animated, device)
+        frames = _backward(subject, solver, steps, asked, seed, animated, device)
     else:
-        frames = [_between(subject, rows, class_, steps, device)]
+        frames = [_between(subject, rows, asked, steps, device)]
     with disk_errors(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         if animated:
@@ -98,7 +103,7 @@ def draw(
     return 0
 
 
-def _score(subject: str, level: float | None, seed: int, animated: bool, device: str) -> list[Image.Image]:
+def _score(subject: str, level: float | None, asked: Asked, seed: int, animated: bool, device: str) -> list[Image.Image]:
     import numpy as np
 
     from ancestral.drawings import LEAST, draw_score, draw_strip, film
@@ -109,7 +114,7 @@ def _score(subject: str, level: float | None, seed: int, animated: bool, device:
         raise UsageError(
             f"--level is the scale of the noise, from {LEAST} to 100 where the data have deviation 1; got {level:g}"
         )
-    plane = _plane(subject, device)
+    plane = _plane(subject, asked, device)
     start = SampleNoise([seed]).normal((2,)).to(plane.std)
     if animated:
         levels = np.geomspace(level or 3.0, 0.03, FRAMES).tolist()
@@ -119,7 +124,7 @@ def _score(subject: str, level: float | None, seed: int, animated: bool, device:
     return [draw_score(plane, level, start * np.hypot(1.0, level), seed)]
 
 
-def _plane(subject: str, device: str) -> Plane:
+def _plane(subject: str, asked: Asked, device: str) -> Plane:
     """A run's model or a known density. Raises UsageError for anything else, and for data that are not in the plane."""
     from ancestral.data.toys import DENSITIES
     from ancestral.drawings import Plane
@@ -128,13 +133,17 @@ def _plane(subject: str, device: str) -> Plane:
     from ancestral.training.run import Run
 
     if subject in DENSITIES and not (Path(subject) / "recipe.yaml").exists():
+        if asked:
+            raise UsageError(f"{subject} is drawn whole: what is asked for is for run folders")
         return Plane.of(DENSITIES[subject]())
-    model = Run.existing(subject).load_model("cpu" if device == "auto" else device)
+    run = Run.existing(subject)
+    model = run.load_model("cpu" if device == "auto" else device)
     if not isinstance(model, DenoisingModel):
         raise UsageError(f"the model of {subject} has no score: draw that of a diffusion or score model")
     if tuple(model.shape) != (2,):
         raise UsageError(f"a score is drawn for points in the plane, and {subject} is of {'x'.join(map(str, model.shape))}")
-    return Plane(model.denoise, model.schedule, model.scaling.mean.cpu(), model.scaling.std.cpu())
+    denoise = partial(model.denoise, condition=asked.condition(model, run.spec))
+    return Plane(denoise, model.schedule, model.scaling.mean.cpu(), model.scaling.std.cpu())
 
 
 def _forward(source: str, schedule: str, steps: int | None, seed: int, animated: bool) -> list[Image.Image]:
@@ -163,7 +172,7 @@ def _forward(source: str, schedule: str, steps: int | None, seed: int, animated:
 
 
 def _backward(
-    run: str, solver: str | None, steps: int | None, class_: str | None, seed: int, animated: bool, device: str
+    run: str, solver: str | None, steps: int | None, asked: Asked, seed: int, animated: bool, device: str
 ) -> list[Image.Image]:
     from ancestral.families import seeds_from
     from ancestral.training.run import Run
@@ -172,7 +181,7 @@ def _backward(
     model, spec = folder.load_model(device), folder.spec
     n = (64 if animated else 8) if len(spec.shape) > 1 else 2000
     how = {name: value for name, value in (("solver", solver), ("steps", steps)) if value is not None}
-    condition = {"class": class_} if class_ is not None else None
+    condition = asked.condition(model, spec, n)
     frames = []
     for state in model.trajectory(n, condition, seeds=seeds_from(seed, n), **how):
         r = (state.t.alpha**2 + state.t.sigma**2) ** 0.5
@@ -187,7 +196,7 @@ def _frames(frames: list[Tensor], spec: DataSpec, animated: bool, columns: int) 
     return [grid(x, spec) for x in frames] if animated else [strip(frames, spec, columns)]
 
 
-def _between(run: str, rows: str, class_: str | None, steps: int | None, device: str) -> Image.Image:
+def _between(run: str, rows: str, asked: Asked, steps: int | None, device: str) -> Image.Image:
     import torch
 
     from ancestral.data import load
@@ -209,5 +218,5 @@ def _between(run: str, rows: str, class_: str | None, steps: int | None, device:
     if not 0 <= min(a, b) <= max(a, b) < len(data.test):
         raise UsageError(f"--rows {rows}: the held-out data have samples 0 to {len(data.test) - 1}")
     x = data.batch(torch.tensor([a, b]), "test").x.to(model.device)
-    y = model.between(x[0], x[1], 9, {"class": class_} if class_ is not None else None, steps or 16)
+    y = model.between(x[0], x[1], 9, asked.condition(model, folder.spec), steps or 16)
     return grid(torch.cat([x[:1], y, x[1:]]), folder.spec, columns=11)

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ancestral.families import GenerativeModel
+    from ancestral.training.run import Run
 
 
 def guidance_options(
+    run: Run,
     model: GenerativeModel,
     *,
     guidance: float | None,
     interval: str | None,
     rescale: float | None,
     negative: Mapping[str, Any] | None,
-    autoguide: Path | None,
+    autoguide: str | None,
     conditioned: bool,
 ) -> dict[str, Any]:
     """The options of the family's walk, without those that were left out.
 
-    conditioned: whether a condition was given. Raises UsageError for guidance that has nothing to go to or away from.
+    autoguide: a step of the run's checkpoints, or another run's folder. conditioned: whether a condition was given.
+    Raises UsageError for guidance that has nothing to go to or away from.
     """
     from ancestral.errors import UsageError
     from ancestral.families.readings import DenoisingModel
+    from ancestral.training.earlier import earlier
     from ancestral.training.run import Run
 
     asked = {"guidance": guidance, "interval": interval, "rescale": rescale, "negative": negative, "autoguide": autoguide}
@@ -48,7 +51,11 @@ def guidance_options(
     if autoguide is not None:
         if not isinstance(model, DenoisingModel):
             raise UsageError("--autoguide needs a model that denoises: train one with --model diffusion or --model score")
-        weak = Run.existing(autoguide).load_model(str(model.device), "auto")
+        weak = (
+            earlier(run, int(autoguide), str(model.device))
+            if autoguide.isdecimal()
+            else Run.existing(autoguide).load_model(str(model.device))
+        )
         if not isinstance(weak, DenoisingModel):
             raise UsageError(f"the model of {autoguide} does not denoise, so it cannot guide one that does")
         how["weak"] = weak

@@ -20,7 +20,7 @@ def invert(
     out: Path,
     *,
     seed: int,
-    class_: str | None,
+    condition: dict[str, Any],
     reporter: Reporter,
     json: bool,
 ) -> int:
@@ -45,7 +45,6 @@ def invert(
     if out.suffix.lower() not in (".png", ".npz"):
         raise UsageError(f"cannot write {out}: --invert writes .png, the two pictures, or .npz, both and the latent")
     target = read_picture(image, spec, "--invert").to(model.device)
-    condition = {"class": class_} if class_ else {}
     coder: Any = model
     if isinstance(coder, HasLatent):  # its encoder, or its ODE, finds the latent
         z = coder.encode(target, condition)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from ancestral.cli.conditions import NOTHING, Asked
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -31,16 +33,12 @@ def sample(
     n: Annotated[int | None, Parameter(name=["-n", "--number"])] = None,
     seed: int = 0,
     seeds: str | None = None,
-    class_: Annotated[str | None, Parameter(name="--class")] = None,
-    prompt: tuple[str, ...] = (),
-    layout: Path | None = None,
-    map_: Annotated[Path | None, Parameter(name="--map")] = None,
-    image: Path | None = None,
+    asked: Asked = NOTHING,
     guidance: float | None = None,
     interval: str | None = None,
     rescale: float | None = None,
     negative: str | None = None,
-    autoguide: Path | None = None,
+    autoguide: str | None = None,
     steps: int | None = None,
     solver: str | None = None,
     spacing: Literal["trailing", "linear", "logsnr", "karras"] | None = None,
@@ -72,22 +70,13 @@ def sample(
     run
         The run folder, e.g. runs/digits.
     n
-        How many; left out: 64, or 16 of one picture.
+        How many, of each --prompt, a column each; left out: 64, or 16 of one picture.
     seed
         The same seed gives the same samples, whatever their number.
     seeds
         One seed for each sample instead, e.g. 3,7,9.
-    class_
-        The class asked for, by name or number, or several that samples take in turn, e.g. 0,1,2; for runs trained with
-        --condition class.
-    prompt
-        The text asked for, for runs trained with --condition text. May be repeated: -n samples of each, a column each.
-    layout
-        A JSON file of boxes [["class", left, top, width, height], ...] in pixels, for runs trained with --condition layout.
-    map_
-        A picture whose pixels are numbers of classes, 0 for background, for runs trained with --condition map.
-    image
-        A picture, for runs trained with --condition image, upscale (its small form) or sketch (its edges).
+    asked
+        What is asked for; see `Asked`.
     guidance
         How strongly the condition rules: 0 not at all, 1 (left out) as trained, above 1 sharper and less varied.
     interval
@@ -97,7 +86,8 @@ def sample(
     negative
         The text, or without --prompt the class, from which guidance goes away, in place of none at all.
     autoguide
-        The run of a weaker model of the same data, from which guidance goes away instead: smaller, or trained for less long.
+        A weaker model of the same data, from which guidance goes away instead: the folder of another run, smaller or trained
+        for less long, or the step of a checkpoint that this one has kept.
     steps
         Steps of the sampler; 20 if left out.
     solver
@@ -151,7 +141,6 @@ def sample(
 
     import torch
 
-    from ancestral.cli.conditions import Asked
     from ancestral.cli.edit import Editing, N
     from ancestral.cli.guide import guidance_options
     from ancestral.errors import UsageError
@@ -160,19 +149,19 @@ def sample(
     from ancestral.progress import Reporter, duration, emit
     from ancestral.training.run import Run
 
-    asked = Asked(tuple(class_.split(",")) if class_ else (), prompt, negative, layout, map_, image)
     asked.check()
+    opposite = asked.opposite(negative)
     edits = {"inpaint": inpaint, "upscale": upscale, "vary": vary}
     editing = Editing(**edits, mask=mask, strength=strength)
     editing.check()
-    each = asked.columns if asked.prompts else 1
-    usual = each * max(1, 32 // each) if asked.prompts else N if any(edits.values()) else 64
+    each = asked.columns if asked.prompt else 1
+    usual = each * max(1, 32 // each) if asked.prompt else N if any(edits.values()) else 64
     chosen = integers(seeds) if seeds is not None else seeds_from(seed, usual if n is None else n * each)
     if seeds is not None and n is not None and n != len(chosen):
         raise UsageError(f"--seeds names {len(chosen)} seeds and -n asks for {n} samples: leave -n out")
     if not chosen or (n is not None and n < 1):
         raise UsageError("ask for at least one sample with -n")
-    if len(asked.classes) > 1 and not asked.prompts and n is None and seeds is None:
+    if len(asked.classes) > 1 and not asked.prompt and n is None and seeds is None:
         chosen = chosen[: len(asked.classes)]
     pictures: dict[str, Any] = {
         "interpolate": interpolate,
@@ -212,25 +201,27 @@ def sample(
     how = {name: value for name, value in (how | {"edit": edit}).items() if value is not None}
     condition = asked.condition(model, spec, len(chosen)) | given
     how |= guidance_options(
+        folder,
         model,
         guidance=guidance,
         interval=interval,
         rescale=rescale,
-        negative=asked.opposite(),
+        negative=opposite,
         autoguide=autoguide,
         conditioned=bool(condition),
     )
     reporter = Reporter(quiet=quiet or json)
-    if wish not in ("sample", "invert", *edits):
-        from ancestral.cli.latent import draw
-
-        one = asked.condition(model, spec, 1) or None
-        draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
-        return 0
     if invert is not None:
         from ancestral.cli.invert import invert as search
 
-        return search(model, spec, invert, out, seed=seed, class_=class_, reporter=reporter, json=json)
+        one = asked.condition(model, spec)
+        return search(model, spec, invert, out, seed=seed, condition=one, reporter=reporter, json=json)
+    if wish not in ("sample", *edits):
+        from ancestral.cli.latent import draw
+
+        one = asked.condition(model, spec)
+        draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
+        return 0
     begun = time.perf_counter()
     results: list[Tensor] = []
     frames: list[Tensor] = []

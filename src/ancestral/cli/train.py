@@ -34,8 +34,8 @@ def train(
     Parameters
     ----------
     source
-        A built-in name (digits, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes), a folder of images, or an
-        .npy, .npz or .parquet file.
+        A built-in name (digits, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes, scenes64), a folder of images, or
+        an .npy, .npz or .parquet file.
     settings
         Further settings of the recipe as section.name=value, e.g. train.batch=128 model.schedule=linear. See --print-recipe.
     model

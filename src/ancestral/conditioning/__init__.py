@@ -11,7 +11,9 @@ from ancestral.conditioning.context import NOTHING, Context, ContextShape
 from ancestral.conditioning.images import ImageCondition, InpaintCondition, SketchCondition, UpscaleCondition
 from ancestral.conditioning.layout import LayoutCondition
 from ancestral.conditioning.maps import MapCondition
-from ancestral.conditioning.text import TextCondition
+from ancestral.conditioning.minilm import MiniLM
+from ancestral.conditioning.shown import Shown
+from ancestral.conditioning.text import SentenceCondition, TextCondition
 
 __all__ = [
     "NOTHING",
@@ -24,6 +26,9 @@ __all__ = [
     "InpaintCondition",
     "LayoutCondition",
     "MapCondition",
+    "MiniLM",
+    "SentenceCondition",
+    "Shown",
     "SketchCondition",
     "TextCondition",
     "UpscaleCondition",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ancestral.conditioning.conditioner import Condition, one_or_each
 from ancestral.conditioning.context import Context, ContextShape
+from ancestral.conditioning.shown import Shown
 from ancestral.errors import UsageError
 from ancestral.names import unknown
 
@@ -37,6 +38,9 @@ class ClassCondition(Condition):
             value = value.tolist()
         single = isinstance(value, str | int)
         return one_or_each(value, n, single, "classes", lambda v: torch.tensor(index_of(v, self.names, "class")))
+
+    def shown(self, raw: Tensor) -> Shown:
+        return Shown(words=self.names[int(raw)])
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         null = torch.full((n,), len(self.names), device=self.table.weight.device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.conditioning.context import Context, ContextShape
+from ancestral.conditioning.shown import Shown
 from ancestral.errors import UsageError
 from ancestral.randomness import Noise
 
@@ -46,6 +47,10 @@ class Condition(nn.Module):
     def mirror(self, raw: Tensor) -> Tensor:
         """The raw tensor for samples that are mirrored left to right."""
         return raw
+
+    def shown(self, raw: Tensor) -> Shown:
+        """What the raw tensor of one sample asks for, as a person can see it."""
+        return Shown()
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         """raw: of n samples, or None where nothing is asked; drop: `(n,)` bool, True where the null takes its place."""
@@ -105,6 +110,13 @@ class Conditioner(nn.Module):
                 known = ", ".join(self.kinds) or "none"
                 raise UsageError(f"this model was not trained with the condition {name!r}; its conditions: {known}")
         return {name: self._kind(name).parse(value, n) for name, value in condition.items()}
+
+    def shown(self, raw: Mapping[str, Tensor], texts: Sequence[str | None] | None = None) -> list[Shown]:
+        """What is asked of each sample, as a person can see it; `texts` are those that the raw ones were made from."""
+        parts = [[self._kind(name).shown(row) for row in rows.cpu()] for name, rows in raw.items()]
+        if texts is not None and "text" in raw:
+            parts.append([Shown(words=text or "") for text in texts])
+        return [Shown.merge(of_one) for of_one in zip(*parts, strict=True)]
 
     def forward(self, raw: Mapping[str, Tensor], n: int, noise: Noise | None = None) -> Context:
         """The context of n samples; absent kinds take their null. With `noise`, training's dropout, per sample and kind."""

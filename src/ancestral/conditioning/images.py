@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Spatial
+from ancestral.conditioning.shown import Shown
 from ancestral.errors import UsageError
 from ancestral.randomness import Noise
 
@@ -49,6 +50,11 @@ class ImageCondition(Condition):
 
     def mirror(self, raw: Tensor) -> Tensor:
         return raw.flip(-1)
+
+    def shown(self, raw: Tensor) -> Shown:
+        x = raw.float() / 255 if raw.dtype == torch.uint8 else raw
+        x = self.seen(x[None])[0][: 3 if len(x) >= 3 else 1]
+        return Shown(pictures=(x.clamp(0, 1) if self.levels else (x - x.min()) / (x.max() - x.min()).clamp(min=1e-12),))
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         if raw is None:

@@ -12,6 +12,7 @@ from ancestral.conditioning.classes import index_of
 from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Transformer, fourier
+from ancestral.conditioning.shown import Shown
 from ancestral.errors import UsageError
 
 SPATIAL = 13  # channels in which a box's class is painted, beside the three of `paint`
@@ -52,12 +53,16 @@ class LayoutCondition(Condition):
         """
         if isinstance(value, Tensor):
             return value
-        single = isinstance(value, Mapping) or not len(value) or _is_box(value[0])
-        return one_or_each(value, n, single, "layouts", self._read)
+        several = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0 and not _is_box(value[0])
+        return one_or_each(value, n, not several, "layouts", self._read)
 
     def mirror(self, raw: Tensor) -> Tensor:
         label, left, top, width, height = raw.unbind(-1)
         return torch.stack([label, torch.where(label < 0, left, 1 - left - width), top, width, height], -1)
+
+    def shown(self, raw: Tensor) -> Shown:
+        rows = [row for row in raw.tolist() if row[0] >= 0]
+        return Shown(boxes=tuple((int(label), self.names[int(label)], x, y, w, h) for label, x, y, w, h in rows))
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         device = self.whole.device
@@ -97,6 +102,8 @@ class LayoutCondition(Condition):
                 layout = [[c, *box] for box, c in zip(layout["bbox"], layout["categories"], strict=True)]
             except (KeyError, TypeError, ValueError):
                 raise UsageError('a layout is written {"bbox": [[x, y, w, h], ...], "categories": [class, ...]}') from None
+        if not isinstance(layout, Sequence) or isinstance(layout, str):
+            raise UsageError(f"a layout is a list of boxes [class, left, top, width, height], found {layout!r}")
         height, width = self.canvas
         rows = []
         for box in layout:

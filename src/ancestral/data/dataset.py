@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner
+from ancestral.conditioning import Conditioner, Shown
 from ancestral.data.spec import DataSpec
 from ancestral.errors import UsageError
 from ancestral.names import unknown
@@ -130,3 +130,11 @@ class DataSet:
             return {}
         conditions = self.batch(index, "test").conditions
         return {name: value for name, value in conditions.items() if name in self.conditioner.kinds}
+
+    def shown(self, index: Tensor) -> list[Shown]:
+        """What `asked` asks for, as a person can see it; empty where nothing is asked."""
+        raw = self.asked(index)
+        if self.conditioner is None or not raw:
+            return []
+        captions = self.test.captions
+        return self.conditioner.shown(raw, None if captions is None else [captions[i] for i in index.tolist()])

@@ -15,11 +15,11 @@ from PIL import Image
 from ancestral.data.assemble import assemble
 from ancestral.data.dataset import DataSet, Split
 from ancestral.data.digits import digits
+from ancestral.data.placement import caption, mark, places
 
-SIDE, SMALLEST, LARGEST = 32, 8, 16  # pixels
+SIDE, SIDES = 32, (8, 16)  # pixels of a scene, and from least to most of a digit
 INK = 64  # a pixel belongs to its digit from a quarter of full ink on
 DIGITS = tuple("0123456789")
-Place = tuple[int, int, int]  # left, top, side of the square a digit is scaled to
 
 
 def scenes(train: int = 10_000, test: int = 1_000) -> DataSet:
@@ -54,48 +54,18 @@ def compose(source: Split, n: int, random: np.random.RandomState) -> Split:
     boxes, captions = [], []
     for picture, semantic in zip(pictures, maps, strict=True):
         chosen = random.randint(len(ink), size=random.randint(1, 4))
-        places = _places(len(chosen), random)
+        squares = places(len(chosen), SIDE, SIDES, random)
         rows = []
-        for index, (left, top, side) in zip(chosen.tolist(), places, strict=True):
+        for index, place in zip(chosen.tolist(), squares, strict=True):
+            left, top, side = place
             digit = scaled(index, side)
             picture[top : top + side, left : left + side] = digit
-            semantic[top : top + side, left : left + side] = (digit >= INK) * (labels[index] + 1)
-            y, x = np.nonzero(digit >= INK)
-            rows.append((labels[index], left + x.min(), top + y.min(), np.ptp(x) + 1, np.ptp(y) + 1))
-        boxes.append(torch.from_numpy(np.array(rows, dtype=np.int64)))
-        captions.append(_caption([row[0] for row in rows], places))
+            rows.append(mark(semantic, digit >= INK, place, labels[index]))
+        boxes.append(torch.tensor(rows))
+        captions.append(caption([f"an {row[0]}" if row[0] == 8 else f"a {row[0]}" for row in rows], squares))
     return Split(
         torch.from_numpy(pictures).unsqueeze(1),
         captions=tuple(captions),
         boxes=tuple(boxes),
         maps=torch.from_numpy(maps),
     )
-
-
-def _places(k: int, random: np.random.RandomState) -> list[Place]:
-    """K squares of uniform sides and corners, given that they do not overlap: drawn all anew until they fit."""
-    while True:
-        sides = random.randint(SMALLEST, LARGEST + 1, size=k)
-        corners = random.randint(0, SIDE + 1 - sides, size=(2, k))
-        squares = list(zip(*corners.tolist(), sides.tolist(), strict=True))
-        if not any(_overlap(a, b) for i, a in enumerate(squares) for b in squares[:i]):
-            return squares
-
-
-def _overlap(a: Place, b: Place) -> bool:
-    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[2] and b[1] < a[1] + a[2]
-
-
-def _caption(names: list[int], places: list[Place]) -> str:
-    """`a 3`, `a 3 left of a 7`, `a 3 left of a 7 and above an 8`: where the first stands, seen from the others."""
-    articles = [f"an {name}" if name == 8 else f"a {name}" for name in names]
-    relations = [f"{_relation(places[0], place)} {other}" for place, other in zip(places[1:], articles[1:], strict=True)]
-    return " ".join([articles[0], " and ".join(relations)]).strip()
-
-
-def _relation(a: Place, b: Place) -> str:
-    """Where a's centre lies from b's, along the axis in which they are further apart."""
-    dx, dy = (2 * b[i] + b[2] - 2 * a[i] - a[2] for i in (0, 1))
-    if abs(dx) >= abs(dy):
-        return "left of" if dx > 0 else "right of"
-    return "above" if dy > 0 else "below"

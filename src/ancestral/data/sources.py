@@ -25,6 +25,7 @@ from ancestral.data.images import SUFFIXES
 from ancestral.data.parquet import parquet
 from ancestral.data.resize import resize
 from ancestral.data.scenes import scenes
+from ancestral.data.scenes64 import scenes64
 from ancestral.errors import UsageError
 from ancestral.names import unknown
 
@@ -35,6 +36,7 @@ BUILT_IN: dict[str, Callable[[Progress | None], DataSet]] = {
     "moons": lambda _: toys.moons(),
     "rings": lambda _: toys.rings(),
     "scenes": lambda _: scenes(),
+    "scenes64": lambda progress: scenes64(progress=progress),
     "swiss-roll": lambda _: toys.swiss_roll(),
 }
 FILES = (".npy", ".npz", ".parquet")

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ancestral.conditioning import Shown
 from ancestral.data import DataSet
 from ancestral.evaluation.extractors.base import Progress, silent
 from ancestral.families import GenerativeModel, seeds_from
@@ -27,6 +28,7 @@ from ancestral.runtime import Runtime
 
 PART = 500  # samples
 WAIT = 0.2  # seconds between looks for the parts of other processes
+SHOWN = 24  # samples of which is kept what was asked of them
 SEED = 20  # apart from the seeds that people look at
 
 
@@ -34,12 +36,13 @@ SEED = 20  # apart from the seeds that people look at
 class Samples:
     """Generated samples, in the units and at the levels of the data.
 
-    x: `(n, *shape)` float32. labels: the classes asked for `(n,)`, None without. seconds: spent on drawing. nfe: evaluations of
-    the network for each. memory: the largest seen while drawing, in bytes.
+    x: `(n, *shape)` float32. labels: the classes asked for `(n,)`, None without. shown: what was asked of the first. seconds:
+    spent on drawing. nfe: evaluations of the network for each. memory: the largest seen while drawing, in bytes.
     """
 
     x: Tensor
     labels: Tensor | None = None
+    shown: tuple[Shown, ...] = ()
     seconds: float | None = None
     nfe: int | None = None
     memory: int | None = None
@@ -49,7 +52,8 @@ class Samples:
 
     def take(self, n: int) -> Samples:
         """The first n."""
-        return Samples(self.x[:n], None if self.labels is None else self.labels[:n], self.seconds, self.nfe, self.memory)
+        labels = None if self.labels is None else self.labels[:n]
+        return replace(self, x=self.x[:n], labels=labels, shown=self.shown[:n])
 
 
 def at_levels(x: Tensor, data: DataSet) -> Tensor:
@@ -120,6 +124,7 @@ def draw(
     return Samples(
         x,
         labels,
+        shown=tuple(held.shown(rows[:SHOWN])),
         seconds=sum(float(p["seconds"]) for p in parts),
         nfe=int(parts[-1]["nfe"]),
         memory=max(int(p["memory"]) for p in parts),

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ancestral.conditioning import Shown
 from ancestral.data import DataSet
 from ancestral.evaluation.comparison import Contestant
 from ancestral.evaluation.judge import Judge
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#4d7c0f", "#be185d", "#57534e")
-SHOWN, NEIGHBOURS, ROWS = 64, 4, 8
+SHOWN, ACROSS, NEIGHBOURS, ROWS = 64, 6, 4, 8
 
 
-def samples(x: Tensor, data: DataSet) -> bytes:
-    """The first 64 as a grid; of vectors the first 2,000 as points."""
+def samples(x: Tensor, data: DataSet, shown: Sequence[Shown] = ()) -> bytes:
+    """The first 64 as a grid, or as many as `shown` says what was asked of; of vectors the first 2,000 as points."""
+    if shown and len(data.spec.shape) > 1:
+        return _png(grid(x[: len(shown)], data.spec, columns=ACROSS, shown=shown))
     return _png(grid(x[: SHOWN if len(data.spec.shape) > 1 else 2000], data.spec))
 
 

@@ -57,7 +57,10 @@ def html(comparison: Comparison, entries: Mapping[str, Entry], judge: Judge, tit
         pixelated=judge.data.spec.is_image,
         ranking=figures.ranking(comparison.contestants) if several else None,
         real=figures.real(judge.data),
-        grids=[(c.name, figures.samples(c.samples.x, judge.data)) for c in comparison.contestants],
+        grids=[
+            (c.name, figures.samples(c.samples.x, judge.data, c.samples.shown), bool(c.samples.shown))
+            for c in comparison.contestants
+        ],
         losses=figures.losses(entries),
         time=figures.quality_against_time(entries),
         cost=figures.quality_against_cost(comparison.contestants, entries),

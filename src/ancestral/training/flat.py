@@ -23,13 +23,10 @@ class FlatParameters:
         total = sum(p.numel() for p in self.parameters)
         self.value = nn.Parameter(torch.empty(total, dtype=first.dtype, device=first.device))
         self.value.grad = torch.zeros_like(self.value)
-        offset = 0
-        for p in self.parameters:
-            view = self.value.data[offset : offset + p.numel()].as_strided(p.shape, p.stride())
-            view.copy_(p.data)
-            p.data = view
-            p.grad = self.value.grad[offset : offset + p.numel()].as_strided(p.shape, p.stride())
-            offset += p.numel()
+        parts = views(self.parameters, self.value.data), views(self.parameters, self.value.grad)
+        for p, value, grad in zip(self.parameters, *parts, strict=True):
+            value.copy_(p.data)
+            p.data, p.grad = value, grad
 
     @property
     def grad(self) -> Tensor:
@@ -46,6 +43,14 @@ class FlatParameters:
             yield
         finally:
             self.value.data.copy_(own)
+
+
+def views(parameters: Iterable[Tensor], flat: Tensor) -> Iterator[Tensor]:
+    """The part of a flat buffer that is each parameter's, in its shape and memory layout."""
+    offset = 0
+    for p in parameters:
+        yield flat[offset : offset + p.numel()].as_strided(p.shape, p.stride())
+        offset += p.numel()
 
 
 class PowerEMA:

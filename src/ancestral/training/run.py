@@ -175,21 +175,28 @@ class Run:
         """
         damaged: list[Path] = []
         for file in reversed(self.checkpoint_files()):
-            try:
-                with safe_open(file, "pt") as stored:
-                    metadata = stored.metadata()
-                    tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-                if int(metadata["crc32"]) != _crc32(tensors):
-                    raise ValueError
-                return Checkpoint(file, tensors, json.loads(metadata["numbers"]), damaged)
-            except (SafetensorError, ValueError, KeyError, TypeError, OSError):
-                damaged.append(file)
+            if (found := _read(file, damaged)) is not None:
+                return found
+            damaged.append(file)
         if damaged:
             raise AncestralError(
                 f"every checkpoint in {self.checkpoints} is damaged ({', '.join(file.name for file in damaged)}): "
                 "delete the folder's checkpoints to start the training over, or restore them from a backup"
             )
         return None
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        """The one of that step. Raises UsageError if it is not there, or damaged."""
+        steps = {int(file.stem.removeprefix("step-")): file for file in self.checkpoint_files()}
+        found = _read(steps[step], []) if step in steps else None
+        if found is None:
+            why = "is damaged" if step in steps else "is not kept"
+            kept = ", ".join(str(other) for other in steps if other != step) or "none"
+            raise UsageError(
+                f"the checkpoint of step {step} {why} in {self.path}; there are those of {kept}: train with a larger "
+                "train.keep to keep more, one is written every train.checkpoint_every seconds"
+            )
+        return found
 
     # metrics
 
@@ -221,6 +228,19 @@ class Run:
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
     return tensors[name].shape if name in tensors else None
+
+
+def _read(file: Path, damaged: list[Path]) -> Checkpoint | None:
+    """None if the file is damaged."""
+    try:
+        with safe_open(file, "pt") as stored:
+            metadata = stored.metadata()
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        if int(metadata["crc32"]) != _crc32(tensors):
+            return None
+        return Checkpoint(file, tensors, json.loads(metadata["numbers"]), damaged)
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+        return None
 
 
 def _crc32(tensors: Mapping[str, Tensor]) -> int:

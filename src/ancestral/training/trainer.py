@@ -283,8 +283,8 @@ class Trainer:
         return train.lr * min(1.0, (step + 1) / max(1, train.warmup)) * (1 + math.cos(math.pi * fall)) / 2
 
     def _preview(self) -> Path:
-        """A picture from the averaged model, always of the same seeds and held-out samples."""
-        path = self.run.samples / f"step-{self.step:08d}.png"
+        """A picture from the averaged model, always of the same seeds and asked for the same, which it shows."""
+        path, shown = self.run.samples / f"step-{self.step:08d}.png", []
         self.table.settle()
         with self.averaged():
             if self.stage.pictures is not None:
@@ -292,10 +292,11 @@ class Trainer:
                 x = self.stage.pictures(self.table.data.batch(few, "test").to(self.runtime.device))
             else:
                 n = SHOWN if len(self.model.shape) > 1 else 512
-                asked = self.data.asked(torch.linspace(0, len(self.data.test) - 1, n).long())
-                x = self.model.sample(n, asked, seeds=range(n))
+                rows = torch.linspace(0, len(self.data.test) - 1, n).long()
+                shown = self.data.shown(rows)
+                x = self.model.sample(n, self.data.asked(rows), seeds=range(n))
         with disk_errors(self.run.path):
-            save_grid(x, path, self.data.spec)
+            save_grid(x, path, self.data.spec, shown=shown)
         return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,6 +30,9 @@ class FamilyRecipe(Section):
     family: str
     condition: tuple[ConditionName, ...] = Field((), description="what generation is controlled by")
     drop: float = Field(0.1, ge=0, le=1, description="rate at which a condition is dropped, for guidance")
+    text: Literal["own", "minilm"] = Field(
+        "own", description="of the condition text: read by an encoder that is trained along, or by a frozen sentence encoder"
+    )
     factor: int = Field(4, ge=2, description="of the condition upscale: how much smaller the image is that it is given")
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:

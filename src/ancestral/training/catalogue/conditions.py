@@ -11,6 +11,8 @@ from ancestral.conditioning import (
     InpaintCondition,
     LayoutCondition,
     MapCondition,
+    MiniLM,
+    SentenceCondition,
     SketchCondition,
     TextCondition,
     UpscaleCondition,
@@ -48,7 +50,7 @@ def encoder(name: ConditionName, recipe: FamilyRecipe, spec: DataSpec, space: tu
     if name == "class":
         return ClassCondition(spec.classes, WIDTH)
     if name == "text":
-        return TextCondition(WIDTH)
+        return TextCondition(WIDTH) if recipe.text == "own" else SentenceCondition(MiniLM(), WIDTH)
     if len(spec.canvas) != 3:
         raise UsageError(f"the condition {name} is for images, and the samples of {spec.name} have shape {spec.canvas}")
     channels, *canvas = spec.canvas

@@ -1,0 +1,31 @@
+"""The model of a run as it was at one of its checkpoints."""
+
+from __future__ import annotations
+
+import torch
+
+from ancestral.errors import UsageError
+from ancestral.families import GenerativeModel
+from ancestral.runtime import Precision
+from ancestral.training.flat import views
+from ancestral.training.run import Run
+
+
+@torch.no_grad()
+def earlier(run: Run, step: int, device: str = "auto", precision: Precision = "auto") -> GenerativeModel:
+    """The averaged model at the checkpoint of that step. Raises UsageError if there is none, or it is of an earlier stage."""
+    model = run.load_model(device, precision)
+    tensors = run.checkpoint(step).tensors
+    for player in model.players():
+        average = tensors.get(f"{player.name}/average")
+        if average is None or len(average) != sum(p.numel() for p in player.parameters):
+            raise UsageError(f"at step {step} {run.path} had not yet begun the training of its last stage: choose a later one")
+        for p, value in zip(player.parameters, views(player.parameters, average), strict=True):
+            p.copy_(value)
+    for key, value in tensors.items():
+        kind, _, name = key.partition("/")
+        if kind == "buffer":
+            model.get_buffer(name).copy_(value)
+        elif kind == "fixed":
+            model.get_parameter(name).copy_(value)
+    return model

@@ -1,0 +1,83 @@
+"""What is asked of a sample, as a person sees it beside the sample."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ancestral.api import train
+from ancestral.conditioning import ClassCondition, Conditioner, InpaintCondition, LayoutCondition, MapCondition, TextCondition
+from ancestral.conditioning.shown import Shown, colour
+from ancestral.data.scenes import DIGITS, scenes
+from ancestral.pictures import asked
+
+
+@pytest.fixture(scope="module")
+def few():
+    return scenes(20, 12)
+
+
+def test_what_held_out_scenes_ask_for_is_shown_as_it_is(few):
+    """Captions word by word, boxes in their pixels, maps by a colour for each class."""
+    conditioner = Conditioner(
+        {
+            "text": TextCondition(8),
+            "layout": LayoutCondition(DIGITS, 3, (32, 32), (32, 32), 8),
+            "map": MapCondition(DIGITS, (32, 32), (32, 32), 8),
+        }
+    )
+    conditioner.fit(few.train.columns)
+    for i, found in enumerate(few.encoded(conditioner).shown(torch.arange(12))):
+        assert found.words == few.test.captions[i]
+        boxes = [[number, *(round(32 * share) for share in place)] for number, _, *place in found.boxes]
+        assert boxes == few.test.boxes[i].tolist()
+        assert [name for _, name, *_ in found.boxes] == [DIGITS[row[0]] for row in boxes]
+        (picture,) = found.pictures
+        for value in few.test.maps[i].unique().tolist():
+            expected = torch.tensor(colour(value - 1) if value else (0, 0, 0)) / 255
+            assert torch.equal(picture[:, few.test.maps[i] == value].T.unique(dim=0)[0], expected)
+    assert few.shown(torch.arange(3)) == []
+
+
+def test_a_class_is_shown_by_its_name_and_a_hole_as_a_hole():
+    kinds = {"class": ClassCondition(["cat", "dog"], 4), "inpaint": InpaintCondition(3, (4, 4), (4, 4), True)}
+    image, known = torch.rand(3, 4, 4), torch.ones(4, 4)
+    known[:2] = 0
+    conditioner = Conditioner(kinds)
+    (found,) = conditioner.shown(conditioner.parse({"class": "dog", "inpaint": (image, known)}, 1))
+    assert found.words == "dog"
+    torch.testing.assert_close(found.pictures[0], image * known)
+
+
+def test_boxes_are_drawn_where_they_are_and_pictures_stand_to_the_left():
+    """A grey sample of 32 x 32 is enlarged 3 times; its box of class 2, left 8, top 4, 16 x 20 pixels, is outlined."""
+    image = np.full((1, 32, 32, 1), 100, np.uint8)
+    of_one = Shown(boxes=((2, "", 8 / 32, 4 / 32, 16 / 32, 20 / 32),), pictures=(torch.zeros(1, 32, 32),))
+    sheet = np.asarray(asked(image, [of_one]))
+    assert sheet.shape == (96 + 8, 2 * 97 + 8, 3)
+    left, right = sheet[4:100, 4:100], sheet[4:100, 101:197]
+    assert not left.any()
+    outline = (right == colour(2)).all(-1)
+    y, x = np.nonzero(outline)
+    assert (x.min(), x.max(), y.min(), y.max()) == (24, 24 + 47, 12, 12 + 59)
+    assert outline.sum() == 2 * (48 + 60) - 4
+    assert (right[~outline] == 100).all()
+
+
+def test_words_stand_beneath_their_sample_alone():
+    images = np.full((2, 8, 8, 1), 100, np.uint8)
+    sheet = np.asarray(asked(images, [Shown(words="a tiger left of a slice of pizza"), Shown()], columns=2))
+    beneath = sheet[100:, :, 0] < 128
+    assert beneath[:, 4:100].any()
+    assert not beneath[:, 108:].any()
+    assert sheet.shape[0] > 96 + 8 + 12  # two lines
+
+
+@pytest.mark.slow
+def test_previews_of_a_conditional_run_show_what_was_asked(tmp_path):
+    small = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=8", "train.previews=1")
+    train("digits", budget="2it", out=tmp_path, condition="class", settings=small, quiet=True)
+    (preview,) = sorted((tmp_path / "samples").glob("*.png"))[-1:]
+    with Image.open(preview) as picture:
+        assert picture.size == (4 * (97 + 4) + 4, 4 * (96 + 12 + 4) + 4)
+        assert (np.asarray(picture)[100:112, 4:100] < 128).any()  # the name of the first class
