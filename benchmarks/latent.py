@@ -67,12 +67,19 @@ def train(asked: argparse.Namespace) -> None:
 
 
 def stages(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Images and seconds of each stage, from its first measurement to its last, with all that went on between them."""
+    """Images and seconds of each stage, with all that went on in it, from the run's first measurement or the last one before the
+    stage, which is made once its data are ready.
+    """
     found = {}
     for stage in dict.fromkeys(row.get("stage", "") for row in rows if "rate" in row):
-        first, *_, last = [row for row in rows if "rate" in row and row.get("stage", "") == stage]
-        images, seconds = (last[key] - first[key] for key in ("images", "seconds"))
-        found[stage or "all"] = {"images": images, "seconds": seconds, "images_per_second": images / seconds}
+        own = [i for i, row in enumerate(rows) if "rate" in row and row.get("stage", "") == stage]
+        before, last = rows[max(own[0] - 1, 0)], rows[own[-1]]
+        images, seconds = (last[key] - before[key] for key in ("images", "seconds"))
+        found[stage or "all"] = {
+            "images": images,
+            "seconds": seconds,
+            "images_per_second": images / seconds if seconds else float("nan"),
+        }
     return found
 
 
