@@ -67,8 +67,8 @@ def train(asked: argparse.Namespace) -> None:
 
 
 def stages(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Images and seconds of each stage, with all that went on in it, from the run's first measurement or the last one before the
-    stage, which is made once its data are ready.
+    """Images and seconds of each stage, with all that went on in it, from the run's first measurement, or the last one before
+    the stage, which is made once its data are ready.
     """
     found = {}
     for stage in dict.fromkeys(row.get("stage", "") for row in rows if "rate" in row):
