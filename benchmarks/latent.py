@@ -3,6 +3,7 @@
     python benchmarks/latent.py train pixels SOURCE --condition text --for 30m
     python benchmarks/latent.py train latents SOURCE --condition text --for 30m
     python benchmarks/latent.py judge
+    python benchmarks/latent.py networks
 
 SOURCE is what `ancestral train` takes: scenes64, a folder such as benchmarks/emoji.py prepares, a file. The two trainings know
 nothing of each other, so that they can run one after the other with all cores or side by side with one core each (taskset -c).
@@ -13,6 +14,8 @@ OUT/NAME.json; what a loaded machine does to one it should do to both.
 times 16 samples of 20 steps, with guidance where there is a condition, in turns. It writes OUT/judged.json and prints a table.
 So that no model is trained with the judge's eyes, the autoencoder is trained without the perceptual distance, whose network is
 the same; further settings of the recipe, such as model.autoencoder.perceptual=0.02, go after SOURCE.
+
+`networks` times steps of training alone: of the default networks of pixels and of latents, and of what else was tried.
 """
 
 from __future__ import annotations
@@ -27,12 +30,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 import ancestral as an
 from ancestral.assess import data_of
+from ancestral.batch import Batch
+from ancestral.data import DataSpec
 from ancestral.families import GenerativeModel
+from ancestral.randomness import StreamNoise
+from ancestral.runtime import Runtime
+from ancestral.training.catalogue import DiffusionRecipe
+from ancestral.training.catalogue.autoencoder import AutoencoderRecipe
+from ancestral.training.latents import latent_spec
+from ancestral.training.recipe import TrainRecipe
 from ancestral.training.run import Run
+from ancestral.training.seat import Seat
 
 FAMILIES = {"pixels": ("diffusion", ()), "latents": ("latent", ("model.autoencoder.perceptual=0",))}
 EXTRACTOR = "efficientnet"
@@ -116,6 +129,44 @@ def options(model: GenerativeModel, run: Run) -> tuple[dict[str, Any], dict[str,
     return data_of(run).encoded(model.conditioner).asked(torch.arange(FEW)), {"steps": STEPS, "guidance": GUIDANCE}
 
 
+def networks(asked: argparse.Namespace) -> None:
+    """Images a second in training steps of each network, the best of turns that all take alternately."""
+    runtime = Runtime.choose("cpu", parameters=10**6)
+    data = an.load_data(np.random.default_rng(0).integers(0, 256, (64, 64, 64, 3), dtype=np.uint8))
+    made = {}
+    for name, (recipe, spec) in variants(data.spec).items():
+        model = runtime.place(recipe.build(spec)).train()
+        seat = Seat(model.players()[-1], TrainRecipe(budget="1it"))
+        made[name] = model, seat, Batch(torch.rand(32 if isinstance(recipe, AutoencoderRecipe) else 64, *model.shape))
+    fastest = dict.fromkeys(made, 0.0)
+    for turn in range(TURNS):
+        for name, (model, seat, batch) in made.items():
+            begun = time.perf_counter()
+            seat.flat.grad.zero_()
+            with runtime.autocast():
+                loss = model.loss(batch, seat.player.name, StreamNoise(len(batch), 0, turn))["total"].float().mean()
+            (loss / model.loss_unit).backward()
+            seat.optimizer.step()
+            seat.ema.update(seat.flat.value)
+            fastest[name] = max(fastest[name], len(batch) / (time.perf_counter() - begun))
+    print("| network | parameters | images/s | ratio |\n|---|---|---|---|")
+    for name, (model, *_) in made.items():
+        parameters = sum(p.numel() for p in model.parameters()) / 1e6
+        print(f"| {name} | {parameters:.2f} M | {fastest[name]:.0f} | {fastest[name] / fastest['pixels']:.2f} |")
+
+
+def variants(spec: DataSpec) -> dict[str, tuple[Any, DataSpec]]:
+    """Recipes, and the samples that they are for."""
+    found: dict[str, tuple[Any, DataSpec]] = {"pixels": (DiffusionRecipe(), spec)}
+    for f, shape in ((8, (16, 8, 8)), (4, (8, 16, 16))):
+        latents = latent_spec(spec, shape)
+        found[f"latents, f={f}"] = DiffusionRecipe(), latents
+        found[f"latents, f={f}, a transformer"] = DiffusionRecipe(net="dit"), latents
+        found[f"autoencoder, f={f}"] = AutoencoderRecipe(f=f, perceptual=0), spec
+    found["latents, f=4, patches of 2"] = DiffusionRecipe(patch=2), latents
+    return found
+
+
 def table(found: dict[str, dict[str, Any]]) -> None:
     """What was found, as Markdown; ratios of latents to pixels."""
     rows: dict[str, list[float]] = {}
@@ -155,7 +206,9 @@ def main() -> None:
     judging = commands.add_parser("judge", help="judge both")
     judging.add_argument("-n", type=int, default=2000)
     judging.set_defaults(run=judge)
-    for one in (training, judging):
+    timing = commands.add_parser("networks", help="time training steps of networks")
+    timing.set_defaults(run=networks)
+    for one in (training, judging, timing):
         one.add_argument("--out", type=Path, default=Path("build/latent"))
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)

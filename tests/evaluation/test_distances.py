@@ -173,7 +173,7 @@ def test_order_changes_nothing():
 
 
 def test_the_distance_of_pairs_has_no_floor():
-    """Of y = a x + b it is |(a - 1) mu + b|^2 + (a - 1)^2 tr S in the moments of x themselves: exact at every n, 0 for y = x."""
+    """Of y = a x + b it is |(a - 1) mu + b|^2 + (a - 1)^2 tr S in the moments of x: exact at every n, and 0 for y = x."""
     x = normal(3, 60, 8)
     mean, cov = x.mean(0), np.cov(x, rowvar=False)
     for a, b in ((1.0, 0.0), (1.0, 0.5), (0.7, 0.0), (1.2, -0.3)):
