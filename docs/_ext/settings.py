@@ -77,7 +77,9 @@ class Settings(SphinxDirective):
                 ]
                 for key, field in section.model_fields.items():
                     for inner in sections(field.annotation):
-                        lines += [f"#### model.{key}", "", (inner.__doc__ or "").strip(), "", *table(inner, f"model.{key}")]
+                        kind = inner.model_fields.get("family")
+                        title = f"model.{key}" + (f", {kind.default}" if kind else "")
+                        lines += [f"#### {title}", "", (inner.__doc__ or "").strip(), "", *table(inner, f"model.{key}")]
                 if section.training:
                     suits = ", ".join(f"`train.{key}={value}`" for key, value in section.training.items())
                     lines += [f"Where nothing is asked, it is trained with {suits}.", ""]
