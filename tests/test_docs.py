@@ -161,9 +161,10 @@ def test_python_runs(page, line, names_only, code, place, monkeypatch):
 def test_every_setting_is_described():
     """The tables of settings have no empty rows."""
     from ancestral.training.catalogue import FAMILIES
+    from ancestral.training.catalogue.latent import AutoencoderRecipe, DiffusersRecipe, Taken
     from ancestral.training.recipe import DataRecipe, TrainRecipe
 
-    sections = [DataRecipe, TrainRecipe, *FAMILIES.values()]
+    sections = [DataRecipe, TrainRecipe, *FAMILIES.values(), AutoencoderRecipe, DiffusersRecipe, Taken]
     assert len(sections) > 4
     bare = [f"{s.__name__}.{n}" for s in sections for n, f in s.model_fields.items() if n != "family" and not f.description]
     assert not bare

@@ -179,7 +179,7 @@ def test_the_critic_learns_alone_before_it_is_heard():
 def test_latents_are_f_times_smaller(bottleneck, side, f):
     data = load_data(pictures(side=side))
     torch.manual_seed(0)
-    recipe = LatentRecipe.model_validate({"f": f, "autoencoder": {"width": 16, "bottleneck": bottleneck, "channels": 3}})
+    recipe = LatentRecipe.model_validate({"autoencoder": {"f": f, "width": 16, "bottleneck": bottleneck, "channels": 3}})
     model = recipe.first(data.spec)
     z = model.encode(data.batch(torch.arange(5)).x)
     assert z.shape == (5, *model.latent_shape) == (5, 3, math.ceil(side / f), math.ceil(side / f))

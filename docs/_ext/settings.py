@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import types
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -24,8 +25,10 @@ def values(annotation: Any) -> str:
         return " or ".join(values(part) for part in inside if part is not type(None))
     if origin is tuple:
         return f"list: {values(inside[0])}"
+    if origin is Annotated:
+        return values(inside[0])
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        return "a section"
+        return f"`{annotation.model_fields['family'].default}`" if "family" in annotation.model_fields else "a section"
     return {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}.get(annotation, "")
 
 
@@ -50,6 +53,14 @@ def table(section: type[Section], prefix: str) -> list[str]:
     return [*rows, ""]
 
 
+def sections(annotation: Any) -> Iterator[type[Section]]:
+    """The sections that a setting may be, those of whole families aside."""
+    if isinstance(annotation, type) and issubclass(annotation, Section) and annotation not in FAMILIES.values():
+        yield annotation
+    for part in get_args(annotation):
+        yield from sections(part)
+
+
 class Settings(SphinxDirective):
     required_arguments = 1
 
@@ -64,6 +75,11 @@ class Settings(SphinxDirective):
                     "",
                     *table(section, "model"),
                 ]
+                for key, field in section.model_fields.items():
+                    for inner in sections(field.annotation):
+                        kind = inner.model_fields.get("family")
+                        title = f"model.{key}" + (f", {kind.default}" if kind else "")
+                        lines += [f"#### {title}", "", (inner.__doc__ or "").strip(), "", *table(inner, f"model.{key}")]
                 if section.training:
                     suits = ", ".join(f"`train.{key}={value}`" for key, value in section.training.items())
                     lines += [f"Where nothing is asked, it is trained with {suits}.", ""]

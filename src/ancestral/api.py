@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from torch import Tensor
 
 from ancestral.data import DataSet, DataSpec
 from ancestral.data import load as load_data
+from ancestral.errors import UsageError
 from ancestral.families import GenerativeModel
 from ancestral.progress import Reporter, follow
 from ancestral.runtime import Precision, Runtime
+from ancestral.training import takeover
 from ancestral.training.budget import Budget
 from ancestral.training.recipe import DEFAULT_FAMILY, Recipe, family_of, override, parse
 from ancestral.training.run import Run
@@ -32,6 +34,7 @@ def train(
     *,
     size: int | tuple[int, int] | None = None,
     condition: str | Sequence[str] | None = None,
+    autoencoder: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
     settings: tuple[str, ...] = (),
@@ -39,8 +42,9 @@ def train(
     """Train a model in a run folder, or continue the run that is there, and return the averaged model.
 
     source: as `ancestral.data.load`. model: the family; None: diffusion. budget: "2m", "20000it", "5epochs"; None: what suits
-    the data. out: the run folder; None: runs/NAME. condition: "class", "text" or another kind, or several. settings: further
-    "section.name=value" of the recipe.
+    the data. out: the run folder; None: runs/NAME. condition: "class", "text" or another kind, or several. autoencoder: of a
+    latent model, a trained one to take over: a run of a latent model or a VAE, or a folder of diffusers' AutoencoderKL.
+    settings: further "section.name=value" of the recipe.
     Raises UsageError and AncestralError, each one sentence; KeyboardInterrupt, once all is saved, where a signal stops it.
     """
     reporter = Reporter(quiet=quiet)
@@ -51,6 +55,7 @@ def train(
         out=out,
         size=size,
         condition=condition,
+        autoencoder=autoencoder,
         device=device,
         settings=settings,
         reporter=reporter,
@@ -90,6 +95,7 @@ def plan(
     out: str | Path | None = None,
     size: int | tuple[int, int] | None = None,
     condition: str | Sequence[str] | None = None,
+    autoencoder: str | Path | None = None,
     device: str = "auto",
     settings: tuple[str, ...] = (),
     recipe: dict[str, Any] | None = None,
@@ -104,6 +110,9 @@ def plan(
     """
     started = time.monotonic() if started is None else started
     reporter = reporter or Reporter(quiet=True)
+    if autoencoder is not None and model not in (None, "latent"):
+        raise UsageError(f"a trained autoencoder is for a latent model, not for {model}: leave out the one or the other")
+    model = "latent" if autoencoder is not None else model
     if model is not None:
         family_of({"model": {"family": model}})  # known?
     run = Run(out or Path("runs") / run_name(source, model))
@@ -112,6 +121,8 @@ def plan(
         values = {**values, "model": {}}  # another family's settings say nothing of this one
     wanted: dict[str, Any] = {"data.size": size, "model.family": model, "train.budget": budget}
     wanted["model.condition"] = ([condition] if isinstance(condition, str) else list(condition or ())) or None
+    if autoencoder is not None and autoencoder_of(values) != str(autoencoder):
+        wanted |= takeover.settings(autoencoder)
     values = override(values, {key: value for key, value in wanted.items() if value is not None} | parse(settings))
     if data is None:
         with reporter.live() as line:
@@ -146,6 +157,13 @@ def run_name(source: object, model: str | None) -> str:
     """NAME, or NAME-FAMILY for families other than the default."""
     name = Path(source).resolve().stem if isinstance(source, str | Path) else "array"
     return name if model in (None, DEFAULT_FAMILY) else f"{name}-{model}"
+
+
+def autoencoder_of(values: Mapping[str, Any]) -> str | None:
+    """Whence a recipe has its autoencoder, which its run then holds."""
+    taken = (values.get("model") or {}).get("taken") or {}
+    source: str | None = taken.get("source")
+    return source
 
 
 def _pair(size: Any) -> int | tuple[int, int] | None:

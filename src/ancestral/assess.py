@@ -100,7 +100,7 @@ def evaluate_run(run: Run, judge: Judge, how: Mapping[str, Any], device: str, na
         how={k: str(v) for k, v in how.items()},
     )
     found.save(run.path / "evaluation.json")
-    findings: list[str] = next((row["findings"] for row in reversed(rows) if "findings" in row), [])
+    findings = [finding for row in run.diagnoses() for finding in row["findings"]]
     return Result(Contestant(found, samples), Entry(rows, recipe.dump(), findings=findings), judge)
 
 

@@ -10,6 +10,7 @@ from ancestral.evaluation.metrics import (
     Estimate,
     frechet,
     frechet_infinity,
+    frechet_pairs,
     gaussian_distance2,
     half_samples,
     holm,
@@ -169,3 +170,14 @@ def test_order_changes_nothing():
     for metric in (frechet, kid, mmd, sliced_wasserstein):
         assert metric(x[order], y).value == pytest.approx(metric(x, y).value, rel=1e-9)
     assert isinstance(kid(x, y), Estimate)
+
+
+def test_the_distance_of_pairs_has_no_floor():
+    """Of y = a x + b it is |(a - 1) mu + b|^2 + (a - 1)^2 tr S in the moments of x: exact at every n, and 0 for y = x."""
+    x = normal(3, 60, 8)
+    mean, cov = x.mean(0), np.cov(x, rowvar=False)
+    for a, b in ((1.0, 0.0), (1.0, 0.5), (0.7, 0.0), (1.2, -0.3)):
+        expected = (((a - 1) * mean + b) ** 2).sum() + (a - 1) ** 2 * np.trace(cov)
+        assert frechet_pairs(x, a * x + b).value == pytest.approx(expected, abs=1e-9)
+    assert frechet_pairs(x, x + 0.5).std_err == pytest.approx(0, abs=1e-9)
+    assert frechet(normal(4, 60, 8), x).value > 0.5, "of independent sets it has"

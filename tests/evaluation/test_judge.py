@@ -1,10 +1,13 @@
 """The judge: what it says of good, lazy, copying and mode-dropping samples, and that it says the same in any order."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 import ancestral as an
+from ancestral.conditioning import Conditioner
 from ancestral.data import DataSet
 from ancestral.errors import AncestralError, UsageError
 from ancestral.evaluation import BASELINES, Contestant, Evaluation, Judge, Samples, baseline, compare
@@ -16,6 +19,7 @@ from ancestral.randomness import SampleNoise
 from ancestral.runtime import Runtime
 from ancestral.schedules import VP, grid
 from ancestral.solvers import solver
+from ancestral.training.catalogue.base import scaling
 
 CPU = Runtime.choose("cpu", "fp32", parameters=1)
 
@@ -187,3 +191,33 @@ def test_the_floor_never_shares_samples_with_the_reference(data):
         rows = {row.numpy().tobytes() for row in real.reference}
         assert not any(row.numpy().tobytes() in rows for row in real.floor), against
     assert isinstance(data, DataSet)
+
+
+class Returning(an.GenerativeModel):
+    """A model that gives back what `returned` makes of a sample."""
+
+    latent_shape = (1, 12, 12)
+
+    def __init__(self, data, returned):
+        super().__init__(data.spec.shape, scaling(data.spec), Conditioner({}))
+        self.reconstruct = lambda x, condition=None: returned(x)
+
+    def encode(self, x, condition=None):
+        return x
+
+    def decode(self, z, condition=None):
+        return z
+
+
+def test_reconstructions_are_judged(judge, fresh):
+    """All comes back; or each pixel moves by 51 of 255 levels, which is -20 log10 .2 dB."""
+    same = judge.evaluate(fresh(), "same", model=Returning(judge.data, lambda x: x))
+    moved = judge.evaluate(fresh(), "moved", model=Returning(judge.data, lambda x: torch.where(x < 0.5, x + 0.2, x - 0.2)))
+    held_out = len(judge.data.test)
+    assert [same[name].value.n for name in ("psnr", "ssim", "rfd-classifier")] == [min(400, held_out)] * 3
+    assert same["ssim"].value.value == pytest.approx(1)
+    assert same["rfd-classifier"].value.value == pytest.approx(0, abs=1e-6)
+    assert same["rfd-classifier"].real.value > 0.01
+    assert moved["psnr"].value.value == pytest.approx(-20 * math.log10(0.2), abs=1e-4)
+    assert moved["rfd-classifier"].value.value > 10 * moved["rfd-classifier"].real.value
+    assert judge.evaluate(fresh(), "none").get("psnr") is None

@@ -65,8 +65,14 @@ def test_the_run_tells_its_stages(tmp_path):
     assert [note.partition(":")[0] for note in notes if note.startswith("stage")] == ["stage 1 of 2", "stage 2 of 2"]
     assert any(note.startswith("latents of 4x4x4, by channel: mean") for note in notes)
     rows = t.run.metrics()
-    assert {row["stage"] for row in rows} == {"autoencoder", "prior"}
-    assert any("health/psnr" in row and row["stage"] == "autoencoder" for row in rows)
+    assert {row.get("stage") for row in rows} == {"autoencoder", None, "prior"}
+    looks = [row for row in rows if "stage" not in row]
+    assert [row["step"] for row in looks] == [8], "what the first stage has left is recorded once, at its end"
+    x = t.data.values(t.data.test.array)
+    found = psnr(x, t.model.reconstruct(x)).mean().item()
+    assert looks[0]["health/psnr"] == pytest.approx(found, abs=1e-3)
+    assert any(note.startswith(f"what comes back of {len(x)} held-out samples: PSNR {found:.1f} dB  SSIM") for note in notes)
+    assert any("health/psnr" in row and row["stage"] == "autoencoder" for row in rows if "stage" in row)
     assert all(row["seconds"] >= 0 for row in rows)
     assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
 
@@ -106,7 +112,9 @@ def test_a_transformer_as_the_priors_network(tmp_path):
         (("model.prior.family=flow",), "model.prior"),
         (("model.prior.stpes=3",), "unknown setting 'model.prior.stpes'"),
         (("model.prior.condition=[class]",), "model.condition, not model.prior.condition"),
-        (("model.autoencoder.patch=3",), "do not divide model.f=2"),
+        (("model.autoencoder.widht=3",), "unknown setting 'model.autoencoder.widht': did you mean 'width'"),
+        (("model.autoencoder.family=vae",), "not trained here but taken over"),
+        (("model.autoencoder.patch=3",), "do not divide model.autoencoder.f=2"),
     ],
 )
 def test_a_wrong_setting_is_told_in_a_sentence(tmp_path, settings, words):
@@ -151,20 +159,10 @@ def test_a_folder_from_end_to_end(tmp_path):
     told = command("info", run, "--json")
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["family"] == "latent"
+    assert json.loads(told.stdout)["health"]["psnr"] > 10
+    assert 0 < json.loads(told.stdout)["health"]["ssim"] <= 1
     judged = command("evaluate", run, "-n", 50, "--steps", 4, "--json", "--features", "random")
     assert judged.returncode == 0, judged.stderr
-
-
-def test_the_autoencoder_of_another_run_is_taken_over(tmp_path):
-    """And survives it: the new run holds what it needs."""
-    first = trainer(tmp_path / "first", "6it")
-    list(first)
-    words = ("train.batch=16", "train.previews=1", *PRIOR, "--for", "4it", "--out", tmp_path / "second")
-    took = command("train", "digits", *words, "--autoencoder", tmp_path / "first")
-    assert took.returncode == 0, took.stderr
-    assert "stage 1 of 1: the prior" in took.stderr
-    (tmp_path / "first").rename(tmp_path / "gone")
-    model = an.load(tmp_path / "second")
-    for p, q in zip(first.model.autoencoder.parameters(), model.autoencoder.parameters(), strict=True):
-        torch.testing.assert_close(p.detach(), q, atol=0, rtol=0)
-    assert model.sample(2, steps=2).shape == (2, 1, 8, 8)
+    found = {metric["name"]: metric for metric in json.loads(judged.stdout)["metrics"]}
+    assert found["psnr"]["value"]["value"] == pytest.approx(psnr(x, model.reconstruct(x)).mean().item(), abs=0.1)
+    assert found["psnr"]["value"]["n"] == found["ssim"]["value"]["n"] == found["rfd-random"]["real"]["n"] == len(x)

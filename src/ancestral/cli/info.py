@@ -77,7 +77,7 @@ def _facts(folder: Any) -> dict[str, Any]:
     numbers = stored.numbers if stored else {}
     rows = folder.metrics()
     key = next((name for row in rows for name in row if name.endswith("/total")), None)
-    looked: dict[str, Any] = next((row for row in reversed(rows) if "findings" in row), {})  # at the model's last diagnosis
+    looks = folder.diagnoses()
     previews = sorted(folder.samples.glob("step-*.png"))
     return {
         "run": str(folder.path),
@@ -92,8 +92,8 @@ def _facts(folder: Any) -> dict[str, Any]:
         "recipe": recipe.model_dump(mode="json"),
         "preview": str(previews[-1]) if previews else None,
         "quality": _quality(folder.path / "evaluation.json"),
-        "health": {k.partition("/")[2]: v for k, v in looked.items() if k.startswith("health/")},
-        "findings": looked.get("findings", []),
+        "health": {k.partition("/")[2]: v for look in looks for k, v in look.items() if k.startswith("health/")},
+        "findings": [finding for look in looks for finding in look["findings"]],
         "curve": [(row["step"], row[key]) for row in rows if row.get(key) is not None],
     }
 

@@ -53,7 +53,8 @@ def train(
     bottleneck
         Of a VAE: gaussian, continuous latents, or vq, a codebook.
     autoencoder
-        Of a latent model: another latent run, whose trained autoencoder is taken over.
+        Of a latent model: a trained one to take over, of a run of --model latent or vae or of a folder of diffusers'
+        AutoencoderKL.
     seed
         Of weights, noise and order.
     recipe
@@ -77,7 +78,6 @@ def train(
 
     started = time.monotonic()
     from dataclasses import replace
-    from json import dumps
 
     from ancestral.api import plan
     from ancestral.errors import UsageError
@@ -87,7 +87,6 @@ def train(
     from ancestral.runtime import Runtime
     from ancestral.training.budget import Budget
     from ancestral.training.recipe import Recipe
-    from ancestral.training.run import Run
     from ancestral.training.trackers import tracker
 
     reporter = Reporter(quiet=quiet or json)
@@ -97,14 +96,6 @@ def train(
     for name, value in (("hierarchy", hierarchy), ("bottleneck", bottleneck)):
         if value is not None:
             settings = (*settings, f"model.{name}={value}")
-    if autoencoder is not None:
-        section = Run.existing(autoencoder).recipe.model.model_dump(mode="json")
-        if section["family"] != "latent":
-            raise UsageError(f"{autoencoder} is no run of a latent model: name one that was trained with --model latent")
-        taken = {**section["autoencoder"], "source": str(autoencoder)}
-        taken_over = [f"model.autoencoder.{name}={dumps(value)}" for name, value in taken.items()]
-        settings = (f"model.f={dumps(section['f'])}", *taken_over, *settings)
-        model = model or "latent"
     planned = plan(
         source,
         model=model,
@@ -112,6 +103,7 @@ def train(
         out=out,
         size=size,
         condition=condition,
+        autoencoder=autoencoder,
         device=device,
         settings=settings,
         recipe=values,

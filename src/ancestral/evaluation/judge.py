@@ -24,11 +24,12 @@ from ancestral.evaluation.extractors.classifier import OwnClassifier, fit, predi
 from ancestral.evaluation.likelihood import likelihood
 from ancestral.evaluation.metrics import Estimate
 from ancestral.evaluation.projection import Projection
+from ancestral.evaluation.reconstruction import fidelities, returned
 from ancestral.evaluation.reference import Against, features, real_side
 from ancestral.evaluation.result import Better, Evaluation, Metric
 from ancestral.evaluation.samples import Samples
 from ancestral.evaluation.truth import true_density
-from ancestral.families import GenerativeModel
+from ancestral.families import GenerativeModel, HasReconstruction
 from ancestral.files import write_atomically
 from ancestral.runtime import Runtime
 
@@ -52,6 +53,9 @@ MEANINGS = {
     "class-agreement": "share recognised as the class asked for",
     "cas": "accuracy on real data of a classifier trained on samples alone",
     "true-log-density": "mean log density of samples under the truth, in nats",
+    "psnr": "how close reconstructions of held-out samples are, in decibels",
+    "ssim": "how alike they are in structure, at most 1",
+    "rfd": "distance of held-out samples and their reconstructions, as fd; pairs, so that it may be below real data's",
     "modes": "components of the true mixture that have their share of samples",
 }
 
@@ -123,6 +127,7 @@ class Judge:
         real = self._real()
         values |= self._classes(samples)
         rows = [self._metric(name, value, real.get(name)) for name, value in values.items()]
+        rows += self._reconstructions(model) if isinstance(model, HasReconstruction) else []
         rows += likelihood(model, self.data, self.progress) if model is not None else []
         return Evaluation(
             subject=subject,
@@ -145,7 +150,7 @@ class Judge:
 
     def _metric(self, name: str, value: Estimate, real: Estimate | None) -> Metric:
         kind = next(key for key in sorted(MEANINGS, key=len, reverse=True) if name == key or name.startswith(key + "-"))
-        lower = ("fd", "fd-infinity", "kid", "mmd", "sliced-wasserstein")
+        lower = ("fd", "rfd", "fd-infinity", "kid", "mmd", "sliced-wasserstein")
         as_real = ("vendi", "copy-rate", "c_t", "duplicates", "density", "true-log-density")
         better: Better = "lower" if kind in lower else "as real" if kind in as_real else "higher"
         return Metric(name, value, real, better, MEANINGS[kind])
@@ -169,6 +174,16 @@ class Judge:
                 values[f"mmd-{e.name}"] = m.mmd(x, reference)
             values[f"vendi-{e.name}"] = m.vendi(x, reference.mean(0))
         return values
+
+    def _reconstructions(self, model: HasReconstruction) -> list[Metric]:
+        """What comes back of as many held-out samples as are judged, or of all; beside it the distance of as many others."""
+        rows = torch.linspace(0, len(self.real.test) - 1, min(self.n, len(self.real.test))).long()
+        x, y = returned(model, self.data, rows, self.progress)
+        found = [self._metric(name, value, None) for name, value in fidelities(x, y, self.data.spec.range).items()]
+        e, project = self.extractors[0], self.projections[0]
+        there, here = project(self.test[rows.numpy()]), project(e(y, self.progress))
+        floor = m.frechet(project(self.floor[0][: len(rows)]), there)
+        return [*found, self._metric(f"rfd-{e.name}", m.frechet_pairs(here, there), floor)]
 
     def _memory(self, x: np.ndarray, held_out: np.ndarray) -> dict[str, Estimate]:
         """Copies of the training set among features x, measured against held-out ones."""

@@ -11,6 +11,7 @@ from ancestral.families.capabilities import (
     HasLatent,
     HasPhases,
     HasPrior,
+    HasReconstruction,
     HasScore,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "HasLatent",
     "HasPhases",
     "HasPrior",
+    "HasReconstruction",
     "HasScore",
     "Player",
     "Scaling",

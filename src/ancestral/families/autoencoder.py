@@ -31,7 +31,7 @@ from ancestral.families.capabilities import Diagnosis
 from ancestral.families.codes import Code, Coder
 from ancestral.families.gan import DATA, frozen
 from ancestral.families.objectives import OBJECTIVES, Name, spread
-from ancestral.fidelity import psnr, ssim
+from ancestral.fidelity import fidelity, words
 from ancestral.nets.imagenet import Perceptual
 from ancestral.nets.patch import PatchCritic, difference
 from ancestral.randomness import Noise
@@ -162,19 +162,15 @@ class Autoencoder(GenerativeModel):
     def encode(self, x: Tensor, condition: Any = None) -> Tensor:
         """The centres of q(z | x) `(n, c, *space)`."""
         with self.inference():
-            z = self._coded_only(self.scaling.encode(x))
+            z = self.coder.code(self.coder.features(self.scaling.encode(x), Context()), None).z.float()
         return z.view(len(x), *self.latent_shape[1:], self.latent_shape[0]).movedim(-1, 1)
-
-    def _coded_only(self, x: Tensor) -> Tensor:
-        code: Code = self.coder.code(self.coder.features(x, Context()), None)
-        return code.z.float()
 
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
         """Latents `(n, c, *space)` -> samples `(n, *shape)` in the units of the data."""
         with self.inference():
             return self.scaling.decode(self.coder.decode(z.movedim(1, -1).flatten(1), Context()).float())
 
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Tensor, condition: Any = None) -> Tensor:
         """What comes back of samples that are encoded and decoded."""
         return self.decode(self.encode(x))
 
@@ -188,17 +184,11 @@ class Autoencoder(GenerativeModel):
 
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
         """How much comes back of held-out samples, and how many numbers of a latent are in use."""
-        y = self.reconstruct(test.x)
         z = self.encode(train.x)
         numbers, findings = self.coder.diagnose()
-        numbers |= {"rmse": (y - test.x).square().mean().sqrt().item()}
-        if len(self.shape) == 3:
-            numbers |= {"psnr": psnr(test.x, y).mean().item(), "ssim": ssim(test.x, y).mean().item()}
-        numbers |= {"latent_std": z.std((0, *range(2, z.ndim))).mean().item()}
-        line = (
-            f"PSNR {numbers['psnr']:.1f} dB  SSIM {numbers['ssim']:.3f}" if "psnr" in numbers else f"rmse {numbers['rmse']:.4f}"
-        )
-        return Diagnosis(numbers, line, findings)
+        returned = fidelity(test.x, self.reconstruct(test.x), self.scaling.bounds)
+        numbers |= returned | {"latent_std": z.std((0, *range(2, z.ndim))).mean().item()}
+        return Diagnosis(numbers, words(returned), findings)
 
 
 def _gradient(loss: Tensor, at: Tensor) -> Tensor:

@@ -36,6 +36,14 @@ class HasLatent(HasDecoder, Protocol):
 
 
 @runtime_checkable
+class HasReconstruction(HasLatent, Protocol):
+    """A latent space that does not hold all of a sample."""
+
+    def reconstruct(self, x: Tensor, condition: Any = None) -> Tensor:
+        """What comes back of samples `(n, *shape)`, in the units of the data, that are encoded and decoded."""
+
+
+@runtime_checkable
 class HasPrior(HasDecoder, Protocol):
     """A latent space of which samples are drawn otherwise than from N(0, I)."""
 
@@ -82,6 +90,10 @@ class Diagnosis:
     line: str = ""
     findings: tuple[str, ...] = ()
     failed: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """As part of a line of metrics.jsonl."""
+        return {f"health/{name}": value for name, value in self.numbers.items()} | {"findings": list(self.findings)}
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ancestral.batch import Batch
 from ancestral.families.capabilities import Diagnosis
+from ancestral.fidelity import fidelity
 from ancestral.gaussian import Gaussian
 from ancestral.randomness import Noise
 
@@ -36,10 +37,10 @@ def look(model: VAE, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
         "elbo": bounds["test"],
         "elbo_train": bounds["train"],
         "kl": float(kl.sum()),
-        "error": error,
         "explained": explained,
     }
     words, findings = [f"elbo {bounds['test'] / d:.3f}/dim", f"error {error:.3f}"], []
+    numbers |= fidelity(batch.x, observed.mean, model.scaling.bounds)
     if code.q is not None:
         active = int((code.q.mean.var(0) > ACTIVE).sum())
         latent = code.z.shape[1]

@@ -99,7 +99,7 @@ class LatentModel(GenerativeModel):
         with self.inference():
             return self.scaling.decode(self.scaling.encode(self.coder.decode(z * self.std + self.mean).float()))
 
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Tensor, condition: Any = None) -> Tensor:
         """What comes back of samples that are encoded and decoded."""
         return self.decode(self.encode(x))
 

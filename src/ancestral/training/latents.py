@@ -11,10 +11,13 @@ from torch import Tensor
 from ancestral.batch import Batch
 from ancestral.data import DataSet, DataSpec
 from ancestral.data.dataset import Split, SplitName
+from ancestral.families import Diagnosis
 from ancestral.families.latent import LatentModel
+from ancestral.fidelity import fidelity, words
 from ancestral.randomness import Noise
 
 PART = 256  # samples encoded at a time
+LOOK = 256  # held-out samples that are encoded and decoded to see what comes back
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,13 @@ def encoded(model: LatentModel, data: DataSet, *, flip: bool) -> Latents:
         images=data,
         mirrored=None if mirrored is None else normal(mirrored),
     )
+
+
+def look(model: LatentModel, data: DataSet) -> Diagnosis:
+    """How much of held-out samples the autoencoder brings back."""
+    x = data.values(data.test.array[:LOOK]).to(model.device)
+    found = fidelity(x, model.reconstruct(x), model.scaling.bounds)
+    return Diagnosis(found, f"what comes back of {len(x)} held-out samples: {words(found)}")
 
 
 def _encode(model: LatentModel, data: DataSet, split: Split, *, flip: bool = False) -> Tensor:

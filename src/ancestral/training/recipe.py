@@ -137,23 +137,33 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _plain(recipe: type[BaseModel], problem: Any) -> str:
     """One of pydantic's problems in words, with a near name where a setting is unknown."""
-    *sections, name = [str(part) for part in problem["loc"] if isinstance(part, str) and part not in FAMILIES]
-    where = ".".join([*sections, name])
+    section: Any = recipe
+    names: list[str] = []
+    known: dict[str, Any] = {}
+    for part in problem["loc"]:
+        if kinds := {kind.model_fields["family"].default: kind for kind in _kinds(section)}:
+            section = kinds[part]  # of a section that is one family of several, which the path names
+        elif settings := _fields(section):
+            names.append(part)
+            known, section = settings, settings[part].annotation if part in settings else None
+    where = ".".join(names)
     if problem["type"] == "extra_forbidden":
-        section: Any = recipe
-        for part in sections:
-            section = section.model_fields[part].annotation if part in section.model_fields else section
-            if kinds := get_args(section):  # of a section that is one family of several, which the path names
-                section = next(kind for kind in map(_bare, kinds) if kind.model_fields["family"].default in problem["loc"])
-        close = get_close_matches(name, section.model_fields, n=1)
-        known = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(section.model_fields)
-        return f"unknown setting {where!r}: {known}"
+        close = get_close_matches(names[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+        return f"unknown setting {where!r}: {hint}"
     if problem["type"] == "missing":
         return f"the setting {where!r} is missing"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{where}={problem['input']}: {message}"
 
 
-def _bare(kind: Any) -> Any:
-    """The type within Annotated."""
-    return getattr(kind, "__origin__", kind)
+def _fields(section: Any) -> dict[str, Any]:
+    """The settings of a section, which may also be absent."""
+    options = [section, *get_args(section)]
+    return next((kind.model_fields for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)), {})
+
+
+def _kinds(section: Any) -> list[Any]:
+    """The families of which a section is one; none where it is no such section."""
+    bare = [getattr(kind, "__origin__", kind) for kind in get_args(section)]  # the types within Annotated
+    return [kind for kind in bare if isinstance(kind, type) and issubclass(kind, Section) and "family" in kind.model_fields]

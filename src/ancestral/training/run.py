@@ -218,6 +218,10 @@ class Run:
                 continue
         return rows
 
+    def diagnoses(self) -> list[dict[str, Any]]:
+        """The last measurement with a diagnosis of each stage, and of what is looked at between them."""
+        return list({row.get("stage"): row for row in self.metrics() if "findings" in row}.values())
+
     def rewind_metrics(self, step: int) -> None:
         """Forget measurements after `step`, which are about to be made again."""
         if self.metrics_file.exists():

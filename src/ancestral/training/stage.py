@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ancestral.batch import Batch
 from ancestral.data import DataSet
-from ancestral.families import GenerativeModel
+from ancestral.families import Diagnosis, GenerativeModel
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Stage:
 
     data: called once the stages before are finished, since it may depend on what they learned. name: "" where there is but one.
     train: what differs from the recipe's section `train`. pictures: a preview from held-out samples; None: samples of the run's
-    model.
+    model. look: at what the stages before have left, before this one begins.
     """
 
     model: GenerativeModel
@@ -28,3 +28,4 @@ class Stage:
     name: str = ""
     train: Mapping[str, Any] = field(default_factory=dict)
     pictures: Callable[[Batch], Tensor] | None = None
+    look: Callable[[], Diagnosis] | None = None

@@ -42,6 +42,5 @@ class Step:
         numbers |= {"rate": round(self.rate, 1), "memory": self.memory, **self.losses}
         numbers |= {f"{name}/grad_norm": value for name, value in self.grad_norms.items()}
         if self.diagnosis is not None:
-            numbers |= {f"health/{name}": value for name, value in self.diagnosis.numbers.items()}
-            numbers["findings"] = list(self.diagnosis.findings)
+            numbers |= self.diagnosis.row()
         return numbers | ({"skipped": self.skipped} if self.skipped else {})

@@ -86,6 +86,15 @@ class Trainer:
         if data is not self.data:
             self.notes += data.notes
 
+    def _begin(self, number: int) -> None:
+        """Enter a stage for the first time, with a look at what those before it have left."""
+        self._enter(number, self.step)
+        if self.stage.look is not None:
+            found = self.stage.look()
+            self.notes.append(found.line)
+            numbers = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 3)}
+            self.run.append_metrics(numbers | found.row())
+
     @property
     def stage(self) -> Stage:
         return self.stages[self.number]
@@ -138,7 +147,7 @@ class Trainer:
             while progress < 1 or not self.final or self.step == self.begun:  # a step of each stage at least
                 if self.within(progress) >= 1 and not self.final:
                     self.table.rest()
-                    self._enter(self.number + 1, self.step)
+                    self._begin(self.number + 1)
                     self.save()
                     self.model.train()
                 lr = self._learning_rate(progress)
@@ -250,7 +259,7 @@ class Trainer:
         stored = self.run.load_checkpoint()
         if stored is None:
             self.run.rewind_metrics(0)
-            self._enter(0, 0)
+            self._begin(0)
             return
         tensors, numbers = stored.tensors, stored.numbers
         for damaged in stored.damaged:  # out of the way, lest it pass for the newest

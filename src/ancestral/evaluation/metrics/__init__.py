@@ -5,7 +5,7 @@ stream of its own, so that neither the order of calls nor a batch size changes a
 """
 
 from ancestral.evaluation.metrics.estimate import Estimate, half_samples
-from ancestral.evaluation.metrics.frechet import frechet, frechet_infinity, gaussian_distance2
+from ancestral.evaluation.metrics.frechet import frechet, frechet_infinity, frechet_pairs, gaussian_distance2
 from ancestral.evaluation.metrics.kernel import holm, kid, mmd, paired_permutation
 from ancestral.evaluation.metrics.memory import copy_rate, data_copying, duplicate_rate, nearest
 from ancestral.evaluation.metrics.neighbours import Manifold, prdc
@@ -20,6 +20,7 @@ __all__ = [
     "duplicate_rate",
     "frechet",
     "frechet_infinity",
+    "frechet_pairs",
     "gaussian_distance2",
     "half_samples",
     "holm",
