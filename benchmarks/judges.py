@@ -7,13 +7,17 @@ from. `Attributes` tells the category, style and skin tone of emoji.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise, permutations
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -150,6 +154,29 @@ def holds(caption: str, digits: list[Digit]) -> tuple[bool, bool]:
         and all(order[0].seen_from(other) == relation for other, (_, relation, _) in zip(order[1:], said, strict=True))
         for order in permutations(digits)
     )
+
+
+class Attributes:
+    """Attributes of pictures by logistic regression on an extractor's features.
+
+    features: of training pictures `(n, d)`. values: of each attribute; None: not to be learned from.
+    """
+
+    def __init__(self, features: np.ndarray, values: Mapping[str, Sequence[str | None]]):
+        self.models = {}
+        for attribute, column in values.items():
+            known = [i for i, value in enumerate(column) if value is not None]
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+            self.models[attribute] = model.fit(features[known], [column[i] for i in known])
+
+    def right(self, features: np.ndarray, values: Mapping[str, Sequence[str | None]]) -> dict[str, Tensor]:
+        """By attribute, whether pictures have the value asked for; those of which None is asked are left out."""
+        found = {}
+        for attribute, column in values.items():
+            known = [i for i, value in enumerate(column) if value is not None]
+            told = self.models[attribute].predict(features[known]) if known else []
+            found[attribute] = torch.tensor([column[i] == value for i, value in zip(known, told, strict=True)])
+        return found
 
 
 def learned(name: str, model: J, data: DataSet, loss: Callable[[J, Tensor], Tensor], seen: int, runtime: Runtime) -> J:
