@@ -192,14 +192,13 @@ def main() -> None:
         follow(plan(task.data, condition=task.condition, budget=asked.budget, out=run, settings=settings).begin(), Reporter())
     model = ancestral.load(run)
     asked.out.mkdir(parents=True, exist_ok=True)
+    about = {"kind": asked.kind, "images": Run(run).metrics()[-1]["images"], "steps of sampling": asked.steps}
     for scale in asked.guidance:
         for sitting in sittings:
             x = sitting.samples(model, steps=asked.steps, guidance=scale)
             save_grid(x[:SHOWN], asked.out / f"{asked.kind}-{sitting.prompts}-{scale:g}.png", task.data.spec)
-    images = Run(run).metrics()[-1]["images"]
-    about = {"kind": asked.kind, "images": images, "steps of sampling": asked.steps}
-    found = about | {sitting.prompts: sitting.rows for sitting in sittings}
-    (asked.out / f"control-{asked.kind}.json").write_text(json.dumps(found, indent=1))
+        found = about | {sitting.prompts: sitting.rows for sitting in sittings}
+        (asked.out / f"control-{asked.kind}.json").write_text(json.dumps(found, indent=1))
 
 
 class Sitting:

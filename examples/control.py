@@ -32,7 +32,7 @@ def obeyed(x: Tensor, data: DataSet, rows: Tensor, judge: SVC) -> float:
 
 
 def main(
-    budget: str = "10m", n: int = 200, settings: tuple[str, ...] = (), out: Path = Path("runs/control")
+    budget: str | None = None, n: int = 200, settings: tuple[str, ...] = (), out: Path = Path("runs/control")
 ) -> dict[str, float]:
     # a class
     digits = an.train("digits", budget=budget, condition="class", out=out / "class", settings=settings)
