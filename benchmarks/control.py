@@ -85,7 +85,8 @@ class Classes:
 class Scenes:
     """Scenes, judged by a reader of digits and boxes.
 
-    A tenth of the arrangements (two digits and where one stands from the other) is in no training scene's caption.
+    A tenth of the arrangements (two digits and where one stands from the other) is in no training scene's caption; a second and
+    third digit, whose places a caption does not compare, may stand so.
     """
 
     def __init__(self, condition: str, runtime: Runtime):
