@@ -1,182 +1,244 @@
-"""Does a model draw what it is asked for? A classifier that was trained on real data is the judge.
+"""Does a model draw what it is asked for? A network that learned from real data is the judge.
 
     python benchmarks/control.py class            fashion-mnist: the class that was asked for
-    python benchmarks/control.py layout           scenes: each box holds the digit that it should
-    python benchmarks/control.py text             scenes: the picture shows each digit that the prompt names
-    options: --for 10m  --judge 2m  --n 1000  --guidance 0 1 2 3  --out runs/control
+    python benchmarks/control.py layout           scenes: the boxes hold their digits, and nothing stands beside them
+    python benchmarks/control.py map              the same, asked for by a semantic map
+    python benchmarks/control.py text             scenes: the digits that the prompt names, and where they stand
+    python benchmarks/control.py emoji            emoji by text: category, style and skin tone; of data/emoji, which
+                                                  `benchmarks/emoji.py data/emoji --combinations` makes, or --source
+    options: --for 10m  --n 1000  --guidance 0 1 1.5 2 3 5  --steps 20  --run RUN  --out runs/control  section.name=value
 
-Prints the accuracy of the judge on samples for each scale of guidance, beside its accuracy on real held-out data and with the
-conditions of other samples (chance), with binomial standard errors; and writes control-KIND.json.
+Trains a model, or takes that of RUN, and prints for every scale of guidance the share of samples that are judged to show what
+was asked, beside the same of real held-out data, of real data with the conditions of other samples (chance), and the Fréchet
+distance in the judge's features to real data. Scenes and emoji are trained without certain combinations of parts that are all
+seen; prompts of these are counted apart. Writes OUT/control-KIND.json and a picture of samples for each scale.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 import ancestral
+import emoji
 from ancestral.api import plan
-from ancestral.data import DataSet
-from ancestral.families import seeds_from
+from ancestral.data import DataSet, load
+from ancestral.data.assemble import assemble
+from ancestral.data.digits import digits
+from ancestral.data.scenes import DIGITS, compose
+from ancestral.evaluation.extractors.base import Extractor, Pictures
+from ancestral.evaluation.extractors.classifier import OwnClassifier
+from ancestral.evaluation.extractors.efficientnet import efficientnet
+from ancestral.evaluation.metrics.frechet import frechet
+from ancestral.families import GenerativeModel
+from ancestral.pictures import save_grid
 from ancestral.progress import Reporter, follow
-from ancestral.training.budget import Budget
+from ancestral.runtime import Runtime
+from ancestral.training.run import Run
+from judges import Attributes, Digit, Reader, holds, reader, relations
 
-SIDE = 16  # pixels of a box's contents, as its judge sees them
-
-
-class Judge(nn.Module):
-    """A convolutional classifier `(n, 1, h, w)` -> logits."""
-
-    def __init__(self, outputs: int):
-        super().__init__()
-        layers: list[nn.Module] = []
-        for c_in, c in ((1, 32), (32, 64), (64, 128)):
-            layers += [
-                nn.Conv2d(c_in, c, 3, padding=1),
-                nn.SiLU(),
-                nn.Conv2d(c, c, 3, padding=1),
-                nn.SiLU(),
-                nn.AvgPool2d(2, ceil_mode=True),
-            ]
-        self.body, self.head = nn.Sequential(*layers), nn.Linear(128, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(self.body(x).amax((2, 3)))
-        return out
-
-    def everywhere(self, x: Tensor) -> Tensor:
-        """Logits of each class in each cell of 8 x 8 pixels, `(n, outputs, h / 8, w / 8)`."""
-        out: Tensor = self.head(self.body(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return out
+HELD_OUT = 10  # of a hundred combinations
+REFERENCE = 5000  # real pictures that distances are measured to
+SHOWN = 40  # samples in a picture
+JUDGE = 300_000  # parameters of a judge, about
+Findings = Mapping[str, Tensor]  # by question, 1 where the answer is yes: one for each picture, or for each thing in it
 
 
-def fit(judge: Judge, x: Tensor, loss, seconds: float) -> None:
-    """Train for so long by Adam, with a learning rate that falls to 0. loss: of the rows of a batch and its pictures."""
-    optimizer, begun, random = torch.optim.Adam(judge.parameters(), 2e-3), time.monotonic(), torch.Generator().manual_seed(0)
-    while (share := (time.monotonic() - begun) / seconds) < 1:
-        rows = torch.randint(len(x), (128,), generator=random)
-        optimizer.param_groups[0]["lr"] = 2e-3 * (1 - share)
-        value = loss(rows, x[rows])
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
+class Task(Protocol):
+    """What is asked, and who judges.
+
+    condition: that of the model. data: to train on. tests: by name, data whose held-out split says what is asked for.
+    """
+
+    condition: str
+    data: DataSet
+    tests: dict[str, DataSet]
+    features: Extractor
+
+    def judge(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
+        """Whether the pictures x show what the held-out samples of `rows` ask for."""
 
 
-@torch.no_grad()
-def in_parts(look, x: Tensor) -> Tensor:
-    return torch.cat([look(part) for part in x.split(256)])
+class Classes:
+    """fashion-mnist by class, judged by the classifier that `ancestral evaluate` measures distances with."""
+
+    condition = "class"
+
+    def __init__(self, runtime: Runtime):
+        self.data = load("fashion-mnist")
+        self.tests = {"classes": self.data}
+        self.features = OwnClassifier(self.data, runtime)
+
+    def judge(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
+        assert data.test.labels is not None
+        return {"class": self.features.classes(x) == data.test.labels[rows]}
 
 
-def contents(x: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """What is in the boxes, scaled to SIDE x SIDE, and the digits that should be there."""
-    cut, digits = [], []
-    for picture, rows in zip(x, boxes, strict=True):
-        for digit, left, top, width, height in rows.tolist():
-            part = picture[None, :, top : top + height, left : left + width]
-            cut.append(F.interpolate(part, (SIDE, SIDE), mode="bilinear", align_corners=False)[0])
-            digits.append(digit)
-    return torch.stack(cut), torch.tensor(digits)
+class Scenes:
+    """Scenes, judged by a reader of digits and boxes.
+
+    A tenth of the arrangements (two digits and where one stands from the other) is in no training scene's caption; a second and
+    third digit, whose places a caption does not compare, may stand so.
+    """
+
+    def __init__(self, condition: str, runtime: Runtime):
+        self.condition, self.runtime = condition, runtime
+        source = digits()
+        parts = {
+            "train": compose(source.train, 11_000, np.random.RandomState(0)),
+            "test": compose(source.test, 10_000, np.random.RandomState(1)),
+        }
+        apart = {name: torch.tensor([withheld(c or "") for c in part.captions or ()]) for name, part in parts.items()}
+
+        def scenes(test: Tensor) -> DataSet:
+            train, held = parts["train"].take((~apart["train"]).nonzero()[:, 0]), parts["test"].take(test.nonzero()[:, 0])
+            return assemble("scenes", train, held, levels=256, box_classes=DIGITS, map_classes=DIGITS)
+
+        self.data = scenes(~apart["test"])
+        self.tests = {"seen combinations": self.data, "held-out combinations": scenes(apart["test"])}
+        self.reader: Reader = reader(load("scenes"), runtime)
+        self.features = Pictures("reader", self.reader, "a reader of scenes", runtime)
+
+    def judge(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
+        found = self.reader.read(x, self.runtime)
+        if self.condition == "text":
+            captions = [(data.test.captions or ())[i] or "" for i in rows.tolist()]
+            answers = [holds(caption, there) for caption, there in zip(captions, found, strict=True)]
+            named, placed = (torch.tensor(answer) for answer in zip(*answers, strict=True))
+            several = torch.tensor([bool(relations(caption)) for caption in captions])
+            return {"digits": named, "places, of the right digits": placed[named & several], "all": placed}
+        asked = [[Digit.of(row) for row in (data.test.boxes or ())[i]] for i in rows.tolist()]
+        pictures = list(zip(asked, found, strict=True))
+        filled = [any(box.overlap(d) >= 0.5 for d in there) for boxes, there in pictures for box in boxes]
+        right = [
+            [any(box.name == d.name and box.overlap(d) >= 0.5 for d in there) for box in boxes] for boxes, there in pictures
+        ]
+        whole = [all(boxes) and len(boxes) == len(there) for boxes, there in zip(right, found, strict=True)]
+        each = {"box filled": filled, "box holds its digit": [box for boxes in right for box in boxes], "all": whole}
+        return {question: torch.tensor(answers) for question, answers in each.items()}
 
 
-class ByClass:
-    """The class of the whole picture."""
+class Pictograms:
+    """Emoji by text, judged by a regression on ImageNet features. All that is held out are combinations of seen parts."""
 
-    source = "fashion-mnist"
+    condition = "text"
 
-    def __init__(self, data: DataSet, seconds: float):
-        x, y = data.values(data.train.array), data.train.labels
-        self.judge = Judge(len(data.spec.classes))
-        fit(self.judge, x, lambda rows, b: F.cross_entropy(self.judge(b), y[rows]), seconds)
+    def __init__(self, folder: Path, runtime: Runtime):
+        self.data = load(folder, size=32)
+        self.features = efficientnet((3, 64, 64), runtime)
+        self.known = emoji.attributes(emoji.fetch(emoji.STYLES[0], folder / "packages"))
+        toned = torch.tensor([self.known[caption or ""]["skin tone"] is not None for caption in self.data.test.captions or ()])
+        self.tests = {
+            name: replace(self.data, test=self.data.test.take(rows.nonzero()[:, 0]))
+            for name, rows in (
+                ("held-out combinations without a skin tone", ~toned),
+                ("held-out combinations with a skin tone", toned),
+            )
+        }
+        train = self.data.values(self.data.train.array)
+        self.attributes = Attributes(self.features(train), self.asked(self.data.train.captions or ()))
 
-    def right(self, x: Tensor, data: DataSet, rows: Tensor) -> Tensor:
-        return in_parts(lambda b: self.judge(b).argmax(1), x) == data.test.labels[rows]
+    def asked(self, captions: Iterable[str | None]) -> dict[str, list[str | None]]:
+        each = [self.known[caption or ""] for caption in captions]
+        return {attribute: [one[attribute] for one in each] for attribute in each[0]}
 
-
-class ByLayout:
-    """The digit in each box."""
-
-    source = "scenes"
-
-    def __init__(self, data: DataSet, seconds: float):
-        x, y = contents(data.values(data.train.array), list(data.train.boxes))
-        self.judge = Judge(10)
-        fit(self.judge, x, lambda rows, b: F.cross_entropy(self.judge(b), y[rows]), seconds)
-
-    def right(self, x: Tensor, data: DataSet, rows: Tensor) -> Tensor:
-        cut, digits = contents(x, [data.test.boxes[i] for i in rows.tolist()])
-        return in_parts(lambda b: self.judge(b).argmax(1), cut) == digits
-
-
-class ByText:
-    """Whether the picture shows, in some cell, each digit that the caption names. Cells are learned from maps."""
-
-    source = "scenes"
-
-    def __init__(self, data: DataSet, seconds: float):
-        x = data.values(data.train.array)
-        self.judge = Judge(10)
-        fit(self.judge, x, lambda rows, b: self.loss(b, data.train.maps[rows]), seconds)
-
-    def loss(self, x: Tensor, maps: Tensor) -> Tensor:
-        there = F.max_pool2d(F.one_hot(maps.long(), 11).permute(0, 3, 1, 2)[:, 1:].float(), 8)
-        return F.binary_cross_entropy_with_logits(self.judge.everywhere(x), there)
-
-    def right(self, x: Tensor, data: DataSet, rows: Tensor) -> Tensor:
-        named = self.named([data.test.captions[i] for i in rows.tolist()]) > 0
-        return (in_parts(self.judge.everywhere, x).amax((2, 3)) > 0)[named]
-
-    @staticmethod
-    def named(captions) -> Tensor:
-        return torch.tensor([[str(d) in caption.split() for d in range(10)] for caption in captions]).float()
+    def judge(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
+        captions = data.test.captions or ()
+        answers = self.attributes.right(self.features(x), self.asked(captions[i] for i in rows.tolist()))
+        return {question: right for question, right in answers.items() if len(right)}
 
 
-KINDS = {"class": ByClass, "layout": ByLayout, "text": ByText}
+def withheld(caption: str) -> bool:
+    """Whether a caption has an arrangement that no training scene may have. "A left of b" and "b right of a" are one."""
+    for first, relation, other in relations(caption):
+        a, b = (first, other) if relation in ("left of", "above") else (other, first)
+        if (17 * a + 31 * b + 7 * (relation in ("above", "below"))) % 100 < HELD_OUT:
+            return True
+    return False
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=("class", "layout", "map", "text", "emoji"))
     parser.add_argument("--for", dest="budget", default="10m")
-    parser.add_argument("--judge", default="2m")
     parser.add_argument("--n", type=int, default=1000)
-    parser.add_argument("--guidance", type=float, nargs="+", default=[0.0, 1.0, 2.0, 3.0])
+    parser.add_argument("--guidance", type=float, nargs="+", default=[0.0, 1.0, 1.5, 2.0, 3.0, 5.0])
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--run", type=Path, help="a run that is trained already")
     parser.add_argument("--out", type=Path, default=Path("runs/control"))
+    parser.add_argument("--source", type=Path, default=Path("data/emoji"), help="the folder of emoji")
     parser.add_argument("settings", nargs="*", help="of the recipe, as section.name=value")
     asked = parser.parse_intermixed_args()
 
-    kind = KINDS[asked.kind]
-    planned = plan(
-        kind.source, condition=asked.kind, budget=asked.budget, out=asked.out / asked.kind, settings=tuple(asked.settings)
-    )
-    follow(planned.begin(), Reporter())
-    data, model = planned.data, ancestral.load(asked.out / asked.kind)
-    torch.manual_seed(0)
-    judge = kind(data, Budget.parse(asked.judge).amount)
-    rows = torch.from_numpy(np.random.RandomState(0).permutation(len(data.test)))[: asked.n]
-    held = data.encoded(model.conditioner)
-    real = data.batch(rows, "test").x
-    found = {
-        "real data": judge.right(real, data, rows),
-        "real data, another's condition": judge.right(real, data, rows.roll(1)),
+    runtime = Runtime.choose("cpu", parameters=JUDGE)
+    tasks: dict[str, Callable[[], Task]] = {
+        "class": lambda: Classes(runtime),
+        "emoji": lambda: Pictograms(asked.source, runtime),
     }
+    task = tasks.get(asked.kind, lambda: Scenes(asked.kind, runtime))()
+    sittings = [Sitting(task, prompts, data, asked.n) for prompts, data in task.tests.items()]
+    for sitting in sittings:
+        sitting.real()
+    run = asked.run or asked.out / asked.kind
+    if asked.run is None:
+        settings = tuple(asked.settings)
+        follow(plan(task.data, condition=task.condition, budget=asked.budget, out=run, settings=settings).begin(), Reporter())
+    model = ancestral.load(run)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    about = {"kind": asked.kind, "images": Run(run).metrics()[-1]["images"], "steps of sampling": asked.steps}
     for scale in asked.guidance:
-        x = model.sample(len(rows), held.asked(rows), seeds=seeds_from(1, len(rows)), steps=asked.steps, guidance=scale)
-        found[f"samples, guidance {scale:g}"] = judge.right(x.cpu(), data, rows)
-    table = {}
-    for name, right in found.items():
-        share, n = right.double().mean().item(), len(right)
-        table[name] = {"accuracy": share, "std_err": (share * (1 - share) / n) ** 0.5, "n": n}
-        print(f"{name:32} {share:7.1%} +- {table[name]['std_err']:.1%} of {n:,}")
-    told = {"kind": asked.kind, "source": kind.source, "budget": asked.budget, "judge": asked.judge, "found": table}
-    (asked.out / f"control-{asked.kind}.json").write_text(json.dumps(told, indent=1))
+        for sitting in sittings:
+            x = sitting.samples(model, steps=asked.steps, guidance=scale)
+            save_grid(x[:SHOWN], asked.out / f"{asked.kind}-{sitting.prompts}-{scale:g}.png", task.data.spec)
+        found = about | {sitting.prompts: sitting.rows for sitting in sittings}
+        (asked.out / f"control-{asked.kind}.json").write_text(json.dumps(found, indent=1))
+
+
+class Sitting:
+    """The judgements of one set of prompts: those of n held-out samples of the data. prompts: their name."""
+
+    def __init__(self, task: Task, prompts: str, data: DataSet, n: int):
+        order = torch.from_numpy(np.random.RandomState(0).permutation(len(data.test)))
+        self.task, self.prompts, self.data, self.wanted = task, prompts, data, order[:n]
+        rest = order[n : n + REFERENCE]
+        self.reference = task.features(data.batch(rest, "test").x) if len(rest) >= REFERENCE else None
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def real(self) -> None:
+        """The judge on real data, and on real data of other conditions, which tells what chance gives."""
+        x = self.data.batch(self.wanted, "test").x
+        self.judge("real data", x)
+        self.judge("real data, of another condition", x.roll(1, 0))
+
+    def samples(self, model: GenerativeModel, *, steps: int, guidance: float) -> Tensor:
+        """A sample for each prompt."""
+        condition = self.data.encoded(model.conditioner).asked(self.wanted)
+        n = len(self.wanted)
+        x = model.sample(n, condition, seeds=range(n), steps=steps, guidance=guidance).cpu()
+        self.judge(f"samples, guidance {guidance:g}", x)
+        return x
+
+    def judge(self, who: str, x: Tensor) -> None:
+        """Print and keep a row: shares with their binomial standard errors, and the Fréchet distance."""
+        row: dict[str, Any] = {}
+        for question, right in self.task.judge(x, self.data, self.wanted).items():
+            share, n = right.double().mean().item(), len(right)
+            row[question] = {"share": share, "std_err": (share * (1 - share) / n) ** 0.5, "n": n}
+        cells = [f"{question} {cell['share']:6.1%} ± {cell['std_err']:.1%}" for question, cell in row.items()]
+        if self.reference is not None:
+            distance = frechet(self.task.features(x), self.reference)
+            row["distance"] = vars(distance)
+            cells.append(f"distance {distance.value:.3g} ± {distance.std_err:.2g}")
+        print(f"{f'{self.prompts}: {who}':54}" + "   ".join(cells), flush=True)
+        self.rows[who] = row
 
 
 if __name__ == "__main__":

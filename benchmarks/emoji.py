@@ -8,6 +8,8 @@ The pictures come from the npm packages emoji-datasource-twitter (art CC BY 4.0)
 `npm pack` fetches into OUT/packages, or which lie there already. A concept, the emoji without its skin tone, is held out whole:
 no split shares one. The Twitter pictures are samples captioned "twitter emoji of a panda face", each with Google's picture of
 the same emoji as its conditioning image; `--both` adds Google's pictures as samples of their own, with Twitter's beside them.
+With `--combinations` both are samples, and what is held out are combinations of seen parts instead: a tenth of the concepts in
+one of the styles, and a tenth of the pairs of a concept and a skin tone.
 """
 
 from __future__ import annotations
@@ -21,12 +23,34 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
 VERSION = "16.0.0"
 STYLES = ("twitter", "google")
-HELD_OUT = 10  # of a hundred concepts
+TONES = {  # by code point, the names of Unicode's CLDR
+    "1F3FB": "light skin tone",
+    "1F3FC": "medium-light skin tone",
+    "1F3FD": "medium skin tone",
+    "1F3FE": "medium-dark skin tone",
+    "1F3FF": "dark skin tone",
+}
+HELD_OUT = 10  # of a hundred concepts, or combinations
+
+
+class Emoji(NamedTuple):
+    """picture: its file. concept: its code points without skin tone. tones: spoken, "" for none."""
+
+    picture: str
+    name: str
+    concept: str
+    tones: str
+    category: str
+
+    def caption(self, style: str) -> str:
+        article = "an" if self.name[0] in "aeiou" else "a"
+        return f"{style} emoji of {article} {self.name}" + (f", {self.tones}" if self.tones else "")
 
 
 def fetch(style: str, folder: Path) -> tarfile.TarFile:
@@ -50,57 +74,76 @@ def read(package: tarfile.TarFile, folder: str) -> dict[str, bytes]:
     return found
 
 
-def emoji(package: tarfile.TarFile) -> list[tuple[str, str, str]]:
-    """(picture, name, concept) of every emoji and each of its skin tones."""
+def emoji(package: tarfile.TarFile) -> list[Emoji]:
+    """Every emoji and each of its skin tones."""
     stored = package.extractfile("package/emoji.json")
     assert stored is not None
-    rows = json.load(stored)
-    tones = {
-        row["unified"]: row["name"].lower() for row in rows if row["unified"].startswith("1F3F") and len(row["unified"]) == 5
-    }
     found = []
-    for row in rows:
-        name = row["name"].lower()
-        found.append((row["image"], name, row["unified"]))
-        for tone, variation in row.get("skin_variations", {}).items():
-            spoken = " and ".join(dict.fromkeys(tones.get(part, part) for part in tone.split("-")))
-            found.append((variation["image"], f"{name}, {spoken}", row["unified"]))
+    for row in json.load(stored):
+        about = row["name"].lower(), row["unified"]
+        found.append(Emoji(row["image"], *about, "", row["category"]))
+        for codes, variation in row.get("skin_variations", {}).items():
+            tones = " and ".join(dict.fromkeys(TONES[code] for code in codes.split("-")))
+            found.append(Emoji(variation["image"], *about, tones, row["category"]))
     return found
 
 
-def split(concept: str) -> str:
-    """The side of a concept, which depends on it alone."""
-    share = int.from_bytes(hashlib.blake2b(concept.encode(), digest_size=4).digest(), "big") % 100
-    return "test" if share < HELD_OUT else "train"
+def attributes(package: tarfile.TarFile) -> dict[str, dict[str, str | None]]:
+    """What each caption asks for: category, style and skin tone, which is None where there is none, or two."""
+    return {
+        one.caption(style): {
+            "category": one.category,
+            "style": style,
+            "skin tone": one.tones if one.tones in TONES.values() else None,
+        }
+        for one in emoji(package)
+        for style in STYLES
+    }
+
+
+def share(text: str) -> int:
+    """From 0 to 99, which depends on the text alone."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") % 100
+
+
+def split(one: Emoji, style: str, combinations: bool) -> str:
+    """The side of an emoji in a style."""
+    if not combinations:
+        return "test" if share(one.concept) < HELD_OUT else "train"
+    other_style = share(one.concept) < HELD_OUT and style == STYLES[share(f"style {one.concept}") % 2]
+    other_tone = one.tones != "" and share(f"{one.concept} {one.tones}") < HELD_OUT
+    return "test" if other_style or other_tone else "train"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--both", action="store_true", help="Google's pictures are samples, too")
+    parser.add_argument("--combinations", action="store_true", help="both, and combinations of seen parts are held out")
     asked = parser.parse_args()
 
     packages = {style: fetch(style, asked.out / "packages") for style in STYLES}
     pictures = {style: read(package, f"package/img/{style}/64/") for style, package in packages.items()}
     rows: dict[str, list[dict[str, str]]] = {"train": [], "test": []}
-    for picture, name, concept in emoji(packages["twitter"]):
-        if any(picture not in pictures[style] for style in STYLES):
+    both = asked.both or asked.combinations
+    for one in emoji(packages["twitter"]):
+        if any(one.picture not in pictures[style] for style in STYLES):
             continue  # not every style has every emoji
-        side = split(concept)
+        sides = {style: split(one, style, asked.combinations) for style in STYLES}
         for style in STYLES:
-            target = asked.out / side / style / picture
-            target.parent.mkdir(parents=True, exist_ok=True)
-            drawn = Image.open(io.BytesIO(pictures[style][picture])).convert("RGBA")
+            drawn = Image.open(io.BytesIO(pictures[style][one.picture])).convert("RGBA")
             white = Image.new("RGBA", drawn.size, "white")
             white.alpha_composite(drawn)
-            white.convert("RGB").save(target)
-        for style, other in (STYLES, STYLES[::-1]) if asked.both else (STYLES,):
-            article = "an" if name[0] in "aeiou" else "a"
-            rows[side].append(
+            for side in set(sides.values()):
+                target = asked.out / side / style / one.picture
+                target.parent.mkdir(parents=True, exist_ok=True)
+                white.convert("RGB").save(target)
+        for style, other in (STYLES, STYLES[::-1]) if both else (STYLES,):
+            rows[sides[style]].append(
                 {
-                    "file_name": f"{style}/{picture}",
-                    "text": f"{style} emoji of {article} {name}",
-                    "conditioning_image_file_name": f"{other}/{picture}",
+                    "file_name": f"{style}/{one.picture}",
+                    "text": one.caption(style),
+                    "conditioning_image_file_name": f"{other}/{one.picture}",
                 }
             )
     for side, mine in rows.items():

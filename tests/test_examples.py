@@ -64,3 +64,14 @@ def test_few_steps(example):
     for solver in ("ddim", "dpmpp", "dpmpp-3", "heun", "unipc"):
         assert errors[solver, 32] < errors[solver, 16] < errors[solver, 4]
     assert errors["dpmpp", 32] < errors["ddim", 32]
+
+
+def test_control(example, capsys):
+    """The judge reads real scenes, is lost on those of other boxes, and looks at every scale of guidance."""
+    settings = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16", "train.previews=1")
+    found = example("control").main(budget="4it", n=40, settings=settings)
+    assert found["real"] > 0.9
+    assert found["chance"] < 0.3
+    assert {"guidance 1", "guidance 2", "guidance 3"} <= set(found)
+    assert {path.name for path in Path("runs/control").glob("*.png")} == {"class.png", "text.png", "layout.png"}
+    assert "left of" in capsys.readouterr().out

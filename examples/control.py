@@ -1,0 +1,69 @@
+"""Control: ask a model for a class, for words, for digits in boxes, and count how often it obeys."""
+
+from pathlib import Path
+
+import torch
+from sklearn.svm import SVC
+from torch import Tensor
+from torch.nn import functional as F
+
+import ancestral as an
+from ancestral.data import DataSet
+from ancestral.pictures import save_grid
+
+BOXES = [["3", 2, 9, 10, 14], ["7", 19, 9, 10, 14]]  # class, left, top, width, height, in pixels of 32x32
+
+
+def contents(x: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """What stands in the boxes of pictures, as rows of 8x8 pixels, and the digits that should."""
+    parts, names = [], []
+    for picture, rows in zip(x, boxes, strict=True):
+        for name, left, top, width, height in rows.tolist():
+            inside = picture[None, :, top : top + height, left : left + width]
+            parts.append(F.interpolate(inside, (8, 8), mode="bilinear", antialias=True).flatten())
+            names.append(name)
+    return torch.stack(parts), torch.tensor(names)
+
+
+def obeyed(x: Tensor, data: DataSet, rows: Tensor, judge: SVC) -> float:
+    """The share of the boxes of held-out scenes `rows` in which pictures x show the right digit."""
+    parts, names = contents(x, [data.test.boxes[i] for i in rows.tolist()])
+    return float((judge.predict(parts.numpy()) == names.numpy()).mean())
+
+
+def main(
+    budget: str | None = None, n: int = 200, settings: tuple[str, ...] = (), out: Path = Path("runs/control")
+) -> dict[str, float]:
+    # a class
+    digits = an.train("digits", budget=budget, condition="class", out=out / "class", settings=settings)
+    x = digits.sample(20, {"class": [3] * 10 + [8] * 10}, seeds=[*range(10), *range(10)], guidance=2)
+    save_grid(x, out / "class.png", an.load_data("digits").spec, columns=10)
+
+    # words
+    data = an.load_data("scenes")
+    print(data.train.captions[:3])
+    told = an.train("scenes", budget=budget, condition="text", out=out / "text", settings=settings)
+    save_grid(told.sample(10, {"text": "a 3 left of a 7"}, guidance=2), out / "text.png", data.spec, columns=10)
+
+    # boxes
+    placed = an.train("scenes", budget=budget, condition="layout", out=out / "layout", settings=settings)
+    save_grid(placed.sample(10, {"layout": BOXES}, guidance=2), out / "layout.png", data.spec, columns=10)
+
+    # does it obey? a judge of what is in the boxes of real scenes ...
+    rows = torch.arange(n)
+    parts, names = contents(data.values(data.train.array[:2000]), list(data.train.boxes[:2000]))
+    judge = SVC(gamma="scale", C=10).fit(parts.numpy(), names.numpy())
+    real = data.batch(rows, "test").x
+    found = {"real": obeyed(real, data, rows, judge), "chance": obeyed(real.roll(1, 0), data, rows, judge)}
+
+    # ... looks at samples that were asked for the same boxes
+    wanted = data.encoded(placed.conditioner).asked(rows)
+    for scale in (1.0, 2.0, 3.0):
+        found[f"guidance {scale:g}"] = obeyed(placed.sample(n, wanted, guidance=scale), data, rows, judge)
+    for who, share in found.items():
+        print(f"{who:12} {share:6.1%} of the boxes hold their digit")
+    return found
+
+
+if __name__ == "__main__":
+    main()
