@@ -22,7 +22,8 @@ from ancestral.likelihood.lattice import Lattice
 from ancestral.randomness import Noise
 from ancestral.schedules import Schedule
 from ancestral.solvers.base import Denoise
-from ancestral.solvers.flow import ProbabilityFlow, Slope, solve
+from ancestral.solvers.flow import ProbabilityFlow, solve
+from ancestral.solvers.ode import Slope
 
 Divergence = Literal["exact", "hutchinson"]
 FULL = 16  # dimensions up to which the full trace is cheap

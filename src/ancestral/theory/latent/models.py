@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
 from ancestral.conditioning import Conditioner
 from ancestral.data import DataSpec
 from ancestral.denoiser import Denoiser
+from ancestral.families.autoencoder import Autoencoder
 from ancestral.families.diffusion import Diffusion
 from ancestral.families.latent import LatentModel
 from ancestral.nets import UNet
 from ancestral.schedules import Cosine
 from ancestral.theory.claims import seeded
 from ancestral.theory.known import as_it_is
-from ancestral.training.catalogue.latent import AutoencoderRecipe, LatentRecipe
+from ancestral.training.catalogue.autoencoder import AutoencoderRecipe
+from ancestral.training.catalogue.latent import LatentRecipe
 
 CHANNELS = (16, 32)
 PIXELS = (3, 64, 64)
@@ -41,8 +45,8 @@ def in_latents(f: int, attention: int = 0) -> LatentModel:
     """A denoiser of as many channels, f times smaller a side."""
 
     def make() -> LatentModel:
-        first = LatentRecipe(f=f, autoencoder=AutoencoderRecipe(channels=PIXELS[0], width=8, adversarial=0, perceptual=0))
-        autoencoder = first.first(spec(*PIXELS))
+        first = LatentRecipe(autoencoder=AutoencoderRecipe(f=f, channels=PIXELS[0], width=8, adversarial=0, perceptual=0))
+        autoencoder = cast(Autoencoder, first.first(spec(*PIXELS)))
         model = LatentModel(PIXELS, autoencoder.scaling, autoencoder, diffusion(autoencoder.latent_shape, attention))
         model.measure(torch.randn(2, *autoencoder.latent_shape))
         return model
@@ -54,7 +58,7 @@ def conditional(drop: float) -> LatentModel:
     """Latent diffusion of classes as its recipe builds it; the weights of its denoiser are random in every layer."""
 
     def make() -> LatentModel:
-        recipe = LatentRecipe(f=2, condition=("class",), drop=drop, autoencoder=AutoencoderRecipe(width=8, perceptual=0))
+        recipe = LatentRecipe(condition=("class",), drop=drop, autoencoder=AutoencoderRecipe(f=2, width=8, perceptual=0))
         model = recipe.model_copy(update={"prior": recipe.prior.model_copy(update={"channels": (8, 16), "patch": 1})}).build(
             spec(1, 8, 8)
         )

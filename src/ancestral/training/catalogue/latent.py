@@ -79,7 +79,8 @@ class LatentRecipe(FamilyRecipe):
         if self.prior.condition:
             raise UsageError("conditions of a latent model are set for the whole: model.condition, not model.prior.condition")
         first = self.first(spec)
-        inner = self.prior.model_copy(update={"condition": self.condition, "drop": self.drop, "factor": self.factor})
+        asked = {name: getattr(self, name) for name in FamilyRecipe.model_fields if name != "family"}
+        inner = self.prior.model_copy(update=asked)
         prior = inner.build(latent_spec(spec, cast(Any, first).latent_shape))
         return LatentModel(spec.shape, scaling(spec), first, prior)
 
