@@ -49,7 +49,6 @@ class MiniLM:
         return len(_tokenizer(self.folder).encode(text).ids)
 
     @torch.no_grad()
-    @torch.autocast("cpu", enabled=False)  # a text is read alike in training and in sampling, whatever their precision
     def __call__(self, texts: Sequence[str], length: int) -> Tensor:
         """`(n, length, 384)`, at most `length` tokens of each text and rows of 0 after its last."""
         tokenizer, network = _tokenizer(self.folder), _network(self.folder)
@@ -58,7 +57,8 @@ class MiniLM:
         order = sorted(range(len(texts)), key=lambda i: len(numbers[i]))  # texts of like length together, to pad little
         for rows in (order[i : i + BATCH] for i in range(0, len(order), BATCH)):
             ids = nn.utils.rnn.pad_sequence([numbers[i] for i in rows], batch_first=True)
-            out[rows, : ids.shape[1]] = network(ids, ids != PAD)
+            with torch.autocast("cpu", enabled=False):  # read alike in training and in sampling, whatever their precision
+                out[rows, : ids.shape[1]] = network(ids, ids != PAD)
         return out
 
 
