@@ -57,9 +57,7 @@ class MiniLM:
         order = sorted(range(len(texts)), key=lambda i: len(numbers[i]))  # texts of like length together, to pad little
         for rows in (order[i : i + BATCH] for i in range(0, len(order), BATCH)):
             ids = nn.utils.rnn.pad_sequence([numbers[i] for i in rows], batch_first=True)
-            with torch.autocast(
-                "cpu", enabled=False
-            ):  # a text is read alike in training and in sampling, whatever their precision
+            with torch.autocast("cpu", enabled=False):  # read alike in training and in sampling, whatever their precision
                 out[rows, : ids.shape[1]] = network(ids, ids != PAD)
         return out
 
