@@ -19,9 +19,10 @@ def returned(model: HasReconstruction, data: DataSet, rows: Tensor, progress: Pr
     """Held-out samples and what comes back of each, both at the levels of the data."""
     assert isinstance(model, GenerativeModel)
     data = data.encoded(model.conditioner)
-    x, y = [], []
+    x: list[Tensor] = []
+    y: list[Tensor] = []
     for part in rows.split(BATCH):
-        progress(f"reconstructions: {sum(map(len, y)):,} of {len(rows):,}")
+        progress(f"reconstructions: {BATCH * len(y):,} of {len(rows):,}")
         x.append(data.batch(part, "test").x)
         y.append(model.reconstruct(x[-1].to(model.device), data.asked(part) or None).cpu())
     return torch.cat(x), at_levels(torch.cat(y), data)
