@@ -113,7 +113,6 @@ def test_a_transformer_as_the_priors_network(tmp_path):
         (("model.prior.stpes=3",), "unknown setting 'model.prior.stpes'"),
         (("model.prior.condition=[class]",), "model.condition, not model.prior.condition"),
         (("model.autoencoder.widht=3",), "unknown setting 'model.autoencoder.widht': did you mean 'width'"),
-        (("model.autoencoder.family=vae",), "not trained here but taken over"),
         (("model.autoencoder.patch=3",), "do not divide model.autoencoder.f=2"),
     ],
 )

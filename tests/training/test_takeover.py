@@ -224,6 +224,8 @@ def test_runs_without_a_usable_autoencoder(tmp_path):
         taken(tmp_path / "run", tmp_path / "half", colours())
     with pytest.raises(UsageError, match="is not the one that the recipe describes: begin anew with --autoencoder"):
         taken(tmp_path / "wide", tmp_path / "half", "digits", "model.autoencoder.width=8")
+    with pytest.raises(UsageError, match="family vae is not trained here but taken over"):
+        trained(tmp_path / "other", "digits", "model.autoencoder.family=vae")
     with pytest.raises(UsageError, match="for a latent model, not for gan"):
         trained(tmp_path / "other", "digits", model="gan", autoencoder=tmp_path / "half")
 

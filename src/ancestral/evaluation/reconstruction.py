@@ -22,7 +22,7 @@ def returned(model: HasReconstruction, data: DataSet, rows: Tensor, progress: Pr
     x: list[Tensor] = []
     y: list[Tensor] = []
     for part in rows.split(BATCH):
-        progress(f"reconstructions: {sum(map(len, y)):,} of {len(rows):,}")
+        progress(f"reconstructions: {BATCH * len(y):,} of {len(rows):,}")
         x.append(data.batch(part, "test").x)
         y.append(model.reconstruct(x[-1].to(model.device), data.asked(part) or None).cpu())
     return torch.cat(x), at_levels(torch.cat(y), data)
