@@ -6,6 +6,7 @@ With `:summary:` they are rows of one table. What was computed is kept beside th
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ def anchor(name: str) -> str:
     return f"claim-{name.replace('.', '-')}"
 
 
+def linked(function: Callable[..., Any]) -> str:
+    """To its place in the reference; to that of its class where it has no words of its own."""
+    owner = function.__qualname__.rpartition(".")[0]
+    place = function.__qualname__ if function.__doc__ or not owner else owner
+    return f"{{py:obj}}`{function.__qualname__} <{function.__module__}.{place}>`"
+
+
 def derivation(claim: Claim) -> list[str]:
     """Its paragraphs, with the equations as they are written."""
     lines = []
@@ -95,7 +103,7 @@ class Claims(SphinxDirective):
                 picture = (folder / f"{claim.name}.png").relative_to(root)
                 lines += [f"```{{image}} /{picture}", f":alt: both sides of {claim.name}", "```", ""]
             lines += table(HEADER, told["rows"])
-            code = ", ".join(f"{{py:obj}}`{f.__module__}.{f.__qualname__}`" for f in claim.by)
+            code = ", ".join(map(linked, claim.by))
             whole = f"{{py:func}}`{claim.compute.__module__}.{claim.compute.__qualname__}`"
             lines += [f"Source: {claim.source}. Computed by {code}; the claim itself is {whole}.", ""]
         return lines

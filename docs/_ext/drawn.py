@@ -13,6 +13,7 @@ the package have changed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -34,8 +35,9 @@ FOLDER = "_drawn"
 ROOT = Path(__file__).parents[2]
 
 
+@functools.cache
 def fingerprint() -> str:
-    """Of the package's source."""
+    """Of the package's source, as it was when the build began."""
     digest = hashlib.sha256()
     for path in sorted(Path(ancestral.__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())

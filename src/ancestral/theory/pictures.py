@@ -93,4 +93,4 @@ def _clouds(axes: Axes, clouds: Clouds) -> None:
         )
     axes.set(title=clouds.what, aspect="equal", xticks=[], yticks=[])
     axes.title.set_fontsize(9)
-    axes.legend(fontsize=7.5, markerscale=2.5, framealpha=0.8)
+    axes.legend(loc="upper left", fontsize=7.5, markerscale=2.5, framealpha=0.8)
