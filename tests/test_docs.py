@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 NAMES_ONLY = "<!-- names only -->"
-OUTSIDE = {"pip", "apt", "npm", "mkdir", ".", "for", "python3"}  # commands of others
+OUTSIDE = {"pip", "apt", "npm", "mkdir", ".", "for", "python3", "taskset", "wait", "done"}  # commands of others
 SMALL = ["--for", "4it", "--quiet"]
 
 

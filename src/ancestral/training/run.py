@@ -123,10 +123,10 @@ class Run:
             raise AncestralError(
                 f"{file} is damaged ({reason}): run the same `ancestral train` again, which writes it anew"
             ) from None
-        own = model.state_dict()
-        if strange := sorted(name for name in own.keys() | tensors.keys() if _shape(own, name) != _shape(tensors, name)):
-            raise self._foreign(config, f"{len(strange)} of its parameters are missing, unknown or of another shape here")
-        model.load_state_dict(tensors)
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError:
+            raise self._foreign(config, "some of its parameters are missing, unknown or of another shape here") from None
         runtime = Runtime.choose(device, precision, parameters=sum(p.numel() for p in model.parameters()))
         runtime.place(model)
         model.precision = runtime.autocast
@@ -136,6 +136,7 @@ class Run:
     def _foreign(self, config: Mapping[str, Any], why: str) -> AncestralError:
         """What is said of a model that this version cannot build."""
         maker = f"ancestral {config['version']}" if "version" in config else "an older version"
+        maker = f"another state of {maker}" if config.get("version") == __version__ else maker
         return AncestralError(
             f"the model of {self.path} was made by {maker} and this is {__version__}: {why}; use it with the version that made "
             "it, or train anew with another --out"
@@ -228,10 +229,6 @@ class Run:
             kept = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
             with disk_errors(self.path):
                 write_atomically(self.metrics_file, "".join(f"{line}\n" for line in kept).encode())
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
-    return tensors[name].shape if name in tensors else None
 
 
 def _read(file: Path, damaged: list[Path]) -> Checkpoint | None:
