@@ -36,6 +36,13 @@ def run(tmp_path_factory):
     return folder
 
 
+def test_both_bounds_of_a_vae_are_told_and_more_draws_are_tighter(run):
+    told = json.loads(command("evaluate", run, "--likelihood", "-n", 20, "--json").stdout)["likelihoods"]
+    assert [figure["kind"] for figure in told] == ["elbo", "iwae"]
+    elbo, iwae = (figure["nats"]["value"] for figure in told)
+    assert elbo < iwae
+
+
 def size(path):
     with Image.open(path) as picture:
         return picture.size

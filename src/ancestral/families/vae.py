@@ -37,6 +37,7 @@ from ancestral.solvers import State
 
 Prior = Literal["aggregate", "standard"]
 SETTLE_KEY = 2**61  # of the noise with which the second stage is fitted, beyond any step's
+Method = Literal["elbo", "iwae"]
 PART = 512  # samples at a time where there are many
 
 
@@ -46,6 +47,7 @@ class VAE(GenerativeModel):
     notes: what a person should be told before training.
     """
 
+    methods: tuple[Method, ...] = ("elbo", "iwae")  # of `log_prob`
     seen: Tensor
     activity: Tensor
 
@@ -174,7 +176,7 @@ class VAE(GenerativeModel):
         condition: Mapping[str, Any] | None = None,
         *,
         noise: Noise | None = None,
-        method: Literal["elbo", "iwae"] = "elbo",
+        method: Method = "elbo",
         k: int | None = None,
         prior: Prior = "standard",
     ) -> Bound:
@@ -183,8 +185,8 @@ class VAE(GenerativeModel):
         elbo: eq. 1. iwae: E log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x), which k tightens (Burda et al. 2016,
         arXiv:1509.00519, eq. 8). prior: p(z), N(0, I) or the second-stage one. noise: None: sample i has seed i.
         """
-        if method not in ("elbo", "iwae"):
-            raise UsageError(unknown("method", method, ("elbo", "iwae")))
+        if method not in self.methods:
+            raise UsageError(unknown("method", method, self.methods))
         k = (16 if method == "elbo" else 100) if k is None else k
         if k < 1:
             raise UsageError(f"a bound needs at least one draw; got k={k}")
