@@ -1,7 +1,6 @@
 """The frozen sentence encoder against its published similarities, and a run that reads captions with it."""
 
 import json
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -14,10 +13,7 @@ from ancestral.data.scenes import scenes
 from ancestral.errors import AncestralError
 from ancestral.training.run import Run
 
-installed = pytest.mark.skipif(find_spec(minilm.MODULE) is None, reason=minilm.INSTALL)
 
-
-@installed
 def test_similarities_are_the_published_ones():
     """Of the quickstart of Sentence Transformers (sbert.net), cosines of mean tokens by its own implementation."""
     texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
@@ -26,7 +22,6 @@ def test_similarities_are_the_published_ones():
     torch.testing.assert_close(mean @ mean.T, published, atol=6e-5, rtol=0)
 
 
-@installed
 def test_a_text_is_read_the_same_beside_longer_ones():
     encoder, texts = MiniLM(), ["an 8", "a tiger left of a slice of pizza and above an abacus", "a kite"]
     together = encoder(texts, 20)
@@ -36,7 +31,6 @@ def test_a_text_is_read_the_same_beside_longer_ones():
         assert not read[count:].any()
 
 
-@installed
 def test_words_of_one_meaning_lie_closer_than_others():
     mean = torch.nn.functional.normalize(MiniLM()(["a puppy", "a dog face", "a bar chart"], 8).sum(1), dim=1)
     assert mean[0] @ mean[1] > mean[0] @ mean[2] + 0.2
@@ -48,7 +42,6 @@ def test_without_the_package_one_sentence_says_how_to_get_it(monkeypatch):
         ancestral.train("scenes", budget="1it", condition="text", settings=("model.text=minilm",), quiet=True)
 
 
-@installed
 def test_other_weights_are_refused(monkeypatch):
     minilm._network.cache_clear()
     monkeypatch.setattr(minilm, "SHA256", "0" * 64)
@@ -56,7 +49,6 @@ def test_other_weights_are_refused(monkeypatch):
         MiniLM()(["a 3"], 4)
 
 
-@installed
 @pytest.mark.slow
 def test_a_run_reads_captions_with_it_and_keeps_none_of_its_weights(tmp_path, monkeypatch):
     """Stored are a projection, its norm, a null, a pooling and the captions' length; prompts of any words can be asked for
