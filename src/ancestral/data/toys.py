@@ -18,6 +18,7 @@ from ancestral.data.dataset import DataSet, Split
 from ancestral.oracles import MixtureOracle
 
 TRAIN, TEST = 20_000, 2_000
+RINGS, RING_STD = (1.6, 0.8), 0.08  # radii, outer first; noise
 NODES = 1024  # of the quadrature along a curve, whose spacing is far below the noise
 Draw = Callable[[np.random.RandomState, int], tuple[np.ndarray, np.ndarray | None]]
 
@@ -74,7 +75,7 @@ def _moon(lower: np.ndarray, angle: np.ndarray) -> np.ndarray:
 
 
 def _ring(inner: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    radius = np.where(inner, 0.8, 1.6)
+    radius = np.where(inner, RINGS[1], RINGS[0])
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
@@ -90,7 +91,7 @@ def _moons(random: np.random.RandomState, n: int) -> tuple[np.ndarray, np.ndarra
 
 def _rings(random: np.random.RandomState, n: int) -> tuple[np.ndarray, np.ndarray]:
     inner, angle = random.uniform(size=n) < 0.5, 2 * np.pi * random.uniform(size=n)
-    return _ring(inner, angle) + 0.08 * random.normal(size=(n, 2)), inner
+    return _ring(inner, angle) + RING_STD * random.normal(size=(n, 2)), inner
 
 
 def _gaussians(random: np.random.RandomState, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -119,6 +120,6 @@ _BOTH = (np.zeros(NODES, dtype=bool), np.ones(NODES, dtype=bool))
 DENSITIES: dict[str, Callable[[], MixtureOracle]] = {
     "gaussians": _density_of_gaussians,
     "moons": lambda: _curves(*(_moon(side, np.pi * _U) for side in _BOTH), std=0.1),
-    "rings": lambda: _curves(*(_ring(side, 2 * np.pi * _U) for side in _BOTH), std=0.08),
+    "rings": lambda: _curves(*(_ring(side, 2 * np.pi * _U) for side in _BOTH), std=RING_STD),
     "swiss-roll": lambda: _curves(_spiral(_U), std=0.07),
 }

@@ -15,6 +15,7 @@ from ancestral.schedules import Level
 
 CLEAN = Level(0.0, 1.0, 0.0)
 WITHIN = 4.0  # deviations from a mode's mean at which a sample still belongs to it
+ENOUGH = 0.25  # of a mode's own share of samples, for it to be found
 
 
 def true_density(name: str, fingerprint: str) -> Callable[[Tensor], dict[str, Estimate]] | None:
@@ -37,7 +38,7 @@ def true_density(name: str, fingerprint: str) -> Callable[[Tensor], dict[str, Es
             near = distance.argmin(1)
             inside = distance[np.arange(n), near] < WITHIN * std[near]
             share = np.bincount(near[inside], minlength=modes) / n
-            hit = int((share > 0.25 * oracle.weights.numpy()).sum())
+            hit = int((share > ENOUGH * oracle.weights.numpy()).sum())
             found["modes"] = Estimate(float(hit), None, n)
         return found
 
