@@ -3,9 +3,9 @@
     taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/modes.py --for 60s --out build/modes
 
 Every run is `ancestral.train` with its defaults, one thread as the package chooses for so small a network. The modes of
-`gaussians` are counted by `ancestral evaluate`'s own rule; those of `rings` are 16 equal arcs of either ring, found where at least a
-quarter of their share of samples lies within four deviations of them. Beside them the plain minimax game without penalties, and
-what the run says of it. Prints a table and writes OUT/modes.json.
+`gaussians` are counted by `ancestral evaluate`'s own rule; those of `rings` are 16 equal arcs of either ring, found where
+at least a quarter of their share of samples lies within four deviations of them. Beside them the plain minimax game without
+penalties, and what the run says of it. Prints a table and writes OUT/modes.json.
 """
 
 from __future__ import annotations
@@ -78,11 +78,8 @@ def main() -> None:
                         "seconds": last["seconds"], "steps": last["step"], "findings": findings,
                     }
                 )  # fmt: skip
-                took = f"{last['seconds']:.0f} | {last['step']}"
-                print(
-                    f"| {source} | {game} | {seed} | {modes} of {of} | {last['seconds']:.0f} | {last['step']} | {said} |",
-                    flush=True,
-                )
+                cells = (source, game, seed, f"{modes} of {of}", f"{last['seconds']:.0f}", last["step"], "; ".join(findings))
+                print("|", " | ".join(map(str, cells)), "|", flush=True)
     (asked.out / "modes.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
