@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/modes"))
     asked = parser.parse_args()
     found = []
-    print("| data | game | seed | modes | seconds | turns | findings |\n|---|---|---|---|---|---|---|")
+    print("| data | game | seed | modes | of | seconds | turns | covered | findings |\n|---|---|---|---|---|---|---|---|---|")
     for source in asked.sources:
         for game in asked.games:
             for seed in range(asked.seeds):
@@ -69,17 +69,14 @@ def main() -> None:
                 with contextlib.suppress(AncestralError):  # a game that is lost stops early, and says so in its findings
                     ancestral.train(source, "gan", asked.budget, out, quiet=True, device="cpu", settings=words)
                 modes, of = COUNT[source](ancestral.load(out, device="cpu").sample(N, seeds=seed))
-                rows = Run(out).metrics()
-                last = [row for row in rows if "rate" in row][-1]
-                findings = list(dict.fromkeys(said for row in rows for said in row.get("findings", ())))
-                found.append(
-                    {
-                        "data": source, "game": game, "seed": seed, "modes": modes, "of": of,
-                        "seconds": last["seconds"], "steps": last["step"], "findings": findings,
-                    }
-                )  # fmt: skip
-                cells = (source, game, seed, f"{modes} of {of}", f"{last['seconds']:.0f}", last["step"], "; ".join(findings))
-                print("|", " | ".join(map(str, cells)), "|", flush=True)
+                run = Run(out)
+                last = [row for row in run.metrics() if "rate" in row][-1]
+                (look,) = run.diagnoses()
+                row = {"data": source, "game": game, "seed": seed, "modes": modes, "of": of}
+                row |= {"seconds": round(last["seconds"]), "turns": last["step"], "coverage": round(look["health/coverage"], 3)}
+                row["findings"] = "; ".join(look["findings"])
+                print("|", " | ".join(map(str, row.values())), "|", flush=True)
+                found.append(row)
     (asked.out / "modes.json").write_text(json.dumps(found, indent=1) + "\n")
 
 

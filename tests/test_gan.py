@@ -420,6 +420,8 @@ def test_findings():
     half = standing(y=torch.randn(256, 2).abs() * torch.tensor([1.0, -1.0]) * 3)
     assert any("leaves out part of the data" in finding for finding in half.findings)
     assert standing(y=three, turns=10).findings == ()
+    assert "distinct; raise model.r1" in collapsed.findings[0]  # what is set already is no advice
+    assert "distinct; set model.objective=relativistic, or raise" in standing("least-squares", y=three).findings[0]
 
 
 def test_distinct():

@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 
 from ancestral.api import train
+from ancestral.cli.conditions import Asked
+from ancestral.cli.sample import sample
 from ancestral.conditioning import ClassCondition, Conditioner, InpaintCondition, LayoutCondition, MapCondition, TextCondition
 from ancestral.conditioning.shown import Shown, colour
 from ancestral.data.scenes import DIGITS, scenes
@@ -74,10 +76,17 @@ def test_words_stand_beneath_their_sample_alone():
 
 
 @pytest.mark.slow
-def test_previews_of_a_conditional_run_show_what_was_asked(tmp_path):
+def test_previews_and_samples_show_what_was_asked(tmp_path):
     small = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=8", "train.previews=1")
     train("digits", budget="2it", out=tmp_path, condition="class", settings=small, quiet=True)
     (preview,) = sorted((tmp_path / "samples").glob("*.png"))[-1:]
     with Image.open(preview) as picture:
         assert picture.size == (4 * (97 + 4) + 4, 4 * (96 + 12 + 4) + 4)
         assert (np.asarray(picture)[100:112, 4:100] < 128).any()  # the name of the first class
+    words = {"n": 4, "steps": 1, "asked": Asked(class_="3,7"), "quiet": True}
+    sample(tmp_path, **words, legend=True, out=tmp_path / "told.png")
+    sample(tmp_path, **words, out=tmp_path / "x.npz")
+    images = (np.load(tmp_path / "x.npz")["x"] * 255.0 / 16).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    expected = np.asarray(asked(images, [Shown("3"), Shown("7")] * 2, columns=2), np.int64)
+    with Image.open(tmp_path / "told.png") as picture:
+        assert np.abs(np.asarray(picture) - expected).max() <= 8  # half of the distance of levels, to which arrays are rounded

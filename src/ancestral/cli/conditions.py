@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from ancestral.conditioning.shown import Shown
     from ancestral.data.spec import DataSpec
     from ancestral.families import GenerativeModel
 
@@ -92,6 +94,12 @@ class Asked:
             name, value = _image(self.image, model, spec)
             found[name] = value
         return found
+
+    def shown(self, model: GenerativeModel, condition: Mapping[str, Any], n: int) -> list[Shown]:
+        """That condition of n samples, as a person can see it."""
+        raw = model.conditioner.parse(condition, n)
+        texts = [self.prompt[i % len(self.prompt)] for i in range(n)] if self.prompt else None
+        return model.conditioner.shown(raw, texts)
 
     def opposite(self, negative: str | None) -> dict[str, Any] | None:
         """The condition from which guidance goes away in the null's place. Raises UsageError where it has nothing to oppose."""

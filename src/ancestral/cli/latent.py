@@ -46,7 +46,7 @@ def draw(
     json: bool,
 ) -> None:
     """Draw the picture wished for, say where it is, and print the facts of it where asked."""
-    from ancestral.cli.sample import integers
+    from ancestral.cli.writing import integers
     from ancestral.progress import emit
 
     spec, drawn_from = folder.spec, {"prior": prior} if prior else {}

@@ -12,8 +12,6 @@ from ancestral.cli.conditions import NOTHING, Asked
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ancestral.data.spec import DataSpec
-
 FILES = {
     "sample": "samples.png",
     "interpolate": "interpolation.png",
@@ -52,6 +50,7 @@ def sample(
     reconstruct: str | None = None,
     latent_map: Annotated[bool, Parameter(negative="")] = False,
     traverse: Annotated[bool, Parameter(negative="")] = False,
+    legend: Annotated[bool, Parameter(negative="")] = False,
     invert: Path | None = None,
     inpaint: Path | None = None,
     mask: Path | None = None,
@@ -114,6 +113,8 @@ def sample(
         Samples computed at a time.
     out
         A picture (.png), an array (.npz) or a folder of single pictures. Left out: samples.png in the run folder.
+    legend
+        Show in the picture what each sample was asked to be: words beneath it, boxes on it, a given picture beside it.
     trajectory
         Also draw the way of the samples from noise to data, as .gif or .png.
     prior
@@ -143,6 +144,7 @@ def sample(
 
     from ancestral.cli.edit import Editing, N
     from ancestral.cli.guide import guidance_options
+    from ancestral.cli.writing import check_suffix, draw_trajectory, integers, write
     from ancestral.errors import UsageError
     from ancestral.families import seeds_from
     from ancestral.files import disk_errors
@@ -177,9 +179,11 @@ def sample(
     wish = wished[0] if wished else "sample"
     out = out or run / FILES[wish]
     kinds = {"invert": (".png", ".npz")} | dict.fromkeys(("sample", *edits), (".png", ".npz", ""))
-    _check_suffix("--out", out, kinds.get(wish, (".png",)))
+    check_suffix("--out", out, kinds.get(wish, (".png",)))
+    if legend and (wish not in ("sample", *edits) or out.suffix.lower() != ".png" or not asked):
+        raise UsageError("--legend shows what was asked in the picture of samples: ask for something, and write a .png")
     if trajectory is not None:
-        _check_suffix("--trajectory", trajectory, (".gif", ".png"))
+        check_suffix("--trajectory", trajectory, (".gif", ".png"))
 
     folder = Run.existing(run)
     model = folder.load_model(device, precision)
@@ -240,10 +244,11 @@ def sample(
     x = torch.cat(results)
     seconds = time.perf_counter() - begun
 
-    _write(x, out, spec, chosen, asked.columns if 1 < asked.columns < len(chosen) else None)
+    shown = asked.shown(model, condition, len(x)) if legend else ()
+    write(x, out, spec, chosen, asked.columns if 1 < asked.columns < len(chosen) else None, shown)
     reporter.say(f"{len(x)} samples in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
     if trajectory is not None:
-        _draw_trajectory(frames, trajectory, spec)
+        draw_trajectory(frames, trajectory, spec)
         reporter.say(f"their way from noise: {trajectory}")
     if json:
         result: dict[str, Any] = {
@@ -255,58 +260,3 @@ def sample(
         }
         emit(result | ({"trajectory": str(trajectory)} if trajectory else {}))
     return 0
-
-
-def integers(text: str) -> list[int]:
-    from ancestral.errors import UsageError
-
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise UsageError(f"cannot read the seeds {text!r}: write integers with commas between, e.g. 3,7,9") from None
-
-
-def _check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
-    from ancestral.errors import UsageError
-
-    if path.suffix.lower() not in known:
-        kinds = ", ".join(suffix or "a folder" for suffix in known)
-        raise UsageError(f"cannot write {path}: {option} takes {kinds}")
-
-
-def _write(x: Tensor, out: Path, spec: DataSpec, seeds: list[int], columns: int | None) -> None:
-    """A grid, an array in the kind of the data, or one picture a sample."""
-    from io import BytesIO
-
-    import numpy as np
-    from PIL import Image
-
-    from ancestral.files import disk_errors, write_atomically
-    from ancestral.pictures import save_grid, to_uint8
-
-    with disk_errors(out.parent):
-        if out.suffix.lower() == ".png":
-            save_grid(x, out, spec, columns)
-        elif out.suffix.lower() == ".npz":
-            array = x.cpu().numpy()
-            if spec.levels is not None:
-                array = np.rint(array * (spec.levels - 1)).astype(np.uint8)
-            buffer = BytesIO()
-            np.savez_compressed(buffer, x=array, seeds=np.array(seeds, dtype=np.uint64))
-            write_atomically(out, buffer.getvalue())
-        else:
-            out.mkdir(exist_ok=True)
-            for seed, image in zip(seeds, to_uint8(x, spec), strict=True):
-                Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(out / f"{seed}.png")
-
-
-def _draw_trajectory(frames: list[Tensor], path: Path, spec: DataSpec) -> None:
-    from ancestral.files import disk_errors
-    from ancestral.pictures import grid, save_animation, strip
-
-    with disk_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() == ".gif":
-            save_animation([grid(x[:64], spec) for x in frames], path)
-        else:
-            strip(frames, spec).save(path)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, logsigmoid
 
 from ancestral.families.capabilities import Diagnosis
-from ancestral.families.objectives import Minimax, NonSaturating, Objective, Wasserstein
+from ancestral.families.objectives import Minimax, NonSaturating, Objective, Relativistic, Wasserstein
 
 EARLY = 500  # turns of the generator before which nothing is said: everything looks broken then
 LOOK = 64  # samples among which distinct ones are counted
@@ -69,10 +69,11 @@ class Standing:
         if self.turns < EARLY:
             return (), None
         n, d = len(self.y[:LOOK]), int(of["distinct"])
+        other = "" if isinstance(self.objective, Relativistic) else "set model.objective=relativistic, or "
         collapsed = d < distinct_real / 4
         if collapsed:
             said = f"the generator has collapsed: {n} samples, {d} distinct"
-            findings.append(f"{said}; set model.objective=relativistic, or raise model.r1 and model.r2, or lower train.lr")
+            findings.append(f"{said}; {other}raise model.r1 and model.r2, or lower train.lr")
             failed = said if d <= max(1, distinct_real // 16) else None
         if isinstance(self.objective, Minimax) and of["d_fake"] < 0.01:
             said = f"the discriminator wins: D(G(z)) = {of['d_fake']:.1g}"
@@ -95,8 +96,7 @@ class Standing:
         if not collapsed and of["coverage"] < 0.5:
             findings.append(
                 f"the generator leaves out part of the data: {tens(of['coverage'])} of held-out samples have a generated "
-                f"one near, where a perfect generator has {1 - 2**-NEIGHBOURS:.0%}; train longer, or set "
-                "model.objective=relativistic"
+                f"one near, where a perfect generator has {1 - 2**-NEIGHBOURS:.0%}; {other}train longer"
             )
         return tuple(findings), failed
 

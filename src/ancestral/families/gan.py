@@ -86,7 +86,7 @@ class GAN(GenerativeModel):
             )
             total = self.objective.discriminator(real_l, fake_l) + sum(penalties.values())
             return {"total": total, **penalties}
-        self.turns += 1
+        self.turns += self.training
         context = self.conditioner(batch.conditions, n, noise)
         fake = self.generator(z, context).float()
         with frozen(self.discriminator):
