@@ -1,6 +1,7 @@
 """Langevin dynamics, reverse SDEs and the finer ODE solvers against closed forms."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from ancestral.solvers import (
     RungeKutta4,
     State,
     Unadjusted,
+    UniPC,
 )
 from ancestral.solvers.langevin import langevin_step, ncsn_step
 
@@ -226,6 +228,18 @@ def test_one_level_begins_at_that_levels_scale():
     state = next(iter(Unadjusted(u=0.3)(GaussianOracle(), torch.ones(1, 1), levels, SampleNoise([0]))))
     r = math.hypot(levels[0].alpha, levels[0].sigma)
     assert (state.x.item(), state.t.u) == (pytest.approx(math.hypot(1, 0.3) / r), 0.3)
+
+
+def test_a_predictor_that_remembers_goes_on_from_where_the_corrector_has_come():
+    """UniPC steps from the point it remembers: kept, each correction would be lost but for the last."""
+    levels = VP().levels(grid(VP(), 4))
+    oracle = GaussianOracle(0.0, 0.4)
+    *_, last = PredictorCorrector(UniPC(order=2))(oracle, torch.ones(3, 1), levels, SampleNoise(range(3)))
+    x, noise = torch.ones(3, 1), SampleNoise(range(3))
+    for t, s in pairwise(levels):
+        x, _ = UniPC(order=2).step(oracle, x, t, s, None, noise)
+        x = langevin_step(oracle, x, s, 2 * (0.16 * s.u) ** 2, noise) if s.sigma > 0 else x
+    torch.testing.assert_close(last.x, x)
 
 
 def test_the_corrector_alone_keeps_the_marginal():

@@ -174,6 +174,26 @@ def test_the_critic_learns_alone_before_it_is_heard():
     assert [p.name for p in autoencoder(data, adversarial=0.0).players()] == ["autoencoder"]
 
 
+def test_the_codebook_moves_once_a_step_however_many_learn():
+    data = load_data(pictures())
+    model = autoencoder(data, bottleneck="vq").train()
+    batch, before = data.batch(torch.arange(4)), model.coder.counts.clone()
+    model.advance(1.0)
+    model.loss(batch, "critic", StreamNoise(4, 0, 0))
+    assert torch.equal(model.coder.counts, before)
+    model.loss(batch, "autoencoder", StreamNoise(4, 0, 0))
+    assert not torch.equal(model.coder.counts, before)
+
+
+def test_a_weak_model_of_other_latents_is_refused():
+    model, same, other = rotated(), rotated(), rotated()
+    other.autoencoder.q.copy_(other.autoencoder.q.flip(0))
+    x = model.sample(2, seeds=[1, 2], steps=3)
+    torch.testing.assert_close(model.sample(2, seeds=[1, 2], steps=3, weak=same, guidance=2.0), x)
+    with pytest.raises(UsageError, match="must speak of the same latents"):
+        model.sample(2, seeds=[1, 2], steps=3, weak=other, guidance=2.0)
+
+
 @pytest.mark.parametrize("bottleneck", ["kl", "vq"])
 @pytest.mark.parametrize(("side", "f"), [(16, 2), (13, 4), (16, 8)])
 def test_latents_are_f_times_smaller(bottleneck, side, f):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ancestral.gaussian import Gaussian
-from ancestral.schedules import VE, VP, Chain, Cosine, Linear, SubVP, grid, posterior, transition
+from ancestral.schedules import VE, VP, Chain, Cosine, Ladder, Linear, SubVP, grid, posterior, transition
 
 CONTINUOUS = [VP(), SubVP(), Cosine(), Linear(), VE()]
 ALL = [*CONTINUOUS, Chain.linear(), Chain.cosine()]
@@ -59,6 +59,26 @@ def test_ve_diffusion():
     t, ve = inner(), VE(0.01, 50.0)
     torch.testing.assert_close(ve.diffusion2(t), 2 * ve.sigma(t) ** 2 * math.log(5000))
     assert (ve.drift(t) == 0).all()
+
+
+def test_where_there_is_no_noise_there_is_a_rate_of_it():
+    """At t = 0, where sigma has no derivative: g^2 = beta_min for VP, 0 for sub-VP, -T log alpha_1 for a chain."""
+    zero = torch.zeros(1, dtype=torch.float64)
+    assert VP().diffusion2(zero).item() == pytest.approx(0.1)
+    assert SubVP().diffusion2(zero).item() == 0
+    chain = Chain.linear()
+    assert chain.diffusion2(zero).item() == pytest.approx(-1000 * math.log(1 - 1e-4))
+
+
+def test_a_ladder_is_visited_rung_by_rung_whatever_its_ends():
+    ladder = Ladder(0.001, 300.0, rungs=12)
+    visited = ladder.at(grid(ladder, 12, "logsnr")[:-1]).sigma
+    torch.testing.assert_close(visited, torch.logspace(math.log10(300), -3, 12, dtype=torch.float64))
+
+
+def test_a_chain_of_one_step_ends_in_noise():
+    assert Chain.of(Cosine(), 1).level(1).u == pytest.approx(80)
+    assert Chain.of(VE(0.01, 200.0), 3).level(3).u == pytest.approx(200)
 
 
 @pytest.mark.parametrize("schedule", [VP(), SubVP(), Cosine(), Linear(), VE()], ids=ids)

@@ -19,7 +19,7 @@ from ancestral.families.quantised import Quantised
 from ancestral.families.vae import VAE
 from ancestral.gaussian import Gaussian, slerp
 from ancestral.nets.autoencoder import ConvDecoder, ConvEncoder, Plan
-from ancestral.observation import GaussianLikelihood
+from ancestral.observation import BernoulliLikelihood, GaussianLikelihood
 from ancestral.randomness import StreamNoise
 
 LAM = torch.tensor([4.0, 2.0, 1.0, 0.5, 0.25])
@@ -175,6 +175,22 @@ def test_the_second_stage_prior_tightens_the_bound_of_data_that_are_not_normal()
     z = model.encode(x)
     torch.testing.assert_close(drawn.mean(0), z.mean(0), atol=0.15, rtol=0)
     torch.testing.assert_close(drawn.std(0), z.std(0), atol=0.15, rtol=0)
+
+
+def test_bounds_that_there_are_not():
+    """Of grey values under a Bernoulli, of a density of codes that have none, of an unknown prior."""
+    model = VAE(
+        (24,), Scaling((24,), (0.0,), (1.0,)), Conditioner({}), quantised(width=4, codes=16), BernoulliLikelihood()
+    ).eval()
+    black_and_white = (torch.rand(3, 24) > 0.5).float()
+    value = model.log_prob(black_and_white).value
+    assert (value < -6 * math.log(16)).all()  # its prior's price is never dropped
+    with pytest.raises(UsageError, match="no likelihood: for one train with"):
+        model.log_prob(black_and_white / 2)
+    with pytest.raises(UsageError, match="whole numbers: choose prior='standard'"):
+        model.log_prob(black_and_white, prior="aggregate")
+    with pytest.raises(UsageError, match="unknown prior 'agregate'"):
+        model.log_prob(black_and_white, prior="agregate")
 
 
 def test_divergences_against_torch_and_monte_carlo():

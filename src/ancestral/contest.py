@@ -48,10 +48,9 @@ def contest(
 ) -> tuple[Comparison, Path]:
     """Train families on one source under one budget, or take existing runs of one source, and compare them.
 
-    sources: one source, or several run folders. models: of `FAMILIES`; None: all. budget: for each. out: the contest's folder;
-    None: runs/compare-NAME. condition: for the families that can have it. Finished runs in the folder are used again,
-    interrupted ones continued. Returns the comparison and the report. Raises KeyboardInterrupt, once all is saved, where a
-    signal stops it.
+    sources: one source, or several run folders. models: of `FAMILIES`; None: all that can have the data. budget, condition: of
+    each. out: the contest's folder; None: runs/compare-NAME. Finished runs in the folder are used again, interrupted ones
+    continued. Returns the comparison and the report. Raises KeyboardInterrupt, once all is saved, where a signal stops it.
     """
     reporter = reporter or Reporter(quiet=True)
     runs = [as_run(source) for source in sources]
@@ -68,17 +67,21 @@ def contest(
         out = out or Path("runs") / f"compare-{run_name(sources[0], None)}"
         plans: dict[str, Plan] = {}
         for name in models or FAMILIES:
+            known = next(iter(plans.values())).data if plans else None
+            if models is None and known is not None and (why := FAMILIES[name]().unfit(known.spec)):
+                reporter.say(f"{name}: left out, {why}")
+                continue
             plans[name] = plan(
                 sources[0],
                 model=name,
                 budget=budget,
                 out=out / name,
                 size=size,
-                condition=condition if _has_condition(name) else None,
+                condition=condition,
                 device=device,
                 settings=settings,
                 reporter=reporter,
-                data=next(iter(plans.values())).data if plans else None,
+                data=known,
             )
         data = next(iter(plans.values())).data
         judge = _prepared(data, n, extractors, device, weights, reporter)
@@ -160,10 +163,6 @@ def _prepared(
     for name, about in judge.told.items():
         reporter.say(f"judged by {name}: {about}")
     return judge
-
-
-def _has_condition(name: str) -> bool:
-    return "condition" in FAMILIES[name].model_fields
 
 
 def _same_data(runs: Sequence[Run], reporter: Reporter) -> DataSet:

@@ -5,7 +5,7 @@ The network sees a noisy sample at unit scale and the log signal-to-noise ratio,
     z = x_t / r,   r = sqrt(alpha^2 + sigma^2),   logsnr = log(alpha^2 / sigma^2),      F = network(z, logsnr, context)
 
 z is the same for every schedule at equal logsnr, so a network trained on one schedule can be sampled on another. F is a
-reading of unit variance where data have unit variance: eps, x, flow as they are, v / r, and sigma score. With target v
+reading of about unit scale where data have unit variance: eps, x, flow as they are, v / r, and sigma score. With target v
 this is the preconditioning of Karras et al. 2022 (arXiv:2206.00364, eq. 7) for sigma_data = 1 up to sign.
 """
 

@@ -27,7 +27,7 @@ class Prediction:
     """A denoiser's estimate of the clean sample at one noise level.
 
     x, x_t: `(n, *shape)`. alpha, sigma: floats, or tensors that broadcast against x.
-    The other readings are properties; `eps` and `score` divide by sigma and are undefined where sigma = 0.
+    The other readings are properties; all divide by sigma and are undefined where sigma = 0.
     """
 
     x: Tensor

@@ -30,15 +30,12 @@ from torch.nn import functional as F
 from ancestral.errors import UsageError
 
 Spacing = Literal["trailing", "linear", "logsnr", "karras"]
-U_RANGE = (0.002, 80.0)  # sigma/alpha of grids: beyond, a schedule that ends in pure noise has no end
+U_RANGE = (0.002, 80.0)  # sigma/alpha of grids and chains: a schedule that ends in pure noise has no end
 
 
 @dataclass(frozen=True)
 class Level:
-    """One noise level of x_t = alpha x + sigma eps.
-
-    t, alpha, sigma: floats for a step of a sampler, `(n, 1, ..., 1)` tensors for a training batch.
-    """
+    """One noise level of x_t = alpha x + sigma eps, as a step of a sampler knows it; a training batch has `Levels`."""
 
     t: float
     alpha: float
@@ -85,12 +82,17 @@ class Schedule:
     """Signal scale alpha(t) and noise scale sigma(t). Subclasses define the two; t is any float64 tensor in [0, 1]."""
 
     t_min = 1e-3  # the last time that a grid visits before 0
+    u_range = U_RANGE  # the least and the largest sigma/alpha that it visits
 
     def alpha(self, t: Tensor) -> Tensor:
         raise NotImplementedError
 
     def sigma(self, t: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def sigma2(self, t: Tensor) -> Tensor:
+        """sigma^2, which has a derivative also where sigma is 0 and has none."""
+        return self.sigma(t) ** 2
 
     def logsnr(self, t: Tensor) -> Tensor:
         """log(alpha^2/sigma^2): +infinity where sigma = 0, -infinity where alpha = 0."""
@@ -111,7 +113,7 @@ class Schedule:
 
     def diffusion2(self, t: Tensor) -> Tensor:
         """g(t)^2 = d(sigma^2)/dt - 2 f sigma^2."""
-        return _derivative(lambda t: self.sigma(t) ** 2, t) - 2 * self.drift(t) * self.sigma(t) ** 2
+        return _derivative(self.sigma2, t) - 2 * self.drift(t) * self.sigma2(t)
 
     def at(self, t: Tensor) -> Levels:
         """Noise levels of a batch: t `(n,)` -> `Levels` of `(n,)` float64 tensors."""
@@ -152,7 +154,10 @@ class VP(Schedule):
         return self._log_alpha(t).exp()
 
     def sigma(self, t: Tensor) -> Tensor:
-        return (-torch.expm1(2 * self._log_alpha(t))).sqrt()
+        return self.sigma2(t).sqrt()
+
+    def sigma2(self, t: Tensor) -> Tensor:
+        return -torch.expm1(2 * self._log_alpha(t))
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,10 @@ class SubVP(VP):
     """sub-VP: alpha as VP's, sigma = 1 - alpha^2, always below VP's noise (Song et al. 2021, eq. 29)."""
 
     def sigma(self, t: Tensor) -> Tensor:
-        return -torch.expm1(2 * self._log_alpha(t))
+        return super().sigma2(t)
+
+    def sigma2(self, t: Tensor) -> Tensor:
+        return self.sigma(t) ** 2
 
 
 @dataclass(frozen=True)
@@ -194,6 +202,7 @@ class VE(Schedule):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     t_min = 1e-9  # sigma jumps from sigma_min to 0 at t = 0
+    u_range = (0.0, math.inf)  # its ends are its own
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -263,8 +272,9 @@ class Chain(Schedule):
         if isinstance(schedule, Chain):
             return schedule
         first, last = schedule.levels(torch.tensor([schedule.t_min, 1.0], dtype=torch.float64))
-        ends = max(first.u, least, U_RANGE[0]), min(last.u, U_RANGE[1])
-        log_u = torch.linspace(math.log(ends[0]), math.log(ends[1]), T, dtype=torch.float64)
+        low, high = schedule.u_range
+        low, high = max(first.u, least, low), min(last.u, high)
+        log_u = torch.linspace(math.log(high), math.log(low), T, dtype=torch.float64).flip(0)
         log_abar = -F.softplus(2 * log_u)
         return cls(-torch.expm1(log_abar.diff(prepend=torch.zeros(1, dtype=torch.float64))))
 
@@ -294,7 +304,10 @@ class Chain(Schedule):
         return (self._log_abar(t) / 2).exp()
 
     def sigma(self, t: Tensor) -> Tensor:
-        return (-torch.expm1(self._log_abar(t))).sqrt()
+        return self.sigma2(t).sqrt()
+
+    def sigma2(self, t: Tensor) -> Tensor:
+        return -torch.expm1(self._log_abar(t))
 
     def level(self, i: int) -> Level:
         """The noise level after i steps, 0 <= i <= T."""
@@ -334,7 +347,7 @@ def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing", *, rho: 
         times = 1 + fraction * (schedule.t_min - 1)
     elif spacing in ("logsnr", "karras"):
         ends = schedule.at(torch.tensor([1.0, schedule.t_min], dtype=torch.float64))
-        high, low = (ends.sigma / ends.alpha).clamp(*U_RANGE)
+        high, low = (ends.sigma / ends.alpha).clamp(*schedule.u_range)
         if spacing == "logsnr":
             log_u = high.log() + fraction * (low.log() - high.log())
         else:

@@ -132,6 +132,20 @@ def test_a_time_budget_is_kept(tmp_path, monkeypatch):
     assert list(again) == []
 
 
+def test_a_budget_of_time_ends_with_the_epochs_that_suit_few_samples(tmp_path):
+    """A VAE of 1,618 digits makes 60 passes through them; counted budgets are kept as they are."""
+    short = ("train.epochs=0.2", "train.previews=0")
+    few = plan("digits", model="vae", budget="1d", out=tmp_path / "a", settings=short).begin()
+    said = next(iter(few)).notes
+    assert any("ends with 0.2 passes through the data (train.epochs)" in note for note in said)
+    assert [step.progress for step in few][-1] == 1
+    assert few.images == 6 * 64
+    assert plan("digits", model="vae", budget="1d", out=tmp_path / "b").recipe.train.epochs == 60
+    assert plan("digits", model="diffusion", budget="1d", out=tmp_path / "c").recipe.train.epochs is None
+    counted = plan("digits", model="vae", budget="7it", out=tmp_path / "d", settings=short).begin()
+    assert [step.step for step in counted][-1] == 7
+
+
 def test_non_finite_steps_are_skipped_then_stop_training_with_the_tensors_name(tmp_path):
     t = trainer(tmp_path, "50it")
     target = next(p for name, p in t.model.named_parameters() if name == "denoiser.network.stem.weight")

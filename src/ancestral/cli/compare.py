@@ -32,7 +32,7 @@ def compare(
     sources
         One source of data, as in `ancestral train`; or several run folders of the same data.
     models
-        The families, with commas between; all if left out.
+        The families, with commas between; all that can have the data if left out.
     budget
         How long to train each: 90s, 5m, 20000it. Left out: what suits the data.
     out
@@ -42,7 +42,7 @@ def compare(
     size
         Resize and crop images to this many pixels a side.
     condition
-        What generation shall be controlled by, where the family can: class.
+        What generation shall be controlled by: class, text, layout, map, image, upscale, inpaint or sketch.
     features
         What distances are measured in, as in `ancestral evaluate`.
     inception_weights

@@ -15,7 +15,7 @@ from ancestral.errors import UsageError
 from ancestral.evaluation.likelihood import N, estimates, held_out
 from ancestral.evaluation.metrics import Estimate
 from ancestral.families import HasBound
-from ancestral.likelihood import Bound
+from ancestral.likelihood import CHEAP, Bound
 from ancestral.progress import Reporter, count
 from ancestral.training.run import Run
 
@@ -50,7 +50,7 @@ def likelihoods(subject: str, n: int | None, device: str, reporter: Reporter) ->
     found = []
     with reporter.live() as line:
         for method in getattr(model, "methods", (None,)):
-            limit = COSTLY if method == "ode" and model.dimensions > 16 else N
+            limit = COSTLY if method == "ode" and model.dimensions > CHEAP else N
             begun, how = time.perf_counter(), {} if method is None else {"method": method}
             bounds = held_out(model, data, min(n or limit, limit), line.update, **how)
             found.append(_figure(bounds, data.spec.levels, time.perf_counter() - begun))
@@ -62,7 +62,7 @@ def _figure(bounds: list[Bound], levels: int | None, seconds: float) -> Figure:
     nats, bits = estimates(bounds, levels)
     n, unit = nats.n, first.dimensions * math.log(2)
     errors = [bound.std_err for bound in bounds if bound.std_err is not None]
-    drawn = math.sqrt(torch.cat(errors).double().square().sum().item()) / n if errors else None
+    drawn = math.sqrt(torch.cat(errors).double().square().sum().item()) / n if errors else math.inf
     terms = {}
     for name in first.terms:
         mean = torch.cat([bound.terms[name] for bound in bounds]).double().mean().item()
@@ -78,7 +78,7 @@ def _figure(bounds: list[Bound], levels: int | None, seconds: float) -> Figure:
         n=n,
         nats=nats,
         bits=bits,
-        drawn=drawn,
+        drawn=drawn if math.isfinite(drawn) else None,
         nfe=first.nfe,
         seconds=seconds,
         terms=terms,
@@ -112,7 +112,7 @@ def show(subject: str, figures: list[Figure]) -> None:
             table.add_row(f"  {name}", f"{nats:.3f}", f"{bits:.4f}", "", "", "", "")
     console.print(table)
     for f in figures:
-        if f.drawn is not None and math.isfinite(f.drawn):
+        if f.drawn is not None:
             console.print(f"{f.kind}: what was drawn at random adds at most {f.drawn:.3f} nats to its error", markup=False)
         if f.table:
             _show_levels(console, f)

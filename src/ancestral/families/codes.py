@@ -39,9 +39,12 @@ class Code:
 
 
 class Coder(nn.Module):
-    """From samples in the models' units to codes, and from codes to the decoder's output. latent: d, numbers in z."""
+    """From samples in the models' units to codes, and from codes to the decoder's output. latent: d, numbers in z. continuous:
+    whether z has a density.
+    """
 
     latent: int
+    continuous = True
 
     def features(self, y: Tensor, context: Context) -> Any:
         """What of x the posterior depends on; computed once for any number of draws."""
@@ -103,26 +106,17 @@ class Posterior(nn.Module):
 
 
 class Diagonal(Posterior):
-    """N(mean, diag(var)); KL in closed form (Kingma & Welling 2014, appendix B)."""
+    """N(mean, diag(var)); KL in closed form (Kingma & Welling 2014, appendix B).
 
-    def __init__(self, latent: int):
-        super().__init__(latent, 2 * latent)
+    latent: numbers at each of the `positions` of a map; h has means and log variances of one position after the other.
+    """
 
-    def forward(self, h: Tensor, noise: Noise | None) -> Code:
-        q = Gaussian(*_mean_var(h, self.latent))
-        z = q.mean if noise is None else q.draw(noise.normal((self.latent,)))
-        return Code(z, q.kl_terms(), q.log_prob(z) - log_standard(z), q)
-
-
-class Local(Posterior):
-    """The same of a map: `width` numbers at each of `positions`, in that order; h `(n, positions * 2 width)`."""
-
-    def __init__(self, positions: int, width: int):
-        super().__init__(positions * width, 2 * positions * width)
-        self.width = width
+    def __init__(self, latent: int, positions: int = 1):
+        super().__init__(positions * latent, 2 * positions * latent)
+        self.positions = positions
 
     def forward(self, h: Tensor, noise: Noise | None) -> Code:
-        mean, log_var = (part.flatten(1) for part in h.view(len(h), -1, 2 * self.width).chunk(2, -1))
+        mean, log_var = (part.flatten(1) for part in h.unflatten(1, (self.positions, -1)).chunk(2, -1))
         q = Gaussian(mean, bounded(log_var).exp())
         z = mean if noise is None else q.draw(noise.normal((self.latent,)))
         return Code(z, q.kl_terms(), q.log_prob(z) - log_standard(z), q)

@@ -37,12 +37,12 @@ class Standing:
     augmented: bool
 
     def diagnosis(self) -> Diagnosis:
-        real, fake, held_out = (out.double().cpu() for out in (self.real, self.fake, self.held_out))
+        real, fake, held_out = (out.cpu().double() for out in (self.real, self.fake, self.held_out))
         slope, shift = calibration(held_out, fake)
         exact = self.objective.logits == "exact"
         a, b = (1.0, 0.0) if exact else (slope, shift)
         d_real, d_fake, d_held_out = ((a * out + b).sigmoid() for out in (real, fake, held_out))
-        x, y = reduced(self.x), reduced(self.y)
+        x, y = reduced(self.x.cpu()), reduced(self.y.cpu())
         near = spacing(x[:LOOK]) / 4
         numbers = {
             "accuracy_real": right(d_real),

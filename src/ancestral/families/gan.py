@@ -147,11 +147,11 @@ class GAN(GenerativeModel):
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """What is computed inside gives the network's parameters no gradient: a third of the work of the pass back through it."""
-    parameters = list(network.parameters())
-    for p in parameters:
+    learning = [p for p in network.parameters() if p.requires_grad]
+    for p in learning:
         p.requires_grad_(False)
     try:
         yield
     finally:
-        for p in parameters:
+        for p in learning:
             p.requires_grad_(True)

@@ -67,12 +67,19 @@ class LatentModel(GenerativeModel):
         """What is said of samples, said of latents. Raises UsageError for an edit that has no meaning there."""
         weak, edit = how.get("weak"), how.get("edit")
         if isinstance(weak, LatentModel):
+            if not self._shares_latents(weak):
+                raise UsageError("a weak model must speak of the same latents: train its prior on this model's autoencoder")
             how = {**how, "weak": weak.prior}
         if isinstance(edit, Vary):
             how = {**how, "edit": replace(edit, x=self.encode(edit.x.to(self.device)))}
         elif edit is not None:
             raise UsageError("what is known of a picture is not known of its latents: only variations are possible here")
         return self.prior.resolve(raw, n, how)
+
+    def _shares_latents(self, other: LatentModel) -> bool:
+        """Whether the other's latents are of the same autoencoder, normalised alike."""
+        a, b = ({"mean": m.mean, "std": m.std, **m.autoencoder.state_dict()} for m in (self, other))
+        return a.keys() == b.keys() and all(a[k].shape == b[k].shape and torch.equal(a[k].cpu(), b[k].cpu()) for k in a)
 
     def players(self) -> tuple[Player, ...]:
         """None: each stage has its own."""
@@ -84,8 +91,9 @@ class LatentModel(GenerativeModel):
     def measure(self, raw: Tensor) -> None:
         """Mu and s from the autoencoder's latents `(n, c, *space)` of the training set; a constant channel keeps s = 1."""
         axes = (0, *range(2, raw.ndim))
-        s = raw.double().std(axes, unbiased=False)
-        self.mean.copy_(raw.double().mean(axes).view_as(self.mean))
+        raw = raw.cpu().double()
+        s = raw.std(axes, unbiased=False)
+        self.mean.copy_(raw.mean(axes).view_as(self.mean))
         self.std.copy_(torch.where(s > 1e-6, s, 1.0).view_as(self.std))
         self.known.fill_(True)
 

@@ -71,7 +71,7 @@ class Mixture(nn.Module):
 
         if len(z) < 10 or not z.isfinite().all():
             return
-        z = z[:: max(1, len(z) // ENOUGH)][:ENOUGH].double().cpu()
+        z = z[:: max(1, len(z) // ENOUGH)][:ENOUGH].cpu().double()
         self.centre.copy_(z.mean(0))
         z = z - z.mean(0)
         _, _, V = torch.linalg.svd(z, full_matrices=False)

@@ -28,6 +28,7 @@ DEAD = 0.01  # of a fair share of the codes: below it a code is replaced by some
 class Quantised(Coder):
     """encoder: to `(n, positions * width)`, decoder: from there. codes: K. commitment: beta."""
 
+    continuous = False
     codebook: Tensor
     counts: Tensor
     sums: Tensor
@@ -64,7 +65,7 @@ class Quantised(Coder):
         z_e = features
         k = self.nearest(z_e)
         e = self.codebook[k]
-        if self.training and noise is not None:
+        if self.training and noise is not None and torch.is_grad_enabled():  # once a step, not when the critic learns
             self._follow(z_e.detach(), k, noise)
         penalty = self.commitment * (z_e - e).square().flatten(1).sum(1)
         z = (z_e + (e - z_e).detach()).flatten(1)  # straight through

@@ -24,7 +24,7 @@ from ancestral.families.base import GenerativeModel, Scaling
 from ancestral.families.edits import Edit, Walk
 from ancestral.gaussian import slerp
 from ancestral.guidance import Autoguidance, Clip, Conditional, guided
-from ancestral.likelihood import Bound, Lattice, ode_log_prob, vlb
+from ancestral.likelihood import CHEAP, Bound, Lattice, ode_log_prob, vlb
 from ancestral.prediction import Prediction
 from ancestral.randomness import Noise, SampleNoise
 from ancestral.schedules import Chain, Level, Schedule, Spacing, grid
@@ -34,7 +34,6 @@ from ancestral.solvers import solver as solver_of
 STEPS, SOLVER = 20, "dpmpp"  # the sampler that serves where none is asked for
 SPACING: Spacing = "logsnr"
 GUIDANCE = 1.0  # the condition as it was trained
-FLAT = 16  # dimensions up to which the ODE's exact likelihood is cheap
 DRAWS = 32  # of the chain's steps for each sample: tens of seconds for a thousand images
 CELL = 1 / 2  # of the levels' spacing is where their chain begins: below, a network pays for digits that levels do not have
 Method = Literal["vlb", "ode"]
@@ -133,7 +132,7 @@ class DenoisingModel(GenerativeModel):
         None: ode for vectors of up to 16 real numbers, else vlb.
         Raises UsageError for another method.
         """
-        method = method or ("ode" if len(self.shape) == 1 and self.dimensions <= FLAT and self.levels is None else "vlb")
+        method = method or ("ode" if len(self.shape) == 1 and self.dimensions <= CHEAP and self.levels is None else "vlb")
         noise = noise or SampleNoise(range(len(x)), self.device)
         z, lattice = self.scaling.encode(x), self.lattice()
         with self.inference():
@@ -151,7 +150,7 @@ class DenoisingModel(GenerativeModel):
         if bound.discrete:
             return bound
         per_channel = self.dimensions / self.scaling.std.numel()
-        return bound.plus("units", -per_channel * self.scaling.std.double().log().sum().item())
+        return bound.plus("units", -per_channel * self.scaling.std.cpu().double().log().sum().item())
 
     def lattice(self) -> Lattice | None:
         """The levels of the data in the models' units."""

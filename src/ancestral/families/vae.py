@@ -30,7 +30,7 @@ from ancestral.families.mixture import Mixture
 from ancestral.gaussian import slerp
 from ancestral.likelihood import Bound, elbo, iwae
 from ancestral.names import unknown
-from ancestral.observation import GaussianLikelihood, Likelihood, Observation
+from ancestral.observation import BernoulliLikelihood, GaussianLikelihood, Likelihood, Observation
 from ancestral.randomness import Noise, SampleNoise, StreamNoise
 from ancestral.schedules import Level
 from ancestral.solvers import State
@@ -118,9 +118,9 @@ class VAE(GenerativeModel):
 
     def draw_latent(self, noise: Noise, prior: Prior = "aggregate", context: Context | None = None) -> Tensor:
         """Z `(n, d)` from a prior; context: None where nothing is asked."""
-        if prior not in ("aggregate", "standard"):
-            raise UsageError(unknown("prior", prior, ("aggregate", "standard")))
-        return self.coder.prior(noise) if prior == "standard" else self._aggregate(context, noise.n, lambda m: m.draw(noise))
+        if _known(prior) == "standard":
+            return self.coder.prior(noise)
+        return self._aggregate(context, noise.n, lambda m: m.draw(noise))
 
     def _aggregate(self, context: Context | None, n: int, ask: Callable[[Mixture], Tensor]) -> Tensor:
         """The answers of the second-stage prior; what latents have to say differs with what the decoder is told beside them."""
@@ -184,7 +184,15 @@ class VAE(GenerativeModel):
 
         elbo: eq. 1. iwae: E log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x), which k tightens (Burda et al. 2016,
         arXiv:1509.00519, eq. 8). prior: p(z), N(0, I) or the second-stage one. noise: None: sample i has seed i.
+        Raises UsageError where there is no such bound.
         """
+        if isinstance(self.likelihood, BernoulliLikelihood) and not torch.all((x == 0) | (x == 1)):
+            raise UsageError(
+                "the cross-entropy of values between 0 and 1 is no likelihood: for one train with "
+                "model.likelihood=continuous-bernoulli or logistic, or make the data black and white"
+            )
+        if _known(prior) == "aggregate" and not self.coder.continuous:
+            raise UsageError("the second-stage prior is a density, and these codes are whole numbers: choose prior='standard'")
         if method not in self.methods:
             raise UsageError(unknown("method", method, self.methods))
         k = (16 if method == "elbo" else 100) if k is None else k
@@ -235,6 +243,13 @@ class VAE(GenerativeModel):
         """Active units, KL of each dimension, mutual information, errors: see `collapse`."""
         with self.inference():
             return look(self, train, test, noise)
+
+
+def _known(prior: Prior) -> Prior:
+    """Raises UsageError for another."""
+    if prior not in ("aggregate", "standard"):
+        raise UsageError(unknown("prior", prior, ("aggregate", "standard")))
+    return prior
 
 
 def _density(z: Tensor, mixture: Mixture) -> Tensor:

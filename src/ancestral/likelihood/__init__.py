@@ -2,7 +2,7 @@
 
 from ancestral.likelihood.bound import Bound, Kind, elbo, iwae
 from ancestral.likelihood.lattice import Lattice
-from ancestral.likelihood.ode import ode_log_prob
+from ancestral.likelihood.ode import CHEAP, ode_log_prob
 from ancestral.likelihood.vlb import Variance, vlb
 
-__all__ = ["Bound", "Kind", "Lattice", "Variance", "elbo", "iwae", "ode_log_prob", "vlb"]
+__all__ = ["CHEAP", "Bound", "Kind", "Lattice", "Variance", "elbo", "iwae", "ode_log_prob", "vlb"]

@@ -35,7 +35,7 @@ class Lattice:
         """Log of the mass that N(mean, std^2) has in each level's cell, summed `(n,)`; the outermost cells are open
         (Ho et al. 2020, eq. 13). Of the two tails that give the mass, the smaller one, where nothing cancels.
         """
-        half, low, high = (v.to(x) for v in (self.spacing / 2, self.low, self.high))
+        half, low, high = (v.to(x.device).to(x.dtype) for v in (self.spacing / 2, self.low, self.high))
         below = torch.where(x < low + half, -math.inf, (x - half - mean) / std)
         above = torch.where(x > high - half, math.inf, (x + half - mean) / std)
         right = mean < x

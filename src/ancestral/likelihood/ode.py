@@ -26,7 +26,7 @@ from ancestral.solvers.flow import ProbabilityFlow, solve
 from ancestral.solvers.ode import Slope
 
 Divergence = Literal["exact", "hutchinson"]
-FULL = 16  # dimensions up to which the full trace is cheap
+CHEAP = 16  # dimensions up to which the full trace is
 Trace = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -51,7 +51,7 @@ def ode_log_prob(
     draws: of signs and of fillings, to average; the standard error needs two at least and is infinite for one.
     least: the noise sigma / alpha that x has, for the density of noisy data. noise: may be None where nothing is drawn.
     """
-    exact = divergence == "exact" or (divergence is None and x[0].numel() <= FULL)
+    exact = divergence == "exact" or (divergence is None and x[0].numel() <= CHEAP)
     if exact and lattice is None:
         draws = 1  # nothing is drawn
     flow = ProbabilityFlow(denoise, schedule, least)

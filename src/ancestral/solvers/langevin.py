@@ -88,7 +88,7 @@ class Unadjusted(Solver):
 
 @dataclass(frozen=True)
 class PredictorCorrector(Solver):
-    """A step of any solver, then some of Langevin at the level where it arrives.
+    """A step of a solver that has a `step`, then some of Langevin at the level where it arrives.
 
     The corrector's eta is 2 (snr sigma)^2 (Song et al. 2021, arXiv:2011.13456, Algorithms 4-5, with eta for their epsilon).
     Theirs has |z| / |score|, averaged over the batch, for sigma, which it is where noise rules; but a sample must not depend on
@@ -102,6 +102,8 @@ class PredictorCorrector(Solver):
 
     def step(self, denoise: Denoise, x: Tensor, t: Level, s: Level, memory: object, noise: Noise) -> tuple[Tensor, object]:
         x, memory = self.predictor.step(denoise, x, t, s, memory, noise)
-        for _ in range(self.corrections if s.sigma > 0 else 0):
+        if s.sigma == 0 or not self.corrections:
+            return x, memory
+        for _ in range(self.corrections):
             x = langevin_step(denoise, x, s, 2 * (self.snr * s.u) ** 2, noise)
-        return x, memory
+        return x, None  # what the predictor remembers is of a point that x has left

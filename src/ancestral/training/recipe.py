@@ -30,6 +30,7 @@ class TrainRecipe(Section):
     """The training."""
 
     budget: str = Field(description="90s, 2m, 20000it, 5epochs")
+    epochs: float | None = Field(None, gt=0, description="passes through the data with which a budget of time ends, too")
     batch: int = Field(64, ge=1, description="samples a step")
     accumulate: int = Field(1, ge=1, description="parts into which a batch is split to save memory")
     lr: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")

@@ -66,6 +66,11 @@ class Trainer:
         self.stages = recipe.model.stages(model, self.data, flip=recipe.data.flip)
         self.step = self.images = self.skipped = 0
         self.notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
+        if recipe.train.epochs is not None and self.budget.unit == "seconds":
+            self.notes.append(
+                f"training ends with {recipe.train.epochs:g} passes through the data (train.epochs): with more, so few samples "
+                "are learned by heart"
+            )
         self.failed: str | None = None  # what the last diagnosis said
         self.concluded: str | None = None  # why training ends before its budget
         self._before = 0.0  # seconds spent by earlier sittings of this run
@@ -120,7 +125,11 @@ class Trainer:
     @property
     def progress(self) -> float:
         """The share of the budget that is spent; 1 where training was concluded."""
-        return 1.0 if self.concluded else self.budget.progress(seconds=self.seconds, iterations=self.step, epochs=self.epochs)
+        if self.concluded:
+            return 1.0
+        spent = self.budget.progress(seconds=self.seconds, iterations=self.step, epochs=self.epochs)
+        most = self.recipe.train.epochs
+        return spent if most is None or self.budget.unit != "seconds" else min(1.0, max(spent, self.epochs / most))
 
     @property
     def parameters(self) -> int:

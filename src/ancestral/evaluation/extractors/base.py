@@ -45,7 +45,7 @@ class Coordinates:
         self.about = "the standardised coordinates themselves"
 
     def __call__(self, x: Tensor, progress: Progress = silent) -> np.ndarray:
-        flat: np.ndarray = x.flatten(1).double().cpu().numpy()
+        flat: np.ndarray = x.flatten(1).cpu().double().numpy()
         standard: np.ndarray = (flat - self.mean) / self.std
         return standard
 

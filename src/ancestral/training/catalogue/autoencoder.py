@@ -10,7 +10,7 @@ from pydantic import Field
 from ancestral.data.spec import DataSpec
 from ancestral.errors import UsageError
 from ancestral.families.autoencoder import ALONE, Autoencoder
-from ancestral.families.codes import Amortised, Coder, Local
+from ancestral.families.codes import Amortised, Coder, Diagonal
 from ancestral.families.objectives import Name
 from ancestral.families.quantised import Quantised
 from ancestral.nets import imagenet
@@ -98,7 +98,7 @@ class AutoencoderRecipe(Section):
             return Quantised(*networks, positions, channels, self.codes)
         encoder = ConvEncoder(plan, 2 * channels, local=True)
         decoder = ConvDecoder(plan, channels, plan.shape[0], local=True)
-        return Amortised(encoder, Local(positions, channels), decoder)
+        return Amortised(encoder, Diagonal(channels, positions), decoder)
 
 
 class DiffusersRecipe(Section):

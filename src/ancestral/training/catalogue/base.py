@@ -39,6 +39,10 @@ class FamilyRecipe(Section):
         """`training`, and what follows from the data and from the model that was asked for."""
         return self.training
 
+    def unfit(self, spec: DataSpec) -> str | None:
+        """Why the family can have no model of such data; None where it can."""
+        return None
+
     def build(self, spec: DataSpec) -> GenerativeModel:
         """An untrained model for that data; its weights come from torch's global generator."""
         raise NotImplementedError

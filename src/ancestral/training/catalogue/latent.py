@@ -69,11 +69,17 @@ class LatentRecipe(FamilyRecipe):
     prior: Prior = Field(DiffusionRecipe(), description="the model of the latents, with the settings of its family")
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:
-        """What suits the prior on latents, as far as their number of axes and their sides decide it."""
+        """What suits the prior on latents, as their shape decides it; the run's epochs are not its own."""
         if len(spec.shape) == 1 or isinstance(self.autoencoder, VAERecipe):
-            return VECTORS | self.prior.suitable(latent_spec(spec, (1,)))
+            return VECTORS | self.prior.suitable(latent_spec(spec, (1,))) | {"epochs": None}
         f = self.autoencoder.factor(spec)
-        return self.prior.suitable(latent_spec(spec, (1, *(math.ceil(side / f) for side in spec.shape[1:]))))
+        sides = (math.ceil(side / f) for side in spec.shape[1:])
+        return self.prior.suitable(latent_spec(spec, (1, *sides))) | {"epochs": None}
+
+    def unfit(self, spec: DataSpec) -> str | None:
+        if isinstance(self.autoencoder, AutoencoderRecipe) and len(spec.shape) == 1:
+            return f"the samples of {spec.name} are vectors, which have no sides to shrink"
+        return None
 
     def build(self, spec: DataSpec) -> LatentModel:
         if self.prior.condition:
@@ -86,8 +92,8 @@ class LatentRecipe(FamilyRecipe):
 
     def first(self, spec: DataSpec) -> nn.Module:
         """The autoencoder without its weights, which scales by the data that it was trained on."""
-        if isinstance(self.autoencoder, AutoencoderRecipe) and len(spec.shape) == 1:
-            raise UsageError(f"the samples of {spec.name} are vectors, which have no sides to shrink: choose another --model")
+        if why := self.unfit(spec):
+            raise UsageError(f"{why}: choose another --model")
         if self.taken is None and not isinstance(self.autoencoder, AutoencoderRecipe):
             raise UsageError(
                 f"an autoencoder of the family {self.autoencoder.family} is not trained here but taken over: name the run or "
