@@ -167,4 +167,9 @@ def autoencoder_of(values: Mapping[str, Any]) -> str | None:
 
 
 def _pair(size: Any) -> int | tuple[int, int] | None:
-    return (int(size[0]), int(size[1])) if isinstance(size, list | tuple) else size
+    match size:
+        case None | int():
+            return size
+        case [int(height), int(width)]:
+            return height, width
+    raise UsageError(f"data.size={size}: write a number of pixels, or height and width as [48, 64]")

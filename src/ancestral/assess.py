@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,8 @@ def evaluate_run(run: Run, judge: Judge, how: Mapping[str, Any], device: str, na
     model = run.load_model(device)
     recipe = run.recipe
     samples = drawn(run, model, judge.data, judge.n, how, judge.progress)
+    if judge.data.spec.classes != run.spec.classes:  # of other data, whose labels mean something else
+        samples = replace(samples, labels=None)
     cost = {"parameters": float(sum(p.numel() for p in model.parameters()))}
     if samples.seconds:
         cost["samples_per_second"] = len(samples) / samples.seconds
@@ -94,7 +96,7 @@ def evaluate_run(run: Run, judge: Judge, how: Mapping[str, Any], device: str, na
     found = judge.evaluate(
         samples,
         name or str(run.path),
-        model=model,
+        model=model if judge.data.spec.fingerprint == run.spec.fingerprint else None,
         family=recipe.model.family,
         cost=cost,
         how={k: str(v) for k, v in how.items()},

@@ -58,6 +58,10 @@ def contest(
         if missing := [str(source) for source, run in zip(sources, runs, strict=True) if run is None]:
             raise UsageError(f"compare one source of data, or run folders; {', '.join(missing)} is no run folder")
         given = {str(run.path): run for run in runs if run is not None}
+        if any(value is not None for value in (models, budget, size, condition)):
+            raise UsageError("runs are compared as they are: leave --models, --for, --size and --condition out")
+        if taken := [str(path) for path in given if path in BASELINES]:
+            raise UsageError(f"{taken[0]} is the name of a baseline: give the run as ./{taken[0]}")
         data = _same_data(list(given.values()), reporter)
         out = out or Path("runs") / f"compare-{data.spec.name}"
         judge = _prepared(data, n, extractors, device, weights, reporter)

@@ -152,6 +152,12 @@ def test_compare_runs(run, capsys):
     code, _, err = ask(capsys, "compare", "runs/a", "digits")
     assert code == 2
     assert "digits is no run folder" in err
+    code, _, err = ask(capsys, "compare", "runs/a", "runs/b", "--for", "1m")
+    assert code == 2
+    assert "runs are compared as they are" in err
+    code, _, err = ask(capsys, "evaluate", "runs/a", "--likelihood", "--steps", "9")
+    assert code == 2
+    assert "draws no samples: leave --steps out" in err
     code, _, err = ask(capsys, "compare", "digits", "--models", "difusion")
     assert code == 2
     assert "did you mean 'diffusion'" in err

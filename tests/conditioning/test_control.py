@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ancestral
 from ancestral.api import plan
+from ancestral.cli.conditions import Asked
 from ancestral.data.assemble import assemble
 from ancestral.data.scenes import DIGITS, INK, compose, digits
 from ancestral.errors import UsageError
 from ancestral.families.latent import LatentModel
 from ancestral.progress import Reporter, follow
+from ancestral.randomness import StreamNoise
 from ancestral.training.catalogue import FAMILIES
 
 SMALL = ("model.channels=[16, 32]", "train.batch=32", "train.previews=1", "train.precision=fp32")
@@ -42,6 +45,18 @@ def test_a_map_rules_where_ink_is(scenes, tmp_path):
 
     assert overlap(there) > 0.5
     assert overlap(there) > 3 * overlap(there.roll(1, 0))
+
+
+def test_pictures_are_given_as_training_reads_them(scenes, tmp_path):
+    """Grey of 16 bits is not clipped, and what is transparent is white."""
+    model = plan(scenes, condition="sketch", settings=SMALL, device="cpu").model
+    grey = scenes.test.array[0, 0].numpy()
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(np.stack([grey, grey, grey, np.full_like(grey, 255)], -1)).save(tmp_path / "clear.png")
+    expected = model.conditioner.kinds["sketch"].derive(scenes.test.array[:1].float() / 255, StreamNoise(1, 0, 0))[0]
+    for name in ("deep.png", "clear.png"):
+        given = Asked(image=tmp_path / name).condition(model, scenes.spec)
+        torch.testing.assert_close(given["sketch"], expected, atol=2 / 255, rtol=0)
 
 
 def test_text_is_kept_with_the_run_and_does_not_depend_on_its_neighbours(scenes, tmp_path):

@@ -1,5 +1,6 @@
 """Closed-form properties of the encoders, and what they say to bad input."""
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
@@ -112,6 +113,23 @@ def _several(value, n):
     if isinstance(value, tuple):
         return tuple(part.expand(n, *part.shape) for part in value)
     return value.expand(n, *value.shape)
+
+
+def test_a_label_is_no_name():
+    """Folders "0" to "11" sort as 0, 1, 10, 11, 2: names are read once, and what they became is a number from then on."""
+    names = sorted(str(i) for i in range(12))
+    kind = ClassCondition(names, 4)
+    labels = torch.arange(12)
+    assert torch.equal(kind.parse(labels, 12), labels)
+    for name in names:
+        once = kind.parse(name, 1)
+        assert once.tolist() == [names.index(name)] == kind.parse(once, 1).tolist()
+    assert kind.parse(np.int64(3), 2).tolist() == [names.index("3")] * 2
+    assert kind.parse(torch.tensor(3), 2).tolist() == [3, 3]
+    with pytest.raises(UsageError, match="labels are numbers from 0 to 11"):
+        kind.parse(torch.tensor([12]), 1)
+    with pytest.raises(UsageError, match="2 classes given for 3 samples"):
+        kind.parse(torch.tensor([1, 2]), 3)
 
 
 def test_each_kind_is_dropped_at_its_rate_and_on_its_own():

@@ -48,6 +48,7 @@ def test_known_names_are_kept():
         ([np.array(["a", None], dtype=object)], (), r"whole numbers or names, found a at index 0$"),
         ([np.eye(3)], (), r"^the labels of x must be one number or name a sample, found the shape \(3, 3\)$"),
         ([[]], (), r"found the shape \(0,\)$"),
+        ([[[1], [2, 3]]], (), r"must be one number or name a sample, found lists of different lengths$"),
         ([[0, 3]], ("a", "b"), r"^the labels of x must be whole numbers from 0 to 1, as it names its classes$"),
         ([["a"]], ("a", "b"), r"from 0 to 1"),
         ([[-1]], ("a", "b"), r"from 0 to 1"),

@@ -95,3 +95,16 @@ def test_live_evaluation_is_logged_and_can_stop_the_training(data, tmp_path):
     assert "no better in 2 evaluations" in stopping.concluded
     again = plan(data, budget="400it", out=tmp_path / "stop", settings=(*SMALL, "train.lr=1e-9"), device="cpu").begin()
     assert again.progress == 1
+
+    def part():
+        return plan(data, budget="400it", out=tmp_path / "part", settings=(*SMALL, "train.lr=1e-9"), device="cpu").begin()
+
+    first = part()
+    for step in evaluated(first, judge, Budget.parse("5it"), patience=2):
+        if step.step == 10:  # where an evaluation is due
+            first.save()
+            break
+    second = part()
+    assert [step.step for step in evaluated(second, judge, Budget.parse("5it"), patience=2)][-1] == steps[-1]
+    kept = [[row["step"] for row in t.run.metrics() if "live/kid-random" in row] for t in (stopping, second)]
+    assert len(kept[0]) == len(kept[1])

@@ -9,6 +9,7 @@ import torch
 import ancestral as an
 from ancestral.conditioning import Conditioner
 from ancestral.data import DataSet
+from ancestral.data.arrays import from_array
 from ancestral.errors import AncestralError, UsageError
 from ancestral.evaluation import BASELINES, Contestant, Evaluation, Judge, Samples, baseline, compare
 from ancestral.evaluation import judge as judge_module
@@ -183,6 +184,29 @@ def test_what_cannot_be_judged(judge, fresh, squares):
         judge.evaluate(Samples(torch.rand(5, 1, 12, 12)), "few")
     with pytest.raises(UsageError, match="too small to be compared with"):
         Judge(an.load_data(squares(60)[0]), names=["random"], runtime=CPU)
+    with pytest.raises(UsageError, match="and 10 were asked for: raise -n"):
+        Judge(judge.data, n=10, names=["random"], runtime=CPU)
+
+
+def test_a_cache_that_cannot_be_written_costs_a_word(data, tmp_path, monkeypatch, fresh):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ANCESTRAL_CACHE", str(tmp_path / "file" / "cache"))
+    said = []
+    alone = Judge(data, n=300, names=["random"], runtime=CPU, progress=said.append)
+    assert alone.evaluate(fresh(300), "fresh").headline.real is not None
+    assert any("cannot be written" in words for words in said)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_class_of_one_sample_has_baselines(name):
+    rng = np.random.default_rng(0)
+    x, labels = rng.integers(0, 256, (61, 6, 6), dtype=np.uint8), np.repeat([0, 1], [60, 1])
+    data = from_array(x, labels=labels, test=x[-30:], test_labels=labels[-30:])
+    drawn = baseline(name, data, 30)
+    only = data.values(data.train.array)[-1]
+    assert drawn.x.isfinite().all()
+    if name != "kernel":
+        torch.testing.assert_close(drawn.x[drawn.labels == 1][0], only, atol=1 / 255, rtol=0)
 
 
 def test_the_floor_never_shares_samples_with_the_reference(data):

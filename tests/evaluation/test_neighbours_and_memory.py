@@ -85,12 +85,12 @@ def test_data_copying_is_a_z_score():
     scores = []
     for i in range(60):
         a, b = (nearest(normal(1000 + 2 * i + j, 300, 3), train)[0] for j in (0, 1))
-        scores.append(data_copying(a, b))
+        scores.append(data_copying(a, b)[0])
     assert np.mean(scores) == pytest.approx(0, abs=0.4)
     assert np.std(scores) == pytest.approx(1, abs=0.25)
     test = nearest(normal(1, 300, 3), train)[0]
-    assert data_copying(nearest(train[:300] + 0.01, train)[0], test) < -10
-    assert data_copying(nearest(normal(2, 300, 3, 2.0), train)[0], test) > 10
+    assert data_copying(nearest(train[:300] + 0.01, train)[0], test)[0] < -10
+    assert data_copying(nearest(normal(2, 300, 3, 2.0), train)[0], test)[0] > 10
 
 
 def test_data_copying_looks_into_each_cell():
@@ -98,9 +98,17 @@ def test_data_copying_looks_into_each_cell():
     test = np.full(200, 1.0) + 0.1 * normal(0, 200, 1)[:, 0]
     cells = np.repeat([0, 1], 100)
     copies = np.concatenate([np.full(100, 0.01), np.full(100, 1.0)])
-    assert data_copying(copies, test, cells, cells) < -3
+    assert data_copying(copies, test, cells, cells)[0] < -3
     with pytest.raises(IndexError):
         data_copying(copies, test, cells[:50], cells)
+
+
+def test_the_mean_over_cells_deviates_less():
+    """Ten equal cells of independent scores: 1/sqrt(10), as drawn and as said."""
+    cells = np.repeat(np.arange(10), 40)
+    found = [data_copying(normal(2 * i, 400, 1)[:, 0], normal(2 * i + 1, 400, 1)[:, 0], cells, cells) for i in range(200)]
+    assert {said for _, said in found} == {pytest.approx(10**-0.5)}
+    assert np.std([z for z, _ in found]) == pytest.approx(10**-0.5, rel=0.15)
 
 
 def test_duplicates():

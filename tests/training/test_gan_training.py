@@ -114,6 +114,11 @@ def test_a_failed_game_is_stopped_and_the_last_good_model_kept(tmp_path):
     rows = t.run.metrics()
     assert rows[-1]["findings"][0].startswith("the generator has collapsed")
     assert rows[-1]["health/distinct"] == 1
+    again = trainer(tmp_path / "run", "60it", "train.diagnoses=60")  # the same command does not undo it
+    with pytest.raises(AncestralError, match="stopped at step 24: the generator has collapsed"):
+        list(again)
+    again.save()
+    assert t.run.path.joinpath("model/model.safetensors").read_bytes() == good
 
 
 @pytest.fixture(scope="module")

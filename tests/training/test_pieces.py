@@ -80,6 +80,12 @@ def test_recipe_says_all_that_is_wrong_at_once():
     assert "pydantic" not in message
 
 
+@pytest.mark.parametrize("setting", ["data=foo", "train=5", "model=diffusion"])
+def test_a_section_has_no_value(setting):
+    with pytest.raises(UsageError, match=rf"is a section of the recipe, .*: write {setting.partition('=')[0]}\.name=value"):
+        override({}, parse((setting,)))
+
+
 def test_an_assignment_needs_an_equals_sign():
     with pytest.raises(UsageError, match=r"write a setting as section\.name=value"):
         parse(("train.batch",))

@@ -24,6 +24,7 @@ Try:
 `ancestral COMMAND --help` explains each command.
 """
 
+FULL = ("out of memory", "can't allocate memory", "not enough memory")  # as torch says it on CUDA and MPS, on CPUs, on Windows
 TOO_LARGE = "the memory is full: lower train.batch, raise train.accumulate, or, when sampling, lower --batch"
 
 app = App(name="ancestral", help=INTRODUCTION, help_format="markdown", version=__version__, version_flags=["--version"])
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     except MemoryError:
         code = _fail(TOO_LARGE, 1, arguments)
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError" and "not enough memory" not in str(error):
+        if not any(words in str(error) for words in FULL):
             raise
         code = _fail(TOO_LARGE, 1, arguments)
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,9 +138,7 @@ def _map(path: Path) -> Tensor:
 
 def _image(path: Path, model: GenerativeModel, spec: DataSpec) -> tuple[str, Tensor]:
     """The kind that the model has, and its raw value: what is derived from samples is derived from a picture of their size."""
-    import numpy as np
-    import torch
-
+    from ancestral.cli.picture import header, read_picture
     from ancestral.conditioning import ImageCondition
     from ancestral.errors import UsageError
     from ancestral.randomness import StreamNoise
@@ -151,15 +149,14 @@ def _image(path: Path, model: GenerativeModel, spec: DataSpec) -> tuple[str, Ten
     kind = model.conditioner.kinds[name]
     assert isinstance(kind, ImageCondition)
     channels = spec.paired if name == "image" else spec.canvas[0]
-    picture = _open(path).convert("L" if channels == 1 else "RGB")
-    small = name == "upscale" and (picture.height, picture.width) == kind.shape[1:]
-    if not small and (picture.height, picture.width) != kind.canvas:
-        from ancestral.data.images import fit
-
-        picture = fit(picture, (kind.canvas[0], kind.canvas[1]))
-    x = torch.from_numpy(np.array(picture)).float().div(255)
-    x = x[None] if x.ndim == 2 else x.permute(2, 0, 1)
-    return name, x if name == "image" or small else kind.derive(x[None], StreamNoise(1, 0, 0))[0]
+    given = header(path)
+    small = name == "upscale" and (given.height, given.width) == kind.shape[1:]
+    size = kind.shape[1:] if small else kind.canvas
+    of = replace(spec, shape=(channels, *spec.shape[1:]))
+    if name == "image":  # which has a range of its own
+        of = replace(of, range=(0.0, 1.0), levels=None)
+    x = read_picture(path, of, "--image", (size[0], size[1]))
+    return name, x[0] if name == "image" or small else kind.derive(x, StreamNoise(1, 0, 0))[0]
 
 
 def _open(path: Path) -> Image:

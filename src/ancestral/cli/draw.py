@@ -82,7 +82,7 @@ def draw(
     if out.suffix.lower() not in ((".png",) if what == "between" else (".png", ".gif")):
         raise UsageError(f"cannot write {out}: --out takes .png" + ("" if what == "between" else " or .gif"))
     if what == "score":
-        frames = _score(subject, level, asked, seed, animated, device)
+        frames = _score(subject, level, asked, seed, animated)
     elif what == "forward":
         if asked:
             raise UsageError("data dissolve in noise whatever is asked for: leave that out")
@@ -103,7 +103,7 @@ def draw(
     return 0
 
 
-def _score(subject: str, level: float | None, asked: Asked, seed: int, animated: bool, device: str) -> list[Image.Image]:
+def _score(subject: str, level: float | None, asked: Asked, seed: int, animated: bool) -> list[Image.Image]:
     import numpy as np
 
     from ancestral.drawings import LEAST, draw_score, draw_strip, film
@@ -114,7 +114,7 @@ def _score(subject: str, level: float | None, asked: Asked, seed: int, animated:
         raise UsageError(
             f"--level is the scale of the noise, from {LEAST} to 100 where the data have deviation 1; got {level:g}"
         )
-    plane = _plane(subject, asked, device)
+    plane = _plane(subject, asked)
     start = SampleNoise([seed]).normal((2,)).to(plane.std)
     if animated:
         levels = np.geomspace(level or 3.0, 0.03, FRAMES).tolist()
@@ -124,7 +124,7 @@ def _score(subject: str, level: float | None, asked: Asked, seed: int, animated:
     return [draw_score(plane, level, start * np.hypot(1.0, level), seed)]
 
 
-def _plane(subject: str, asked: Asked, device: str) -> Plane:
+def _plane(subject: str, asked: Asked) -> Plane:
     """A run's model or a known density. Raises UsageError for anything else, and for data that are not in the plane."""
     from ancestral.data.toys import DENSITIES
     from ancestral.drawings import Plane
@@ -137,7 +137,7 @@ def _plane(subject: str, asked: Asked, device: str) -> Plane:
             raise UsageError(f"{subject} is drawn whole: what is asked for is for run folders")
         return Plane.of(DENSITIES[subject]())
     run = Run.existing(subject)
-    model = run.load_model("cpu" if device == "auto" else device)
+    model = run.load_model("cpu")  # where pictures are made; so small a network is no faster elsewhere
     if not isinstance(model, DenoisingModel):
         raise UsageError(f"the model of {subject} has no score: draw that of a diffusion or score model")
     if tuple(model.shape) != (2,):
@@ -199,7 +199,7 @@ def _frames(frames: list[Tensor], spec: DataSpec, animated: bool, columns: int) 
 def _between(run: str, rows: str, asked: Asked, steps: int | None, device: str) -> Image.Image:
     import torch
 
-    from ancestral.data import load
+    from ancestral.assess import data_of
     from ancestral.errors import UsageError
     from ancestral.families.readings import DenoisingModel
     from ancestral.pictures import grid
@@ -209,8 +209,7 @@ def _between(run: str, rows: str, asked: Asked, steps: int | None, device: str) 
     model = folder.load_model(device)
     if not isinstance(model, DenoisingModel):
         raise UsageError(f"the model of {run} has no flow between data and noise: choose a diffusion or score model")
-    size = folder.recipe.data.size
-    data = load(folder.recipe.data.source, size=(size, size) if isinstance(size, int) else size)
+    data = data_of(folder)
     try:
         a, b = (int(part) for part in rows.split(","))
     except ValueError:

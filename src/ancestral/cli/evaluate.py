@@ -72,7 +72,11 @@ def evaluate(
 
     if likelihood:
         from ancestral.cli import likelihoods
+        from ancestral.errors import UsageError
 
+        other = {"--features": features, "--steps": steps, "--solver": solver, "--spacing": spacing, "--guidance": guidance}
+        if given := [name for name, value in other.items() if value is not None] + ["--against"] * (against != "test"):
+            raise UsageError(f"--likelihood is of held-out data and draws no samples: leave {given[0]} out")
         figures = likelihoods.likelihoods(subject, n, device, Reporter(quiet=quiet or json))
         told = likelihoods.saved(subject, figures, out)
         if json:

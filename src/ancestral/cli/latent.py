@@ -100,9 +100,9 @@ def latent_map(model: GenerativeModel, folder: Run, condition: Any) -> Image:
         z = torch.cartesian_prod(-quantiles, quantiles).flip(1).to(model.device)
         return picture(decoded(model, z, condition), spec, SIDE)
     encoder = require(model, HasLatent, "--latent-map of more than two latents")
-    from ancestral.data import load
+    from ancestral.assess import data_of
 
-    data = load(folder.recipe.data.source, size=_pair(folder.recipe.data.size)).encoded(model.conditioner)
+    data = data_of(folder).encoded(model.conditioner)
     index = torch.linspace(0, len(data.train) - 1, min(POINTS, len(data.train))).long()
     batch = data.batch(index)
     z = torch.cat([encoder.encode(x.to(model.device), _known(model, x, c)) for x, c in _parts(batch.x, batch.conditions)])
@@ -194,14 +194,11 @@ def _parts(x: Tensor, conditions: dict[str, Tensor], size: int = 256) -> list[tu
     return [(x[i : i + size], {name: c[i : i + size] for name, c in conditions.items()}) for i in starts]
 
 
-def _pair(size: Any) -> Any:
-    return tuple(size) if isinstance(size, list) else size
-
-
 def _scatter(points: Tensor, labels: Tensor | None, spec: DataSpec) -> Image:
     """`(n, 2)` in colours by class, with a legend."""
     from matplotlib.figure import Figure
-    from PIL import Image
+
+    from ancestral.pictures import render
 
     figure = Figure(figsize=(6.4, 5.2), dpi=100, layout="constrained")
     axes = figure.add_subplot()
@@ -213,6 +210,4 @@ def _scatter(points: Tensor, labels: Tensor | None, spec: DataSpec) -> Image:
     if groups != [None]:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=3)
     axes.set(xlabel="first principal axis of the latents", ylabel="second")
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return Image.open(buffer).convert("RGB")
+    return render(figure)

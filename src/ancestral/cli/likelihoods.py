@@ -52,7 +52,7 @@ def likelihoods(subject: str, n: int | None, device: str, reporter: Reporter) ->
         for method in getattr(model, "methods", (None,)):
             limit = COSTLY if method == "ode" and model.dimensions > CHEAP else N
             begun, how = time.perf_counter(), {} if method is None else {"method": method}
-            bounds = held_out(model, data, min(n or limit, limit), line.update, **how)
+            bounds = held_out(model, data, n or limit, line.update, **how)
             found.append(_figure(bounds, data.spec.levels, time.perf_counter() - begun))
     return found
 

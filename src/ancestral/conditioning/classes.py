@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,10 +34,12 @@ class ClassCondition(Condition):
         return values
 
     def parse(self, value: Any, n: int) -> Tensor:
-        """Labels from a class name, an index, or a sequence of n of these."""
+        """Labels from a class name, an index, or a sequence of n of these; a tensor holds labels as they are."""
         if isinstance(value, Tensor):
-            value = value.tolist()
-        single = isinstance(value, str | int)
+            if value.numel() and not 0 <= int(value.min()) <= int(value.max()) < len(self.names):
+                raise UsageError(f"labels are numbers from 0 to {len(self.names) - 1}, found {value.tolist()}")
+            return one_or_each(value.long(), n, value.ndim == 0, "classes", lambda label: label)
+        single = np.ndim(value) == 0
         return one_or_each(value, n, single, "classes", lambda v: torch.tensor(index_of(v, self.names, "class")))
 
     def shown(self, raw: Tensor) -> Shown:

@@ -15,6 +15,7 @@ takes `(N, L)` or `(N, C, L)`; `"vectors"` takes anything and flattens each samp
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -47,7 +48,7 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
         with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
             loaded = np.load(file, allow_pickle=False)
             arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if "Object arrays" in str(error):
             raise DataError(f"{path} holds Python objects, which are not loaded: save an array of numbers") from error
         raise DataError(f"{path} is not a whole {path.suffix} file: it is damaged or of another kind") from error

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from ancestral.files import write_atomically
+
+
+def keep(file: Path, contents: bytes, say: Callable[[str], None]) -> None:
+    """Write a file of the cache. One that cannot be written costs a word, not the work."""
+    try:
+        write_atomically(file, contents)
+    except OSError as error:
+        say(f"{file.parent} cannot be written ({error.strerror}): not kept for the next time")
 
 
 def cache_dir() -> Path:

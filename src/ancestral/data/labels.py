@@ -32,7 +32,12 @@ def encode(groups: Sequence[Any], where: str, names: Sequence[str] = ()) -> tupl
 
 def _flat(labels: Any, where: str) -> np.ndarray:
     """Labels as an int64 or string array `(N,)`."""
-    array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    try:
+        array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    except ValueError:
+        raise DataError(
+            f"the labels of {where} must be one number or name a sample, found lists of different lengths"
+        ) from None
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or not len(array):

@@ -22,36 +22,41 @@ from ancestral.evaluation.samples import Samples, at_levels, rows_for
 COMPONENTS = 64  # principal components
 MIXTURE = 10  # Gaussians of a mixture
 MIXTURE_FIT = 4_000  # training samples of each class that it is fitted to
-LARGEST = 10_000  # training samples that a fit sees
+LARGEST = 10_000  # training samples, of each class where there are classes, that a baseline knows
 Draw = Callable[[int], np.ndarray]
 
 
 def baseline(name: str, data: DataSet, n: int) -> Samples:
     """N samples of the baseline of that name."""
-    x = data.values(data.train.array).flatten(1).double().numpy()
+    x = data.train.array
     random = np.random.default_rng(0)
+
+    def drawing(rows: np.ndarray | None) -> Draw:
+        some = np.arange(len(x)) if rows is None or not rows.any() else rows.nonzero()[0]
+        some = random.permutation(some)[:LARGEST]
+        return BASELINES[name](data.values(x[torch.from_numpy(some)]).flatten(1).double().numpy(), random)
+
     if data.train.labels is None or data.test.labels is None:
-        drawn, labels = BASELINES[name](x, random)(n), None
+        drawn, labels = drawing(None)(n), None
     else:
         labels = data.test.labels[rows_for(data, n)]
-        drawn = np.empty((n, x.shape[1]))
+        drawn = np.empty((n, data.spec.dims))
         for c in range(len(data.spec.classes)):
             rows, mine = (labels == c).numpy(), (data.train.labels == c).numpy()
             if rows.any():
-                drawn[rows] = BASELINES[name](x[mine] if mine.any() else x, random)(int(rows.sum()))
+                drawn[rows] = drawing(mine)(int(rows.sum()))
     return Samples(at_levels(torch.from_numpy(drawn).float().view(n, *data.spec.shape), data), labels)
 
 
 class _Principal:
     """x = mean + basis y, with at most 64 components and as many as the samples bear; what is left out is lost."""
 
-    def __init__(self, x: np.ndarray, random: np.random.Generator):
-        some = x[random.permutation(len(x))[:LARGEST]]
-        self.mean = some.mean(0)
-        count = max(1, min(COMPONENTS, x.shape[1], len(some) // 4))
-        _, _, vectors = np.linalg.svd(some - self.mean, full_matrices=False)
+    def __init__(self, x: np.ndarray):
+        self.mean = x.mean(0)
+        count = max(1, min(COMPONENTS, x.shape[1], len(x) // 4))
+        _, _, vectors = np.linalg.svd(x - self.mean, full_matrices=False)
         self.basis = vectors[:count]
-        self.y = (some - self.mean) @ self.basis.T
+        self.y = (x - self.mean) @ self.basis.T
 
     def back(self, y: np.ndarray) -> np.ndarray:
         result: np.ndarray = self.mean + y @ self.basis
@@ -59,7 +64,7 @@ class _Principal:
 
 
 def _gaussian(x: np.ndarray, random: np.random.Generator) -> Draw:
-    space = _Principal(x, random)
+    space = _Principal(x)
     covariance = np.atleast_2d(np.cov(space.y, rowvar=False)) if len(space.y) > 1 else np.zeros((1, 1))
     return lambda n: space.back(random.multivariate_normal(space.y.mean(0), covariance, n, method="eigh"))
 
@@ -67,7 +72,9 @@ def _gaussian(x: np.ndarray, random: np.random.Generator) -> Draw:
 def _mixture(x: np.ndarray, random: np.random.Generator) -> Draw:
     from sklearn.mixture import GaussianMixture
 
-    space = _Principal(x, random)
+    if len(x) < 2:
+        return _gaussian(x, random)
+    space = _Principal(x)
     count = max(1, min(MIXTURE, len(space.y) // (4 * space.y.shape[1])))
     rounds = GaussianMixture(count, random_state=0, reg_covar=1e-6 * max(float(space.y.var()), 1e-12), tol=1e-2, max_iter=50)
     with warnings.catch_warnings():

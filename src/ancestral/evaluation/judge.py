@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ancestral.data import DataSet
-from ancestral.data.cache import cache_dir
+from ancestral.data.cache import cache_dir, keep
 from ancestral.errors import UsageError
 from ancestral.evaluation import metrics as m
 from ancestral.evaluation.extractors import choose, extractor
@@ -30,7 +30,6 @@ from ancestral.evaluation.result import Better, Evaluation, Metric
 from ancestral.evaluation.samples import Samples
 from ancestral.evaluation.truth import true_density
 from ancestral.families import GenerativeModel, HasReconstruction
-from ancestral.files import write_atomically
 from ancestral.runtime import Runtime
 
 FORMAT = 1  # of the figures of real data in the cache
@@ -79,7 +78,7 @@ class Judge:
         weights: Path | None = None,
         progress: Progress = silent,
     ):
-        self.data, self.progress = data, progress
+        self.data, self.progress, self.weights = data, progress, weights
         self.runtime = runtime or Runtime.choose(parameters=10**6)
         self.real = real_side(data, against, n)
         self.n = self.real.n
@@ -145,8 +144,15 @@ class Judge:
         )
 
     def _smaller(self, n: int) -> Judge:
-        names = [e.name for e in self.extractors]
-        return Judge(self.data, against=self.real.against, n=n, names=names, runtime=self.runtime, progress=self.progress)
+        return Judge(
+            self.data,
+            against=self.real.against,
+            n=n,
+            names=[e.name for e in self.extractors],
+            runtime=self.runtime,
+            weights=self.weights,
+            progress=self.progress,
+        )
 
     def _metric(self, name: str, value: Estimate, real: Estimate | None) -> Metric:
         kind = next(key for key in sorted(MEANINGS, key=len, reverse=True) if name == key or name.startswith(key + "-"))
@@ -191,8 +197,8 @@ class Judge:
         to_train, held_out_to_train = (m.nearest(a, self.train)[0] for a in (x, held_out))
         cells = self._cells()
         ours, theirs = (None, None) if cells is None else (cells(x), cells(held_out))
-        z = m.data_copying(to_train, held_out_to_train, ours, theirs)
-        return {"copy-rate": m.copy_rate(to_train, held_out_to_train), "c_t": Estimate(z, 1.0, len(x))}
+        z, deviation = m.data_copying(to_train, held_out_to_train, ours, theirs)
+        return {"copy-rate": m.copy_rate(to_train, held_out_to_train), "c_t": Estimate(z, deviation, len(x))}
 
     def _cells(self) -> Callable[[np.ndarray], np.ndarray] | None:
         count = min(10, len(self.test) // 100)
@@ -224,7 +230,7 @@ class Judge:
             else:
                 self._floor_metrics = self._measured_floor()
                 stored = {name: asdict(value) for name, value in self._floor_metrics.items()}
-                write_atomically(file, json.dumps(stored).encode())
+                keep(file, json.dumps(stored).encode(), self.progress)
         return self._floor_metrics
 
     def _measured_floor(self) -> dict[str, Estimate]:

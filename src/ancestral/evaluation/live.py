@@ -30,14 +30,22 @@ def evaluated(trainer: Trainer, judge: Judge, every: Budget, patience: int | Non
     e, reference = judge.extractors[0], judge.reference[0]
     reference = reference[:: math.ceil(len(reference) / REFERENCE)]
     n = min(N, judge.n)
-    best, since = math.inf, 0
-    for row in trainer.run.metrics():
-        best = min(best, row.get(f"live/kid-{e.name}", math.inf))
-    passed = _count(trainer, every)
+    best, since, passed = math.inf, 0, 0
+
+    def judged(value: float, std_err: float) -> None:
+        nonlocal best, since
+        best, since = (value, 0) if value < best - std_err else (best, since + 1)
+
+    for row in trainer.run.metrics():  # of a continued run
+        if f"live/kid-{e.name}" in row:
+            passed = _count(trainer, every, row["seconds"], row["step"], row["images"])
+            if (value := row[f"live/kid-{e.name}"]) is not None:
+                judged(value, row["live/std_err"] or 0.0)
     for step in trainer:
         yield step
-        if (now := _count(trainer, every)) > passed and trainer.final:
+        if (now := _count(trainer, every, trainer.seconds, trainer.step, trainer.images)) > passed and trainer.final:
             passed = now
+            trainer.table.settle()
             with trainer.averaged():
                 condition = trainer.data.asked(rows_for(trainer.data, n))
                 x = trainer.model.sample(n, condition, seeds=seeds_from(SEED, n))
@@ -52,13 +60,12 @@ def evaluated(trainer: Trainer, judge: Judge, every: Budget, patience: int | Non
                 }
             )
             trainer.notes.append(f"step {step.step}: kid-{e.name} {found.value:.4f} ± {found.std_err:.4f}")
-            better = found.value < best - (found.std_err or 0.0)
-            best, since = (found.value, 0) if better else (best, since + 1)
+            judged(found.value, found.std_err or 0.0)
             if patience is not None and since >= patience and step.progress < 1:
                 trainer.conclude(f"no better in {patience} evaluations, the best kid-{e.name} was {best:.4f}")
 
 
-def _count(trainer: Trainer, every: Budget) -> int:
-    """How many times the amount has been trained so far."""
-    spent = {"seconds": trainer.seconds, "iterations": trainer.step, "epochs": trainer.epochs}[every.unit]
+def _count(trainer: Trainer, every: Budget, seconds: float, step: int, images: int) -> int:
+    """How many times the amount had been trained by then."""
+    spent = {"seconds": seconds, "iterations": step, "epochs": images / len(trainer.data.train)}[every.unit]
     return int(spent / every.amount)

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from ancestral.data import DataSet
-from ancestral.data.cache import cache_dir
+from ancestral.data.cache import cache_dir, keep
 from ancestral.errors import UsageError
 from ancestral.evaluation.extractors import Extractor
 from ancestral.evaluation.extractors.base import Progress, silent
-from ancestral.files import write_atomically
 
 FORMAT = 1
 LARGEST = 10_000  # reference samples; more change no figure within its error
@@ -52,6 +51,8 @@ def real_side(data: DataSet, against: Against, n: int) -> Real:
     all:   the same of both splits together, for folders of real images to compare with.
     Raises UsageError where fewer than 20 samples are left on a side.
     """
+    if n < 20:
+        raise UsageError(f"samples are compared 20 at the least, and {n} were asked for: raise -n")
     train, test = data.values(data.train.array), data.values(data.test.array)
     labels = data.train.labels
     if against == "test":
@@ -88,7 +89,7 @@ def features(extractor: Extractor, x: Tensor, key: str, progress: Progress = sil
     found = extractor(x, progress)
     buffer = BytesIO()
     np.save(buffer, found.astype(np.float32))
-    write_atomically(file, buffer.getvalue())
+    keep(file, buffer.getvalue(), progress)
     return found.astype(np.float32).astype(np.float64)
 
 

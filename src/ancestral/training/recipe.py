@@ -16,6 +16,7 @@ from ancestral.names import unknown
 from ancestral.training.catalogue import FAMILIES, FamilyRecipe, Section
 
 DEFAULT_FAMILY = "diffusion"
+SECTIONS = ("data", "model", "train")
 
 
 class DataRecipe(Section):
@@ -119,6 +120,8 @@ def override(values: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
     """A copy of the nested values with {"section.name": value} applied. Raises UsageError where a section is a value."""
     values = deepcopy(values)
     for path, value in settings.items():
+        if path in SECTIONS and not isinstance(value, dict):
+            raise UsageError(f"{path!r} is a section of the recipe, without a value: write {path}.name=value")
         *sections, name = path.split(".")
         place = values
         for section in sections:

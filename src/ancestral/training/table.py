@@ -55,9 +55,12 @@ class Table:
                 if not math.isfinite(total.item()):
                     return losses, norms, broken_in_forward(self.model, partial(self._loss, chunk, seat, key))
                 torch.autograd.backward(total)
-                for name, term in terms.items():
+                means = torch.stack(
+                    [term.detach().float().mean() for term in terms.values()]
+                ).tolist()  # one wait for the device
+                for name, mean in zip(terms, means, strict=True):
                     key_name = f"{seat.player.name}/{name}"
-                    losses[key_name] = losses.get(key_name, 0.0) + term.detach().float().mean().item() * share
+                    losses[key_name] = losses.get(key_name, 0.0) + mean * share
             if not terms:
                 continue
             grad = seat.flat.grad

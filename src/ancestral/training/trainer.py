@@ -72,6 +72,7 @@ class Trainer:
                 "are learned by heart"
             )
         self.failed: str | None = None  # what the last diagnosis said
+        self.hopeless = 0  # diagnoses in a row that said so
         self.concluded: str | None = None  # why training ends before its budget
         self._before = 0.0  # seconds spent by earlier sittings of this run
         self._started = time.monotonic() if started is None else started
@@ -149,7 +150,7 @@ class Trainer:
             diagnoses=train.diagnoses,
             checkpoint_every=train.checkpoint_every,
         )
-        failures = hopeless = 0
+        failures = 0
         with self.runtime.threaded():
             self.model.train()
             progress = self.progress  # read once a step, so that the step which ends the budget knows it
@@ -177,7 +178,7 @@ class Trainer:
                 diagnosis = self.table.diagnose() if clock.diagnoses.due(progress) else None
                 if diagnosis is not None:
                     self.failed = diagnosis.failed
-                    hopeless = hopeless + 1 if self.failed else 0
+                    self.hopeless = self.hopeless + 1 if self.failed else 0
                     if not self.failed:
                         self._save_model()  # of all moments the one that is known to be good
                 preview = self._preview() if clock.previews.due(progress) else None
@@ -207,13 +208,12 @@ class Trainer:
                 if logged:
                     self.run.append_metrics(state.row())
                 yield state
-                if hopeless >= HOPELESS:
+                if self.hopeless >= HOPELESS:
                     self.save()
                     raise AncestralError(
                         f"training stopped at step {self.step}: {self.failed}; the averaged model from before it failed is in "
                         f"{self.run.model}"
                     )
-            self.table.settle()
             self.save()
 
     def conclude(self, reason: str) -> None:
@@ -241,6 +241,8 @@ class Trainer:
             "progress": self.progress,
             "updates": [seat.ema.t for seat in self.seats],
             "concluded": self.concluded,
+            "failed": self.failed,
+            "hopeless": self.hopeless,
             "stage": self.number,
             "begun": self.begun,
             "data": self.data.spec.fingerprint,
@@ -248,6 +250,7 @@ class Trainer:
         }
         self.run.save_checkpoint(self.step, tensors, numbers, self.recipe.train.keep)
         if self.failed is None:
+            self.table.settle()
             self._save_model()
 
     def _save_model(self) -> None:
@@ -288,10 +291,11 @@ class Trainer:
         for name, p in self.model.named_parameters():
             if (fixed := tensors.get(f"fixed/{name}")) is not None:
                 p.data.copy_(fixed)
-        self._enter(numbers.get("stage", 0), numbers.get("begun", 0))
+        self._enter(numbers["stage"], numbers["begun"])
         self.table.restore(tensors, numbers["updates"])
         self.step, self.images, self.skipped = numbers["step"], numbers["images"], numbers["skipped"]
-        self._before, self.concluded = numbers["seconds"], numbers.get("concluded")
+        self._before, self.concluded = numbers["seconds"], numbers["concluded"]
+        self.failed, self.hopeless = numbers["failed"], numbers["hopeless"]
         self.run.rewind_metrics(self.step)
 
     def _learning_rate(self, progress: float) -> float:

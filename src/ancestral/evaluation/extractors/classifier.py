@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ancestral.data import DataSet
-from ancestral.data.cache import cache_dir
+from ancestral.data.cache import cache_dir, keep
 from ancestral.evaluation.extractors.base import BATCH, Pictures, Progress, silent
-from ancestral.files import write_atomically
 from ancestral.randomness import StreamNoise
 from ancestral.runtime import Runtime
 
@@ -83,7 +82,7 @@ def fit(
 ) -> Classifier:
     """A classifier trained on samples `(n, *shape)` for so many samples seen; the same data give the same network.
 
-    x: stored levels (uint8, scaled by their largest) or floats.
+    x: in the units of the data.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -132,7 +131,7 @@ class OwnClassifier(Pictures):
             right = predict(model, test.x, runtime) == test.conditions["class"]
             found = model, right.float().mean().item()
             contents = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-            write_atomically(file, save(contents, {"accuracy": str(found[1])}))
+            keep(file, save(contents, {"accuracy": str(found[1])}), progress)
         self.classifier, self.accuracy = found
         about = f"a classifier of the {len(data.spec.classes)} classes, {self.accuracy:.1%} right on held-out data"
         super().__init__("classifier", self.classifier, about, runtime)

@@ -11,6 +11,8 @@ Copies are closer to the training set than new data can be. How close new data c
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from scipy.stats import rankdata
@@ -56,22 +58,24 @@ def data_copying(
     held_out_to_train: np.ndarray,
     cells: np.ndarray | None = None,
     held_out_cells: np.ndarray | None = None,
-) -> float:
-    """C_T, a z-score. cells: the cell that each sample `(n,)` and each held-out point `(m,)` lies in; None: one cell.
+) -> tuple[float, float]:
+    """C_T, a z-score, and its deviation where samples are as far from the training set as held-out points.
 
+    cells: the cell that each sample `(n,)` and each held-out point `(m,)` lies in; None: one cell.
     Cells with too few of either are left out; the others count by their share of the held-out points (eq. 4 of the paper).
     """
     cells = np.zeros(len(to_train), int) if cells is None else cells
     held_out_cells = np.zeros(len(held_out_to_train), int) if held_out_cells is None else held_out_cells
-    total, weight = 0.0, 0
+    total, weight, squares = 0.0, 0, 0
     for cell in np.unique(held_out_cells):
         a, b = to_train[cells == cell], held_out_to_train[held_out_cells == cell]
         if len(a) >= CELL and len(b) >= CELL:
             total += len(b) * _mann_whitney(a, b)
             weight += len(b)
+            squares += len(b) ** 2
     if not weight:
-        return _mann_whitney(to_train, held_out_to_train)
-    return total / weight
+        return _mann_whitney(to_train, held_out_to_train), 1.0
+    return total / weight, math.sqrt(squares) / weight
 
 
 def _mann_whitney(a: np.ndarray, b: np.ndarray) -> float:
