@@ -27,6 +27,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from ancestral.data.emoji import spoken
+
 VERSION = "16.0.0"
 STYLES = ("twitter", "google")
 TONES = {  # by code point, the names of Unicode's CLDR
@@ -49,8 +51,7 @@ class Emoji(NamedTuple):
     category: str
 
     def caption(self, style: str) -> str:
-        article = "an" if self.name[0] in "aeiou" else "a"
-        return f"{style} emoji of {article} {self.name}" + (f", {self.tones}" if self.tones else "")
+        return f"{style} emoji of {spoken(self.name)}" + (f", {self.tones}" if self.tones else "")
 
 
 def fetch(style: str, folder: Path) -> tarfile.TarFile:

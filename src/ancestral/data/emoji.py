@@ -32,8 +32,12 @@ class Emoji:
 
     @property
     def spoken(self) -> str:
-        """The name with its article, which every name is given: `a tiger`, `an abacus`, `a pancakes`."""
-        return f"{'an' if re.match(r'(?!uni|one|eu)[aeiou]|x-', self.name) else 'a'} {self.name}"
+        return spoken(self.name)
+
+
+def spoken(name: str) -> str:
+    """The name with its article, which every name is given: `a tiger`, `an abacus`, `a unicorn face`, `a pancakes`."""
+    return f"{'an' if re.match(r'(?!uni|one|eu)[aeiou]|x-', name) else 'a'} {name}"
 
 
 def read_emoji(groups: Container[str], package: Path | None = None) -> list[Emoji]:
