@@ -179,9 +179,8 @@ def test_the_second_stage_prior_tightens_the_bound_of_data_that_are_not_normal()
 
 def test_bounds_that_there_are_not():
     """Of grey values under a Bernoulli, of a density of codes that have none, of an unknown prior."""
-    model = VAE(
-        (24,), Scaling((24,), (0.0,), (1.0,)), Conditioner({}), quantised(width=4, codes=16), BernoulliLikelihood()
-    ).eval()
+    scaling, coder = Scaling((24,), (0.0,) * 24, (1.0,) * 24, None), quantised(width=4, codes=16)
+    model = VAE((24,), scaling, Conditioner({}), coder, BernoulliLikelihood()).eval()
     black_and_white = (torch.rand(3, 24) > 0.5).float()
     value = model.log_prob(black_and_white).value
     assert (value < -6 * math.log(16)).all()  # its prior's price is never dropped

@@ -72,7 +72,7 @@ def contest(
         plans: dict[str, Plan] = {}
         for name in models or FAMILIES:
             known = next(iter(plans.values())).data if plans else None
-            if models is None and known is not None and (why := FAMILIES[name]().unfit(known.spec)):
+            if models is None and known is not None and (why := FAMILIES[name](family=name).unfit(known.spec)):
                 reporter.say(f"{name}: left out, {why}")
                 continue
             plans[name] = plan(
