@@ -108,7 +108,7 @@ def test_learning_rate_warms_up_stays_and_falls(tmp_path):
     t = trainer(tmp_path, "1000it", "run", "train.warmup=100", "train.lr=0.01")
     rates = {}
     for t.step in (0, 49, 99, 400, 749, 999):
-        rates[t.step] = t._learning_rate(t.progress)
+        rates[t.step] = t.table.train.rate(t.step, t.progress)
     assert rates[0] == pytest.approx(0.0001)
     assert rates[49] == pytest.approx(0.005)
     assert rates[99] == rates[400] == 0.01

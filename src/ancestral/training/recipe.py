@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache
@@ -50,6 +51,11 @@ class TrainRecipe(Section):
     checkpoint_every: float = Field(60.0, gt=0, description="seconds between checkpoints")
     previews: int = Field(8, ge=0, description="pictures of samples on the way")
     diagnoses: int = Field(32, ge=0, description="looks at the model's health on the way, for families that have one")
+
+    def rate(self, step: int, progress: float) -> float:
+        """The learning rate: linear warm-up, constant, then a cosine down to 0 over the last `decay` of the training."""
+        fall = max(0.0, (progress - (1 - self.decay)) / self.decay) if self.decay else 0.0
+        return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * (1 + math.cos(math.pi * fall)) / 2
 
 
 class Recipe(Section):

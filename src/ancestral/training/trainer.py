@@ -9,13 +9,11 @@ bit where the budget is not a time.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ancestral.data import DataSet
@@ -26,6 +24,7 @@ from ancestral.pictures import save_grid
 from ancestral.runtime import Runtime
 from ancestral.training.budget import Budget
 from ancestral.training.clock import Clock
+from ancestral.training.preview import preview
 from ancestral.training.recipe import Recipe
 from ancestral.training.run import Run
 from ancestral.training.seat import Seat
@@ -35,7 +34,6 @@ from ancestral.training.table import Table
 
 PATIENCE = 5  # non-finite steps in a row before training stops
 HOPELESS = 3  # diagnoses in a row that find the model failed before training stops
-SHOWN = 16  # samples of a preview, of vectors 512
 
 
 class Trainer:
@@ -160,7 +158,7 @@ class Trainer:
                     self._begin(self.number + 1)
                     self.save()
                     self.model.train()
-                lr = self._learning_rate(progress)
+                lr = self.table.train.rate(self.step - self.begun, self.within(progress))
                 if isinstance(self.stage.model, HasPhases):
                     self.stage.model.advance(self.within(progress))
                 losses, grad_norms, failure = self.table.update(self.step, self.images, lr)
@@ -257,6 +255,16 @@ class Trainer:
         with self.averaged():
             self.run.save_model(self.model)
 
+    def _preview(self) -> Path:
+        """A picture from the averaged model, where it stands now."""
+        path = self.run.samples / f"step-{self.step:08d}.png"
+        self.table.settle()
+        with self.averaged():
+            x, shown = preview(self.model, self.stage, self.table.data, self.data)
+        with disk_errors(self.run.path):
+            save_grid(x, path, self.data.spec, shown=shown)
+        return path
+
     def averaged(self) -> AbstractContextManager[None]:
         """Run with the moving averages in the model's place."""
         return self.table.averaged()
@@ -297,29 +305,6 @@ class Trainer:
         self._before, self.concluded = numbers["seconds"], numbers["concluded"]
         self.failed, self.hopeless = numbers["failed"], numbers["hopeless"]
         self.run.rewind_metrics(self.step)
-
-    def _learning_rate(self, progress: float) -> float:
-        """Linear warm-up, constant, then a cosine down to 0 over the last `decay` of the stage."""
-        train, step = self.table.train, self.step - self.begun
-        fall = max(0.0, (self.within(progress) - (1 - train.decay)) / train.decay) if train.decay else 0.0
-        return train.lr * min(1.0, (step + 1) / max(1, train.warmup)) * (1 + math.cos(math.pi * fall)) / 2
-
-    def _preview(self) -> Path:
-        """A picture from the averaged model, always of the same seeds and asked for the same, which it shows."""
-        path, shown = self.run.samples / f"step-{self.step:08d}.png", []
-        self.table.settle()
-        with self.averaged():
-            if self.stage.pictures is not None:
-                few = torch.arange(min(SHOWN // 2, len(self.table.data.test)))
-                x = self.stage.pictures(self.table.data.batch(few, "test").to(self.runtime.device))
-            else:
-                n = SHOWN if len(self.model.shape) > 1 else 512
-                rows = torch.linspace(0, len(self.data.test) - 1, n).long()
-                shown = self.data.shown(rows)
-                x = self.model.sample(n, self.data.asked(rows), seeds=range(n))
-        with disk_errors(self.run.path):
-            save_grid(x, path, self.data.spec, shown=shown)
-        return path
 
 
 def _named(model: GenerativeModel) -> dict[str, Tensor]:
