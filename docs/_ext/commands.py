@@ -39,7 +39,8 @@ def left_out(argument: Any) -> str:
     if argument.required:
         return "to be given"
     default = argument.field_info.default
-    return "" if argument.is_var_positional() or default in (None, False, ()) else f"`{default}`"
+    nothing = argument.is_var_positional() or default is None or default is False or default == ()
+    return "" if nothing else f"`{default}`"
 
 
 def table(command: Any) -> list[str]:
