@@ -3,7 +3,7 @@
     python benchmarks/search.py --seconds 220 [--only NAME ...] [--out benchmarks/results/search.json]
 
 Each variant trains alone on fashion-mnist, class-conditional, for the same time; 2,000 samples, as many of each class, drawn
-with 9 evaluations (Heun, 5 steps), are held against the held-out images with `quality.py`.
+with 8 evaluations (Heun, 5 steps), are held against the held-out images with `quality.py`.
 """
 
 from __future__ import annotations

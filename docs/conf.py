@@ -22,6 +22,7 @@ extensions = [
     "drawn",
     "claims",
     "settings",
+    "commands",
     "reference",
 ]
 myst_enable_extensions = ["dollarmath", "colon_fence"]

@@ -170,6 +170,14 @@ def test_every_setting_is_described():
     assert not bare
 
 
+def test_every_option_is_described():
+    """The page of the commands has no empty rows."""
+    commands = {name: app[name].assemble_argument_collection(parse_docstring=True) for name in app if not name.startswith("-")}
+    assert len(commands) > 4
+    shown = [(name, argument) for name, arguments in commands.items() for argument in arguments.filter_by(show=True)]
+    assert not [f"{name} {argument.name}" for name, argument in shown if not argument.parameter.help]
+
+
 INSIDE = {"__main__", "cli", "files", "names", "progress", "runtime", "version"}  # no part of what people import
 
 

@@ -69,7 +69,8 @@ def sample(
     run
         The run folder, e.g. runs/digits.
     n
-        How many, of each --prompt, a column each; left out: 64, or 16 of one picture.
+        How many; with --prompt, of each, a column each. Left out: 64; about 32 in all with --prompt; one each of several
+        classes; 16 of one picture.
     seed
         The same seed gives the same samples, whatever their number.
     seeds

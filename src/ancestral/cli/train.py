@@ -51,7 +51,7 @@ def train(
     hierarchy
         Of a VAE: so many groups of latents, from coarse to fine.
     bottleneck
-        Of a VAE: gaussian, continuous latents, or vq, a codebook.
+        Of a VAE: gaussian, continuous latents, or vq, a codebook. Of a latent model set model.autoencoder.bottleneck.
     autoencoder
         Of a latent model: a trained one to take over, of a run of --model latent or vae or of a folder of diffusers'
         AutoencoderKL.

@@ -1,0 +1,73 @@
+"""`{commands}`: every command with what it takes, read from the program itself.
+
+One table a command, of its arguments and options: their values, what stands where they are left out, and the words of `--help`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from settings import values
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from ancestral.cli import app
+
+
+def label(argument: Any) -> str:
+    """As it is written: SOURCE, or --solver."""
+    if argument.index is not None:
+        return f"`{argument.field_info.name.upper()}`{' ...' if argument.is_var_positional() else ''}"
+    hidden = set(argument.negatives)
+    return ", ".join(f"`{name}`" for name in argument.names if name not in hidden)
+
+
+def accepted(argument: Any) -> str:
+    """What it may be, in words; nothing of a flag."""
+    if argument.is_flag():
+        return ""
+    hint = get_args(argument.hint)[0] if get_origin(argument.hint) is tuple else argument.hint
+    return "path" if Path in (hint, *get_args(hint)) else values(hint)
+
+
+def left_out(argument: Any) -> str:
+    """What stands in its place; nothing where its words say so, or nothing does."""
+    if argument.required:
+        return "to be given"
+    default = argument.field_info.default
+    nothing = argument.is_var_positional() or default is None or default is False or default == ()
+    return "" if nothing else f"`{default}`"
+
+
+def table(command: Any) -> list[str]:
+    rows = ["| | values | left out | |", "|---|---|---|---|"]
+    for argument in command.assemble_argument_collection(parse_docstring=True).filter_by(show=True):
+        words = " ".join((argument.parameter.help or "").split()).replace("|", "\\|")
+        rows.append(f"| {label(argument)} | {accepted(argument)} | {left_out(argument)} | {words} |")
+    return [*rows, ""]
+
+
+def about(function: Any) -> list[str]:
+    """The function's docstring up to its parameters."""
+    return [*(inspect.getdoc(function) or "").partition("\nParameters\n")[0].strip().splitlines(), ""]
+
+
+class Commands(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        lines = []
+        for name in app:
+            if not name.startswith("-"):
+                command = app[name]
+                lines += [f"## {name}", "", *about(command.default_command), *table(command)]
+        parent = nodes.Element()
+        self.state.nested_parse(StringList(lines, "commands"), self.content_offset, parent, match_titles=True)
+        return parent.children
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("commands", Commands)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
