@@ -81,12 +81,12 @@ def test_pictures_are_scaled_to_the_model(places, tmp_path):
 
 def test_guidance_options_change_the_samples(places):
     seven, weaker = Asked(class_="7"), str(places / "weak")
-    plain = stored(places, asked=seven, n=2)
-    np.testing.assert_array_equal(stored(places, asked=seven, n=2, guidance=1.0), plain)
+    plain = stored(places, asked=seven, n=2, guidance=1.0)
+    np.testing.assert_array_equal(stored(places, asked=seven, n=2), stored(places, asked=seven, n=2, guidance=1.5))
     np.testing.assert_array_equal(stored(places, asked=seven, n=2, guidance=9.0, interval="1000,2000"), plain)
     np.testing.assert_array_equal(stored(places, asked=Asked(class_="3"), n=2, guidance=0.0, negative="7"), plain)
     np.testing.assert_array_equal(stored(places, n=2, asked=seven, guidance=1.0, autoguide=weaker), plain)
-    weak = stored(places, "weak", asked=seven, n=2)
+    weak = stored(places, "weak", asked=seven, n=2, guidance=1.0)
     np.testing.assert_array_equal(stored(places, n=2, asked=seven, guidance=0.0, autoguide=weaker), weak)
 
 

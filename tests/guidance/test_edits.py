@@ -169,10 +169,22 @@ def test_an_edited_sample_does_not_depend_on_its_batch(kind):
 def test_a_negative_condition_stands_in_the_nulls_place():
     """Away from itself is nowhere; and with scale 0 only the negative one is left."""
     model = trained()
-    plain = model.sample(2, {"class": 1}, steps=4)
+    plain = model.sample(2, {"class": 1}, steps=4, guidance=1)
     torch.testing.assert_close(model.sample(2, {"class": 1}, steps=4, guidance=3, negative={"class": 1}), plain)
     torch.testing.assert_close(model.sample(2, {"class": 2}, steps=4, guidance=0, negative={"class": 1}), plain)
     assert not torch.allclose(model.sample(2, {"class": 2}, steps=4, guidance=3, negative={"class": 1}), plain, atol=1e-2)
+
+
+def test_a_class_is_guided_unless_it_is_said_how(monkeypatch):
+    """By 1.5 where the null was trained; by nothing where nothing is asked."""
+    model = trained()
+    asked = {"class": [1, 2]}
+    usual = model.sample(2, asked, steps=4)
+    torch.testing.assert_close(usual, model.sample(2, asked, steps=4, guidance=1.5))
+    assert not torch.allclose(usual, model.sample(2, asked, steps=4, guidance=1), atol=1e-3)
+    torch.testing.assert_close(model.sample(2, steps=4), model.sample(2, asked, steps=4, guidance=0))
+    monkeypatch.setattr(model.conditioner, "drop", 0.0)
+    torch.testing.assert_close(model.sample(2, asked, steps=4), model.sample(2, asked, steps=4, guidance=1))
 
 
 def test_a_weak_model_is_told_the_same_condition():
@@ -180,8 +192,9 @@ def test_a_weak_model_is_told_the_same_condition():
     for p in weak.parameters():
         nn.init.normal_(p, std=0.03)
     labels = {"class": [0, 1, 2]}
-    torch.testing.assert_close(model.sample(3, labels, steps=4, guidance=0, weak=weak), weak.sample(3, labels, steps=4))
-    torch.testing.assert_close(model.sample(3, labels, steps=4, guidance=1, weak=weak), model.sample(3, labels, steps=4))
+    how = {"steps": 4, "guidance": 1}
+    torch.testing.assert_close(model.sample(3, labels, steps=4, guidance=0, weak=weak), weak.sample(3, labels, **how))
+    torch.testing.assert_close(model.sample(3, labels, weak=weak, **how), model.sample(3, labels, **how))
     with pytest.raises(UsageError, match="leave one out"):
         model.sample(1, labels | {"class": 0}, guidance=2, weak=weak, negative={"class": 1})
     with pytest.raises(UsageError, match="trained on the data"):

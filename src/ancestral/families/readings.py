@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
-from ancestral.conditioning import Conditioner, Context
+from ancestral.conditioning import Condition, Conditioner, Context
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.families.base import GenerativeModel, Scaling
@@ -33,7 +33,7 @@ from ancestral.solvers import solver as solver_of
 
 STEPS, SOLVER = 20, "dpmpp"  # the sampler that serves where none is asked for
 SPACING: Spacing = "logsnr"
-GUIDANCE = 1.0  # the condition as it was trained
+GUIDANCE = 1.5  # of a class, a text or a layout: by measurement better obeyed than 1, and no farther from the data
 DRAWS = 32  # of the chain's steps for each sample: tens of seconds for a thousand images
 CELL = 1 / 2  # of the levels' spacing is where their chain begins: below, a network pays for digits that levels do not have
 Method = Literal["vlb", "ode"]
@@ -67,7 +67,7 @@ class DenoisingModel(GenerativeModel):
         steps: int = STEPS,
         solver: str | Solver = SOLVER,
         spacing: Spacing = SPACING,
-        guidance: float = GUIDANCE,
+        guidance: float = 1.0,
         interval: tuple[float, float] | None = None,
         rescale: float = 0.0,
         negative: Context | None = None,
@@ -100,10 +100,13 @@ class DenoisingModel(GenerativeModel):
 
     def resolve(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> dict[str, Any]:
         """negative: as conditions are written, of all samples alike. weak: another `DenoisingModel`, for the same conditions.
+        guidance: where it is left out, 1.5 for conditions with a meaning (a vector), 1 for those that are maps or images.
 
         Raises UsageError for a weak model of other data.
         """
         how = dict(how)
+        if self.conditioner.drop > 0 and any(cast(Condition, self.conditioner.kinds[name]).widths.vector for name in raw):
+            how.setdefault("guidance", GUIDANCE)
         if isinstance(negative := how.get("negative"), Mapping):
             how["negative"] = self.conditioner(self.conditioner.parse(negative, n), n)
         if isinstance(weak := how.get("weak"), DenoisingModel):
