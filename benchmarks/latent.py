@@ -100,7 +100,7 @@ def judge(asked: argparse.Namespace) -> None:
     """Samples of both, judged and timed; the table."""
     found = {name: json.loads((asked.out / f"{name}.json").read_text()) for name in FAMILIES}
     for name, one in found.items():
-        words = ("evaluate", asked.out / name, "-n", asked.n, "--steps", STEPS, "--features", EXTRACTOR)
+        words = ("evaluate", asked.out / name, "-n", asked.n, "--steps", STEPS, "--guidance", 1, "--features", EXTRACTOR)
         one["evaluation"] = json.loads(command(*words, "--json"))
     for name, seconds in timed(asked.out).items():
         found[name]["seconds_of_few"] = seconds
