@@ -98,6 +98,13 @@ def test_what_the_data_choose(tmp_path):
         build("moons", "model.patch=2")
 
 
+def collapse(t):
+    """From now on the generator draws one sample, and nobody learns."""
+    t.model.turns += 10_000
+    t.model.generator.forward = lambda z, context: torch.zeros(len(z), 1, 8, 8)
+    t.model.loss = lambda batch, player, noise: {"total": sum(p.sum() for p in t.model.parameters()) * torch.ones(1)}
+
+
 def test_a_failed_game_is_stopped_and_the_last_good_model_kept(tmp_path):
     t = trainer(tmp_path / "run", "60it", "train.diagnoses=60")
     good = None
@@ -105,20 +112,16 @@ def test_a_failed_game_is_stopped_and_the_last_good_model_kept(tmp_path):
         for step in t:
             if step.step == 20:
                 good = t.run.path.joinpath("model/model.safetensors").read_bytes()
-                t.model.turns += 10_000
-                t.model.generator.forward = lambda z, context: torch.zeros(len(z), 1, 8, 8)
-                t.model.loss = lambda batch, player, noise: {
-                    "total": sum(p.sum() for p in t.model.parameters()) * torch.ones(1)
-                }
+                collapse(t)
     assert t.run.path.joinpath("model/model.safetensors").read_bytes() == good
     rows = t.run.metrics()
     assert rows[-1]["findings"][0].startswith("the generator has collapsed")
     assert rows[-1]["health/distinct"] == 1
     again = trainer(tmp_path / "run", "60it", "train.diagnoses=60")  # the same command does not undo it
-    again.model.generator.forward = t.model.generator.forward
+    again.save()
+    collapse(again)
     with pytest.raises(AncestralError, match="stopped at step 24: the generator has collapsed"):
         list(again)
-    again.save()
     assert t.run.path.joinpath("model/model.safetensors").read_bytes() == good
 
 
