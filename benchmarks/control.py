@@ -190,7 +190,9 @@ def main() -> None:
     run = asked.run or asked.out / asked.kind
     if asked.run is None:
         settings = tuple(asked.settings)
-        follow(plan(task.data, condition=task.condition, budget=asked.budget, out=run, settings=settings).begin(), Reporter())
+        trainer = plan(task.data, condition=task.condition, budget=asked.budget, out=run, settings=settings).begin()
+        if follow(trainer, Reporter()) is not None:
+            raise SystemExit("stopped: the same command continues")
     model = ancestral.load(run)
     asked.out.mkdir(parents=True, exist_ok=True)
     about = {"kind": asked.kind, "images": Run(run).metrics()[-1]["images"], "steps of sampling": asked.steps}
