@@ -13,7 +13,7 @@ from ancestral.errors import UsageError
 from ancestral.families import HasCritic, HasDecoder, HasDiagnosis, Scaling
 from ancestral.families.augment import augment, cut_out, translate
 from ancestral.families.game import Standing, calibration, coverage, distinct, jensen_shannon, spacing
-from ancestral.families.gan import GAN
+from ancestral.families.gan import GAN, frozen
 from ancestral.families.inversion import invert
 from ancestral.families.objectives import OBJECTIVES, Penalties
 from ancestral.nets.adversarial import adversarial_networks, spectral
@@ -422,6 +422,15 @@ def test_findings():
     assert standing(y=three, turns=10).findings == ()
     assert "distinct; raise model.r1" in collapsed.findings[0]  # what is set already is no advice
     assert "distinct; set model.objective=relativistic, or raise" in standing("least-squares", y=three).findings[0]
+
+
+def test_what_was_frozen_before_stays_so():
+    network = nn.Linear(2, 2)
+    network.bias.requires_grad_(False)
+    with frozen(network):
+        assert not network.weight.requires_grad
+    assert network.weight.requires_grad
+    assert not network.bias.requires_grad
 
 
 def test_distinct():

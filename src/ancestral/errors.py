@@ -11,3 +11,7 @@ class UsageError(AncestralError, ValueError):
     """The request itself is wrong: an unknown name, a bad option. A command ends with exit code 2."""
 
     exit_code = 2
+
+
+class NoLikelihoodError(UsageError):
+    """A likelihood was asked for of data for which the model's loss is none."""

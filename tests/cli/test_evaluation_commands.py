@@ -163,6 +163,36 @@ def test_compare_runs(run, capsys):
     assert "did you mean 'diffusion'" in err
 
 
+@pytest.mark.parametrize(
+    "words", ["CUDA out of memory. Tried", "DefaultCPUAllocator: can't allocate memory", "not enough memory"]
+)
+def test_a_full_memory_is_one_sentence(capsys, monkeypatch, words):
+    from ancestral import api
+
+    def full(*args, **options):
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(api, "plan", full)
+    code, _, err = ask(capsys, "train", "digits")
+    assert code == 1
+    assert "the memory is full: lower train.batch" in " ".join(err.split())
+
+
+def test_bernoulli_on_grey_data_is_judged_without_a_likelihood(capsys):
+    """Its cross-entropy stands in no column of likelihoods, and is refused by name where one is asked for."""
+    settings = ("model.likelihood=bernoulli", "model.width=8", "train.previews=0")
+    code, _, err = ask(
+        capsys, "train", "digits", "--model", "vae", "--for", "5it", "--out", "runs/grey", "--device", "cpu", "-q", *settings
+    )
+    assert code == 0, err
+    code, out, err = ask(capsys, "evaluate", "runs/grey", "-n", 40, "--features", "random", "--device", "cpu", "--json")
+    assert code == 0, err
+    assert not any(metric["name"].startswith("bits") for metric in json.loads(out)["metrics"])
+    code, _, err = ask(capsys, "evaluate", "runs/grey", "--likelihood", "--device", "cpu")
+    assert code == 2
+    assert "is no likelihood" in " ".join(err.split())
+
+
 def test_training_with_live_evaluation(capsys):
     words = ("train", "digits", "--for", "12it", "--evaluate-every", "6it", "--device", "cpu", *SETTINGS)
     code, _, err = ask(capsys, *words, "--out", "runs/live")

@@ -206,6 +206,11 @@ def test_python_like_the_readme(tmp_path):
     torch.testing.assert_close(an.load(tmp_path / "digits").sample(4, seeds=range(4, 8)), x[4:8], atol=1 / 255, rtol=0)
 
 
+def test_a_size_is_a_number_or_two(tmp_path):
+    with pytest.raises(UsageError, match=r"data\.size=\[8\]: write a number of pixels, or height and width"):
+        plan("digits", out=tmp_path, settings=("data.size=[8]",))
+
+
 def test_no_classes_to_condition_on(tmp_path):
     with pytest.raises(UsageError, match="has no classes to condition on"):
         prepare(np.zeros((10, 3)) + np.arange(10)[:, None], budget="3it", out=tmp_path / "run", condition="class")

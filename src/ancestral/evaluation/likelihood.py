@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ancestral.data import DataSet
-from ancestral.errors import UsageError
+from ancestral.errors import NoLikelihoodError
 from ancestral.evaluation.extractors.base import Progress, silent
 from ancestral.evaluation.metrics import Estimate
 from ancestral.evaluation.result import Metric
@@ -56,7 +56,7 @@ def likelihood(model: GenerativeModel, data: DataSet, progress: Progress) -> lis
         return []
     try:
         bounds = held_out(model, data, progress=progress)
-    except UsageError:  # a model whose loss is no likelihood of such data says so where one is asked for
+    except NoLikelihoodError:  # which says so where one is asked for
         return []
     nats, bits = estimates(bounds, data.spec.levels)
     kind, discrete = bounds[0].kind, bounds[0].discrete

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner, Context
-from ancestral.errors import UsageError
+from ancestral.errors import NoLikelihoodError, UsageError
 from ancestral.families.base import GenerativeModel, Scaling
 from ancestral.families.capabilities import Diagnosis
 from ancestral.families.codes import Code, Coder, log_standard
@@ -184,10 +184,10 @@ class VAE(GenerativeModel):
 
         elbo: eq. 1. iwae: E log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x), which k tightens (Burda et al. 2016,
         arXiv:1509.00519, eq. 8). prior: p(z), N(0, I) or the second-stage one. noise: None: sample i has seed i.
-        Raises UsageError where there is no such bound.
+        Raises NoLikelihoodError of grey values under a Bernoulli, UsageError for another bound that there is not.
         """
         if isinstance(self.likelihood, BernoulliLikelihood) and not torch.all((x == 0) | (x == 1)):
-            raise UsageError(
+            raise NoLikelihoodError(
                 "the cross-entropy of values between 0 and 1 is no likelihood: for one train with "
                 "model.likelihood=continuous-bernoulli or logistic, or make the data black and white"
             )

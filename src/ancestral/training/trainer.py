@@ -299,11 +299,11 @@ class Trainer:
         for name, p in self.model.named_parameters():
             if (fixed := tensors.get(f"fixed/{name}")) is not None:
                 p.data.copy_(fixed)
-        self._enter(numbers["stage"], numbers["begun"])
+        self._enter(numbers.get("stage", 0), numbers.get("begun", 0))
         self.table.restore(tensors, numbers["updates"])
         self.step, self.images, self.skipped = numbers["step"], numbers["images"], numbers["skipped"]
-        self._before, self.concluded = numbers["seconds"], numbers["concluded"]
-        self.failed, self.hopeless = numbers["failed"], numbers["hopeless"]
+        self._before, self.concluded = numbers["seconds"], numbers.get("concluded")
+        self.failed, self.hopeless = numbers.get("failed"), numbers.get("hopeless", 0)
         self.run.rewind_metrics(self.step)
 
 
