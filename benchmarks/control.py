@@ -6,12 +6,13 @@
     python benchmarks/control.py text             scenes: the digits that the prompt names, and where they stand
     python benchmarks/control.py emoji            emoji by text: category, style and skin tone; of data/emoji, which
                                                   `benchmarks/emoji.py data/emoji --combinations` makes, or --source
-    options: --for 10m  --n 1000  --guidance 0 1 1.5 2 3 5  --steps 20  --run RUN  --out runs/control  section.name=value
+    options: --source scenes64 (layout, map, text: emoji of four classes)  --model latent
+             --for 10m  --n 1000  --guidance 0 1 1.5 2 3 5  --steps 20  --run RUN  --out runs/control  section.name=value
 
 Trains a model, or takes that of RUN, and prints for every scale of guidance the share of samples that are judged to show what
 was asked, beside the same of real held-out data, of real data with the conditions of other samples (chance), and the Fréchet
-distance in the judge's features to real data. Scenes and emoji are trained without certain combinations of parts that are all
-seen; prompts of these are counted apart. Writes OUT/control-KIND.json and a picture of samples for each scale.
+distance in the judge's features to real data. Scenes of digits and emoji are trained without certain combinations of parts that
+are all seen; prompts of these are counted apart. Writes OUT/control-KIND.json and a picture of samples for each scale.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ from ancestral.pictures import save_grid
 from ancestral.progress import Reporter, follow
 from ancestral.runtime import Runtime
 from ancestral.training.run import Run
-from judges import Attributes, Digit, Reader, holds, reader, relations
+from judges import Attributes, Reader, Thing, holds, reader, relations, said
 
 HELD_OUT = 10  # of a hundred combinations
-REFERENCE = 5000  # real pictures that distances are measured to
+REFERENCE = 500, 5000  # real pictures that distances are measured to, at least and at most
 SHOWN = 40  # samples in a picture
 JUDGE = 300_000  # parameters of a judge, about
 Findings = Mapping[str, Tensor]  # by question, 1 where the answer is yes: one for each picture, or for each thing in it
@@ -83,47 +84,56 @@ class Classes:
 
 
 class Scenes:
-    """Scenes, judged by a reader of digits and boxes.
+    """Scenes, judged by a reader of things and boxes.
 
-    A tenth of the arrangements (two digits and where one stands from the other) is in no training scene's caption; a second and
-    third digit, whose places a caption does not compare, may stand so.
+    Of digits a tenth of the arrangements (two digits and where one stands from the other) is in no training scene's caption; a
+    second and third digit, whose places a caption does not compare, may stand so. Held-out scenes of emoji are all new.
     """
 
-    def __init__(self, condition: str, runtime: Runtime):
+    def __init__(self, condition: str, source: str, runtime: Runtime):
         self.condition, self.runtime = condition, runtime
-        source = digits()
-        parts = {
-            "train": compose(source.train, 11_000, np.random.RandomState(0)),
-            "test": compose(source.test, 10_000, np.random.RandomState(1)),
-        }
-        apart = {name: torch.tensor([withheld(c or "") for c in part.captions or ()]) for name, part in parts.items()}
-
-        def scenes(test: Tensor) -> DataSet:
-            train, held = parts["train"].take((~apart["train"]).nonzero()[:, 0]), parts["test"].take(test.nonzero()[:, 0])
-            return assemble("scenes", train, held, levels=256, box_classes=DIGITS, map_classes=DIGITS)
-
-        self.data = scenes(~apart["test"])
-        self.tests = {"seen combinations": self.data, "held-out combinations": scenes(apart["test"])}
-        self.reader: Reader = reader(load("scenes"), runtime)
+        whole = load(source)
+        if source == "scenes":
+            seen, new = divided()
+            self.data, self.tests = seen, {"seen combinations": seen, "held-out combinations": new}
+        else:
+            self.data, self.tests = whole, {"new scenes": whole}
+        self.reader: Reader = reader(whole, runtime)
         self.features = Pictures("reader", self.reader, "a reader of scenes", runtime)
 
     def judge(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
         found = self.reader.read(x, self.runtime)
+        asked = [[Thing.of(row) for row in (data.test.boxes or ())[i]] for i in rows.tolist()]
         if self.condition == "text":
-            captions = [(data.test.captions or ())[i] or "" for i in rows.tolist()]
-            answers = [holds(caption, there) for caption, there in zip(captions, found, strict=True)]
+            places = [said((data.test.captions or ())[i] or "") for i in rows.tolist()]
+            names = [[thing.name for thing in things] for things in asked]  # a caption names them in this order
+            answers = [holds(*each) for each in zip(names, places, found, strict=True)]
             named, placed = (torch.tensor(answer) for answer in zip(*answers, strict=True))
-            several = torch.tensor([bool(relations(caption)) for caption in captions])
-            return {"digits": named, "places, of the right digits": placed[named & several], "all": placed}
-        asked = [[Digit.of(row) for row in (data.test.boxes or ())[i]] for i in rows.tolist()]
+            several = torch.tensor([bool(some) for some in places])
+            return {"things": named, "places, of the right things": placed[named & several], "all": placed}
         pictures = list(zip(asked, found, strict=True))
-        filled = [any(box.overlap(d) >= 0.5 for d in there) for boxes, there in pictures for box in boxes]
+        filled = [any(box.overlap(thing) >= 0.5 for thing in there) for boxes, there in pictures for box in boxes]
         right = [
-            [any(box.name == d.name and box.overlap(d) >= 0.5 for d in there) for box in boxes] for boxes, there in pictures
+            [any(box.name == t.name and box.overlap(t) >= 0.5 for t in there) for box in boxes] for boxes, there in pictures
         ]
         whole = [all(boxes) and len(boxes) == len(there) for boxes, there in zip(right, found, strict=True)]
-        each = {"box filled": filled, "box holds its digit": [box for boxes in right for box in boxes], "all": whole}
+        each = {"box filled": filled, "box holds its thing": [box for boxes in right for box in boxes], "all": whole}
         return {question: torch.tensor(answers) for question, answers in each.items()}
+
+
+def divided() -> tuple[DataSet, DataSet]:
+    """Scenes of digits without the arrangements that are withheld, and the same with held-out scenes of these alone."""
+    source = digits()
+    train = compose(source.train, 11_000, np.random.RandomState(0))
+    test = compose(source.test, 10_000, np.random.RandomState(1))
+    apart = [torch.tensor([withheld(caption or "") for caption in part.captions or ()]) for part in (train, test)]
+    train = train.take((~apart[0]).nonzero()[:, 0])
+
+    def scenes(rows: Tensor) -> DataSet:
+        held = test.take(rows.nonzero()[:, 0])
+        return assemble("scenes", train, held, levels=256, box_classes=DIGITS, map_classes=DIGITS)
+
+    return scenes(~apart[1]), scenes(apart[1])
 
 
 class Pictograms:
@@ -174,23 +184,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--run", type=Path, help="a run that is trained already")
     parser.add_argument("--out", type=Path, default=Path("runs/control"))
-    parser.add_argument("--source", type=Path, default=Path("data/emoji"), help="the folder of emoji")
+    parser.add_argument("--source", help="scenes64 in place of scenes; the folder of emoji")
+    parser.add_argument("--model", default="diffusion", help="the family")
     parser.add_argument("settings", nargs="*", help="of the recipe, as section.name=value")
     asked = parser.parse_intermixed_args()
 
     runtime = Runtime.choose("cpu", parameters=JUDGE)
     tasks: dict[str, Callable[[], Task]] = {
         "class": lambda: Classes(runtime),
-        "emoji": lambda: Pictograms(asked.source, runtime),
+        "emoji": lambda: Pictograms(Path(asked.source or "data/emoji"), runtime),
     }
-    task = tasks.get(asked.kind, lambda: Scenes(asked.kind, runtime))()
+    task = tasks.get(asked.kind, lambda: Scenes(asked.kind, asked.source or "scenes", runtime))()
     sittings = [Sitting(task, prompts, data, asked.n) for prompts, data in task.tests.items()]
     for sitting in sittings:
         sitting.real()
     run = asked.run or asked.out / asked.kind
     if asked.run is None:
-        settings = tuple(asked.settings)
-        trainer = plan(task.data, condition=task.condition, budget=asked.budget, out=run, settings=settings).begin()
+        how = {"model": asked.model, "budget": asked.budget, "settings": tuple(asked.settings)}
+        trainer = plan(task.data, condition=task.condition, out=run, **how).begin()
         if follow(trainer, Reporter()) is not None:
             raise SystemExit("stopped: the same command continues")
     model = ancestral.load(run)
@@ -210,8 +221,9 @@ class Sitting:
     def __init__(self, task: Task, prompts: str, data: DataSet, n: int):
         order = torch.from_numpy(np.random.RandomState(0).permutation(len(data.test)))
         self.task, self.prompts, self.data, self.wanted = task, prompts, data, order[:n]
-        rest = order[n : n + REFERENCE]
-        self.reference = task.features(data.batch(rest, "test").x) if len(rest) >= REFERENCE else None
+        least, most = REFERENCE
+        rest = order[n : n + most]
+        self.reference = task.features(data.batch(rest, "test").x) if len(rest) >= least else None
         self.rows: dict[str, dict[str, Any]] = {}
 
     def real(self) -> None:

@@ -2,12 +2,13 @@
 
     python benchmarks/emoji.py data/emoji
     ancestral train data/emoji --condition text --for 30m
-    ancestral train data/emoji --condition image --for 30m
+    python benchmarks/emoji.py data/google --style google
+    ancestral train data/google --condition image --for 30m
 
 The pictures come from the npm packages emoji-datasource-twitter (art CC BY 4.0) and emoji-datasource-google (Apache-2.0), which
 `npm pack` fetches into OUT/packages, or which lie there already. A concept, the emoji without its skin tone, is held out whole:
 no split shares one. The Twitter pictures are samples captioned "twitter emoji of a panda face", each with Google's picture of
-the same emoji as its conditioning image; `--both` adds Google's pictures as samples of their own, with Twitter's beside them.
+the same emoji as its conditioning image; with `--style google` it is the other way round, and with `--both` all are samples.
 With `--combinations` both are samples, and what is held out are combinations of seen parts instead: a tenth of the concepts in
 one of the styles, and a tenth of the pairs of a concept and a skin tone.
 """
@@ -119,7 +120,8 @@ def split(one: Emoji, style: str, combinations: bool) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--both", action="store_true", help="Google's pictures are samples, too")
+    parser.add_argument("--style", choices=STYLES, default=STYLES[0], help="of the samples")
+    parser.add_argument("--both", action="store_true", help="both styles are samples")
     parser.add_argument("--combinations", action="store_true", help="both, and combinations of seen parts are held out")
     asked = parser.parse_args()
 
@@ -139,7 +141,9 @@ def main() -> None:
                 target = asked.out / side / style / one.picture
                 target.parent.mkdir(parents=True, exist_ok=True)
                 white.convert("RGB").save(target)
-        for style, other in (STYLES, STYLES[::-1]) if both else (STYLES,):
+        for style, other in (STYLES, STYLES[::-1]):
+            if not both and style != asked.style:
+                continue
             rows[sides[style]].append(
                 {
                     "file_name": f"{style}/{one.picture}",

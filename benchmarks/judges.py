@@ -1,7 +1,7 @@
 """Judges of control: networks that were trained on real data and say what a picture shows.
 
-`Reader` finds digits and their boxes in `scenes`, and is kept in the cache under the fingerprint of the data that it learned
-from. `Attributes` tells the category, style and skin tone of emoji.
+`Reader` finds the things and their boxes in `scenes` and `scenes64`, and is kept in the cache under the fingerprint of the data
+that it learned from. `Attributes` tells the category, style and skin tone of emoji.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ancestral.runtime import Runtime
 J = TypeVar("J", bound=nn.Module)
 
 FORMAT = 1
-CELL = 4  # pixels of a cell of the reader's map
-NEAR = 3  # pixels from a digit's centre to those of the cells that answer for it; digits stand at least 8 apart
+CELLS = 8  # of the reader's map, a side
+NEAR = 0.75  # cells from a thing's centre to those of the cells that answer for it; things stand at least 2 apart
 SEEN = 100_000  # scenes in the reader's training
 
 
-class Digit(NamedTuple):
-    """A digit and the smallest box that holds its ink, in pixels."""
+class Thing(NamedTuple):
+    """A digit, or an emoji of a class, and the smallest box that holds it, in pixels."""
 
     name: int
     left: float
@@ -45,20 +45,20 @@ class Digit(NamedTuple):
     bottom: float
 
     @classmethod
-    def of(cls, row: Tensor) -> Digit:
+    def of(cls, row: Tensor) -> Thing:
         """From a box of the data: class, left, top, width, height."""
         name, left, top, width, height = row.tolist()
         return cls(name, left, top, left + width, top + height)
 
-    def overlap(self, other: Digit) -> float:
+    def overlap(self, other: Thing) -> float:
         """Intersection over union of the boxes."""
         across = min(self.right, other.right) - max(self.left, other.left)
         down = min(self.bottom, other.bottom) - max(self.top, other.top)
         both = max(across, 0) * max(down, 0)
-        areas = [(d.right - d.left) * (d.bottom - d.top) for d in (self, other)]
+        areas = [(t.right - t.left) * (t.bottom - t.top) for t in (self, other)]
         return both / max(sum(areas) - both, 1e-6)
 
-    def seen_from(self, other: Digit) -> str:
+    def seen_from(self, other: Thing) -> str:
         """Where its centre lies from the other's, in the words of the captions of `scenes`."""
         dx = other.left + other.right - self.left - self.right
         dy = other.top + other.bottom - self.top - self.bottom
@@ -68,16 +68,19 @@ class Digit(NamedTuple):
 
 
 class Reader(nn.Module):
-    """Finds digits: `(n, 1, h, w)` -> for each cell of 4x4 pixels the logits of ten digits and of none, and how far the edges
-    of the digit's box are from the cell's centre (Tian et al. 2019, arXiv:1904.01355, with one size of cells).
+    """Finds things of so many kinds in square pictures `(n, channels, side, side)`: for each of 8x8 cells the logits of the
+    kinds and of none, and how far the edges of the thing's box are from the cell's centre, in cells (Tian et al. 2019,
+    arXiv:1904.01355, with one size of cells).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int, side: int, kinds: int):
         super().__init__()
-        widths = (4, 64, 64, 128, 128)
+        self.kinds, self.cell = kinds, side // CELLS
+        folded = self.cell // 2
+        widths = (channels * folded**2, 64, 64, 128, 128)
         convolutions = [nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.SiLU()) for a, b in pairwise(widths)]
-        self.body = nn.Sequential(nn.PixelUnshuffle(2), *convolutions[:2], nn.MaxPool2d(2), *convolutions[2:])
-        self.head = nn.Conv2d(128, 11 + 4, 1)
+        self.body = nn.Sequential(nn.PixelUnshuffle(folded), *convolutions[:2], nn.MaxPool2d(2), *convolutions[2:])
+        self.head = nn.Conv2d(128, kinds + 1 + 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features `(n, 256)` of the whole picture: mean and maximum of each map."""
@@ -85,74 +88,79 @@ class Reader(nn.Module):
         return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
 
     def cells(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `(n, h/4, w/4, 11)`, the last of none, and distances `(n, h/4, w/4, 4)` of left, top, right, bottom."""
+        """Logits `(n, 8, 8, kinds + 1)`, the last of none, and distances `(n, 8, 8, 4)` of left, top, right, bottom."""
         out = self.head(F.dropout(self.body(x), 0.2, self.training)).permute(0, 2, 3, 1)
-        return out[..., :11], out[..., 11:]
+        return out[..., : self.kinds + 1], out[..., self.kinds + 1 :]
 
-    def read(self, x: Tensor, runtime: Runtime) -> list[list[Digit]]:
-        """The digits of each picture, of which no two overlap by more than 0.3; the most certain stay."""
+    def middles(self) -> Tensor:
+        """Of the cells, x, y, x, y in pixels: `(8, 8, 4)`."""
+        y, x = torch.meshgrid(torch.arange(CELLS), torch.arange(CELLS), indexing="ij")
+        return self.cell * (torch.stack([x, y, x, y], -1) + 0.5)
+
+    def read(self, x: Tensor, runtime: Runtime) -> list[list[Thing]]:
+        """The things in each picture, of which no two overlap by more than 0.3; the most certain stay."""
         found = []
         with torch.inference_mode(), runtime.autocast():
             parts = [self.cells(part) for part in x.split(BATCH)]
         logits, distances = (torch.cat(p).float() for p in zip(*parts, strict=True))
-        certain, names = logits.softmax(-1)[..., :10].max(-1)
-        edges = centres(*certain.shape[1:]) + distances * CELL
-        there = logits.softmax(-1)[..., 10] < 0.5
+        certain, names = logits.softmax(-1)[..., :-1].max(-1)
+        edges = self.middles() + distances * self.cell
+        there = logits.softmax(-1)[..., -1] < 0.5
         for i in range(len(x)):
             order = certain[i][there[i]].argsort(descending=True)
-            digits: list[Digit] = []
+            things: list[Thing] = []
             for name, box in zip(names[i][there[i]][order].tolist(), edges[i][there[i]][order].tolist(), strict=True):
-                digit = Digit(name, *box)
-                if all(digit.overlap(other) <= 0.3 for other in digits):
-                    digits.append(digit)
-            found.append(digits)
+                thing = Thing(name, *box)
+                if all(thing.overlap(other) <= 0.3 for other in things):
+                    things.append(thing)
+            found.append(things)
         return found
 
 
 def reader(data: DataSet, runtime: Runtime) -> Reader:
     """The reader that learned from the training split."""
     x = data.values(data.train.array)
-    middles = centres(x.shape[-2] // CELL, x.shape[-1] // CELL)
-    names, edges = torch.full((len(x), *middles.shape[:2]), 10), torch.zeros(len(x), *middles.shape)
+    model = Reader(*data.spec.shape[:2], len(data.spec.box_classes))
+    middles = model.middles()
+    names, edges = torch.full((len(x), CELLS, CELLS), model.kinds), torch.zeros(len(x), *middles.shape)
     for i, boxes in enumerate(data.train.boxes or ()):
-        for digit in map(Digit.of, boxes):
-            box = torch.tensor(digit[1:])
-            near = ((box[:2] + box[2:]) / 2 - middles[..., :2]).abs().amax(-1) <= NEAR
-            names[i][near] = digit.name
-            edges[i][near] = ((box - middles) / CELL)[near]
+        for thing in map(Thing.of, boxes):
+            box = torch.tensor(thing[1:])
+            near = ((box[:2] + box[2:]) / 2 - middles[..., :2]).abs().amax(-1) <= NEAR * model.cell
+            names[i][near] = thing.name
+            edges[i][near] = ((box - middles) / model.cell)[near]
 
     def loss(model: Reader, rows: Tensor) -> Tensor:
         logits, distances = model.cells(x[rows])
-        there = names[rows] < 10
+        there = names[rows] < model.kinds
         wrong = F.cross_entropy(logits.flatten(0, 2).float(), names[rows].flatten())
         return wrong + F.smooth_l1_loss(distances[there].float(), edges[rows][there])
 
-    return learned("reader", Reader(), data, loss, SEEN, runtime)
+    return learned("reader", model, data, loss, SEEN, runtime)
 
 
-def centres(height: int, width: int) -> Tensor:
-    """Of cells `(height, width)`, x, y, x, y in pixels: `(height, width, 4)`."""
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return CELL * (torch.stack([x, y, x, y], -1) + 0.5)
+def said(caption: str) -> list[str]:
+    """Where a caption of scenes says that the first thing stands, seen from each of the others."""
+    return re.findall(r"left of|right of|above|below", caption)
 
 
 def relations(caption: str) -> list[tuple[int, str, int]]:
     """(3, "left of", 7) and so on, as a caption of `scenes` says; nothing where it names one digit."""
     first, *others = re.findall(r"\d", caption)
-    said = re.findall(r"left of|right of|above|below", caption)
-    return [(int(first), relation, int(other)) for relation, other in zip(said, others, strict=True)]
+    return [(int(first), relation, int(other)) for relation, other in zip(said(caption), others, strict=True)]
 
 
-def holds(caption: str, digits: list[Digit]) -> tuple[bool, bool]:
-    """Whether the digits are just those of a caption of `scenes`, and whether they also stand as it says."""
-    said = relations(caption)
-    names = [int(name) for name in re.findall(r"\d", caption)]
-    if sorted(names) != sorted(digit.name for digit in digits):
+def holds(names: Sequence[int], places: Sequence[str], things: Sequence[Thing]) -> tuple[bool, bool]:
+    """Whether the things are just those of a caption, and whether they also stand as it says.
+
+    names: of the things, in the caption's order. places: where the first stands, seen from each of the others.
+    """
+    if sorted(names) != sorted(thing.name for thing in things):
         return False, False
     return True, any(
-        [digit.name for digit in order] == names
-        and all(order[0].seen_from(other) == relation for other, (_, relation, _) in zip(order[1:], said, strict=True))
-        for order in permutations(digits)
+        [thing.name for thing in order] == list(names)
+        and all(order[0].seen_from(other) == place for other, place in zip(order[1:], places, strict=True))
+        for order in permutations(things)
     )
 
 
