@@ -86,3 +86,20 @@ def test_noise_embedding_tells_levels_apart():
     out = net(torch.tensor([-20.0, -19.9, 0.0, 0.1, 20.0]))
     distances = torch.cdist(out, out) + torch.eye(5) * 1e9
     assert distances.min() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [
+        ((1, 8, 8), (64, 128)),
+        ((8, 7, 7), (64, 128)),
+        ((16, 8, 8), (128,)),
+        ((3, 64, 64), (64, 128)),
+        ((3, 128, 128), (64, 128, 256)),
+    ],
+    ids=str,
+)
+def test_levels_follow_from_the_shape(shape, channels):
+    """Small maps keep their resolution where each position has much to tell."""
+    net = denoising_network(shape)
+    assert [level[0].conv2.out_channels for level in net.down if isinstance(level, torch.nn.ModuleList)] == list(channels)

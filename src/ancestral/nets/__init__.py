@@ -15,6 +15,7 @@ from ancestral.nets.mlp import MLP
 from ancestral.nets.unet import UNet
 
 Net = Literal["auto", "unet", "dit"]
+DENSE = 12  # numbers of a position
 
 
 def denoising_network(
@@ -33,7 +34,8 @@ def denoising_network(
     context: the widths of what it is told; vectors are told a vector alone.
 
     What is None follows from the shape: patches of 1, 2 or at most 4, so that the finest map has 16 positions a side (that of
-    a signal 256) where that suffices; as many levels as bring the coarsest map to at most 8.
+    a signal 256) where that suffices; as many levels as bring the coarsest map to at most 8, and at least two, but one where
+    so small a map has 12 numbers or more at each position, as latents have: they would be lost on a coarser one.
     Raises UsageError for an option that the network of that shape has not.
     """
     if len(shape) == 1:
@@ -55,6 +57,8 @@ def denoising_network(
         levels = max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 8))))
         base = width or 64
         channels = [base * min(2**level, 4) for level in range(levels)]
+        if side / patch <= 8 and shape[0] * patch ** (len(shape) - 1) >= DENSE:
+            channels = channels[1:]
     return UNet(
         shape[0],
         channels,
