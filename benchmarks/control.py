@@ -44,7 +44,7 @@ from ancestral.pictures import save_grid
 from ancestral.progress import Reporter, follow
 from ancestral.runtime import Runtime
 from ancestral.training.run import Run
-from judges import Attributes, Reader, Thing, holds, reader, relations, said
+from judges import Attributes, Reader, Thing, holds, present, reader, relations, said
 
 HELD_OUT = 10  # of a hundred combinations
 REFERENCE = 500, 5000  # real pictures that distances are measured to, at least and at most
@@ -107,18 +107,24 @@ class Scenes:
         if self.condition == "text":
             places = [said((data.test.captions or ())[i] or "") for i in rows.tolist()]
             names = [[thing.name for thing in things] for things in asked]  # a caption names them in this order
-            answers = [holds(*each) for each in zip(names, places, found, strict=True)]
+            answers = [holds(*one) for one in zip(names, places, found, strict=True)]
             named, placed = (torch.tensor(answer) for answer in zip(*answers, strict=True))
             several = torch.tensor([bool(some) for some in places])
-            return {"things": named, "places, of the right things": placed[named & several], "all": placed}
+            each = [there for one in zip(names, found, strict=True) for there in present(*one)]
+            return {
+                "thing named": torch.tensor(each),
+                "just the things named": named,
+                "places, of the right things": placed[named & several],
+                "all": placed,
+            }
         pictures = list(zip(asked, found, strict=True))
         filled = [any(box.overlap(thing) >= 0.5 for thing in there) for boxes, there in pictures for box in boxes]
         right = [
             [any(box.name == t.name and box.overlap(t) >= 0.5 for t in there) for box in boxes] for boxes, there in pictures
         ]
         whole = [all(boxes) and len(boxes) == len(there) for boxes, there in zip(right, found, strict=True)]
-        each = {"box filled": filled, "box holds its thing": [box for boxes in right for box in boxes], "all": whole}
-        return {question: torch.tensor(answers) for question, answers in each.items()}
+        answered = {"box filled": filled, "box holds its thing": [box for boxes in right for box in boxes], "all": whole}
+        return {question: torch.tensor(answers) for question, answers in answered.items()}
 
 
 def divided() -> tuple[DataSet, DataSet]:

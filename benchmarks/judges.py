@@ -150,6 +150,16 @@ def relations(caption: str) -> list[tuple[int, str, int]]:
     return [(int(first), relation, int(other)) for relation, other in zip(said(caption), others, strict=True)]
 
 
+def present(names: Sequence[int], things: Sequence[Thing]) -> list[bool]:
+    """Of each thing that a caption names, whether it is there; one that is there answers for one name."""
+    left, found = [thing.name for thing in things], []
+    for name in names:
+        found.append(name in left)
+        if found[-1]:
+            left.remove(name)
+    return found
+
+
 def holds(names: Sequence[int], places: Sequence[str], things: Sequence[Thing]) -> tuple[bool, bool]:
     """Whether the things are just those of a caption, and whether they also stand as it says.
 
