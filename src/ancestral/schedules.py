@@ -215,7 +215,7 @@ class VE(Schedule):
 @dataclass(frozen=True)
 class Ladder(VE):
     """VE on a geometric ladder of `rungs` levels from sigma_max to sigma_min, the only ones that are trained on (Song & Ermon
-    2019, section 3.2). `grid(ladder, ladder.rungs, "logsnr")` visits each.
+    2019, section 4.1). `grid(ladder, ladder.rungs, "logsnr")` visits each.
     """
 
     rungs: int = 10
@@ -332,7 +332,7 @@ def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing", *, rho: 
 
     trailing: evenly from 1 to 0 (Lin et al. 2023, arXiv:2305.08891).
     linear:   evenly from 1 to the schedule's first noisy time, then 0.
-    logsnr:   even steps of logsnr between the same ends, then 0 (Lu et al. 2022).
+    logsnr:   even steps of logsnr between the same ends, then 0 (Lu et al. 2022, arXiv:2206.00927).
     karras:   even steps of (sigma/alpha)^(1/rho), then 0 (Karras et al. 2022, eq. 5).
     On a `Chain` times are rounded to its steps, and those that coincide are visited once.
 

@@ -79,7 +79,7 @@ def sample(
         What is asked for; see `Asked`.
     guidance
         How strongly the condition rules: 0 not at all, 1 as trained, above 1 sharper and less varied. Left out: 1.5 for a
-        class, a text or a layout, else 1.
+        class, a text, a layout or a map, else 1.
     interval
         The noise levels sigma/alpha between which guidance acts, e.g. 0.2,5; at all if left out.
     rescale

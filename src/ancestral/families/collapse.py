@@ -17,7 +17,7 @@ from ancestral.randomness import Noise
 if TYPE_CHECKING:
     from ancestral.families.vae import VAE
 
-ACTIVE = 0.01  # variance over the data of a posterior's centre, above which a unit is in use (Burda et al. 2016, section 5.3)
+ACTIVE = 0.01  # variance over the data of a posterior's centre, above which a unit is in use (Burda et al. 2016, section 5.2)
 
 EARLY = 10_000  # samples seen, before which a finding would be a guess
 

@@ -130,7 +130,7 @@ OBJECTIVES: dict[Name, Objective] = {
 class Penalties:
     """Weights of the penalties of D's gradient in its input, which make the game converge.
 
-        R1 = r1/2 |grad l(x)|^2,  R2 = r2/2 |grad l(G(z))|^2       (Mescheder et al. 2018, arXiv:1801.04406, eq. 9)
+        R1 = r1/2 |grad l(x)|^2,  R2 = r2/2 |grad l(G(z))|^2    (Mescheder et al. 2018, arXiv:1801.04406, eq. 9-10)
         GP = gp (|grad l(u x + (1 - u) G(z))| - 1)^2, u ~ U(0, 1)  (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3)
 
     lazy: they look at one in `lazy` of the samples at every step, `lazy` times as hard. That costs as much as all samples at

@@ -33,7 +33,7 @@ from ancestral.solvers import solver as solver_of
 
 STEPS, SOLVER = 20, "dpmpp"  # the sampler that serves where none is asked for
 SPACING: Spacing = "logsnr"
-GUIDANCE = 1.5  # of a class, a text or a layout: by measurement better obeyed than 1, and no farther from the data
+GUIDANCE = 1.5  # of a class, a text, a layout or a map: by measurement better obeyed than 1, and no farther from the data
 DRAWS = 32  # of the chain's steps for each sample: tens of seconds for a thousand images
 CELL = 1 / 2  # of the levels' spacing is where their chain begins: below, a network pays for digits that levels do not have
 Method = Literal["vlb", "ode"]
@@ -100,7 +100,7 @@ class DenoisingModel(GenerativeModel):
 
     def resolve(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> dict[str, Any]:
         """negative: as conditions are written, of all samples alike. weak: another `DenoisingModel`, for the same conditions.
-        guidance: where it is left out, 1.5 for conditions with a meaning (a vector), 1 for those that are maps or images.
+        guidance: where it is left out, 1.5 for conditions with a meaning (a vector): class, text, layout, map; 1 for images.
 
         Raises UsageError for a weak model of other data.
         """

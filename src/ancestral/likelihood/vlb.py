@@ -46,7 +46,7 @@ def vlb(
 
     variance: s^2 of the reverse steps: posterior, beta~_i; forward, beta_i (Ho et al. 2020, section 3.2); or the mean squared
     error per dimension of the denoiser at a level, E|x - x_hat|^2 / D, with which s^2 = beta~_i + c_i^2 mse is optimal (Bao et
-    al. 2022, arXiv:2201.06503, eq. 8); c_i is the weight of x_hat in the posterior's mean.
+    al. 2022, arXiv:2201.06503, theorem 1); c_i is the weight of x_hat in the posterior's mean.
     lattice: the levels of x, whose probability is bounded instead of a density. The reconstruction's variance: beta_1, or mse.
     draws: visit so many steps instead of all T, drawn for each sample with probability proportional to the change of log SNR,
     stratified, and two x_1. The estimate is unbiased; its standard error is an upper estimate, as what is drawn of strata

@@ -37,7 +37,7 @@ class DPMpp(Solver):
     a constant prediction. With the divided differences d1 and d2 of x_hat, order 3 integrates the quadratic through three
     predictions exactly: phi1 x_hat + phi2 d1 + (1 - 2 phi2/h) d2, phi1 = 1 - e^-h, phi2 = 1 - phi1/h. (Half of the last
     weight, as is often seen, makes it a method of order 2.)
-    Source: Lu et al. 2022 (arXiv:2211.01095), Algorithm 2 and appendix A (SDE).
+    Source: Lu et al. 2022 (arXiv:2211.01095), Algorithm 2 (order 2) and what it says of orders 1 and 3 and of the SDE.
     Raises ValueError for another order.
     """
 
@@ -123,7 +123,7 @@ def _uni_step(x: Tensor, t: Level, s: Level, history: History, arrived: Tensor |
 
 def _uni_weights(h: float, ratios: list[float]) -> list[float]:
     """Weights rho of the difference quotients, from the order conditions sum_k rho_k r_k^(j-1) = j! phi_(j+1)(-h) / phi_1
-    (Zhao et al. 2023, eq. 9); one unknown is 1/2, which is what keeps B(h) = e^h - 1 of order 2.
+    (Zhao et al. 2023, arXiv:2302.04867); one unknown is 1/2, which is what keeps B(h) = e^h - 1 of order 2.
     """
     if len(ratios) == 1:
         return [0.5]

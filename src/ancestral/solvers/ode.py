@@ -29,7 +29,7 @@ class Heun(Solver):
     """Euler's step, then the trapezoidal correction with the slope at its end.
 
     Two evaluations a step but for the ends, at most `2 * steps - 1` in all. Global error O(h^2).
-    Source: Karras et al. 2022 (arXiv:2206.00364), Algorithm 1 with S_churn = 0.
+    Source: Karras et al. 2022 (arXiv:2206.00364), Algorithm 1.
     """
 
     order = 2

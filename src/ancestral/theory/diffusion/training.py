@@ -56,7 +56,7 @@ def simple_loss() -> Iterator[Sides]:
     yield equal("α² s²/(α² s² + σ²)", left, right, error, 1e-5, along)
 
 
-@claim("Ho et al. 2020, section 3.2", (Diffusion.players, Denoiser.forward))
+@claim("Ho et al. 2020, section 4", (Diffusion.players, Denoiser.forward))
 def one_network() -> Iterator[Sides]:
     """One network for all t, against T networks
 

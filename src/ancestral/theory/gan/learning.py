@@ -75,7 +75,7 @@ def sum_of_gradients() -> Iterator[Sides]:
     yield equal("½ ∂KL(q ‖ p)/∂m", left, right, along=Along("m", shifts, "sum of both gradients"))
 
 
-@claim("Mescheder et al. 2018 (arXiv:1801.04406), theorem 4.1 and lemma 2.3", (GAN.loss, Penalties.__call__))
+@claim("Mescheder et al. 2018 (arXiv:1801.04406), section 3.3; theorem 4.1 in general", (GAN.loss, Penalties.__call__))
 def dirac() -> Iterator[Sides]:
     """In the smallest game, a point against a point, gradients alone circle; R1 makes them converge
 
