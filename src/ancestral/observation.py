@@ -173,7 +173,7 @@ class GaussianLikelihood(Likelihood):
         elif self.variance == "optimal" and self.training and x is not None:
             v = self.error(mean, x).clamp(min=1e-8)
             with torch.no_grad():
-                self.value.lerp_(v, 0.05)
+                self.value.lerp_(torch.where(v.isfinite(), v, self.value), 0.05)
         else:
             v = self.value
         return Normal(mean, v * self.scale**2)

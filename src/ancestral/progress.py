@@ -117,6 +117,8 @@ def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iter
                 return stop.signal
         if step is not None:
             line.update(describe(step, health), last=True)
+        for note in trainer.notes:  # of what came after the last step
+            reporter.say(note)
     return None
 
 

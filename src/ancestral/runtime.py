@@ -90,7 +90,8 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
     kind, _, index = name.partition(":")
-    exists = not index or (kind == "cuda" and index.isdigit() and int(index) < torch.cuda.device_count())
+    count = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, 0)
+    exists = not index or (index.isdigit() and int(index) < count)
     if not available.get(kind, False) or not exists:
         there = ", ".join(kind for kind, present in available.items() if present)
         raise UsageError(f"the device {name!r} is not available here: choose {there}, or leave --device out")

@@ -225,7 +225,7 @@ def test_a_loss_that_is_not_finite_is_traced_to_the_module(tmp_path):
 
 def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
     t = trainer(tmp_path, "50it")
-    with pytest.raises(AncestralError, match=r"the parameter denoiser\.network\.stem\.bias is not finite"):
+    with pytest.raises(AncestralError, match=r"denoiser\.network\.stem\.bias of the model is not finite"):
         for step in t:
             if step.step == 3:
                 t.save()

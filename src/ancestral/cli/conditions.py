@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
     from ancestral.conditioning.shown import Shown
@@ -89,7 +88,7 @@ class Asked:
         if self.layout is not None:
             found["layout"] = _json(self.layout)
         if self.map_ is not None:
-            found["map"] = _map(self.map_)
+            found["map"] = _map(self.map_, model)
         if self.image is not None:
             name, value = _image(self.image, model, spec)
             found[name] = value
@@ -127,13 +126,21 @@ def _json(path: Path) -> Any:
         ) from None
 
 
-def _map(path: Path) -> Tensor:
-    import numpy as np
+def _map(path: Path, model: GenerativeModel) -> Tensor:
+    """Scaled and cropped as the maps of the training were."""
     import torch
 
-    picture = _open(path)
-    array = np.asarray(picture if picture.mode == "P" else picture.convert("L"))
-    return torch.from_numpy(array.copy())
+    from ancestral.conditioning import MapCondition
+    from ancestral.data.images import ImageError, read_numbers
+    from ancestral.errors import UsageError
+
+    kind = dict(model.conditioner.kinds.items()).get("map")
+    if not isinstance(kind, MapCondition):
+        raise UsageError("this model was not trained with a map: --map is for runs with --condition map")
+    try:
+        return torch.from_numpy(read_numbers(path, (kind.canvas[0], kind.canvas[1])))
+    except ImageError as broken:
+        raise UsageError(f"cannot read the map {path}: {broken.reason}") from None
 
 
 def _image(path: Path, model: GenerativeModel, spec: DataSpec) -> tuple[str, Tensor]:
@@ -157,16 +164,3 @@ def _image(path: Path, model: GenerativeModel, spec: DataSpec) -> tuple[str, Ten
         of = replace(of, range=(0.0, 1.0), levels=None)
     x = read_picture(path, of, "--image", (size[0], size[1]))
     return name, x[0] if name == "image" or small else kind.derive(x, StreamNoise(1, 0, 0))[0]
-
-
-def _open(path: Path) -> Image:
-    from PIL import Image, UnidentifiedImageError
-
-    from ancestral.errors import UsageError
-
-    try:
-        picture = Image.open(path)
-        picture.load()
-    except (OSError, UnidentifiedImageError) as error:
-        raise UsageError(f"cannot read the picture {path} ({getattr(error, 'strerror', None) or 'not an image'})") from None
-    return picture

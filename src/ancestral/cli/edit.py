@@ -42,20 +42,20 @@ class Editing:
 
         Raises UsageError if the pictures do not fit it, or it has no denoiser.
         """
+        from ancestral.cli.guide import denoising
         from ancestral.cli.picture import header, read_picture
         from ancestral.errors import UsageError
         from ancestral.families.edits import Inpaint, Upscale, Vary
-        from ancestral.families.latent import LatentModel
-        from ancestral.families.readings import DenoisingModel
 
         given = {"--inpaint": self.inpaint, "--upscale": self.upscale, "--vary": self.vary}
         option, picture = next(((name, path) for name, path in given.items() if path is not None), (None, None))
         if option is None or picture is None:
             return None, {}
-        trained, denoises = option[2:] in model.conditioner.kinds, isinstance(model, DenoisingModel)
-        in_latents = self.vary is not None and isinstance(model, LatentModel) and isinstance(model.prior, DenoisingModel)
-        if not denoises and not trained and not in_latents:
-            raise UsageError(f"{option} needs a model that denoises: train one with --model diffusion or --model score")
+        denoiser = denoising(model)
+        trained, denoises = option[2:] in model.conditioner.kinds, denoiser is model
+        if not denoises and not trained and (self.vary is None or denoiser is None):
+            taught = "" if self.vary is not None else f", or any with --condition {option[2:]}"
+            raise UsageError(f"{option} needs a model that denoises: train one with --model diffusion or --model score{taught}")
         if self.vary is not None:
             return Vary(read_picture(picture, spec, option), 0.5 if self.strength is None else self.strength), {}
         if self.mask is not None:
@@ -66,6 +66,13 @@ class Editing:
         small = header(picture)
         y = read_picture(picture, spec, option, (small.height, small.width))
         return (None, {"upscale": y[0]}) if trained else (Upscale(y), {})
+
+    def kept(self, x: Tensor, given: dict[str, Any]) -> Tensor:
+        """Samples with what is known of the picture put back, which only some models keep by themselves."""
+        if "inpaint" not in given:
+            return x
+        picture, known = given["inpaint"]
+        return picture.to(x).where(known.to(x.device), x)
 
     @staticmethod
     def _known(picture: Path, mask: Path, spec: DataSpec, option: str) -> Tensor:

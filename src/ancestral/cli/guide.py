@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ancestral.families import GenerativeModel
+    from ancestral.families.readings import DenoisingModel
     from ancestral.training.run import Run
 
 
@@ -19,15 +20,14 @@ def guidance_options(
     rescale: float | None,
     negative: Mapping[str, Any] | None,
     autoguide: str | None,
-    conditioned: bool,
+    condition: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The options of the family's walk, without those that were left out.
 
-    autoguide: a step of the run's checkpoints, or another run's folder. conditioned: whether a condition was given.
+    autoguide: a step of the run's checkpoints, or another run's folder. condition: what is asked for.
     Raises UsageError for guidance that has nothing to go to or away from.
     """
     from ancestral.errors import UsageError
-    from ancestral.families.readings import DenoisingModel
     from ancestral.training.earlier import earlier
     from ancestral.training.run import Run
 
@@ -35,12 +35,13 @@ def guidance_options(
     names = [f"--{name}" for name, value in asked.items() if value is not None]
     if not names:
         return {}
-    if not conditioned and autoguide is None:
+    denoiser = denoising(model)
+    if not condition and autoguide is None:
         raise UsageError(
             f"{names[0]} says how strongly a condition rules: give one with --class or --prompt, or a weaker model with "
             "--autoguide"
         )
-    if guidance is None:
+    if guidance is None and (autoguide is not None or denoiser is None or denoiser.usual_guidance(condition) == 1):
         raise UsageError(f"{names[0]} needs a strength: say how far to go with --guidance, e.g. --guidance 2")
     how: dict[str, Any] = {
         "guidance": guidance,
@@ -49,17 +50,26 @@ def guidance_options(
         "negative": negative,
     }
     if autoguide is not None:
-        if not isinstance(model, DenoisingModel):
+        if denoiser is None:
             raise UsageError("--autoguide needs a model that denoises: train one with --model diffusion or --model score")
         weak = (
             earlier(run, int(autoguide), str(model.device))
             if autoguide.isdecimal()
             else Run.existing(autoguide).load_model(str(model.device))
         )
-        if not isinstance(weak, DenoisingModel):
+        if denoising(weak) is None:
             raise UsageError(f"the model of {autoguide} does not denoise, so it cannot guide one that does")
         how["weak"] = weak
     return {name: value for name, value in how.items() if value is not None}
+
+
+def denoising(model: GenerativeModel) -> DenoisingModel | None:
+    """What of a model denoises: itself, or the prior of its latents."""
+    from ancestral.families.latent import LatentModel
+    from ancestral.families.readings import DenoisingModel
+
+    denoiser = model.prior if isinstance(model, LatentModel) else model
+    return denoiser if isinstance(denoiser, DenoisingModel) else None
 
 
 def _interval(text: str | None) -> tuple[float, float] | None:

@@ -140,8 +140,9 @@ def latents(model: GenerativeModel, seeds: list[int], condition: Any, prior: dic
     with model.inference():
         if not isinstance(model, HasPrior):
             return noise.normal(decoder.latent_shape)
-        context = model.conditioner(model.conditioner.parse(condition, len(seeds)), len(seeds))
-        return model.draw_latent(noise, context=context, **prior)
+        raw = model.conditioner.parse(condition, len(seeds))
+        how = model.resolve(raw, len(seeds), prior)
+        return model.draw_latent(noise, context=model.conditioner(raw, len(seeds)), **how)
 
 
 def decoded(model: GenerativeModel, z: Tensor, condition: Any) -> Tensor:

@@ -159,7 +159,7 @@ def sample(
     editing = Editing(**edits, mask=mask, strength=strength)
     editing.check()
     each = asked.columns if asked.prompt else 1
-    usual = each * max(1, 32 // each) if asked.prompt else N if any(edits.values()) else 64
+    usual = each * max(1, 32 // each) if asked.prompt else max(N if any(edits.values()) else 64, len(asked.classes))
     chosen = integers(seeds) if seeds is not None else seeds_from(seed, usual if n is None else n * each)
     if seeds is not None and n is not None and n != len(chosen):
         raise UsageError(f"--seeds names {len(chosen)} seeds and -n asks for {n} samples: leave -n out")
@@ -182,6 +182,22 @@ def sample(
     out = out or run / FILES[wish]
     kinds = {"invert": (".png", ".npz")} | dict.fromkeys(("sample", *edits), (".png", ".npz", ""))
     check_suffix("--out", out, kinds.get(wish, (".png",)))
+    ways = {
+        "trajectory": trajectory,
+        "steps": steps,
+        "solver": solver,
+        "spacing": spacing,
+        "observe": observe,
+        "truncation": truncation,
+        "batch": batch,
+        "guidance": guidance,
+        "interval": interval,
+        "rescale": rescale,
+        "negative": negative,
+        "autoguide": autoguide,
+    }
+    if wish not in ("sample", *edits) and (vain := [name for name, value in ways.items() if value is not None]):
+        raise UsageError(f"--{vain[0]} says how samples are drawn, and --{wish} is another picture: leave it out")
     if legend and (wish not in ("sample", *edits) or out.suffix.lower() != ".png" or not asked):
         raise UsageError("--legend shows what was asked in the picture of samples: ask for something, and write a .png")
     if trajectory is not None:
@@ -214,7 +230,7 @@ def sample(
         rescale=rescale,
         negative=opposite,
         autoguide=autoguide,
-        conditioned=bool(condition),
+        condition=condition,
     )
     reporter = Reporter(quiet=quiet or json)
     if invert is not None:
@@ -243,7 +259,7 @@ def sample(
                     left = (time.perf_counter() - begun) * (len(chosen) / ready - 1)
                     line.update(f"{ready / len(chosen):4.0%}  step {state.done}/{state.total}  {duration(left)} left")
             results.append(state.x)
-    x = torch.cat(results)
+    x = editing.kept(torch.cat(results), given)
     seconds = time.perf_counter() - begun
 
     shown = asked.shown(model, condition, len(x)) if legend else ()

@@ -9,7 +9,7 @@ from ancestral.conditioning.classes import ClassCondition
 from ancestral.conditioning.conditioner import Condition, Conditioner
 from ancestral.conditioning.context import NOTHING, Context, ContextShape
 from ancestral.conditioning.images import ImageCondition, InpaintCondition, SketchCondition, UpscaleCondition
-from ancestral.conditioning.layout import LayoutCondition
+from ancestral.conditioning.layout import LayoutCondition, PhraseCondition
 from ancestral.conditioning.maps import MapCondition
 from ancestral.conditioning.minilm import MiniLM
 from ancestral.conditioning.shown import Shown
@@ -27,6 +27,7 @@ __all__ = [
     "LayoutCondition",
     "MapCondition",
     "MiniLM",
+    "PhraseCondition",
     "SentenceCondition",
     "Shown",
     "SketchCondition",

@@ -30,6 +30,10 @@ class ClassCondition(Condition):
         self.table = nn.Embedding(len(names) + 1, width)
         self.widths = ContextShape(vector=width)
 
+    @property
+    def language(self) -> tuple[Any, ...]:
+        return (type(self), self.names)
+
     def column(self, values: Tensor) -> Tensor:
         return values
 

@@ -27,6 +27,11 @@ class Condition(nn.Module):
     notes: tuple[str, ...] = ()  # and of what was fitted
     widths: ContextShape
 
+    @property
+    def language(self) -> tuple[Any, ...]:
+        """What gives a raw tensor its meaning: equal for two conditions that read the same one alike."""
+        return (type(self),)
+
     def fit(self, values: Any) -> None:
         """Learn what has no gradient, such as a vocabulary, from the training split's column."""
 
@@ -64,6 +69,11 @@ class Conditioner(nn.Module):
         super().__init__()
         self.kinds = nn.ModuleDict(kinds)
         self.drop = drop
+
+    def reads_like(self, other: Conditioner) -> bool:
+        """Whether both have the same kinds, which give the same meaning to raw tensors."""
+        mine, theirs = ({name: c._kind(name).language for name in c.kinds} for c in (self, other))
+        return mine == theirs
 
     @property
     def widths(self) -> ContextShape:
@@ -110,6 +120,13 @@ class Conditioner(nn.Module):
                 known = ", ".join(self.kinds) or "none"
                 raise UsageError(f"this model was not trained with the condition {name!r}; its conditions: {known}")
         return {name: self._kind(name).parse(value, n) for name, value in condition.items()}
+
+    def context(self, condition: Mapping[str, Any] | Context | None, n: int) -> Context:
+        """The context of n samples from what a caller wrote (`parse`); a context is itself."""
+        if isinstance(condition, Context):
+            return condition
+        context: Context = self(self.parse(condition, n), n)
+        return context
 
     def shown(self, raw: Mapping[str, Tensor], texts: Sequence[str | None] | None = None) -> list[Shown]:
         """What is asked of each sample, as a person can see it; `texts` are those that the raw ones were made from."""

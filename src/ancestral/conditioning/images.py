@@ -38,6 +38,10 @@ class ImageCondition(Condition):
         self.null = nn.Parameter(torch.zeros(CHANNELS, *space))
         self.widths = ContextShape(channels=CHANNELS)
 
+    @property
+    def language(self) -> tuple[Any, ...]:
+        return (type(self), self.shape, self.levels)
+
     def column(self, values: Tensor) -> Tensor:
         return values
 
@@ -116,6 +120,9 @@ class InpaintCondition(ImageCondition):
         """From (image, known) or n of each, `(c, h, w)` and `(h, w)`; known: 1 to keep a pixel, 0 to paint it anew."""
         if not isinstance(value, Tensor):
             image, known = (torch.as_tensor(part).float() for part in value)
+            if image.shape[-2:] != known.shape[-2:]:
+                a, b = ("x".join(map(str, part.shape[-2:])) for part in (image, known))
+                raise UsageError(f"what is known is said for {b} pixels, and the image has {a}: both need the same size")
             known = known.expand(*image.shape[:-3], *known.shape[-2:]).unsqueeze(-3)
             value = torch.cat([image * known, known], -3)
         return super().parse(value, n)

@@ -1,4 +1,4 @@
-"""Conditions on a layout: what stands where, as a set of boxes."""
+"""Conditions on a layout: what stands where, as a set of boxes, each with a class or a text."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Transformer, fourier
 from ancestral.conditioning.shown import Shown
+from ancestral.conditioning.text import TextCondition
+from ancestral.conditioning.vocabulary import PAD, START
 from ancestral.errors import UsageError
 
 SPATIAL = 13  # channels in which a box's class is painted, beside the three of `paint`
@@ -44,6 +46,15 @@ class LayoutCondition(Condition):
         self.null = nn.Parameter(torch.zeros(SPATIAL + 3, 1, 1))
         self.widths = ContextShape(vector=width, tokens=width, channels=SPATIAL + 3)
 
+    @property
+    def language(self) -> tuple[Any, ...]:
+        return (type(self), self.names, self.most)
+
+    @property
+    def numbers(self) -> int:
+        """Of a raw box."""
+        return 5
+
     def column(self, values: Sequence[Tensor]) -> Tensor:
         return torch.stack([self._padded(rows[: self.most]) for rows in values])
 
@@ -57,32 +68,47 @@ class LayoutCondition(Condition):
         return one_or_each(value, n, not several, "layouts", self._read)
 
     def mirror(self, raw: Tensor) -> Tensor:
-        label, left, top, width, height = raw.unbind(-1)
-        return torch.stack([label, torch.where(label < 0, left, 1 - left - width), top, width, height], -1)
+        mirrored, (label, left, _, width, *_) = raw.clone(), raw.unbind(-1)
+        mirrored[..., 1] = torch.where(label < 0, left, 1 - left - width)
+        return mirrored
 
     def shown(self, raw: Tensor) -> Shown:
-        rows = [row for row in raw.tolist() if row[0] >= 0]
-        return Shown(boxes=tuple((int(label), self.names[int(label)], x, y, w, h) for label, x, y, w, h in rows))
+        rows = [row for row in raw if row[0] >= 0]
+        return Shown(boxes=tuple((*self.name(row), *row[1:5].tolist()) for row in rows))
+
+    def name(self, row: Tensor) -> tuple[int, str]:
+        """Of a box, for a person: a number that tells kinds apart, and what it is to hold."""
+        return int(row[0]), self.names[int(row[0])]
+
+    def number(self, label: Any) -> list[float]:
+        """What stands for a class, by name or number, in a raw box: first its number. Raises UsageError if there is none."""
+        return [index_of(label, self.names, "class")]
+
+    def embed(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Of boxes `(n, k, ...)` what they are to hold: `(n, k, width)` for their tokens, `(n, k, SPATIAL)` to be painted."""
+        label = raw[..., 0].long().clamp(min=0)
+        return self.table(label), self.colours(label)
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         device = self.whole.device
-        none = torch.full((n, self.most, 5), -1.0, device=device)
+        none = torch.full((n, self.most, self.numbers), -1.0, device=device)
         drop = torch.zeros(n, dtype=torch.bool, device=device) if drop is None else drop.to(device)
         if raw is None:
             raw, drop = none, torch.ones_like(drop)
         raw = where(drop, none, raw.to(device))
         real = raw[..., 0] >= 0
-        label, edges = raw[..., 0].long().clamp(min=0), torch.cat([raw[..., 1:3], raw[..., 1:3] + raw[..., 3:5]], -1)
-        boxes = self.box(torch.cat([self.table(label), fourier(edges)], -1))
+        edges = torch.cat([raw[..., 1:3], raw[..., 1:3] + raw[..., 3:5]], -1)
+        held, colours = self.embed(raw)
+        boxes = self.box(torch.cat([held, fourier(edges)], -1))
         tokens = torch.cat([self.whole[drop.long()][:, None], boxes], 1)
         mask = torch.cat([torch.ones_like(real[:, :1]), real], 1)
         tokens = self.encoder(tokens, mask)
-        channels = where(drop, self.null, self.paint(label, edges, real))
+        channels = where(drop, self.null, self.paint(colours, edges, real))
         return Context(vector=self.pool(tokens[:, 0]), tokens=tokens, mask=mask, channels=channels)
 
-    def paint(self, label: Tensor, edges: Tensor, real: Tensor) -> Tensor:
+    def paint(self, colours: Tensor, edges: Tensor, real: Tensor) -> Tensor:
         """Boxes `(n, k)` with edges (left, top, right, bottom) in shares -> `(n, SPATIAL + 3, *space)`: in each pixel the sum
-        over boxes of the share of it that the box covers, times the class's colour, 1, and where in the box the pixel is, from
+        over boxes of the share of it that the box covers, times the box's colour, 1, and where in the box the pixel is, from
         -1 to 1 across and down.
         """
         h, w = self.space
@@ -93,8 +119,8 @@ class LayoutCondition(Condition):
         whole = torch.stack([torch.ones_like(across), x], 2) * across[..., None, :]  # (n, k, 2, w)
         coverage = torch.einsum("nkh,nkcw->nchw", down, whole)
         vertical = torch.einsum("nkh,nkw->nhw", down * y, across)[:, None]
-        colours = torch.einsum("nkc,nkh,nkw->nchw", self.colours(label), down, across)
-        return torch.cat([colours, coverage, vertical], 1)
+        coloured = torch.einsum("nkc,nkh,nkw->nchw", colours, down, across)
+        return torch.cat([coloured, coverage, vertical], 1)
 
     def _read(self, layout: Any) -> Tensor:
         if isinstance(layout, Mapping):
@@ -109,7 +135,7 @@ class LayoutCondition(Condition):
         for box in layout:
             if not isinstance(box, Sequence) or isinstance(box, str) or len(box) != 5:
                 raise UsageError(f"a box is written [class, left, top, width, height], found {box!r}")
-            label, place = index_of(box[0], self.names, "class"), box[1:]
+            (label, *more), place = self.number(box[0]), box[1:]
             if not all(isinstance(v, int | float) for v in place):
                 raise UsageError(f"left, top, width and height of a box are numbers of pixels, found {place!r}")
             x, y, w, h = place
@@ -117,15 +143,66 @@ class LayoutCondition(Condition):
                 raise UsageError(
                     f"the box {list(place)} (left, top, width, height) does not lie within {width}x{height} pixels"
                 )
-            rows.append([label, x, y, w, h])
+            rows.append([label, x, y, w, h, *more])
         if len(rows) > self.most:
             raise UsageError(f"a layout of {len(rows)} boxes, and no training sample had more than {self.most}")
-        return self._padded(torch.tensor(rows, dtype=torch.float32).view(-1, 5))
+        return self._padded(torch.tensor(rows, dtype=torch.float32).view(-1, self.numbers))
 
     def _padded(self, rows: Tensor) -> Tensor:
         height, width = self.canvas
-        shares = rows.float() / torch.tensor([1.0, width, height, width, height])
-        return torch.cat([shares, torch.full((self.most - len(rows), 5), -1.0)])
+        shares = rows.float()
+        shares[:, 1:5] /= torch.tensor([width, height, width, height])
+        return torch.cat([shares, torch.full((self.most - len(rows), self.numbers), -1.0)])
+
+
+class PhraseCondition(LayoutCondition):
+    """The same with a text in each box, of any words that the training boxes had: `a red house` where they held red roofs and
+    a house.
+
+    A text is read as `TextCondition` reads it, by a vocabulary of the boxes' own. names: the different texts of the training
+    boxes. Raw: `(n, most, 5 + length)`, the numbers of the text's pieces after each box, the class being 0.
+    """
+
+    def __init__(self, names: Sequence[str], most: int, canvas: Sequence[int], space: Sequence[int], width: int):
+        super().__init__(names, most, canvas, space, width)
+        del self.table, self.colours
+        self.text = TextCondition(width, layers=1)
+        self.colour = nn.Linear(width, SPATIAL)
+
+    @property
+    def language(self) -> tuple[Any, ...]:
+        return (type(self), self.most, *self.text.language)
+
+    @property
+    def numbers(self) -> int:
+        return 5 + self.text.read([""]).shape[1]
+
+    def fit(self, values: Sequence[Tensor]) -> None:
+        self.text.fit(self.names)
+
+    def column(self, values: Sequence[Tensor]) -> Tensor:
+        read = self.text.read(self.names)
+        boxes = (rows[: self.most] for rows in values)
+        return torch.stack([self._padded(torch.cat([0 * b[:, :1], b[:, 1:], read[b[:, 0]]], 1)) for b in boxes])
+
+    def name(self, row: Tensor) -> tuple[int, str]:
+        pieces = row[5:].long()
+        known = (self.text.read(self.names) == pieces.cpu()).all(1).nonzero()
+        vocabulary = self.text.vocabulary
+        if len(known) or vocabulary is None:
+            return int(known[0]), self.names[int(known[0])]
+        return 0, vocabulary.decode(pieces.tolist())
+
+    def number(self, label: Any) -> list[float]:
+        self.text.check(str(label))
+        return [0, *self.text.read([str(label)])[0].tolist()]
+
+    def embed(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        pieces = raw[..., 5:].long().clamp(min=PAD)
+        pieces[..., 0] = START  # also where there is no box
+        vector = self.text(pieces.flatten(0, 1), pieces.shape[0] * pieces.shape[1]).vector
+        held = vector.view(*pieces.shape[:2], -1)
+        return held, self.colour(held)
 
 
 def _cover(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,10 @@ class MapCondition(Condition):
         self.null = nn.Parameter(torch.zeros(CHANNELS, *space))
         self.widths = ContextShape(vector=width, channels=CHANNELS)
 
+    @property
+    def language(self) -> tuple[Any, ...]:
+        return (type(self), self.names, self.canvas)
+
     def column(self, values: Tensor) -> Tensor:
         return values
 

@@ -76,6 +76,10 @@ class TextCondition(Prompts):
         self.pool = nn.Linear(width, width)
         self.widths = ContextShape(vector=width, tokens=width)
 
+    @property
+    def language(self) -> tuple[Any, ...]:
+        return (type(self), self._known().dump())
+
     def fit(self, values: Sequence[str | None]) -> None:
         self.vocabulary = Vocabulary.learn([text for text in values if text], self.size)
         self.notes = cut(self.vocabulary.count(text) for text in {text for text in values if text})
@@ -141,6 +145,10 @@ class SentenceCondition(Prompts):
         self.length: Tensor
         self.register_buffer("length", torch.zeros((), dtype=torch.long))  # of the longest caption, in tokens
         self.widths = ContextShape(vector=width, tokens=width)
+
+    @property
+    def language(self) -> tuple[Any, ...]:
+        return (type(self), type(self.encoder), self._length())
 
     def fit(self, values: Sequence[str | None]) -> None:
         lengths = [self.encoder.count(text) for text in {text for text in values if text}]

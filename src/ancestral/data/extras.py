@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from ancestral.data.assemble import count
 from ancestral.data.captions import ELSEWHERE, rows_of
 from ancestral.data.decode import listed
 from ancestral.data.errors import DataError
-from ancestral.data.images import ImageError, inspect, read
+from ancestral.data.images import ImageError, inspect, read, read_numbers
 
 OBJECTS, MAP, IMAGE = ELSEWHERE
 
@@ -93,11 +92,9 @@ def maps_of(root: Path, images: Sequence[str], extras: Extras, size: tuple[int, 
     out = np.zeros((len(images), *size), dtype=np.uint8)
     for i, image in enumerate(images):
         try:
-            with Image.open(root / extras.maps[image]) as picture:
-                numbers = picture if picture.mode in ("P", "L") else picture.convert("L")
-                out[i] = np.asarray(ImageOps.fit(numbers, size[::-1], Image.Resampling.NEAREST))
-        except OSError as error:
-            raise DataError(f"the map {root / extras.maps[image]} cannot be read: {error}") from error
+            out[i] = read_numbers(root / extras.maps[image], size)
+        except ImageError as error:
+            raise DataError(f"the map {root / extras.maps[image]} cannot be read: {error.reason}") from error
     return torch.from_numpy(out), tuple(str(i) for i in range(1, int(out.max()) + 1))
 
 

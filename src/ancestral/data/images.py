@@ -1,4 +1,5 @@
-"""One image file to pixels, with Pillow: what it is (`inspect`), and its 8-bit pixels at a size (`read`).
+"""One image file to pixels, with Pillow: what it is (`inspect`), its 8-bit pixels at a size (`read`), and those of
+a map (`read_numbers`).
 
 Grey of any depth (1, 8 or 16 bits) becomes 8-bit grey, all else RGB. Transparency is composited on white, the EXIF
 orientation is applied, of an animation the first frame is taken. `ImageError` carries the reason when a file gives no
@@ -77,6 +78,27 @@ def read(source: Source, size: tuple[int, int], grey: bool) -> tuple[np.ndarray,
         raise _broken(error) from error
     pixels = np.asarray(image)
     return pixels[None] if grey else pixels.transpose(2, 0, 1), transparent
+
+
+def read_numbers(source: Source, size: tuple[int, int]) -> np.ndarray:
+    """Pixels that are numbers from 0 to 255, such as a semantic map's, uint8 `size`; scaled to the nearest and cropped as
+    `read` does. Raises `ImageError`, also for colours, which are no numbers.
+    """
+    try:
+        with _open(source) as image:
+            if image.mode not in DEEP | {"1", "L", "P"}:
+                raise ImageError(
+                    f"its pixels are colours ({image.mode}), no numbers of classes: save it as grey or with a palette"
+                )
+            numbers = np.asarray(image)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _broken(error) from error
+    if numbers.max(initial=0) > 255:
+        raise ImageError(f"its pixels go up to {numbers.max():,}, and numbers of classes to 255")
+    whole = Image.fromarray(numbers.astype(np.uint8))
+    return np.asarray(ImageOps.fit(whole, size[::-1], Image.Resampling.NEAREST)).copy()
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -5,7 +5,7 @@ The forward process q(x_t | x) = N(alpha_t x, sigma_t^2 I) is fixed. One network
     L = E_{x, t, eps} [ w(t) |x - x_hat(alpha_t x + sigma_t eps, t)|^2 ]                                              (1)
 
 which with the weight of the evidence lower bound, w = -1/2 dSNR/dt, is the consistency term of the ELBO up to terms
-without parameters (Kingma et al. 2021, eq. 15), and with w = SNR L_simple = |eps - eps_hat|^2 (Ho et al. 2020, eq. 14).
+without parameters (Kingma et al. 2021, eq. 16), and with w = SNR L_simple = |eps - eps_hat|^2 (Ho et al. 2020, eq. 14).
 Sampling walks from x_1 ~ N(0, I) down to x_0 with any solver; Algorithm 2 of Ho et al. is `Ancestral(eta=1)`.
 """
 
@@ -34,7 +34,7 @@ Times = Literal["uniform", "logit-normal", "log-normal"]
 class Diffusion(DenoisingModel):
     """A denoiser of every noise level and the walk that it guides.
 
-    denoiser: network and target. schedule: the forward process. weight: w(t) of eq. 1, see `weight`.
+    denoiser: network and target. schedule: the forward process. weight: w(t) of eq. 1, see `weights`.
     times: the density from which training draws t, see `draw_times`. levels: of the data, for likelihoods.
     Raises UsageError where target, weight or times do not fit the schedule.
     """

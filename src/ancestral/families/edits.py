@@ -8,16 +8,15 @@ and kind of guidance, and need no training of their own. What is given is in the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ancestral.errors import UsageError
 from ancestral.families.base import Scaling
-from ancestral.guidance import Posterior, RePaint
+from ancestral.guidance import ClassifierGuidance, Posterior, RePaint
 from ancestral.guidance.posterior import Operator
 from ancestral.randomness import Noise
 from ancestral.schedules import Level
@@ -80,7 +79,7 @@ class Vary(Edit):
             raise UsageError(f"strength is from 0, the picture itself, to 1, a fresh sample; got {self.strength:g}")
 
     def __call__(self, walk: Walk, scaling: Scaling) -> Walk:
-        _check(self.x, walk.eps)
+        check(self.x, *walk.eps.shape)
         steps = len(walk.levels) - 1
         left = round(self.strength * steps)
         if left == steps:
@@ -98,10 +97,11 @@ class Inpaint(Edit):
     repeats: int = 10
 
     def __call__(self, walk: Walk, scaling: Scaling) -> Walk:
-        _check(self.x, walk.eps)
-        if self.known.ndim != self.x.ndim:
-            raise UsageError(f"the mask has {self.known.ndim} axes and the sample {self.x.ndim}: give both as many")
-        x, known = scaling.encode(self.x.to(walk.eps)), self.known.to(walk.eps.device)
+        check(self.x, *walk.eps.shape)
+        fits = zip(self.known.shape, walk.eps.shape, strict=False)
+        if self.known.ndim != self.x.ndim or any(a not in (1, b) for a, b in fits):
+            raise UsageError(f"the mask has shape {_by(self.known.shape)} and the samples {_by(walk.eps.shape)}: make it fit")
+        x, known = scaling.encode(self.x.to(walk.eps)), self.known.to(walk.eps.device).bool()
         return replace(walk, solver=RePaint(walk.solver, x, known, self.repeats))
 
 
@@ -120,6 +120,20 @@ class Measured(Edit):
     def __call__(self, walk: Walk, scaling: Scaling) -> Walk:
         y = self.y.to(walk.eps)
         return replace(walk, denoise=Posterior(walk.denoise, self.A, y, self.sigma_y, self.iterations))
+
+
+@dataclass(frozen=True)
+class Classified(Edit):
+    """Samples that a classifier of noisy ones takes for what is wanted, by `ClassifierGuidance`.
+
+    log_prob: (x_t `(n, *shape)` in the models' units, level) -> log p(y | x_t) `(n,)`, differentiable.
+    """
+
+    log_prob: Callable[[Tensor, Level], Tensor]
+    scale: float = 1.0
+
+    def __call__(self, walk: Walk, scaling: Scaling) -> Walk:
+        return replace(walk, denoise=ClassifierGuidance(walk.denoise, self.log_prob, self.scale))
 
 
 @dataclass(frozen=True)
@@ -143,13 +157,13 @@ class Upscale(Edit):
         return Measured(lambda x: F.avg_pool2d(x, block), y, self.sigma_y, self.iterations)(walk, scaling)
 
 
-def _check(x: Tensor, eps: Tensor) -> None:
-    if x.shape[1:] != eps.shape[1:] or len(x) not in (1, len(eps)):
-        n, shape = len(eps), eps.shape[1:]
+def check(x: Tensor, n: int, *shape: int) -> None:
+    """Raises UsageError unless x holds n samples of that shape, or one for all."""
+    if x.shape[1:] != shape or len(x) not in (1, n):
         raise UsageError(
             f"given are {len(x)} samples of shape {_by(x.shape[1:])}, but {n} of shape {_by(shape)} are wanted: give {n} or one"
         )
 
 
-def _by(shape: tuple[int, ...] | torch.Size) -> str:
+def _by(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))

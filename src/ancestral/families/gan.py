@@ -113,18 +113,12 @@ class GAN(GenerativeModel):
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
         """G(z) `(n, *shape)` in the units of the data. condition: a Context, or what people write, as in `sample`."""
         with self.precision():
-            return self.scaling.decode(self.generator(z, self._context(condition, len(z))).float())
+            return self.scaling.decode(self.generator(z, self.conditioner.context(condition, len(z))).float())
 
     def critic(self, x: Tensor, condition: Any = None) -> Tensor:
         """D's logits `(n,)` for samples in the units of the data."""
         with self.precision():
-            return self.judge(self.scaling.encode(x), self._context(condition, len(x)))
-
-    def _context(self, condition: Any, n: int) -> Context:
-        if isinstance(condition, Context):
-            return condition
-        context: Context = self.conditioner(self.conditioner.parse(condition, n), n)
-        return context
+            return self.judge(self.scaling.encode(x), self.conditioner.context(condition, len(x)))
 
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
         """How the game stands, on as many training, held-out and generated samples."""

@@ -23,7 +23,7 @@ from ancestral.conditioning import Conditioner, Context
 from ancestral.errors import AncestralError, UsageError
 from ancestral.families.base import GenerativeModel, Player, Scaling
 from ancestral.families.capabilities import HasLatent
-from ancestral.families.edits import Vary
+from ancestral.families.edits import Vary, check
 from ancestral.randomness import Noise
 from ancestral.solvers import State
 
@@ -71,15 +71,18 @@ class LatentModel(GenerativeModel):
                 raise UsageError("a weak model must speak of the same latents: train its prior on this model's autoencoder")
             how = {**how, "weak": weak.prior}
         if isinstance(edit, Vary):
+            check(edit.x, n, *self.shape)
             how = {**how, "edit": replace(edit, x=self.encode(edit.x.to(self.device)))}
         elif edit is not None:
             raise UsageError("what is known of a picture is not known of its latents: only variations are possible here")
         return self.prior.resolve(raw, n, how)
 
     def _shares_latents(self, other: LatentModel) -> bool:
-        """Whether the other's latents are of the same autoencoder, normalised alike."""
-        a, b = ({"mean": m.mean, "std": m.std, **m.autoencoder.state_dict()} for m in (self, other))
-        return a.keys() == b.keys() and all(a[k].shape == b[k].shape and torch.equal(a[k].cpu(), b[k].cpu()) for k in a)
+        """Whether the other's latents are of the same autoencoder, normalised alike but for the rounding of another machine."""
+        a, b = (m.autoencoder.state_dict() for m in (self, other))
+        same = a.keys() == b.keys() and all(a[k].shape == b[k].shape and torch.equal(a[k].cpu(), b[k].cpu()) for k in a)
+        alike = [(self.mean, other.mean, 1e-3 * self.std), (self.std, other.std, 1e-3 * self.std)]
+        return same and all(bool(((p - q.to(p)).abs() <= least).all()) for p, q, least in alike)
 
     def players(self) -> tuple[Player, ...]:
         """None: each stage has its own."""

@@ -4,7 +4,9 @@ A VAE's aggregate posterior q(z) = E_x q(z | x) is seldom N(0, I), and where the
 of Gaussians fitted to q(z) closes most of the gap at almost no cost. Beyond `AXES` dimensions it lives on the principal axes B,
 with one variance s^2 for all others:
 
-    z = m + B a + s (I - B B^T) eps,      a ~ sum_k w_k N(mean_k, L_k L_k^T)
+    z = m + A c + B a + s (I - B B^T) eps,      a ~ sum_k w_k N(mean_k, L_k L_k^T)
+
+with c what the model is told beside z, in numbers, and A their regression.
 """
 
 from __future__ import annotations
@@ -19,11 +21,15 @@ from ancestral.randomness import Noise
 
 AXES = 64
 ENOUGH = 4096  # draws to fit to; more take longer and change little
+RIDGE = 1e-2  # of the mean variance of c's numbers, so that few draws do not make A large
 
 
 class Mixture(nn.Module):
-    """A density of z `(n, d)`, all of it in buffers; N(0, I) until it is fitted. parts: Gaussians at most."""
+    """A density of z `(n, d)`, all of it in buffers; N(0, I) until it is fitted. parts: Gaussians at most. told: how many
+    numbers c `(n, told)` has, on which it then depends.
+    """
 
+    slope: Tensor
     centre: Tensor
     axes: Tensor
     rest: Tensor
@@ -31,9 +37,11 @@ class Mixture(nn.Module):
     means: Tensor
     factors: Tensor
 
-    def __init__(self, latent: int, parts: int = 16):
+    def __init__(self, latent: int, parts: int = 16, told: int = 0):
         super().__init__()
         self.latent, self.r, self.parts = latent, min(latent, AXES), parts
+        if told:
+            self.register_buffer("slope", torch.zeros(told, latent))
         self.register_buffer("centre", torch.zeros(latent))
         self.register_buffer("axes", torch.eye(latent, self.r))
         self.register_buffer("rest", torch.ones(()))
@@ -41,19 +49,21 @@ class Mixture(nn.Module):
         self.register_buffer("means", torch.zeros(parts, self.r))
         self.register_buffer("factors", torch.eye(self.r).repeat(parts, 1, 1))
 
-    def draw(self, noise: Noise) -> Tensor:
+    def draw(self, noise: Noise, c: Tensor | None = None) -> Tensor:
         """Z `(n, d)`."""
         k = torch.searchsorted(self.weights.cumsum(0), noise.uniform().to(self.weights.device)).clamp(max=self.parts - 1)
         eps = noise.normal((self.latent,))
         with torch.autocast(eps.device.type, enabled=False):
             a: Tensor = self.means[k] + (self.factors[k] @ (eps @ self.axes)[..., None])[..., 0]
             z: Tensor = self.centre + a @ self.axes.T
+            z = z if c is None else z + c.float() @ self.slope
             return z if self.r == self.latent else z + self.rest * (eps - eps @ self.axes @ self.axes.T)
 
-    def log_prob(self, z: Tensor) -> Tensor:
+    def log_prob(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Log density `(n,)`."""
         with torch.autocast(z.device.type, enabled=False):
             z = z.float() - self.centre
+            z = z if c is None else z - c.float() @ self.slope
             a = z @ self.axes
             u = torch.linalg.solve_triangular(self.factors, (a[:, None] - self.means).permute(1, 2, 0), upper=False)
             log_det = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
@@ -65,18 +75,24 @@ class Mixture(nn.Module):
             return density - 0.5 * beyond - (self.latent - self.r) * self.rest.log()
 
     @torch.no_grad()
-    def fit(self, z: Tensor) -> None:
+    def fit(self, z: Tensor, c: Tensor | None = None) -> None:
         """To draws z `(n, d)` of the aggregate posterior, with the number of parts that a held-out fifth likes best."""
         from sklearn.mixture import GaussianMixture
 
         if len(z) < 10 or not z.isfinite().all():
             return
-        z = z[:: max(1, len(z) // ENOUGH)][:ENOUGH].cpu().double()
+        some = slice(None, None, max(1, len(z) // ENOUGH))
+        z = z[some][:ENOUGH].cpu().double()
+        if c is not None:
+            c = c[some][:ENOUGH].cpu().double()
+            slope = regression(c, z)
+            self.slope.copy_(slope)
+            z = z - c @ slope
         self.centre.copy_(z.mean(0))
         z = z - z.mean(0)
         _, _, V = torch.linalg.svd(z, full_matrices=False)
-        some = torch.cat([V[: self.r].T, torch.eye(self.latent, self.r, dtype=z.dtype)], 1)
-        axes = torch.linalg.qr(some).Q[:, : self.r]  # an orthonormal basis also where there are fewer draws than axes
+        basis = torch.cat([V[: self.r].T, torch.eye(self.latent, self.r, dtype=z.dtype)], 1)
+        axes = torch.linalg.qr(basis).Q[:, : self.r]  # an orthonormal basis also where there are fewer draws than axes
         self.axes.copy_(axes)
         a = (z @ axes).numpy()
         beyond = (z.square().sum() - (z @ axes).square().sum()) / len(z) / max(1, self.latent - self.r)
@@ -94,3 +110,19 @@ class Mixture(nn.Module):
         self.weights.zero_()[:best].copy_(torch.from_numpy(found.weights_))
         self.means[:best].copy_(torch.from_numpy(found.means_))
         self.factors[:best].copy_(torch.linalg.cholesky(torch.from_numpy(found.covariances_)))
+
+
+def regression(c: Tensor, z: Tensor) -> Tensor:
+    """A `(told, d)` of z about A c + const by least squares with a ridge; 0 where a held-out fifth is no better for it."""
+
+    def least(c: Tensor, z: Tensor) -> Tensor:
+        c, z = c - c.mean(0), z - z.mean(0)
+        spread = c.T @ c
+        ridge = RIDGE * spread.diagonal().mean() + 1e-12
+        return torch.linalg.solve(spread + ridge * torch.eye(len(spread), dtype=c.dtype), c.T @ z)
+
+    held = torch.arange(len(z)) % 5 == 0
+    draft = least(c[~held], z[~held])
+    residual = z[held] - c[held] @ draft
+    better = residual.var(0, unbiased=False).sum() < z[held].var(0, unbiased=False).sum()
+    return least(c, z) if better else torch.zeros_like(draft)

@@ -90,6 +90,8 @@ class Quantised(Coder):
     @torch.no_grad()
     def _follow(self, z_e: Tensor, k: Tensor, noise: Noise) -> None:
         """N_k, m_k <- moving averages of the count and sum of the vectors of code k; e_k = m_k / N_k; the dead are revived."""
+        if not z_e.isfinite().all():  # the step will be skipped
+            return
         z_e, k = z_e.flatten(0, 1), k.flatten()
         now = torch.bincount(k, minlength=self.codes).float()
         self.counts.lerp_(now, 1 - self.decay)

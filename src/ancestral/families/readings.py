@@ -10,7 +10,7 @@ so that every diffusion model can be sampled by Langevin dynamics, SDE or ODE, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -100,21 +100,30 @@ class DenoisingModel(GenerativeModel):
 
     def resolve(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> dict[str, Any]:
         """negative: as conditions are written, of all samples alike. weak: another `DenoisingModel`, for the same conditions.
-        guidance: where it is left out, 1.5 for conditions with a meaning (a vector): class, text, layout, map; 1 for images.
-
-        Raises UsageError for a weak model of other data.
+        guidance: see `usual_guidance`. Raises UsageError for a weak model of other data, and for guidance away from a null that
+        was not trained.
         """
-        how = dict(how)
-        if self.conditioner.drop > 0 and any(cast(Condition, self.conditioner.kinds[name]).widths.vector for name in raw):
-            how.setdefault("guidance", GUIDANCE)
+        how = {"guidance": self.usual_guidance(raw), **how}
+        if how["guidance"] != 1 and not self.conditioner.drop and how.get("negative") is None and how.get("weak") is None:
+            raise UsageError(
+                "guidance goes away from the model without condition, and this one was trained with model.drop=0, always with "
+                "one: leave guidance out, or name something else to go away from"
+            )
         if isinstance(negative := how.get("negative"), Mapping):
-            how["negative"] = self.conditioner(self.conditioner.parse(negative, n), n)
+            how["negative"] = self.conditioner.context(negative, n)
         if isinstance(weak := how.get("weak"), DenoisingModel):
             same = [torch.equal(a.cpu(), b.cpu()) for a, b in zip(self.scaling.buffers(), weak.scaling.buffers(), strict=True)]
-            if weak.shape != self.shape or not all(same) or list(weak.conditioner.kinds) != list(self.conditioner.kinds):
+            if weak.shape != self.shape or not all(same) or not self.conditioner.reads_like(weak.conditioner):
                 raise UsageError("a weak model must be trained on the data and the conditions of the model that it guides")
             how["weak"] = Conditional(weak.denoiser, weak.conditioner(raw, n))
         return how
+
+    def usual_guidance(self, asked: Iterable[str]) -> float:
+        """Where none is said: 1.5 for conditions with a meaning (a vector), which are class, text, layout and map; 1 for
+        images, and where no null was trained. asked: their names.
+        """
+        kinds = [cast(Condition, self.conditioner.kinds[name]) for name in asked]
+        return GUIDANCE if self.conditioner.drop > 0 and any(kind.widths.vector for kind in kinds) else 1.0
 
     def denoise(self, x_t: Tensor, t: Level | float, condition: Any = None) -> Prediction:
         """The prediction for x_t `(n, *shape)` in the models' units, at a level or at a time of the schedule."""
@@ -130,7 +139,8 @@ class DenoisingModel(GenerativeModel):
         """Of samples `(n, *shape)` in the units of the data. noise: None: sample i has seed i.
 
         vlb: the bound of a chain of 1,000 steps (`ancestral.likelihood.vlb`; its options in `how`), by 32 of them a sample; of
-        the density, or of the probability of levels where the data have them: then the chain begins at half their spacing.
+        the density, or of the probability of levels where the data have them: then the chain begins at half their spacing,
+        unless it is the model's own schedule.
         ode: the density of the probability flow (`ode_log_prob`), of levels filled to [0, 1].
         None: ode for vectors of up to 16 real numbers, else vlb.
         Raises UsageError for another method.
@@ -183,7 +193,7 @@ class DenoisingModel(GenerativeModel):
         return ProbabilityFlow(self._conditional(condition, n), self.schedule)
 
     def _conditional(self, condition: Any, n: int) -> Conditional:
-        return Conditional(self.denoiser, self.conditioner(self.conditioner.parse(condition, n), n))
+        return Conditional(self.denoiser, self.conditioner.context(condition, n))
 
     def _level(self, t: Level | float) -> Level:
         return t if isinstance(t, Level) else self.schedule.levels(torch.tensor([t], dtype=torch.float64))[0]

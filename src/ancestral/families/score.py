@@ -59,7 +59,7 @@ class Score(DenoisingModel):
         if matching != "denoising" and len(shape) > 1:
             raise UsageError(f"{matching} score matching is for vectors: choose model.matching=denoising")
         self.matching: Matching = matching
-        self.weighting: Lambda = weight
+        self.weight: Lambda = weight
 
     def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """lambda(t) J for one t a sample: {"total": `(n,)`}, summed over dimensions."""
@@ -85,7 +85,7 @@ class Score(DenoisingModel):
         likelihood: g^2, with which J bounds the Kullback-Leibler divergence of the SDE's samples from the data, in nats
                     (Song et al. 2021, arXiv:2101.09258, theorem 1).
         """
-        return level.sigma**2 if self.weighting == "sigma2" else self.schedule.diffusion2(level.t)
+        return level.sigma**2 if self.weight == "sigma2" else self.schedule.diffusion2(level.t)
 
     @staticmethod
     def _trace(s: Tensor, x_t: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ that is fitted to where the encoder puts the data (`mixture`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -24,21 +23,19 @@ from ancestral.conditioning import Conditioner, Context
 from ancestral.errors import NoLikelihoodError, UsageError
 from ancestral.families.base import GenerativeModel, Scaling
 from ancestral.families.capabilities import Diagnosis
-from ancestral.families.codes import Code, Coder, log_standard
+from ancestral.families.codes import Coder, log_standard
 from ancestral.families.collapse import look
 from ancestral.families.mixture import Mixture
+from ancestral.families.second_stage import Prior, draw, fit, log_density
 from ancestral.gaussian import slerp
 from ancestral.likelihood import Bound, elbo, iwae
 from ancestral.names import unknown
-from ancestral.observation import BernoulliLikelihood, GaussianLikelihood, Likelihood, Observation
-from ancestral.randomness import Noise, SampleNoise, StreamNoise
+from ancestral.observation import BernoulliLikelihood, Likelihood, Observation
+from ancestral.randomness import Noise, SampleNoise
 from ancestral.schedules import Level
 from ancestral.solvers import State
 
-Prior = Literal["aggregate", "standard"]
-SETTLE_KEY = 2**61  # of the noise with which the second stage is fitted, beyond any step's
 Method = Literal["elbo", "iwae"]
-PART = 512  # samples at a time where there are many
 
 
 class VAE(GenerativeModel):
@@ -70,7 +67,8 @@ class VAE(GenerativeModel):
         self.beta, self.warmup, self.free_bits = beta, warmup, free_bits
         self.latent_shape = (coder.latent,)
         self.mixture = Mixture(coder.latent, parts)
-        self.mixture_given = Mixture(coder.latent, parts) if len(conditioner.kinds) else None  # where something is asked
+        told = conditioner.widths.vector + conditioner.widths.channels
+        self.mixture_given = Mixture(coder.latent, parts, told) if told else None  # where something is asked
         self.notes = notes
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("activity", torch.ones(coder.latent))
@@ -118,32 +116,21 @@ class VAE(GenerativeModel):
 
     def draw_latent(self, noise: Noise, prior: Prior = "aggregate", context: Context | None = None) -> Tensor:
         """Z `(n, d)` from a prior; context: None where nothing is asked."""
-        if _known(prior) == "standard":
-            return self.coder.prior(noise)
-        return self._aggregate(context, noise.n, lambda m: m.draw(noise))
-
-    def _aggregate(self, context: Context | None, n: int, ask: Callable[[Mixture], Tensor]) -> Tensor:
-        """The answers of the second-stage prior; what latents have to say differs with what the decoder is told beside them."""
-        free = ask(self.mixture)
-        if self.mixture_given is None or context is None:
-            return free
-        null = self.conditioner.null(n)
-        pairs = ((context.vector, null.vector), (context.channels, null.channels))
-        differs = [a.ne(b).flatten(1).any(1) for a, b in pairs if a is not None and b is not None]
-        told = torch.stack(differs).any(0).view(-1, *[1] * (free.ndim - 1))
-        return torch.where(told, ask(self.mixture_given), free)
+        return draw(self, noise, prior, context)
 
     # latents
 
     def encode(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
         """The centres of q(z | x) `(n, d)` of samples in the units of the data."""
         with self.inference():
-            return self._code(x, self._context(condition, len(x)), None)[0].z
+            context = self.conditioner.context(condition, len(x))
+            return self.coder(self._features(x, context), context, None)[0].z
 
     def decode(self, z: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
         """The means of p(x | z) `(n, *shape)` in the units of the data."""
         with self.inference():
-            return self._shown(self.observation(z, self._context(condition, len(z))).mean)
+            mean = self.observation(z, self.conditioner.context(condition, len(z))).mean
+            return self.shown(self.scaling.encode(mean))  # within the range of the data
 
     def reconstruct(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
         """What comes back of samples `(n, *shape)` that are encoded and decoded."""
@@ -156,17 +143,6 @@ class VAE(GenerativeModel):
         z_a, z_b = self.encode(a, condition), self.encode(b, condition)
         share = torch.linspace(0, 1, steps, device=z_a.device)
         return torch.stack([self.decode(slerp(z_a, z_b, s), condition) for s in share], 1)
-
-    def _code(self, x: Tensor, context: Context, noise: Noise | None) -> tuple[Code, Tensor]:
-        code, h = self.coder(self._features(x, context), context, noise)
-        return code, h.float()
-
-    def _context(self, condition: Mapping[str, Any] | None, n: int) -> Context:
-        context: Context = self.conditioner(self.conditioner.parse(condition, n), n)
-        return context
-
-    def _shown(self, x: Tensor) -> Tensor:
-        return self.scaling.decode(self.scaling.encode(x))  # within the range of the data
 
     # likelihood
 
@@ -191,8 +167,6 @@ class VAE(GenerativeModel):
                 "the cross-entropy of values between 0 and 1 is no likelihood: for one train with "
                 "model.likelihood=continuous-bernoulli or logistic, or make the data black and white"
             )
-        if _known(prior) == "aggregate" and not self.coder.continuous:
-            raise UsageError("the second-stage prior is a density, and these codes are whole numbers: choose prior='standard'")
         if method not in self.methods:
             raise UsageError(unknown("method", method, self.methods))
         k = (16 if method == "elbo" else 100) if k is None else k
@@ -200,16 +174,14 @@ class VAE(GenerativeModel):
             raise UsageError(f"a bound needs at least one draw; got k={k}")
         noise = noise or SampleNoise(range(len(x)), self.device)
         with self.inference():
-            context = self._context(condition, len(x))
+            context = self.conditioner.context(condition, len(x))
             features = self._features(x, context)
             log_px, kl = [], []
             for _ in range(k):
                 code, h = self.coder(features, context, noise)
                 log_px.append(self.likelihood(h.float()).log_prob(x))
-                swap: float | Tensor = 0.0
-                if prior == "aggregate":
-                    swap = log_standard(code.z) - self._aggregate(context, len(x), partial(_density, code.z))
                 analytic = method == "elbo" and prior == "standard"
+                swap = log_standard(code.z) - log_density(self, code.z, prior, context)  # p(z) in the place of N(0, I)
                 kl.append(code.kl.sum(1) if analytic else code.log_ratio + swap)
         bound = elbo if method == "elbo" else iwae
         return bound(torch.stack(log_px), torch.stack(kl), self.dimensions, self.likelihood.discrete)
@@ -217,40 +189,11 @@ class VAE(GenerativeModel):
     # what is fitted, and how it fares
 
     def settle(self, batch: Batch) -> None:
-        """The second-stage prior on draws of q(z | x), the optimal variance, and how much each dimension moves."""
-        gaussian = self.likelihood if isinstance(self.likelihood, GaussianLikelihood) else None
-        kinds = (
-            [({}, self.mixture)] if self.mixture_given is None else [({}, self.mixture), (batch.conditions, self.mixture_given)]
-        )
+        """The second-stage prior, the optimal variance, and how much each dimension moves: see `second_stage`."""
         with self.inference():
-            for conditions, mixture in kinds:
-                draws, centres, errors = [], [], []
-                for start in range(0, len(batch), PART):
-                    x = batch.x[start : start + PART]
-                    context = self.conditioner({name: c[start : start + PART] for name, c in conditions.items()}, len(x))
-                    noise = StreamNoise(len(x), 0, SETTLE_KEY + start, self.device)
-                    code, h = self._code(x, context, noise)
-                    if gaussian is not None:
-                        errors.append(gaussian.error(gaussian(h).mean, x) * len(x))
-                    draws.append(code.z)
-                    centres.append(code.z if code.q is None else code.q.mean)
-                mixture.fit(torch.cat(draws))
-            self.activity.copy_(torch.cat(centres).var(0))
-            if gaussian is not None and gaussian.variance == "optimal":
-                gaussian.value.copy_((torch.stack(errors).sum() / len(batch)).clamp(min=1e-8))
+            fit(self, batch)
 
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
         """Active units, KL of each dimension, mutual information, errors: see `collapse`."""
         with self.inference():
             return look(self, train, test, noise)
-
-
-def _known(prior: Prior) -> Prior:
-    """Raises UsageError for another."""
-    if prior not in ("aggregate", "standard"):
-        raise UsageError(unknown("prior", prior, ("aggregate", "standard")))
-    return prior
-
-
-def _density(z: Tensor, mixture: Mixture) -> Tensor:
-    return mixture.log_prob(z)

@@ -37,7 +37,7 @@ class DPMpp(Solver):
     a constant prediction. With the divided differences d1 and d2 of x_hat, order 3 integrates the quadratic through three
     predictions exactly: phi1 x_hat + phi2 d1 + (1 - 2 phi2/h) d2, phi1 = 1 - e^-h, phi2 = 1 - phi1/h. (Half of the last
     weight, as is often seen, makes it a method of order 2.)
-    Source: Lu et al. 2022 (arXiv:2211.01095), Algorithm 2 (order 2) and what it says of orders 1 and 3 and of the SDE.
+    Source: Lu et al. 2022 (arXiv:2211.01095), order 2 is Algorithm 2.
     Raises ValueError for another order.
     """
 

@@ -6,8 +6,10 @@ import torch
 
 from ancestral.errors import UsageError
 from ancestral.families import GenerativeModel
+from ancestral.families.latent import LatentModel
 from ancestral.runtime import Precision
 from ancestral.training.flat import views
+from ancestral.training.kept import put_back
 from ancestral.training.run import Run
 
 
@@ -16,16 +18,12 @@ def earlier(run: Run, step: int, device: str = "auto", precision: Precision = "a
     """The averaged model at the checkpoint of that step. Raises UsageError if there is none, or it is of an earlier stage."""
     model = run.load_model(device, precision)
     tensors = run.checkpoint(step).tensors
-    for player in model.players():
+    trained = model.prior if isinstance(model, LatentModel) else model  # in the last stage
+    for player in trained.players():
         average = tensors.get(f"{player.name}/average")
         if average is None or len(average) != sum(p.numel() for p in player.parameters):
             raise UsageError(f"at step {step} {run.path} had not yet begun the training of its last stage: choose a later one")
         for p, value in zip(player.parameters, views(player.parameters, average), strict=True):
             p.copy_(value)
-    for key, value in tensors.items():
-        kind, _, name = key.partition("/")
-        if kind == "buffer":
-            model.get_buffer(name).copy_(value)
-        elif kind == "fixed":
-            model.get_parameter(name).copy_(value)
+    put_back(model, tensors)
     return model

@@ -95,11 +95,21 @@ class Run:
         with disk_errors(self.path):
             write_atomically(self.model / "config.json", json.dumps(config, indent=1).encode())
 
+    @property
+    def weights(self) -> Path:
+        return self.model / "model.safetensors"
+
+    @property
+    def kept(self) -> str:
+        """What is left of a training that failed, in words."""
+        there = self.weights.is_file()
+        return f"the averaged model from before it failed is in {self.model}" if there else "no model had been written before"
+
     def save_model(self, model: nn.Module) -> None:
         """Write the model's present weights."""
         tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
         with disk_errors(self.path):
-            write_atomically(self.model / "model.safetensors", save(tensors))
+            write_atomically(self.weights, save(tensors))
 
     @property
     def spec(self) -> DataSpec:
@@ -113,7 +123,7 @@ class Run:
             model = FAMILIES[config["model"]["family"]].model_validate(config["model"]).build(spec)
         except (KeyError, ValidationError):
             raise self._foreign(config, "its settings are not those of this version") from None
-        file = self.model / "model.safetensors"
+        file = self.weights
         try:
             tensors = load_file(file)
         except FileNotFoundError:

@@ -1,6 +1,6 @@
 """The training loop, one for all families: a generator of small typed states.
 
-    for step in Trainer(model, data, run, recipe): ...
+    for step in Trainer(model, data, run, recipe, runtime): ...
 
 Whoever consumes the loop decides what to show and when to stop; the trainer keeps the run folder. All randomness is
 keyed by (seed, step), so a checkpoint needs no generator state, and a continued run repeats the uninterrupted one bit by
@@ -14,16 +14,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from torch import Tensor
-
 from ancestral.data import DataSet
 from ancestral.errors import AncestralError
-from ancestral.families import GenerativeModel, HasPhases
+from ancestral.families import GenerativeModel, HasEpilogue, HasPhases
 from ancestral.files import disk_errors
 from ancestral.pictures import save_grid
 from ancestral.runtime import Runtime
 from ancestral.training.budget import Budget
 from ancestral.training.clock import Clock
+from ancestral.training.kept import kept, put_back
 from ancestral.training.preview import preview
 from ancestral.training.recipe import Recipe
 from ancestral.training.run import Run
@@ -74,8 +73,8 @@ class Trainer:
         self.concluded: str | None = None  # why training ends before its budget
         self._before = 0.0  # seconds spent by earlier sittings of this run
         self._started = time.monotonic() if started is None else started
-        run.describe(data.spec, recipe)
         self._resume()
+        run.describe(data.spec, recipe)
 
     def _enter(self, number: int, begun: int) -> None:
         """Sit down to the stage of that number, begun at that step."""
@@ -177,9 +176,9 @@ class Trainer:
                 if diagnosis is not None:
                     self.failed = diagnosis.failed
                     self.hopeless = self.hopeless + 1 if self.failed else 0
-                    if not self.failed:
+                    if not self.failed and not isinstance(self.stage.model, HasEpilogue):
                         self._save_model()  # of all moments the one that is known to be good
-                preview = self._preview() if clock.previews.due(progress) else None
+                picture = self._preview() if clock.previews.due(progress) else None
                 if clock.checkpoint_due():
                     self.save()
                 logged = clock.log_due(
@@ -198,7 +197,7 @@ class Trainer:
                     memory=self.runtime.memory() if logged else 0,
                     skipped=failure,
                     diagnosis=diagnosis,
-                    preview=preview,
+                    preview=picture,
                     logged=logged,
                     notes=notes,
                     stage=self.stage.name,
@@ -208,10 +207,7 @@ class Trainer:
                 yield state
                 if self.hopeless >= HOPELESS:
                     self.save()
-                    raise AncestralError(
-                        f"training stopped at step {self.step}: {self.failed}; the averaged model from before it failed is in "
-                        f"{self.run.model}"
-                    )
+                    raise AncestralError(f"training stopped at step {self.step}: {self.failed}; {self.run.kept}")
             self.save()
 
     def conclude(self, reason: str) -> None:
@@ -224,13 +220,13 @@ class Trainer:
 
         Raises AncestralError rather than write what is not finite.
         """
-        for name, p in self.model.named_parameters():
-            if not p.isfinite().all():
+        for name, value in self.model.state_dict().items():
+            if not value.isfinite().all():
                 raise AncestralError(
-                    f"training stopped at step {self.step}: the parameter {name} is not finite; the last checkpoint from "
+                    f"training stopped at step {self.step}: {name} of the model is not finite; the last checkpoint from "
                     f"before is kept in {self.run.checkpoints}; lower train.lr or set train.precision=fp32"
                 )
-        tensors = self.table.tensors() | self._untrained()
+        tensors = self.table.tensors() | kept(self.model, self.seats)
         numbers = {
             "step": self.step,
             "images": self.images,
@@ -269,12 +265,6 @@ class Trainer:
         """Run with the moving averages in the model's place."""
         return self.table.averaged()
 
-    def _untrained(self) -> dict[str, Tensor]:
-        """What the model keeps besides the parameters at the seats: buffers, and the parameters of other stages."""
-        seated = {id(p) for seat in self.seats for p in seat.player.parameters}
-        own = {name: p for name, p in self.model.named_parameters() if id(p) not in seated}
-        return _named(self.model) | {f"fixed/{name}": p.data for name, p in own.items()}
-
     def _resume(self) -> None:
         stored = self.run.load_checkpoint()
         if stored is None:
@@ -285,29 +275,19 @@ class Trainer:
         for damaged in stored.damaged:  # out of the way, lest it pass for the newest
             self.notes.append(f"{damaged.name} is damaged; continuing from {stored.file.name}")
             damaged.rename(damaged.with_suffix(".damaged"))
+        if numbers["data"] != self.data.spec.fingerprint:
+            raise AncestralError(
+                f"the data of {self.run.path} have changed since it was begun: restore them, or train anew with another --out"
+            )
         if numbers["parameters"] != self.parameters:
             raise AncestralError(
                 f"the checkpoints of {self.run.path} are of another network ({numbers['parameters']:,} parameters, not "
                 f"{self.parameters:,}): they were made by another version; train anew with another --out"
             )
-        if numbers["data"] != self.data.spec.fingerprint:
-            raise AncestralError(
-                f"the data of {self.run.path} have changed since it was begun: restore them, or train anew with another --out"
-            )
-        for name, buffer in _named(self.model).items():
-            buffer.copy_(tensors[name])
-        for name, p in self.model.named_parameters():
-            if (fixed := tensors.get(f"fixed/{name}")) is not None:
-                p.data.copy_(fixed)
+        put_back(self.model, tensors)
         self._enter(numbers.get("stage", 0), numbers.get("begun", 0))
         self.table.restore(tensors, numbers["updates"])
         self.step, self.images, self.skipped = numbers["step"], numbers["images"], numbers["skipped"]
         self._before, self.concluded = numbers["seconds"], numbers.get("concluded")
         self.failed, self.hopeless = numbers.get("failed"), numbers.get("hopeless", 0)
         self.run.rewind_metrics(self.step)
-
-
-def _named(model: GenerativeModel) -> dict[str, Tensor]:
-    """The buffers that are kept, by their names in a checkpoint."""
-    kept = model.state_dict()
-    return {f"buffer/{name}": buffer for name, buffer in model.named_buffers() if name in kept}

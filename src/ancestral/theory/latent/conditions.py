@@ -84,7 +84,7 @@ def guidance() -> Iterator[Sides]:
     fine = schedule.levels(torch.linspace(1, 0.01, 200, dtype=torch.float64))
     model, scales, rows = shifted(mu_c, mu_u, s), torch.linspace(0, 4, 5, dtype=torch.float64), []
     with torch.no_grad():
-        asked = model.conditioner(model.conditioner.parse({"class": "c"}, n), n)
+        asked = model.conditioner.context({"class": "c"}, n)
     for g in scales.tolist():
         oracle, wrapped = GaussianOracle(mu_u + g * (mu_c - mu_u), s), guided(denoiser, context, null, g)
         off = torch.stack([wrapped(x_t, level).x - oracle(x_t, level).x for level in levels[:-1]]).abs().max()
@@ -124,7 +124,7 @@ def dropped_condition() -> Iterator[Sides]:
     yield equal("samples with guidance 0 = samples of which nothing is asked", without, unasked, tolerance=0.0)
     yield at_most("but a condition that is given counts", 1e-3, (asked - unasked).square().mean().sqrt(), tolerance=0.0)
     with torch.no_grad():
-        context, null = model.conditioner(model.conditioner.parse({"class": "b"}, n), n), model.conditioner.null(n)
+        context, null = model.conditioner.context({"class": "b"}, n), model.conditioner.null(n)
         x_t, level = draws(n).normal(model.latent_shape), Level(0.5, 0.6, 0.8)
         p = Conditional(inner.denoiser, null)(x_t, level).x  # type: ignore[arg-type]
         both = ClassifierFree(inner.denoiser, context, null, scale=0.0)(x_t, level).x  # type: ignore[arg-type]

@@ -33,6 +33,9 @@ class FamilyRecipe(Section):
     text: Literal["own", "minilm"] = Field(
         "own", description="of the condition text: read by an encoder that is trained along, or by a frozen sentence encoder"
     )
+    layout: Literal["class", "text"] = Field(
+        "class", description="of the condition layout: boxes are of classes, or of texts in the words that training boxes have"
+    )
     factor: int = Field(4, ge=2, description="of the condition upscale: how much smaller the image is that it is given")
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ancestral.conditioning import (
     LayoutCondition,
     MapCondition,
     MiniLM,
+    PhraseCondition,
     SentenceCondition,
     SketchCondition,
     TextCondition,
@@ -56,7 +57,8 @@ def encoder(name: ConditionName, recipe: FamilyRecipe, spec: DataSpec, space: tu
     channels, *canvas = spec.canvas
     levels = spec.levels is not None
     if name == "layout":
-        return LayoutCondition(spec.box_classes, spec.boxes, canvas, space, WIDTH)
+        kind = LayoutCondition if recipe.layout == "class" else PhraseCondition
+        return kind(spec.box_classes, spec.boxes, canvas, space, WIDTH)
     if name == "map":
         return MapCondition(spec.map_classes, canvas, space, WIDTH)
     if name == "image":

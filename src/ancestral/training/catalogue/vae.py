@@ -28,6 +28,7 @@ WORDS: dict[str, str] = {
 }
 
 SMALL, MANY = 1024, 10_000  # numbers in a picture, pictures: where an MLP is the better default, by measurement
+SPATIAL = {"layout", "map", "image", "upscale", "sketch", "inpaint"}  # conditions that say something of each place
 EPOCHS = 60  # through fewer samples than MANY: with more, held-out ones score ever worse, by measurement
 
 
@@ -61,13 +62,13 @@ class VAERecipe(FamilyRecipe):
 
     def dense(self, spec: DataSpec) -> bool:
         """Whether the networks are MLPs: of vectors, and where pictures are small and so many that nothing need be known of
-        them beforehand; for the same time an MLP then sees several times as many.
+        them beforehand, nor is told of their places; for the same time an MLP then sees several times as many.
         """
         if self.net != "auto" or self.hierarchy:
             return self.net == "mlp"
         if len(spec.shape) < 3 or self.bottleneck == "vq":
             return len(spec.shape) == 1
-        return spec.dims <= SMALL and spec.size >= MANY
+        return spec.dims <= SMALL and spec.size >= MANY and not SPATIAL & set(self.condition)
 
     def takes(self, spec: DataSpec) -> tuple[str, ...]:
         return ("vector", "channels") if len(spec.shape) == 3 and not self.dense(spec) else ("vector",)

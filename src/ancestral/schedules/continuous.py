@@ -1,0 +1,99 @@
+"""Forward processes in continuous time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ancestral.schedules.base import Schedule
+
+
+@dataclass(frozen=True)
+class VP(Schedule):
+    """Variance preserving with linear beta(t) = beta_min + t (beta_max - beta_min) (Song et al. 2021, eq. 33).
+
+    log alpha(t) = -t^2 (beta_max - beta_min) / 4 - t beta_min / 2,   sigma^2 = 1 - alpha^2.
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        return -(t**2) * (self.beta_max - self.beta_min) / 4 - t * self.beta_min / 2
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self._log_alpha(t).exp()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.sigma2(t).sqrt()
+
+    def sigma2(self, t: Tensor) -> Tensor:
+        return -torch.expm1(2 * self._log_alpha(t))
+
+
+@dataclass(frozen=True)
+class SubVP(VP):
+    """sub-VP: alpha as VP's, sigma = 1 - alpha^2, always below VP's noise (Song et al. 2021, eq. 29)."""
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return super().sigma2(t)
+
+    def sigma2(self, t: Tensor) -> Tensor:
+        return self.sigma(t) ** 2
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """alpha = cos(pi t / 2), sigma = sin(pi t / 2) (Nichol & Dhariwal 2021 without its offset); no signal is left at t = 1."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.sin(math.pi / 2 * (1 - t))  # the cosine, exactly 0 at t = 1
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sin(math.pi / 2 * t)
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """The straight line of flow matching, alpha = 1 - t, sigma = t (Lipman et al. 2023; Liu et al. 2023)."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
+
+
+@dataclass(frozen=True)
+class VE(Schedule):
+    """Variance exploding: alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t for t > 0 and sigma(0) = 0
+    (Song et al. 2021, eq. 31 and appendix C). In units of data with standard deviation 1.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    t_min = 1e-9  # sigma jumps from sigma_min to 0 at t = 0
+    u_range = (0.0, math.inf)  # its ends are its own
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        ladder = math.log(self.sigma_min) + t * math.log(self.sigma_max / self.sigma_min)
+        return torch.where(t > 0, ladder.exp(), torch.zeros_like(t))
+
+
+@dataclass(frozen=True)
+class Ladder(VE):
+    """VE on a geometric ladder of `rungs` levels from sigma_max to sigma_min, the only ones that are trained on (Song & Ermon
+    2019, section 4.1). `grid(ladder, ladder.rungs, "logsnr")` visits each.
+    """
+
+    rungs: int = 10
+
+    def noisy(self, t: Tensor) -> Tensor:
+        """Even t give even rungs."""
+        return ((t * self.rungs).floor().clamp(0, self.rungs - 1) / (self.rungs - 1)).clamp(self.t_min, 1)
