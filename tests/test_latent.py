@@ -1,22 +1,27 @@
 """Autoencoders of pictures, and models composed of one and a prior: against closed forms and other people's code."""
 
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from ancestral.api import plan
 from ancestral.conditioning import Conditioner
 from ancestral.data import load as load_data
 from ancestral.denoiser import Denoiser
 from ancestral.errors import AncestralError, UsageError
 from ancestral.families import HasBound, HasLatent, HasPhases, HasPrior, Scaling
-from ancestral.families.autoencoder import ALONE
+from ancestral.families.autoencoder import ALONE, LARGEST
 from ancestral.families.diffusion import Diffusion
+from ancestral.families.edits import Vary
 from ancestral.families.latent import LatentModel
 from ancestral.fidelity import psnr, ssim
 from ancestral.nets.dit import attention
+from ancestral.nets.imagenet import Perceptual, efficientnet
 from ancestral.randomness import SampleNoise, StreamNoise
 from ancestral.schedules import Cosine
 from ancestral.training.catalogue.latent import LatentRecipe
@@ -159,6 +164,63 @@ def test_the_critics_weight_is_the_ratio_of_gradients_at_the_last_layer():
         torch.testing.assert_close(g, h, rtol=2e-3, atol=2e-3 * h.abs().max().item())
 
 
+def test_the_critics_weight_has_a_limit():
+    """A critic without slope would have an infinite one."""
+    data = load_data(pictures())
+    model = autoencoder(data)
+    x = model.scaling.encode(data.batch(torch.arange(2)).x)
+    x_hat = model._coded(x, StreamNoise(2, 0, 0))[1]
+    assert model.ratio(x_hat, torch.ones_like(x_hat), torch.zeros_like(x_hat)) == LARGEST
+
+
+def test_a_critic_that_joins_does_not_ruin_what_stands():
+    """What comes back is as good some steps after the critic is first heard as before, to half a decibel."""
+    data = load_data(pictures())
+    torch.manual_seed(0)
+    small = {"width": 16, "perceptual": 0.0, "channels": 3, "share": 0.9, "heard": 0.7, "batch": 16, "lr": 4e-3}
+    model = {f"model.autoencoder.{name}": value for name, value in small.items()}
+    settings = tuple(f"{name}={value}" for name, value in model.items())
+    settings += ("model.prior.channels=[8]", "train.previews=0", "train.diagnoses=0", "train.decay=0", "train.precision=fp32")
+    found = []
+    with TemporaryDirectory() as folder:
+        t = plan(data, model="latent", budget="200it", out=Path(folder) / "run", settings=settings, device="cpu").begin()
+        x = data.values(data.test.array)
+        for step in t:
+            if step.stage != "autoencoder":
+                break
+            if step.step in (124, 150, 178):
+                with t.averaged():
+                    found.append(psnr(x, t.model.autoencoder.reconstruct(x)).mean().item())
+    assert found[0] > 12
+    assert min(found[1:]) > found[0] - 0.5
+
+
+def test_the_perceptual_distance_is_the_papers_formula():
+    """Unit vectors over channels, squared differences, means over places, sums over layers; 0 of equals, more of more noise."""
+    d = Perceptual()
+    x, y = torch.rand(2, 2, 3, 32, 32)
+    maps = []
+    network = efficientnet().eval()
+    for z in (x, y):
+        h = network._swish(network._bn0(network._conv_stem(2 * z - 1)))
+        layers = []
+        for i, block in enumerate(network._blocks[:5]):
+            h = block(h)
+            if i in (0, 2, 4):
+                layers.append(h / h.norm(dim=1, keepdim=True))
+        maps.append(layers)
+    with torch.no_grad():
+        expected = sum((a - b).square().sum(1).mean((1, 2)) for a, b in zip(*maps, strict=True))
+        torch.testing.assert_close(d(x, y), expected, rtol=1e-4, atol=1e-5)
+        assert d(x, x).abs().max() == 0
+        near, far = (d(x, (x + s * torch.randn_like(x)).clamp(0, 1)).mean() for s in (0.01, 0.1))
+        assert 0 < near < far
+    y = y.requires_grad_()
+    d(x, y).sum().backward()
+    assert y.grad.isfinite().all()
+    assert y.grad.any()
+
+
 def test_the_critic_learns_alone_before_it_is_heard():
     data = load_data(pictures())
     model = autoencoder(data, heard=0.6)
@@ -192,6 +254,16 @@ def test_a_weak_model_of_other_latents_is_refused():
     torch.testing.assert_close(model.sample(2, seeds=[1, 2], steps=3, weak=same, guidance=2.0), x)
     with pytest.raises(UsageError, match="must speak of the same latents"):
         model.sample(2, seeds=[1, 2], steps=3, weak=other, guidance=2.0)
+    same.mean.mul_(1 + 1e-6)  # measured anew on another machine
+    torch.testing.assert_close(model.sample(2, seeds=[1, 2], steps=3, weak=same, guidance=2.0), x, atol=1e-3, rtol=0)
+    same.mean.add_(same.std)
+    with pytest.raises(UsageError, match="must speak of the same latents"):
+        model.sample(2, seeds=[1, 2], steps=3, weak=same, guidance=2.0)
+
+
+def test_a_picture_to_vary_has_the_samples_shape():
+    with pytest.raises(UsageError, match="of shape 4, but 2 of shape 3 are wanted"):
+        rotated().sample(2, steps=2, edit=Vary(torch.zeros(1, 4)))
 
 
 @pytest.mark.parametrize("bottleneck", ["kl", "vq"])

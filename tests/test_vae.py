@@ -20,7 +20,7 @@ from ancestral.families.vae import VAE
 from ancestral.gaussian import Gaussian, slerp
 from ancestral.nets.autoencoder import ConvDecoder, ConvEncoder, Plan
 from ancestral.observation import BernoulliLikelihood, GaussianLikelihood
-from ancestral.randomness import StreamNoise
+from ancestral.randomness import SampleNoise, StreamNoise
 
 LAM = torch.tensor([4.0, 2.0, 1.0, 0.5, 0.25])
 D = len(LAM)
@@ -403,3 +403,30 @@ def test_a_second_stage_of_few_draws_is_a_density_too():
     root = B.double() @ L.double()
     whole = td.MultivariateNormal((mixture.centre + B @ mixture.means[0]).double(), root @ root.T)
     torch.testing.assert_close(mixture.log_prob(z).double(), whole.log_prob(z), atol=0.1, rtol=1e-3)
+
+
+def test_a_second_stage_that_is_told_is_a_regression():
+    """Of z = A c + N(m, S): A is found, the density is that of z given c, and so are draws; what says nothing is not heard."""
+    A, m = torch.tensor([[1.0, -2.0, 0.0], [0.5, 0.5, 3.0]]), torch.tensor([1.0, 2.0, 3.0])
+    c = torch.randn(4000, 2)
+    z = c @ A + m + 0.3 * torch.randn(4000, 3)
+    mixture = Mixture(3, 1, told=2)
+    mixture.fit(z, c)
+    torch.testing.assert_close(mixture.slope, A, atol=0.05, rtol=0)
+    exact = torch.distributions.Normal(c @ A + m, 0.3).log_prob(z).sum(1)
+    torch.testing.assert_close(mixture.log_prob(z, c), exact, atol=0.4, rtol=0)
+    assert (mixture.log_prob(z, c) - exact).mean().abs() < 0.01
+    drawn = mixture.draw(SampleNoise(range(4000)), c)
+    torch.testing.assert_close((drawn - c @ A).mean(0), m, atol=0.03, rtol=0)
+    torch.testing.assert_close((drawn - c @ A).std(0), torch.full((3,), 0.3), atol=0.02, rtol=0)
+    mixture.fit(torch.randn(4000, 3), c)
+    assert mixture.slope.abs().max() < 0.05
+
+
+def test_a_codebook_survives_a_step_that_is_not_finite():
+    coder = Quantised(nn.Identity(), nn.Identity(), 2, 3, 8).train()
+    before = coder.codebook.clone()
+    z_e = torch.randn(4, 2, 3)
+    z_e[0, 0, 0] = math.nan
+    coder._follow(z_e, torch.zeros(4, 2, dtype=torch.int64), StreamNoise(4, 0, 0))
+    assert torch.equal(coder.codebook, before)

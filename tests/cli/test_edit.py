@@ -13,6 +13,7 @@ from ancestral.cli.sample import sample
 from ancestral.errors import UsageError
 
 SMALL = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16")
+LATENT = ("model.prior.channels=[8, 16]", "train.batch=16", "train.precision=fp32")
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,10 @@ def places(tmp_path_factory):
         train("digits", budget="3it", out=home / "run", condition="class", settings=SMALL, quiet=True)
         train("digits", budget="2it", out=home / "weak", condition="class", settings=SMALL, quiet=True)
         train("digits", "vae", budget="2it", out=home / "vae", quiet=True)
+        train("digits", "vae", budget="2it", out=home / "filling", condition="inpaint", settings=("model.width=8",), quiet=True)
+        for name, budget in (("latent", "6it"), ("weak-latent", "5it")):
+            how = {"autoencoder": home / "latent"} if name != "latent" else {"model": "latent"}
+            train("digits", budget=budget, out=home / name, condition="class", settings=LATENT, quiet=True, **how)
         train("rings", budget="2it", out=home / "points", quiet=True)
     generator = np.random.default_rng(0)
     digit = np.rint(np.rint(generator.uniform(0, 16, (8, 8))) * 255 / 16).astype(np.uint8)
@@ -38,7 +43,8 @@ def places(tmp_path_factory):
 
 def stored(places, name="run", **options):
     out = places / "out.npz"
-    assert sample(places / name, out=out, steps=3, quiet=True, **options) == 0
+    steps = {} if name == "filling" else {"steps": 3}
+    assert sample(places / name, out=out, quiet=True, **steps, **options) == 0
     with np.load(out) as file:
         return file["x"]
 
@@ -90,6 +96,48 @@ def test_guidance_options_change_the_samples(places):
     np.testing.assert_array_equal(stored(places, n=2, asked=seven, guidance=0.0, autoguide=weaker), weak)
 
 
+def test_options_of_guidance_need_no_strength_of_their_own(places):
+    """Where a class is asked for, the usual one is meant."""
+    seven = Asked(class_="7")
+    for how in ({"interval": "0.2,5"}, {"rescale": 0.7}, {"negative": "3"}):
+        usual, said = (stored(places, asked=seven, n=2, **how, **g) for g in ({}, {"guidance": 1.5}))
+        np.testing.assert_array_equal(usual, said)
+        assert (usual != stored(places, asked=seven, n=2)).any()
+
+
+def test_latents_are_guided_by_a_weaker_model_of_them_too(places):
+    """At scale 0 only the weak one is left; of a checkpoint of this run, what it was then."""
+    seven = Asked(class_="7")
+    weak = stored(places, "weak-latent", asked=seven, n=2, guidance=1.0)
+    np.testing.assert_allclose(
+        stored(places, "latent", asked=seven, n=2, guidance=0.0, autoguide=str(places / "weak-latent")), weak, atol=1
+    )
+    own = stored(places, "latent", asked=seven, n=2, guidance=1.0)
+    np.testing.assert_array_equal(stored(places, "latent", asked=seven, n=2, guidance=0.0, autoguide="6"), own)
+
+
+def test_the_way_between_latents_of_a_class_ends_where_its_samples_are(places, tmp_path):
+    """Guided as those are."""
+    seven = Asked(class_="7")
+    sample(places / "latent", asked=seven, seeds="3,5", out=tmp_path / "ends.png", quiet=True)
+    sample(places / "latent", asked=seven, interpolate="3,5", out=tmp_path / "way.png", quiet=True)
+    with Image.open(tmp_path / "ends.png") as ends, Image.open(tmp_path / "way.png") as way:
+        ends, way = np.asarray(ends).astype(int), np.asarray(way).astype(int)
+    assert abs(ends[2:50, 2:50] - way[2:50, 2:50]).max() <= 1
+    assert abs(ends[2:50, 52:100] - way[2:50, 402:450]).max() <= 1
+
+
+def test_a_model_that_was_taught_to_fill_in_keeps_what_is_known(places):
+    x = stored(places, "filling", inpaint=places / "digit.png", mask=places / "mask.png", n=3)
+    assert (x[:, 0, :, :4] == levels(places / "digit.png")[:, :4]).all()
+    assert len(np.unique(x[:, 0, :, 4:], axis=0)) == 3
+
+
+def test_as_many_classes_as_are_named_are_drawn(places):
+    many = Asked(class_=",".join(str(i % 10) for i in range(20)))
+    assert len(stored(places, asked=many, vary=places / "digit.png")) == 20
+
+
 @pytest.mark.parametrize(
     ("run", "options", "words"),
     [
@@ -105,7 +153,8 @@ def test_guidance_options_change_the_samples(places):
         ("vae", {"vary": "digit.png"}, "--vary needs a model that denoises"),
         ("points", {"vary": "digit.png"}, "are no pictures: leave --vary out"),
         ("run", {"guidance": 2.0}, "give one with --class or --prompt, or a weaker model"),
-        ("run", {"asked": Asked(class_="7"), "interval": "0.2,5"}, "--interval needs a strength"),
+        ("run", {"asked": Asked(class_="7"), "autoguide": "3"}, "--autoguide needs a strength"),
+        ("run", {"interpolate": "3,7", "guidance": 2.0}, "--guidance says how samples are drawn, and --interpolate is another"),
         ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "interval": "5"}, "cannot read the interval"),
         ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "interval": "5,1"}, "lower one first"),
         ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "negative": "12"}, "unknown class"),

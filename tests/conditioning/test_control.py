@@ -1,5 +1,7 @@
 """Models that are told something: what they are told rules what they draw, and is kept with a run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image
 
 import ancestral
 from ancestral.api import plan
+from ancestral.batch import Batch
 from ancestral.cli.conditions import Asked
 from ancestral.data.assemble import assemble
 from ancestral.data.scenes import DIGITS, INK, compose, digits
@@ -76,12 +79,18 @@ def test_text_is_kept_with_the_run_and_does_not_depend_on_its_neighbours(scenes,
         model.sample(1, {"map": torch.zeros(32, 32)})
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("condition", ["text", "layout", "map", "upscale", "inpaint", "sketch"])
-def test_every_family_hears_every_kind(scenes, family, condition):
-    """What the sample is made of depends on what is asked; weights are drawn until nothing is left at zero."""
+KINDS = ("class", "text", "layout", "map", "image", "upscale", "inpaint", "sketch")
+
+
+def woken(scenes, family, condition, *settings):
+    """A model, of which no weight is left at zero, and the scenes as it reads them: with classes, and their maps as images."""
     small = {"vae": ("model.width=8",), "latent": ("model.prior.channels=[8, 16]", "model.autoencoder.width=8")}
-    settings = small.get(family, ("model.channels=[8, 16]",))
+    train, test = (
+        replace(part, labels=torch.arange(len(part)) % 2, paired=part.maps[:, None] * 20)
+        for part in (scenes.train, scenes.test)
+    )
+    scenes = assemble("scenes", train, test, levels=256, classes=("even", "odd"), box_classes=DIGITS, map_classes=DIGITS)
+    settings = (*small.get(family, ("model.channels=[8, 16]",)), *settings)
     model = plan(scenes, model=family, condition=condition, settings=settings, device="cpu").model
     if isinstance(model, LatentModel):
         model.known.fill_(True)
@@ -90,12 +99,93 @@ def test_every_family_hears_every_kind(scenes, family, condition):
     for p in model.parameters():
         if not p.any():
             torch.nn.init.normal_(p, std=0.2)
-    data = scenes.encoded(model.conditioner)
+    return model, scenes.encoded(model.conditioner)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("condition", KINDS)
+def test_every_family_hears_every_kind(scenes, family, condition):
+    """What the sample is made of depends on what is asked."""
+    model, data = woken(scenes, family, condition)
     asked = data.asked(torch.tensor([0, 1]))
     assert asked.keys() == {condition}
     how = {"prior": "standard"} if family == "vae" else {"steps": 2} if "steps" in model.options else {}
     one, other = (model.sample(1, {condition: asked[condition][i : i + 1]}, seeds=[0], **how) for i in (0, 1))
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("family", ["diffusion", "score", "vae", "gan"])
+@pytest.mark.parametrize("condition", ["class", "map"])
+def test_every_player_drops_what_it_is_told(scenes, family, condition):
+    """At a rate of 1 the loss is that of the null, whatever is asked; at 0 it is not."""
+    model, data = woken(scenes, family, condition)
+    batch = data.batch(torch.arange(6))
+    for player in model.players():
+        for drop, heard in ((1.0, False), (0.0, True)):
+            model.conditioner.drop = drop
+            told, untold = (model.loss(b, player.name, StreamNoise(6, 0, 0))["total"] for b in (batch, Batch(batch.x, {})))
+            assert torch.allclose(told, untold) != heard, player.name
+
+
+@pytest.mark.parametrize("condition", ["class", "map"])
+def test_encoder_and_critic_hear_what_is_asked(scenes, condition):
+    vae, data = woken(scenes, "vae", condition)
+    gan, _ = woken(scenes, "gan", condition)
+    x, asked = data.batch(torch.tensor([0, 1])).x[:1], data.asked(torch.tensor([0, 1]))
+    one, other = ({condition: asked[condition][i : i + 1]} for i in (0, 1))
+    assert not torch.allclose(vae.encode(x, one), vae.encode(x, other))
+    assert not torch.allclose(gan.critic(x, one), gan.critic(x, other))
+
+
+def test_many_pictures_that_are_told_of_places_have_networks_that_hear_of_them(scenes):
+    """Where the default would be an MLP, which has no places."""
+    many = assemble(
+        "many", compose(digits().train, 10_000, np.random.RandomState(0)), scenes.test, levels=256, map_classes=DIGITS
+    )
+    assert "channels" in FAMILIES["vae"](condition=("map",)).takes(many.spec)
+    assert "channels" not in FAMILIES["vae"]().takes(many.spec)
+
+
+def test_a_map_is_guided_as_a_class_is(scenes):
+    model, data = woken(scenes, "diffusion", "map")
+    asked = data.asked(torch.tensor([0, 1]))
+    usual, said = (model.sample(2, asked, steps=2, **how) for how in ({}, {"guidance": 1.5}))
+    torch.testing.assert_close(usual, said)
+    sketch, _ = woken(scenes, "diffusion", "sketch")
+    assert sketch.usual_guidance(["sketch"]) == 1
+
+
+def test_guidance_away_from_a_null_that_was_not_trained_is_refused(scenes):
+    model, _ = woken(scenes, "diffusion", "class", "model.drop=0")
+    model.sample(1, {"class": "odd"}, steps=1)
+    model.sample(1, {"class": "odd"}, steps=1, guidance=2.0, negative={"class": "even"})
+    with pytest.raises(UsageError, match=r"trained with model\.drop=0"):
+        model.sample(1, {"class": "odd"}, steps=1, guidance=2.0)
+
+
+def test_a_weak_model_that_reads_other_words_is_refused(scenes):
+    model, _ = woken(scenes, "diffusion", "text")
+    weak, _ = woken(scenes, "diffusion", "text")
+    weak.conditioner.kinds["text"].fit(("a 3 above a 5",))
+    with pytest.raises(UsageError, match="trained on the data and the conditions"):
+        model.sample(1, {"text": "a 3"}, steps=1, guidance=2.0, weak=weak)
+
+
+def test_a_prompt_does_not_depend_on_its_neighbours_in_bfloat16_either(scenes):
+    """To the level, but for a rounding of the network's that falls on the border of two."""
+    model, _ = woken(scenes, "diffusion", "text")
+    prompts = ["a 3 left of a 7", "an 8", "a 1 above a 2 and left of a 5"]
+    with torch.autocast("cpu", torch.bfloat16):
+        together = model.sample(3, {"text": prompts}, seeds=[4, 5, 6], steps=2)
+        alone = model.sample(1, {"text": prompts[2]}, seeds=[6], steps=2)
+    assert ((together[2:] - alone).abs() * 255).max() < 1.5
+
+
+def test_boxes_may_hold_texts(scenes):
+    model, data = woken(scenes, "diffusion", "layout", "model.layout=text")
+    one, other = (model.sample(1, {"layout": [[digit, 2, 2, 12, 12]]}, seeds=[0], steps=2) for digit in ("3", "7"))
+    assert not torch.equal(one, other)
+    assert data.shown(torch.tensor([0]))[0].boxes
 
 
 def test_a_kind_that_a_network_cannot_consume_is_refused(scenes):

@@ -12,6 +12,7 @@ from ancestral.conditioning import (
     InpaintCondition,
     LayoutCondition,
     MapCondition,
+    PhraseCondition,
     SentenceCondition,
     SketchCondition,
     TextCondition,
@@ -62,6 +63,12 @@ def layout(**changes) -> LayoutCondition:
     return LayoutCondition("0123456789", **({"most": 3, "canvas": (32, 32), "space": (32, 32), "width": 16} | changes))
 
 
+def phrases() -> PhraseCondition:
+    made = PhraseCondition(("a red house", "a blue dog", "7"), 3, (32, 32), (32, 32), 16)
+    made.fit([])
+    return made
+
+
 def maps() -> MapCondition:
     made = MapCondition("abc", (8, 8), (8, 8), 16)
     torch.nn.init.normal_(made.null)
@@ -73,6 +80,7 @@ KINDS = {
     "text": (text, "a 3"),
     "sentence": (sentence, "a 3"),
     "layout": (layout, [["7", 2, 3, 10, 12]]),
+    "phrases": (phrases, [["a red dog", 2, 3, 10, 12]]),
     "map": (maps, torch.ones(8, 8, dtype=torch.uint8)),
     "image": (lambda: ImageCondition((3, 8, 8), (8, 8), (8, 8), True), torch.rand(3, 8, 8)),
     "upscale": (lambda: UpscaleCondition(1, (8, 8), (8, 8), True, 2), torch.rand(1, 4, 4)),
@@ -298,6 +306,40 @@ def test_layouts_that_cannot_be_read(value, message):
         layout().parse(value, 1)
 
 
+def test_boxes_of_texts_are_those_of_classes_with_words():
+    """What is read of a column is what is parsed of its names; a new text of known words is another thing in the same place."""
+    condition = phrases().eval()
+    column = condition.column([torch.tensor([[1, 1, 2, 8, 9], [2, 20, 4, 10, 10]]), torch.zeros(0, 5, dtype=torch.int64)])
+    asked = condition.parse([[["a blue dog", 1, 2, 8, 9], [7, 20, 4, 10, 10]], []], 2)
+    assert torch.equal(column, asked)
+    names = [[name for _, name, *_ in condition.shown(raw).boxes] for raw in asked]
+    assert names == [["a blue dog", "7"], []]
+    a, b = condition(asked, 2), condition(condition.parse([["a red dog", 1, 2, 8, 9], [7, 20, 4, 10, 10]], 1), 1)
+    assert (a.tokens[0, 1] - b.tokens[0, 1]).abs().max() > 0.1
+    torch.testing.assert_close(a.channels[0, -3:], b.channels[0, -3:])
+    assert not torch.allclose(a.channels[0, :-3], b.channels[0, :-3])
+    assert a.tokens[1].isfinite().all()
+    assert condition.shown(condition.parse([["a red dog", 1, 2, 8, 9]], 1)[0]).boxes[0][1].replace(" ", "") == "areddog"
+    mirrored = condition.mirror(asked)
+    torch.testing.assert_close(condition.mirror(mirrored), asked)
+    assert mirrored[0, 0, 1].item() == pytest.approx(1 - 9 / 32)
+    with pytest.raises(UsageError, match="has the word 'green'"):
+        condition.parse([["a green dog", 1, 2, 8, 9]], 1)
+
+
+def test_conditions_that_read_alike_and_those_that_do_not():
+    other = TextCondition(16)
+    other.fit(("a 3 above a 5",))
+    assert Conditioner({"text": text()}).reads_like(Conditioner({"text": text()}))
+    assert not Conditioner({"text": text()}).reads_like(Conditioner({"text": other}))
+    assert not Conditioner({"text": text()}).reads_like(Conditioner({"text": sentence()}))
+    assert not Conditioner({"text": text()}).reads_like(Conditioner({"words": text()}))
+    assert not Conditioner({"class": ClassCondition("ab", 4)}).reads_like(Conditioner({"class": ClassCondition("ba", 4)}))
+    assert not Conditioner({"layout": layout()}).reads_like(Conditioner({"layout": phrases()}))
+    halves, quarters = (UpscaleCondition(1, (8, 8), (8, 8), True, factor) for factor in (2, 4))
+    assert not Conditioner({"upscale": halves}).reads_like(Conditioner({"upscale": quarters}))
+
+
 # maps and images
 
 
@@ -366,3 +408,8 @@ def test_what_is_hidden_is_not_told():
     assert torch.equal(a, b)
     raw = condition.derive(x[None], StreamNoise(1, 0, 0))
     assert ((raw[:, :1] == x) | (raw[:, 1:] == 0)).all()
+
+
+def test_a_hole_is_as_large_as_its_picture():
+    with pytest.raises(UsageError, match="for 8x7 pixels, and the image has 8x8"):
+        InpaintCondition(1, (8, 8), (8, 8), True).parse((torch.rand(1, 8, 8), torch.ones(8, 7)), 1)

@@ -5,12 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
+import ancestral as an
 from ancestral.api import train
 from ancestral.cli.conditions import Asked
 from ancestral.cli.sample import sample
 from ancestral.conditioning import ClassCondition, Conditioner, InpaintCondition, LayoutCondition, MapCondition, TextCondition
 from ancestral.conditioning.shown import Shown, colour
 from ancestral.data.scenes import DIGITS, scenes
+from ancestral.errors import UsageError
 from ancestral.pictures import asked
 
 
@@ -73,6 +75,34 @@ def test_words_stand_beneath_their_sample_alone():
     assert beneath[:, 4:100].any()
     assert not beneath[:, 108:].any()
     assert sheet.shape[0] > 96 + 8 + 12  # two lines
+
+
+def test_every_condition_can_be_written_on_the_command_line(few, tmp_path):
+    """A prompt, what it is not, boxes and a map, the map larger than the model; each changes the sample."""
+    run, small = tmp_path / "run", ("model.channels=[8, 16]", "train.batch=8", "train.previews=0", "train.lr=1e-1")
+    train(few, budget="3it", out=run, condition=("text", "layout", "map"), settings=small, quiet=True)
+    (tmp_path / "boxes.json").write_text('[["3", 2, 2, 12, 12], ["7", 18, 18, 10, 10]]')
+    numbers = np.zeros((64, 64), np.uint8)
+    numbers[8:40, 8:40] = 4
+    Image.fromarray(numbers).save(tmp_path / "map.png")
+
+    def drawn(**options):
+        sample(run, n=1, steps=2, out=tmp_path / "x.npz", quiet=True, **options)
+        return np.load(tmp_path / "x.npz")["x"]
+
+    plain = drawn()
+    prompt = drawn(asked=Asked(prompt=("a 3 left of a 7",)))
+    assert (prompt != plain).any()
+    assert (drawn(asked=Asked(prompt=("a 3 left of a 7",)), negative="a 5") != prompt).any()
+    assert (drawn(asked=Asked(prompt=("a 3 left of a 7",)), rescale=0.7, guidance=5.0) != prompt).any()
+    assert (drawn(asked=Asked(layout=tmp_path / "boxes.json")) != plain).any()
+    asked = Asked(map_=tmp_path / "map.png")
+    found = asked.condition(an.load(run), few.spec)["map"]
+    assert torch.equal(found, torch.from_numpy(numbers[::2, ::2]))
+    assert (drawn(asked=asked) != plain).any()
+    Image.fromarray(np.stack([numbers] * 3, -1)).save(tmp_path / "colours.png")
+    with pytest.raises(UsageError, match=r"cannot read the map .*: its pixels are colours"):
+        drawn(asked=Asked(map_=tmp_path / "colours.png"))
 
 
 @pytest.mark.slow

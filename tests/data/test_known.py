@@ -9,6 +9,7 @@ from PIL import Image
 
 from ancestral.conditioning import Conditioner, ImageCondition, LayoutCondition, MapCondition, TextCondition
 from ancestral.data import DataError, load
+from ancestral.data.images import ImageError, read_numbers
 
 
 @pytest.fixture
@@ -56,6 +57,31 @@ def test_boxes_and_maps_follow_their_image_when_it_is_cropped(folder, monkeypatc
     data = load(path, size=10)
     assert data.train.boxes[0].tolist() == [[0, 0, 0, 5, 10], [1, 7, 2, 3, 6]]
     assert data.train.maps[0, 3].tolist() == [2] * 5 + [0] * 5
+
+
+def test_a_map_has_no_colours(folder, monkeypatch):
+    path, _ = folder
+    monkeypatch.setenv("ANCESTRAL_CACHE", str(path.parent / "cache"))
+    Image.open(path / "map-3.png").convert("RGB").save(path / "map-3.png")
+    with pytest.raises(DataError, match=r"map-3\.png cannot be read: its pixels are colours \(RGB\)"):
+        load(path)
+
+
+def test_numbers_of_classes_in_any_grey_or_palette(tmp_path):
+    """16 bits are numbers, not brightness; what is above 255 is none."""
+    numbers = np.arange(6).reshape(2, 3).astype(np.uint8)
+    file = tmp_path / "map.png"
+    indexed = Image.fromarray(numbers).convert("P")
+    indexed.putdata(numbers.flatten().tolist())
+    for picture in (Image.fromarray(numbers), Image.fromarray(numbers.astype(np.uint16)), indexed):
+        picture.save(file)
+        np.testing.assert_array_equal(read_numbers(file, (2, 3)), numbers)
+    np.testing.assert_array_equal(read_numbers(file, (4, 6)), numbers.repeat(2, 0).repeat(2, 1))
+    Image.fromarray(numbers > 2).save(file)
+    np.testing.assert_array_equal(read_numbers(file, (2, 3)), numbers > 2)
+    Image.fromarray(numbers.astype(np.uint16) * 100).save(file)
+    with pytest.raises(ImageError, match="go up to 500"):
+        read_numbers(file, (2, 3))
 
 
 def test_what_a_folder_lacks_is_said(folder, monkeypatch):

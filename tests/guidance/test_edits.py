@@ -12,7 +12,7 @@ from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.families import Scaling, seeds_from
 from ancestral.families.diffusion import Diffusion
-from ancestral.families.edits import Inpaint, Measured, Upscale, Vary
+from ancestral.families.edits import Classified, Inpaint, Measured, Upscale, Vary
 from ancestral.families.score import Score
 from ancestral.nets import denoising_network
 from ancestral.schedules import VE, VP, Cosine, Linear, grid
@@ -207,10 +207,32 @@ def test_a_weak_model_is_told_the_same_condition():
         (lambda: Vary(torch.zeros(1, 1, 8, 8), 1.2), "strength is from 0"),
         (lambda: Vary(torch.zeros(1, 1, 7, 8)), "samples of shape 1x7x8, but 2 of shape 1x8x8"),
         (lambda: Vary(torch.zeros(3, 1, 8, 8)), "given are 3 samples"),
-        (lambda: Inpaint(torch.zeros(1, 1, 8, 8), torch.ones(8, 8) > 0), "give both as many"),
+        (lambda: Inpaint(torch.zeros(1, 1, 8, 8), torch.ones(8, 8) > 0), "mask has shape 8x8 and the samples 2x1x8x8"),
+        (lambda: Inpaint(torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 7)), "mask has shape 1x1x8x7 and the samples 2x1x8x8"),
         (lambda: Upscale(torch.zeros(1, 1, 3, 4)), "cannot be shrunk to 1x3x4"),
     ],
 )
 def test_what_does_not_fit_is_told(edit, words):
     with pytest.raises(UsageError, match=words):
         trained().sample(2, steps=2, edit=edit())
+
+
+def test_a_classifier_turns_samples_to_what_it_is_of():
+    """Of p(y = 1 | x_t) = Phi(k'E[x | x_t] / s_t), the classifier of the sign of k'x: all but a few samples have that sign."""
+    model = smooth()
+    k = torch.full((16,), 1 / 16)
+    network = model.denoiser.network
+
+    def log_prob(x_t, level):
+        logsnr = torch.full((len(x_t),), 2 * math.log(level.alpha / level.sigma))
+        centre = network(x_t / math.hypot(level.alpha, level.sigma), logsnr, None).flatten(1) @ k
+        values = network.values / (1 + network.values * (level.alpha / level.sigma) ** 2)
+        deviation = ((network.basis.T @ k.double()) ** 2 * values).sum().sqrt().float()
+        return torch.special.log_ndtr(centre / deviation)
+
+    def share(**how):
+        x = model.scaling.encode(model.sample(200, steps=20, **how))
+        return (x.flatten(1) @ k > 0).float().mean().item()
+
+    assert 0.4 < share() < 0.6
+    assert share(edit=Classified(log_prob)) > 0.97

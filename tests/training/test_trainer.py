@@ -175,9 +175,11 @@ def test_changed_data_are_refused(tmp_path):
     file = tmp_path / "x.npy"
     np.save(file, rng.normal(size=(50, 3)))
     list(prepare(str(file), budget="3it", out=tmp_path / "run"))
+    described = (tmp_path / "run" / "model" / "config.json").read_bytes()
     np.save(file, rng.normal(size=(50, 3)))
     with pytest.raises(AncestralError, match="have changed since"):
         prepare(str(file), budget="3it", out=tmp_path / "run")
+    assert (tmp_path / "run" / "model" / "config.json").read_bytes() == described
 
 
 @pytest.mark.parametrize(
