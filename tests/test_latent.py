@@ -321,6 +321,34 @@ def test_psnr_and_ssim_agree_with_torchmetrics():
 # stage two's data
 
 
+def test_latents_that_took_long_are_kept_until_what_they_depend_on_changes(tmp_path, monkeypatch):
+    data = load_data("digits")
+    model = LatentRecipe.model_validate({"autoencoder": {"width": 16}}).build(data.spec)
+    parts = []
+    encode = model.autoencoder.encode
+    monkeypatch.setattr(model.autoencoder, "encode", lambda x: parts.append(len(x)) or encode(x))
+    said = []
+    encoded(model, data, flip=False, folder=tmp_path)
+    assert not list(tmp_path.iterdir()), "what is quick is not kept"
+    monkeypatch.setattr("ancestral.training.latents.SLOW", 0.0)
+    first = encoded(model, data, flip=False, folder=tmp_path, tell=said.append)
+    assert said[0] == "encoding 256 of 1,797"
+    assert said[-1] == "encoding 1,797 of 1,797"
+    parts.clear()
+    again = encoded(model, data, flip=False, folder=tmp_path)
+    assert not parts
+    assert torch.equal(again.train.array, first.train.array)
+    assert torch.equal(again.test.array, first.test.array)
+    mirrored = encoded(model, data, flip=True, folder=tmp_path)
+    assert sum(parts) == 1797 + 1618
+    assert torch.equal(encoded(model, data, flip=True, folder=tmp_path).mirrored, mirrored.mirrored)
+    parts.clear()
+    with torch.no_grad():
+        next(model.autoencoder.parameters()).add_(0.1)
+    encoded(model, data, flip=True, folder=tmp_path)
+    assert parts, "another autoencoder has other latents"
+
+
 def test_latents_have_mean_0_and_deviation_1_and_conditions_of_their_images():
     data = load_data("digits")
     torch.manual_seed(0)

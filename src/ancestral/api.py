@@ -59,7 +59,7 @@ def train(
         device=device,
         settings=settings,
         reporter=reporter,
-    ).begin()
+    ).begin(reporter)
     if follow(trainer, reporter) is not None:
         raise KeyboardInterrupt(f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}")
     return load(trainer.run.path, device=device)
@@ -81,10 +81,11 @@ class Plan:
     run: Run
     started: float
 
-    def begin(self) -> Trainer:
+    def begin(self, reporter: Reporter | None = None) -> Trainer:
         """A trainer that stands where the run folder left off; makes the folder. Raises UsageError if it holds another run."""
         self.run.create(self.recipe)
-        return Trainer(self.model, self.data, self.run, self.recipe, self.runtime, started=self.started)
+        with (reporter or Reporter(quiet=True)).live() as line:
+            return Trainer(self.model, self.data, self.run, self.recipe, self.runtime, started=self.started, tell=line.update)
 
 
 def plan(

@@ -96,6 +96,7 @@ def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iter
     for note in trainer.data.notes:
         reporter.say(f"  {note}")
     with stoppable() as stop, reporter.live() as line:
+        trainer.tell = line.update
         step, health, stage = None, "", ""
         told: tuple[str, ...] = ()
         for step in tracked(trainer if steps is None else steps, *trackers):

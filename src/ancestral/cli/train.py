@@ -122,7 +122,7 @@ def train(
         planned = replace(planned, started=planned.started + time.monotonic() - begun)
     elif patience is not None:
         raise UsageError("--patience counts evaluations on the way: ask for them with --evaluate-every, e.g. 2m")
-    trainer = planned.begin()
+    trainer = planned.begin(reporter)
     run, data = trainer.run, trainer.data
     resumed = trainer.step > 0
     if resumed and trainer.progress >= 1:

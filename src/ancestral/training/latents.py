@@ -1,11 +1,17 @@
-"""The training set as an autoencoder sees it, encoded once."""
+"""The training set as an autoencoder sees it, encoded once, and kept in the run where that takes long."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from ancestral.batch import Batch
@@ -14,9 +20,13 @@ from ancestral.data.dataset import Split, SplitName
 from ancestral.families import Diagnosis
 from ancestral.families.latent import LatentModel
 from ancestral.fidelity import fidelity, words
+from ancestral.files import disk_errors, write_atomically
 from ancestral.randomness import Noise
+from ancestral.training.stage import Tell, silent
 
 PART = 256  # samples encoded at a time
+KEPT = "latents.safetensors"  # in the run folder
+SLOW = 20.0  # seconds of encoding from which on they are kept
 LOOK = 256  # held-out samples that are encoded and decoded to see what comes back
 
 
@@ -46,11 +56,14 @@ def latent_spec(spec: DataSpec, shape: tuple[int, ...]) -> DataSpec:
     return replace(spec, name=f"{spec.name} latents", shape=shape, canvas=spec.canvas, **real)
 
 
-def encoded(model: LatentModel, data: DataSet, *, flip: bool) -> Latents:
-    """The centres of the latents of all data; measures the training set's, by which all are normalised."""
-    raw = _encode(model, data, data.train)
-    model.measure(raw)
-    mirrored = _encode(model, data, data.train, flip=True) if flip else None
+def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | None = None, tell: Tell = silent) -> Latents:
+    """The centres of the latents of all data; measures the training set's, by which all are normalised.
+
+    folder: of the run, where latents that took long are kept, for when it is continued. tell: how far it is.
+    """
+    raw = _raw(model, data, flip, folder, tell)
+    model.measure(raw["train"])
+    mirrored = raw.get("mirrored")
     mean, std = model.mean.cpu(), model.std.cpu()
 
     def normal(z: Tensor) -> Tensor:
@@ -62,8 +75,8 @@ def encoded(model: LatentModel, data: DataSet, *, flip: bool) -> Latents:
     shape = "x".join(map(str, model.latent_shape))
     return Latents(
         spec=latent_spec(data.spec, model.latent_shape),
-        train=replace(data.train, array=normal(raw)),
-        test=replace(data.test, array=normal(_encode(model, data, data.test))),
+        train=replace(data.train, array=normal(raw["train"])),
+        test=replace(data.test, array=normal(raw["test"])),
         notes=(f"latents of {shape}, by channel: {numbers}",),
         images=data,
         mirrored=None if mirrored is None else normal(mirrored),
@@ -77,11 +90,51 @@ def look(model: LatentModel, data: DataSet) -> Diagnosis:
     return Diagnosis(found, f"what comes back of {len(x)} held-out samples: {words(found)}")
 
 
-def _encode(model: LatentModel, data: DataSet, split: Split, *, flip: bool = False) -> Tensor:
-    """What the autoencoder makes of a split, before it is normalised, on the CPU."""
-    parts = []
+def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tell: Tell) -> dict[str, Tensor]:
+    """What the autoencoder makes of the splits, before it is normalised: {"train", "test"} and, where they are asked for, those
+    of the "mirrored" training images.
+    """
+    of = _stamp(model, data)
+    file = None if folder is None else folder / KEPT
+    if file is not None and (kept := _kept(file, of)) is not None and ("mirrored" in kept) >= flip:
+        return kept
+    begun = time.monotonic()
+    wanted = [("train", data.train, False), ("test", data.test, False), *([("mirrored", data.train, True)] if flip else [])]
+    total, raw = sum(len(split) for _, split, _ in wanted), {}
+    for name, split, mirrored in wanted:
+        done = sum(map(len, raw.values()))
+        raw[name] = _encode(model, data, split, mirrored, lambda n, done=done: tell(f"encoding {done + n:,} of {total:,}"))
+    if file is not None and time.monotonic() - begun > SLOW:
+        with disk_errors(file.parent):
+            write_atomically(file, save(raw, {"of": of}))
+    return raw
+
+
+def _encode(model: LatentModel, data: DataSet, split: Split, flip: bool, progress: Callable[[int], None]) -> Tensor:
+    """On the CPU. progress: called with how many are done."""
+    parts: list[Tensor] = []
     with model.inference():
         for rows in split.array.split(PART):
             x = data.values(rows)
             parts.append(model.coder.encode((x.flip(-1) if flip else x).to(model.device)).float().cpu())
+            progress(PART * (len(parts) - 1) + len(rows))
     return torch.cat(parts)
+
+
+def _stamp(model: LatentModel, data: DataSet) -> str:
+    """What latents depend on: the data and the autoencoder."""
+    digest = blake2b(data.spec.fingerprint.encode(), digest_size=16)
+    for name, value in model.autoencoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _kept(file: Path, of: str) -> dict[str, Tensor] | None:
+    """The tensors of the file, if it is whole and they depend on the same."""
+    try:
+        with safe_open(file, "pt") as stored:
+            same = (stored.metadata() or {}).get("of") == of
+            return {name: stored.get_tensor(name) for name in stored.keys()} if same else None  # noqa: SIM118
+    except (FileNotFoundError, SafetensorError):
+        return None

@@ -12,6 +12,12 @@ from ancestral.batch import Batch
 from ancestral.data import DataSet
 from ancestral.families import Diagnosis, GenerativeModel
 
+Tell = Callable[[str], None]  # shows how far something is
+
+
+def silent(text: str) -> None:
+    """Shows nothing."""
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -27,7 +27,7 @@ from ancestral.training.preview import preview
 from ancestral.training.recipe import Recipe
 from ancestral.training.run import Run
 from ancestral.training.seat import Seat
-from ancestral.training.stage import Stage
+from ancestral.training.stage import Stage, Tell, silent
 from ancestral.training.state import Step
 from ancestral.training.table import Table
 
@@ -40,7 +40,8 @@ class Trainer:
 
     Iterating yields a `Step` after every step until the budget is spent. `save()` writes a checkpoint at once.
     model: what the folder will hold; the recipe says in which stages it is trained, over all of which steps, images, seconds
-    and progress are counted. started: the `time.monotonic()` from which a time budget counts.
+    and progress are counted. started: the `time.monotonic()` from which a time budget counts. tell: is told what takes long
+    between steps.
     Raises AncestralError when losses stay non-finite.
     """
 
@@ -53,6 +54,7 @@ class Trainer:
         runtime: Runtime,
         *,
         started: float | None = None,
+        tell: Tell = silent,
     ):
         model.conditioner.fit(data.train.columns)
         self.model, self.run, self.recipe, self.runtime = model, run, recipe, runtime
@@ -60,7 +62,14 @@ class Trainer:
         self.budget = Budget.parse(recipe.train.budget)
         runtime.place(model)
         model.precision = runtime.autocast
-        self.stages = recipe.model.stages(model, self.data, flip=recipe.data.flip)
+        self.tell = tell
+        self.stages = recipe.model.stages(
+            model,
+            self.data,
+            flip=recipe.data.flip,
+            folder=run.path,
+            tell=lambda text: self.tell(text),  # noqa: PLW0108 - who is told may change
+        )
         self.step = self.images = self.skipped = 0
         self.notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
         if recipe.train.epochs is not None and self.budget.unit == "seconds":

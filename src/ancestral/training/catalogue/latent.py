@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -24,7 +25,7 @@ from ancestral.training.catalogue.gan import GANRecipe
 from ancestral.training.catalogue.score import ScoreRecipe
 from ancestral.training.catalogue.vae import VAERecipe
 from ancestral.training.latents import Latents, encoded, latent_spec, look
-from ancestral.training.stage import Stage
+from ancestral.training.stage import Stage, Tell, silent
 
 VECTORS = {"batch": 512}  # what suits a prior of vectors, as it does vectors elsewhere
 
@@ -110,7 +111,15 @@ class LatentRecipe(FamilyRecipe):
             )
         return self.autoencoder.build(of)
 
-    def stages(self, model: GenerativeModel, data: DataSet, *, flip: bool) -> tuple[Stage, ...]:
+    def stages(
+        self,
+        model: GenerativeModel,
+        data: DataSet,
+        *,
+        flip: bool,
+        folder: Path | None = None,
+        tell: Tell = silent,
+    ) -> tuple[Stage, ...]:
         whole = cast(LatentModel, model)
 
         def latents() -> Latents:
@@ -118,7 +127,7 @@ class LatentRecipe(FamilyRecipe):
                 from ancestral.training.takeover import take_over
 
                 take_over(whole.autoencoder, self.taken.source)
-            return encoded(whole, data, flip=flip)
+            return encoded(whole, data, flip=flip, folder=folder, tell=tell)
 
         share = 0.0
         first: tuple[Stage, ...] = ()
