@@ -154,7 +154,7 @@ def test_toys_are_held_against_the_truth():
 def test_densities_of_toys_are_those_of_their_data(name):
     """They integrate to one, and the cross entropy of the data with them is their own entropy."""
     from ancestral.data.toys import DENSITIES
-    from ancestral.evaluation.truth import CLEAN
+    from ancestral.schedules import CLEAN
 
     oracle = DENSITIES[name]()
     axis = torch.linspace(-2.6, 2.6, 140, dtype=torch.float64)

@@ -11,7 +11,7 @@ from ancestral.likelihood import Bound, Lattice, ode_log_prob, vlb
 from ancestral.oracles import GaussianOracle, MixtureOracle
 from ancestral.prediction import Prediction
 from ancestral.randomness import SampleNoise, StreamNoise
-from ancestral.schedules import VE, VP, Chain, Cosine, Level, Linear, SubVP
+from ancestral.schedules import CLEAN, VE, VP, Chain, Cosine, Linear, SubVP
 from ancestral.solvers.flow import ProbabilityFlow
 
 MIXTURE = MixtureOracle([0.3, 0.7], [[-1.0], [1.2]], [0.25, 0.04])
@@ -216,7 +216,7 @@ def test_the_ode_gives_the_exact_density_with_fourth_order(oracle, schedule):
         errors.append((ode_log_prob(oracle, schedule, x, steps=n).value - expected).abs().mean().item())
     assert errors[-1] < 2e-4
     assert -np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(4, abs=0.6)
-    torch.testing.assert_close(expected, oracle.log_density(x, Level(0.0, 1.0, 0.0)), atol=1e-2, rtol=0)
+    torch.testing.assert_close(expected, oracle.log_density(x, CLEAN), atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize("schedule", [VP(), SubVP(), VE(), Chain.linear()], ids=lambda s: type(s).__name__)
@@ -268,7 +268,7 @@ def test_scaling_the_data_changes_nothing_but_the_units():
     bound = ode_log_prob(MIXTURE, Cosine(), x)
     scaled = bound.plus("units", -math.log(5.0))
     wide = MixtureOracle([0.3, 0.7], [[-5.0], [6.0]], [25 * 0.25, 25 * 0.04])
-    torch.testing.assert_close(scaled.value, wide.log_density(5 * x, Level(0.0, 1.0, 0.0)), atol=0.02, rtol=0)
+    torch.testing.assert_close(scaled.value, wide.log_density(5 * x, CLEAN), atol=0.02, rtol=0)
     torch.testing.assert_close(sum(scaled.terms.values()), scaled.value)
 
 

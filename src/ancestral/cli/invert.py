@@ -42,8 +42,6 @@ def invert(
 
     if not isinstance(model, HasDecoder):
         raise UsageError("this model has no latent space in which a picture could be found: train one with --model gan")
-    if out.suffix.lower() not in (".png", ".npz"):
-        raise UsageError(f"cannot write {out}: --invert writes .png, the two pictures, or .npz, both and the latent")
     target = read_picture(image, spec, "--invert").to(model.device)
     coder: Any = model
     if isinstance(coder, HasLatent):  # its encoder, or its ODE, finds the latent
@@ -58,7 +56,6 @@ def invert(
     low, high = spec.range or (0.0, 1.0)
     psnr = 10 * math.log10((high - low) ** 2 / max(found.error, 1e-12))
     with disk_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix.lower() == ".png":
             save_grid(torch.cat([target, found.x]), out, spec, columns=2)
         else:

@@ -64,7 +64,6 @@ def draw_trajectory(frames: Sequence[Tensor], path: Path, spec: DataSpec) -> Non
     from ancestral.pictures import grid, save_animation, strip
 
     with disk_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".gif":
             save_animation([grid(x[:64], spec) for x in frames], path)
         else:

@@ -11,9 +11,8 @@ from torch import Tensor
 from ancestral.data import load
 from ancestral.data.toys import DENSITIES
 from ancestral.evaluation.metrics import Estimate
-from ancestral.schedules import Level
+from ancestral.schedules import CLEAN
 
-CLEAN = Level(0.0, 1.0, 0.0)
 WITHIN = 4.0  # deviations from a mode's mean at which a sample still belongs to it
 ENOUGH = 0.25  # of a mode's own share of samples, for it to be found
 

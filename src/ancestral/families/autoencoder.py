@@ -29,12 +29,13 @@ from ancestral.conditioning import Conditioner, Context
 from ancestral.families.base import GenerativeModel, Player, Scaling
 from ancestral.families.capabilities import Diagnosis
 from ancestral.families.codes import Code, Coder
-from ancestral.families.gan import DATA, frozen
+from ancestral.families.gan import frozen
 from ancestral.families.objectives import OBJECTIVES, Name, spread
 from ancestral.fidelity import fidelity, words
 from ancestral.nets.imagenet import Perceptual
 from ancestral.nets.patch import PatchCritic, difference
 from ancestral.randomness import Noise
+from ancestral.schedules import CLEAN
 from ancestral.solvers import State
 
 ALONE = 0.1  # of the training, in which the critic learns before it is heard
@@ -157,7 +158,7 @@ class Autoencoder(GenerativeModel):
 
     def walk(self, noise: Noise, context: Context) -> Iterator[State]:
         """What is decoded of z ~ p(z): a poor prior, which the second stage replaces."""
-        yield State(self.coder.decode(self.coder.prior(noise), context).float(), DATA, None, 1, 1, 1)
+        yield State(self.coder.decode(self.coder.prior(noise), context).float(), CLEAN, None, 1, 1, 1)
 
     def encode(self, x: Tensor, condition: Any = None) -> Tensor:
         """The centres of q(z | x) `(n, c, *space)`."""

@@ -25,10 +25,8 @@ from ancestral.families.capabilities import Diagnosis
 from ancestral.families.game import Standing
 from ancestral.families.objectives import OBJECTIVES, Name, Penalties
 from ancestral.randomness import Noise
-from ancestral.schedules import Level
+from ancestral.schedules import CLEAN
 from ancestral.solvers import State
-
-DATA = Level(0.0, 1.0, 0.0)  # where the one step ends
 
 
 class GAN(GenerativeModel):
@@ -108,7 +106,7 @@ class GAN(GenerativeModel):
         """G(truncation z): below 1 every sample moves towards the mean one, more typical and less varied; 0 is that mean."""
         if truncation < 0:
             raise UsageError(f"truncation is a number from 0 (all alike) to 1 (as trained); got {truncation:g}")
-        yield State(self.generator(truncation * noise.normal(self.latent_shape), context), DATA, None, 1, 1, 1)
+        yield State(self.generator(truncation * noise.normal(self.latent_shape), context), CLEAN, None, 1, 1, 1)
 
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
         """G(z) `(n, *shape)` in the units of the data. condition: a Context, or what people write, as in `sample`."""

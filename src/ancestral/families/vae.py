@@ -32,7 +32,7 @@ from ancestral.likelihood import Bound, elbo, iwae
 from ancestral.names import unknown
 from ancestral.observation import BernoulliLikelihood, Likelihood, Observation
 from ancestral.randomness import Noise, SampleNoise
-from ancestral.schedules import Level
+from ancestral.schedules import CLEAN
 from ancestral.solvers import State
 
 Method = Literal["elbo", "iwae"]
@@ -112,7 +112,7 @@ class VAE(GenerativeModel):
             raise UsageError(unknown("way to observe", observe, ("mean", "draw")))
         observed = self.observation(self.draw_latent(noise, prior, context), context)
         x = observed.mean if observe == "mean" else observed.draw(noise)
-        yield State(self.scaling.encode(x), Level(0.0, 1.0, 0.0), None, 1, 1, 1)
+        yield State(self.scaling.encode(x), CLEAN, None, 1, 1, 1)
 
     def draw_latent(self, noise: Noise, prior: Prior = "aggregate", context: Context | None = None) -> Tensor:
         """Z `(n, d)` from a prior; context: None where nothing is asked."""

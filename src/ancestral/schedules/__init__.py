@@ -1,11 +1,12 @@
 """The forward process: its levels and what follows from them, continuous processes, the discrete chain, grids of times."""
 
-from ancestral.schedules.base import U_RANGE, Level, Levels, Schedule, posterior, transition
+from ancestral.schedules.base import CLEAN, U_RANGE, Level, Levels, Schedule, posterior, transition
 from ancestral.schedules.chain import Chain
 from ancestral.schedules.continuous import VE, VP, Cosine, Ladder, Linear, SubVP
 from ancestral.schedules.grids import Spacing, grid
 
 __all__ = [
+    "CLEAN",
     "U_RANGE",
     "VE",
     "VP",

@@ -55,6 +55,9 @@ class Levels:
     sigma: Tensor
 
 
+CLEAN = Level(0.0, 1.0, 0.0)  # of data
+
+
 def transition(s: Level, t: Level) -> tuple[float, float]:
     """The forward kernel x_t | x_s ~ N(a x_s, var I) for s earlier (less noisy) than t: returns (a, var)."""
     a = t.alpha / s.alpha

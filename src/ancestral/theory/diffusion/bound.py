@@ -14,7 +14,7 @@ from ancestral.gaussian import Gaussian
 from ancestral.likelihood import vlb
 from ancestral.oracles import GaussianOracle, MixtureOracle
 from ancestral.prediction import Prediction
-from ancestral.schedules import Chain, Level, Levels
+from ancestral.schedules import CLEAN, Chain, Level, Levels
 from ancestral.theory.claims import SINGLE, Along, Sides, at_most, claim, draws, equal, mean, table
 from ancestral.theory.diffusion.models import Signs, family, signs_of_data
 from ancestral.theory.known import MIXTURE, M, S, random_network
@@ -142,7 +142,7 @@ def elbo() -> Iterator[Sides]:
     walked, b, error, b_error, terms = table(rows)
     along = Along("x₀", at, "nats")
     yield equal("vlb; dots: log-densities along the chain", walked, b, error, along=along)
-    log_p = MIXTURE.log_density(at[:, None], Level(0.0, 1.0, 0.0))
+    log_p = MIXTURE.log_density(at[:, None], CLEAN)
     yield at_most("log p(x₀); dots: vlb", b, log_p, b_error, along=along)
     yield equal("vlb is the sum of its terms", b, terms)
 

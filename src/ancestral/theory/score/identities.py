@@ -14,7 +14,7 @@ from ancestral.families.score import Lambda, Score
 from ancestral.gaussian import Gaussian
 from ancestral.oracles import MixtureOracle
 from ancestral.prediction import Prediction
-from ancestral.schedules import VP, Level
+from ancestral.schedules import CLEAN, VP
 from ancestral.theory.claims import Along, Sides, claim, draws, equal
 from ancestral.theory.known import MIXTURE, X, binned, random_network
 from ancestral.theory.score.models import LEVEL, Apart, family
@@ -47,7 +47,7 @@ def noise() -> Iterator[Sides]:
 
 def _posterior(x_t: Tensor) -> Tensor:
     """p(x | x_t) on the grid, `(n, grid)`, as weights that sum to one."""
-    log_p = MIXTURE.log_density(X[:, None], Level(0.0, 1.0, 0.0))
+    log_p = MIXTURE.log_density(X[:, None], CLEAN)
     log_q = -((x_t - LEVEL.alpha * X) ** 2) / (2 * LEVEL.sigma**2)
     return (log_p + log_q).softmax(1)
 
