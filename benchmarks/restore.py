@@ -100,6 +100,9 @@ def main() -> None:
     parser.add_argument("--plain", type=Path, help="a run that was not trained for it")
     parser.add_argument("--out", type=Path, default=Path("runs/restore"))
     asked = parser.parse_intermixed_args()
+    if asked.kind == "image" and asked.plain:
+        parser.error("--plain enlarges and fills in alone")
+    asked.out.mkdir(parents=True, exist_ok=True)
 
     data = load(asked.source, size=asked.size)
     name = f"{asked.kind}-{data.spec.name}"

@@ -414,8 +414,8 @@ def test_a_second_stage_that_is_told_is_a_regression():
     mixture.fit(z, c)
     torch.testing.assert_close(mixture.slope, A, atol=0.05, rtol=0)
     exact = torch.distributions.Normal(c @ A + m, 0.3).log_prob(z).sum(1)
-    torch.testing.assert_close(mixture.log_prob(z, c), exact, atol=0.4, rtol=0)
-    assert (mixture.log_prob(z, c) - exact).mean().abs() < 0.01
+    torch.testing.assert_close(mixture.log_prob(z, c), exact, atol=1.5, rtol=0)
+    assert (mixture.log_prob(z, c) - exact).mean().abs() < 0.02
     drawn = mixture.draw(SampleNoise(range(4000)), c)
     torch.testing.assert_close((drawn - c @ A).mean(0), m, atol=0.03, rtol=0)
     torch.testing.assert_close((drawn - c @ A).std(0), torch.full((3,), 0.3), atol=0.02, rtol=0)

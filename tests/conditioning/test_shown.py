@@ -79,7 +79,7 @@ def test_words_stand_beneath_their_sample_alone():
 
 def test_every_condition_can_be_written_on_the_command_line(few, tmp_path):
     """A prompt, what it is not, boxes and a map, the map larger than the model; each changes the sample."""
-    run, small = tmp_path / "run", ("model.channels=[8, 16]", "train.batch=8", "train.previews=0", "train.lr=1e-1")
+    run, small = tmp_path / "run", ("model.channels=[8, 16]", "train.batch=8", "train.previews=0", "train.lr=1")
     train(few, budget="3it", out=run, condition=("text", "layout", "map"), settings=small, quiet=True)
     (tmp_path / "boxes.json").write_text('[["3", 2, 2, 12, 12], ["7", 18, 18, 10, 10]]')
     numbers = np.zeros((64, 64), np.uint8)

@@ -72,7 +72,8 @@ class Editing:
         if "inpaint" not in given:
             return x
         picture, known = given["inpaint"]
-        return picture.to(x).where(known.to(x.device), x)
+        filled: Tensor = picture.to(x).where(known.to(x.device), x)
+        return filled
 
     @staticmethod
     def _known(picture: Path, mask: Path, spec: DataSpec, option: str) -> Tensor:

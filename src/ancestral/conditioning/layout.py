@@ -178,7 +178,8 @@ class PhraseCondition(LayoutCondition):
         return 5 + self.text.read([""]).shape[1]
 
     def fit(self, values: Sequence[Tensor]) -> None:
-        self.text.fit(self.names)
+        self.text.fit([self.names[i] for i in sorted({int(row[0]) for rows in values for row in rows})])
+        self.notes = self.text.notes
 
     def column(self, values: Sequence[Tensor]) -> Tensor:
         read = self.text.read(self.names)

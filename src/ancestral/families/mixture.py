@@ -119,7 +119,8 @@ def regression(c: Tensor, z: Tensor) -> Tensor:
         c, z = c - c.mean(0), z - z.mean(0)
         spread = c.T @ c
         ridge = RIDGE * spread.diagonal().mean() + 1e-12
-        return torch.linalg.solve(spread + ridge * torch.eye(len(spread), dtype=c.dtype), c.T @ z)
+        slope: Tensor = torch.linalg.solve(spread + ridge * torch.eye(len(spread), dtype=c.dtype), c.T @ z)
+        return slope
 
     held = torch.arange(len(z)) % 5 == 0
     draft = least(c[~held], z[~held])

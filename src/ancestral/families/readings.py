@@ -111,9 +111,10 @@ class DenoisingModel(GenerativeModel):
             )
         if isinstance(negative := how.get("negative"), Mapping):
             how["negative"] = self.conditioner.context(negative, n)
-        if isinstance(weak := how.get("weak"), DenoisingModel):
+        if isinstance(weak := how.get("weak"), GenerativeModel):
             same = [torch.equal(a.cpu(), b.cpu()) for a, b in zip(self.scaling.buffers(), weak.scaling.buffers(), strict=True)]
-            if weak.shape != self.shape or not all(same) or not self.conditioner.reads_like(weak.conditioner):
+            alike = weak.shape == self.shape and all(same) and self.conditioner.reads_like(weak.conditioner)
+            if not isinstance(weak, DenoisingModel) or not alike:
                 raise UsageError("a weak model must be trained on the data and the conditions of the model that it guides")
             how["weak"] = Conditional(weak.denoiser, weak.conditioner(raw, n))
         return how
@@ -122,7 +123,7 @@ class DenoisingModel(GenerativeModel):
         """Where none is said: 1.5 for conditions with a meaning (a vector), which are class, text, layout and map; 1 for
         images, and where no null was trained. asked: their names.
         """
-        kinds = [cast(Condition, self.conditioner.kinds[name]) for name in asked]
+        kinds = [cast(Condition, self.conditioner.kinds[name]) for name in asked if name in self.conditioner.kinds]
         return GUIDANCE if self.conditioner.drop > 0 and any(kind.widths.vector for kind in kinds) else 1.0
 
     def denoise(self, x_t: Tensor, t: Level | float, condition: Any = None) -> Prediction:

@@ -23,7 +23,7 @@ from ancestral.conditioning import Conditioner, Context
 from ancestral.errors import NoLikelihoodError, UsageError
 from ancestral.families.base import GenerativeModel, Scaling
 from ancestral.families.capabilities import Diagnosis
-from ancestral.families.codes import Coder, log_standard
+from ancestral.families.codes import Code, Coder, log_standard
 from ancestral.families.collapse import look
 from ancestral.families.mixture import Mixture
 from ancestral.families.second_stage import Prior, draw, fit, log_density
@@ -124,7 +124,8 @@ class VAE(GenerativeModel):
         """The centres of q(z | x) `(n, d)` of samples in the units of the data."""
         with self.inference():
             context = self.conditioner.context(condition, len(x))
-            return self.coder(self._features(x, context), context, None)[0].z
+            code: Code = self.coder(self._features(x, context), context, None)[0]
+            return code.z
 
     def decode(self, z: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
         """The means of p(x | z) `(n, *shape)` in the units of the data."""

@@ -58,7 +58,7 @@ def denoising_network(
         base = width or 64
         channels = [base * min(2**level, 4) for level in range(levels)]
         if side / patch <= 8 and shape[0] * patch ** (len(shape) - 1) >= DENSE:
-            channels = channels[1:]
+            channels = [width or 128]
     return UNet(
         shape[0],
         channels,

@@ -100,10 +100,14 @@ def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tel
         return kept
     begun = time.monotonic()
     wanted = [("train", data.train, False), ("test", data.test, False), *([("mirrored", data.train, True)] if flip else [])]
-    total, raw = sum(len(split) for _, split, _ in wanted), {}
+    total = sum(len(split) for _, split, _ in wanted)
+    raw: dict[str, Tensor] = {}
+
+    def progress(n: int) -> None:
+        tell(f"encoding {sum(map(len, raw.values())) + n:,} of {total:,}")
+
     for name, split, mirrored in wanted:
-        done = sum(map(len, raw.values()))
-        raw[name] = _encode(model, data, split, mirrored, lambda n, done=done: tell(f"encoding {done + n:,} of {total:,}"))
+        raw[name] = _encode(model, data, split, mirrored, progress)
     if file is not None and time.monotonic() - begun > SLOW:
         with disk_errors(file.parent):
             write_atomically(file, save(raw, {"of": of}))
@@ -124,7 +128,7 @@ def _encode(model: LatentModel, data: DataSet, split: Split, flip: bool, progres
 def _stamp(model: LatentModel, data: DataSet) -> str:
     """What latents depend on: the data and the autoencoder."""
     digest = blake2b(data.spec.fingerprint.encode(), digest_size=16)
-    for name, value in model.autoencoder.state_dict().items():
+    for name, value in {**model.autoencoder.state_dict(), "test": data.test.array}.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

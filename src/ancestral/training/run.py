@@ -4,6 +4,7 @@
     model/                 config.json + model.safetensors: the averaged weights, ready to sample from
     checkpoints/           step-00001234.safetensors: all that training needs to continue exactly
     metrics.jsonl          one line a measurement
+    latents.safetensors    what the autoencoder made of the data, where that took long
     samples/               previews
     evaluation/, evaluation.json, report.html      what `evaluate` and `report` found
 
