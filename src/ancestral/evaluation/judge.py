@@ -19,7 +19,6 @@ from ancestral.data.cache import cache_dir, keep
 from ancestral.errors import UsageError
 from ancestral.evaluation import metrics as m
 from ancestral.evaluation.extractors import choose, extractor
-from ancestral.evaluation.extractors.base import Progress, silent
 from ancestral.evaluation.extractors.classifier import OwnClassifier, fit, predict
 from ancestral.evaluation.likelihood import likelihood
 from ancestral.evaluation.metrics import Estimate
@@ -31,6 +30,7 @@ from ancestral.evaluation.samples import Samples
 from ancestral.evaluation.truth import true_density
 from ancestral.families import GenerativeModel, HasReconstruction
 from ancestral.runtime import Runtime
+from ancestral.training.stage import Progress, silent
 
 FORMAT = 1  # of the figures of real data in the cache
 N = 2000

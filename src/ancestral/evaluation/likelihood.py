@@ -9,12 +9,12 @@ import torch
 
 from ancestral.data import DataSet
 from ancestral.errors import NoLikelihoodError
-from ancestral.evaluation.extractors.base import Progress, silent
 from ancestral.evaluation.metrics import Estimate
 from ancestral.evaluation.result import Metric
 from ancestral.families import GenerativeModel, HasBound, seeds_from
 from ancestral.likelihood import Bound
 from ancestral.randomness import SampleNoise
+from ancestral.training.stage import Progress, silent
 
 N = 1000
 BATCH = 250

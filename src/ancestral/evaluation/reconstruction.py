@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ancestral.data import DataSet
-from ancestral.evaluation.extractors.base import Progress, silent
 from ancestral.evaluation.metrics import Estimate
 from ancestral.evaluation.samples import at_levels
 from ancestral.families import GenerativeModel, HasReconstruction
 from ancestral.fidelity import psnr, ssim
+from ancestral.training.stage import Progress, silent
 
 BATCH = 64
 

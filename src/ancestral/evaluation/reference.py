@@ -15,7 +15,7 @@ from ancestral.data import DataSet
 from ancestral.data.cache import cache_dir, keep
 from ancestral.errors import UsageError
 from ancestral.evaluation.extractors import Extractor
-from ancestral.evaluation.extractors.base import Progress, silent
+from ancestral.training.stage import Progress, silent
 
 FORMAT = 1
 LARGEST = 10_000  # reference samples; more change no figure within its error

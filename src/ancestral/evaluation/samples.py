@@ -21,10 +21,10 @@ from torch import Tensor
 
 from ancestral.conditioning import Shown
 from ancestral.data import DataSet
-from ancestral.evaluation.extractors.base import Progress, silent
 from ancestral.families import GenerativeModel, seeds_from
 from ancestral.files import disk_errors, write_atomically
 from ancestral.runtime import Runtime
+from ancestral.training.stage import Progress, silent
 
 PART = 500  # samples
 WAIT = 0.2  # seconds between looks for the parts of other processes

@@ -22,7 +22,7 @@ from ancestral.families.latent import LatentModel
 from ancestral.fidelity import fidelity, words
 from ancestral.files import disk_errors, write_atomically
 from ancestral.randomness import Noise
-from ancestral.training.stage import Tell, silent
+from ancestral.training.stage import Progress, silent
 
 PART = 256  # samples encoded at a time
 KEPT = "latents.safetensors"  # in the run folder
@@ -56,7 +56,7 @@ def latent_spec(spec: DataSpec, shape: tuple[int, ...]) -> DataSpec:
     return replace(spec, name=f"{spec.name} latents", shape=shape, canvas=spec.canvas, **real)
 
 
-def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | None = None, tell: Tell = silent) -> Latents:
+def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | None = None, tell: Progress = silent) -> Latents:
     """The centres of the latents of all data; measures the training set's, by which all are normalised.
 
     folder: of the run, where latents that took long are kept, for when it is continued. tell: how far it is.
@@ -90,7 +90,7 @@ def look(model: LatentModel, data: DataSet) -> Diagnosis:
     return Diagnosis(found, f"what comes back of {len(x)} held-out samples: {words(found)}")
 
 
-def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tell: Tell) -> dict[str, Tensor]:
+def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tell: Progress) -> dict[str, Tensor]:
     """What the autoencoder makes of the splits, before it is normalised: {"train", "test"} and, where they are asked for, those
     of the "mirrored" training images.
     """

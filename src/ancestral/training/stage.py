@@ -12,7 +12,7 @@ from ancestral.batch import Batch
 from ancestral.data import DataSet
 from ancestral.families import Diagnosis, GenerativeModel
 
-Tell = Callable[[str], None]  # shows how far something is
+Progress = Callable[[str], None]  # shows how far something is
 
 
 def silent(text: str) -> None:

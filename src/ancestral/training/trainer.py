@@ -27,7 +27,7 @@ from ancestral.training.preview import preview
 from ancestral.training.recipe import Recipe
 from ancestral.training.run import Run
 from ancestral.training.seat import Seat
-from ancestral.training.stage import Stage, Tell, silent
+from ancestral.training.stage import Progress, Stage, silent
 from ancestral.training.state import Step
 from ancestral.training.table import Table
 
@@ -54,7 +54,7 @@ class Trainer:
         runtime: Runtime,
         *,
         started: float | None = None,
-        tell: Tell = silent,
+        tell: Progress = silent,
     ):
         model.conditioner.fit(data.train.columns)
         self.model, self.run, self.recipe, self.runtime = model, run, recipe, runtime

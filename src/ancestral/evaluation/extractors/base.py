@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -11,13 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ancestral.runtime import Runtime
+from ancestral.training.stage import Progress, silent
 
-Progress = Callable[[str], None]
 BATCH = 500
-
-
-def silent(text: str) -> None:
-    """A `Progress` that shows nothing."""
 
 
 class Extractor(Protocol):

@@ -10,13 +10,14 @@ import numpy as np
 from ancestral.data import DataSet
 from ancestral.errors import UsageError
 from ancestral.evaluation.extractors import inception
-from ancestral.evaluation.extractors.base import Coordinates, Extractor, Pictures, Progress, silent
+from ancestral.evaluation.extractors.base import Coordinates, Extractor, Pictures
 from ancestral.evaluation.extractors.classifier import OwnClassifier
 from ancestral.evaluation.extractors.efficientnet import efficientnet
 from ancestral.evaluation.extractors.random_features import RandomFeatures
 from ancestral.names import unknown
 from ancestral.nets import imagenet
 from ancestral.runtime import Runtime
+from ancestral.training.stage import Progress, silent
 
 MOST = 2  # a ranking is claimed where two agree
 

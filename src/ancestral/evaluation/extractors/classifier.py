@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from ancestral.data import DataSet
 from ancestral.data.cache import cache_dir, keep
-from ancestral.evaluation.extractors.base import BATCH, Pictures, Progress, silent
+from ancestral.evaluation.extractors.base import BATCH, Pictures
 from ancestral.randomness import StreamNoise
 from ancestral.runtime import Runtime
+from ancestral.training.stage import Progress, silent
 
 FORMAT = 1
 BATCH_TRAIN = 128

@@ -14,7 +14,7 @@ from ancestral.data.spec import DataSpec
 from ancestral.errors import UsageError
 from ancestral.families import GenerativeModel, Scaling
 from ancestral.training.catalogue.conditions import ConditionName, encoder
-from ancestral.training.stage import Stage, Tell, silent
+from ancestral.training.stage import Progress, Stage, silent
 
 
 class Section(BaseModel):
@@ -58,7 +58,7 @@ class FamilyRecipe(Section):
         *,
         flip: bool,
         folder: Path | None = None,
-        tell: Tell = silent,
+        tell: Progress = silent,
     ) -> tuple[Stage, ...]:
         """What is trained one after the other; for most families the model itself, once.
 

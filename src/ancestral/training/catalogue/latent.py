@@ -25,7 +25,7 @@ from ancestral.training.catalogue.gan import GANRecipe
 from ancestral.training.catalogue.score import ScoreRecipe
 from ancestral.training.catalogue.vae import VAERecipe
 from ancestral.training.latents import Latents, encoded, latent_spec, look
-from ancestral.training.stage import Stage, Tell, silent
+from ancestral.training.stage import Progress, Stage, silent
 
 VECTORS = {"batch": 512}  # what suits a prior of vectors, as it does vectors elsewhere
 
@@ -118,7 +118,7 @@ class LatentRecipe(FamilyRecipe):
         *,
         flip: bool,
         folder: Path | None = None,
-        tell: Tell = silent,
+        tell: Progress = silent,
     ) -> tuple[Stage, ...]:
         whole = cast(LatentModel, model)
 
