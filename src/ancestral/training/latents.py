@@ -122,7 +122,7 @@ def _encode(model: LatentModel, data: DataSet, split: Split, flip: bool, progres
             x = data.values(rows)
             parts.append(model.coder.encode((x.flip(-1) if flip else x).to(model.device)).float().cpu())
             progress(PART * (len(parts) - 1) + len(rows))
-    return torch.cat(parts)
+    return torch.cat(parts).contiguous()  # as it comes back from a file
 
 
 def _stamp(model: LatentModel, data: DataSet) -> str:
