@@ -31,7 +31,9 @@ class AutoencoderRecipe(Section):
     bottleneck: Literal["kl", "vq"] = Field("kl", description="continuous latents held near N(0, I), or a codebook")
     channels: int | None = Field(None, ge=1, description="numbers of a latent at each position; None: what suits f")
     codes: int = Field(512, ge=2, description="rows of the codebook")
-    beta: float = Field(1.0, ge=0, description="weight of the KL term; below 1 more comes back, and is harder to learn")
+    beta: float | None = Field(
+        None, ge=0, description="weight of the KL term; below 1 more comes back, and is harder to learn; None: what suits f"
+    )
     width: int | None = Field(None, ge=1, description="features of the networks' finest level")
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
@@ -79,7 +81,7 @@ class AutoencoderRecipe(Section):
             latent_shape,
             PatchCritic(spec.shape) if self.adversarial else None,
             perceptual,
-            beta=self.beta,
+            beta={2: 0.1, 4: 0.1, 8: 1.0}[f] if self.beta is None else self.beta,
             perceptual_weight=self.perceptual,
             share=4,
             objective=self.objective,
