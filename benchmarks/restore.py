@@ -77,12 +77,13 @@ class Given:
         return Inpaint(self.x[rows], self.raw[rows, -1:] > 0)
 
 
-def flowed(x: Tensor, known: Tensor, rounds: int = 2000) -> Tensor:
+def flowed(x: Tensor, known: Tensor, rounds: int = 1000) -> Tensor:
     """The hidden part of x as the harmonic function of its edges: each pixel the mean of its four neighbours."""
-    cross = torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]).expand(x.shape[1], 1, 3, 3) / 4
     y = x + (1 - known) * (x.sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp(min=1))
     for _ in range(rounds):
-        y = torch.where(known > 0, x, F.conv2d(F.pad(y, [1] * 4, mode="replicate"), cross, groups=x.shape[1]))
+        z = F.pad(y, [1] * 4, mode="replicate")
+        around = z[..., :-2, 1:-1] + z[..., 2:, 1:-1] + z[..., 1:-1, :-2] + z[..., 1:-1, 2:]
+        y = torch.where(known > 0, x, around / 4)
     return y
 
 
