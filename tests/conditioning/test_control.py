@@ -14,6 +14,7 @@ from ancestral.cli.conditions import Asked
 from ancestral.data.assemble import assemble
 from ancestral.data.scenes import DIGITS, INK, compose, digits
 from ancestral.errors import UsageError
+from ancestral.families.edits import Upscale
 from ancestral.families.latent import LatentModel
 from ancestral.progress import Reporter, follow
 from ancestral.randomness import StreamNoise
@@ -179,6 +180,16 @@ def test_a_prompt_does_not_depend_on_its_neighbours_in_bfloat16_either(scenes):
         together = model.sample(3, {"text": prompts}, seeds=[4, 5, 6], steps=2)
         alone = model.sample(1, {"text": prompts[2]}, seeds=[6], steps=2)
     assert ((together[2:] - alone).abs() * 255).max() < 6
+
+
+@pytest.mark.parametrize("condition", ["text", "layout", "map"])
+def test_what_is_computed_in_full_precision_hears_too(scenes, condition):
+    """Derivatives and ODEs leave bfloat16, in which the condition was encoded."""
+    model, data = woken(scenes, "diffusion", condition)
+    asked = data.asked(torch.tensor([0, 1]))
+    model.precision = lambda: torch.autocast("cpu", torch.bfloat16)
+    assert model.sample(2, asked, steps=2, edit=Upscale(torch.rand(2, 1, 8, 8))).isfinite().all()
+    assert model.log_prob(torch.rand(2, 1, 32, 32), asked, method="ode", steps=2).value.isfinite().all()
 
 
 def test_boxes_may_hold_texts(scenes):

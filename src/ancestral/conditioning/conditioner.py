@@ -141,7 +141,7 @@ class Conditioner(nn.Module):
         for name in self.kinds:
             drop = noise.uniform() < self.drop if noise is not None and self.drop > 0 else None
             contexts.append(self._kind(name)(raw.get(name), n, drop))
-        return Context.merge(contexts)
+        return Context.merge(contexts).float()
 
     def null(self, n: int) -> Context:
         """The context of n samples of which nothing is asked."""

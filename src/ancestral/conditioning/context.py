@@ -81,6 +81,11 @@ class Context:
         values = {field.name: getattr(self, field.name) for field in fields(Context)}
         return Context(**{name: None if v is None else v.detach() for name, v in values.items()})
 
+    def float(self) -> Context:
+        """The same in float32: who reads it in lower precision casts it, and derivatives and ODEs, which must not, need not."""
+        values = {field.name: getattr(self, field.name) for field in fields(Context)}
+        return Context(**{name: v if v is None or v.dtype == torch.bool else v.float() for name, v in values.items()})
+
     def take(self, rows: Tensor) -> Context:
         """The contexts of some of the samples."""
         values = {field.name: getattr(self, field.name) for field in fields(Context)}
