@@ -63,13 +63,7 @@ class Trainer:
         runtime.place(model)
         model.precision = runtime.autocast
         self.tell = tell
-        self.stages = recipe.model.stages(
-            model,
-            self.data,
-            flip=recipe.data.flip,
-            folder=run.path,
-            tell=lambda text: self.tell(text),  # noqa: PLW0108 - who is told may change
-        )
+        self.stages = recipe.model.stages(model, self.data, flip=recipe.data.flip)
         self.step = self.images = self.skipped = 0
         self.notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
         if recipe.train.epochs is not None and self.budget.unit == "seconds":
@@ -89,7 +83,7 @@ class Trainer:
         """Sit down to the stage of that number, begun at that step."""
         self.number, self.begun = number, begun
         stage = self.stage
-        data = stage.data()
+        data = stage.data(self.run.path, self.tell)
         train = self.recipe.train.model_copy(update=dict(stage.train))
         self.table = Table(stage.model, data, train, self.runtime, flip=self.recipe.data.flip)
         if stage.name:

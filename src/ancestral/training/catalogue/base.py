@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +13,7 @@ from ancestral.data.spec import DataSpec
 from ancestral.errors import UsageError
 from ancestral.families import GenerativeModel, Scaling
 from ancestral.training.catalogue.conditions import ConditionName, encoder
-from ancestral.training.stage import Progress, Stage, silent
+from ancestral.training.stage import Stage
 
 
 class Section(BaseModel):
@@ -51,20 +50,9 @@ class FamilyRecipe(Section):
         """An untrained model for that data; its weights come from torch's global generator."""
         raise NotImplementedError
 
-    def stages(
-        self,
-        model: GenerativeModel,
-        data: DataSet,
-        *,
-        flip: bool,
-        folder: Path | None = None,
-        tell: Progress = silent,
-    ) -> tuple[Stage, ...]:
-        """What is trained one after the other; for most families the model itself, once.
-
-        flip: see `DataRecipe`. folder: of the run, where a stage may keep what it prepares; tell: shows how far that is.
-        """
-        return (Stage(model, lambda: data),)
+    def stages(self, model: GenerativeModel, data: DataSet, *, flip: bool) -> tuple[Stage, ...]:
+        """What is trained one after the other; for most families the model itself, once. flip: see `DataRecipe`."""
+        return (Stage(model, lambda folder, tell: data),)
 
     def takes(self, spec: DataSpec) -> tuple[str, ...]:
         """The forms of a context that the family's networks consume for such samples."""

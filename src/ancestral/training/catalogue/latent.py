@@ -25,7 +25,7 @@ from ancestral.training.catalogue.gan import GANRecipe
 from ancestral.training.catalogue.score import ScoreRecipe
 from ancestral.training.catalogue.vae import VAERecipe
 from ancestral.training.latents import Latents, encoded, latent_spec, look
-from ancestral.training.stage import Progress, Stage, silent
+from ancestral.training.stage import Progress, Stage
 
 VECTORS = {"batch": 512}  # what suits a prior of vectors, as it does vectors elsewhere
 
@@ -111,18 +111,10 @@ class LatentRecipe(FamilyRecipe):
             )
         return self.autoencoder.build(of)
 
-    def stages(
-        self,
-        model: GenerativeModel,
-        data: DataSet,
-        *,
-        flip: bool,
-        folder: Path | None = None,
-        tell: Progress = silent,
-    ) -> tuple[Stage, ...]:
+    def stages(self, model: GenerativeModel, data: DataSet, *, flip: bool) -> tuple[Stage, ...]:
         whole = cast(LatentModel, model)
 
-        def latents() -> Latents:
+        def latents(folder: Path, tell: Progress) -> Latents:
             if self.taken is not None and not whole.known:  # in a continued run the checkpoint has brought it
                 from ancestral.training.takeover import take_over
 
@@ -135,7 +127,7 @@ class LatentRecipe(FamilyRecipe):
             a = cast(AutoencoderRecipe, self.autoencoder)
             share = a.share
             trained = cast(Autoencoder, whole.autoencoder)
-            first = (Stage(trained, lambda: data, share, STAGES[0], a.training(), pictures=_pairs(trained)),)
+            first = (Stage(trained, lambda folder, tell: data, share, STAGES[0], a.training(), pictures=_pairs(trained)),)
         return (*first, Stage(whole.prior, latents, 1 - share, STAGES[1], look=lambda: look(whole, data)))
 
 
