@@ -9,9 +9,10 @@ from ancestral.conditioning.classes import ClassCondition
 from ancestral.conditioning.conditioner import Condition, Conditioner
 from ancestral.conditioning.context import NOTHING, Context, ContextShape
 from ancestral.conditioning.images import ImageCondition, InpaintCondition, SketchCondition, UpscaleCondition
-from ancestral.conditioning.layout import LayoutCondition, PhraseCondition
+from ancestral.conditioning.layout import LayoutCondition
 from ancestral.conditioning.maps import MapCondition
 from ancestral.conditioning.minilm import MiniLM
+from ancestral.conditioning.phrases import PhraseCondition
 from ancestral.conditioning.shown import Shown
 from ancestral.conditioning.text import SentenceCondition, TextCondition
 
