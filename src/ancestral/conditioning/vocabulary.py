@@ -55,10 +55,10 @@ class Vocabulary:
         return " ".join(str(self.tokenizer.id_to_token(i)) for i in numbers if i > UNKNOWN)
 
     def check(self, text: str) -> None:
-        """Raises UsageError for a text with a word that no caption had."""
+        """Raises UsageError for a text with a word that none had of which it was learned."""
         for word in self.split(text):
             if word not in self.words:
-                raise UsageError(f"no caption of the training data has the word {word!r}: {_hint(word, self.words)}")
+                raise UsageError(f"no text of the training data has the word {word!r}: {_hint(word, self.words)}")
 
     def split(self, text: str) -> list[str]:
         """Its words, in lower case."""
