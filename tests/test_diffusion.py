@@ -58,6 +58,36 @@ def test_every_target_reads_as_the_exact_denoiser(target, schedule):
         torch.testing.assert_close(denoiser(x_t, level).x, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("schedule", [VP(), Cosine(), Linear(), VE(), Chain.linear()], ids=ids)
+@pytest.mark.parametrize("s", [0.1, 1.0])
+def test_nothing_is_left_to_learn_of_gaussian_data_of_deviation_sigma_data(schedule, s):
+    """Of N(0, s^2) the best denoiser is x_t times a number, so the best F is 0, and at every level the loss is s^2."""
+
+    def silent(z, logsnr, context):
+        return torch.zeros_like(z)
+
+    denoiser, oracle = Denoiser(silent, "v", s), GaussianOracle(0.0, s)
+    for level in schedule.levels(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)):
+        x_t = torch.randn(5, 1, dtype=torch.float64)
+        torch.testing.assert_close(denoiser(x_t, level).x, oracle(x_t, Level(level.t, level.alpha, level.sigma)).x)
+    level = schedule.at(torch.linspace(0.05, 0.95, 9, dtype=torch.float64))
+    variance = s**2 * level.sigma**2 / (level.sigma**2 + s**2 * level.alpha**2)  # of x given x_t
+    w = Diffusion((1,), Scaling((1,), (0.0,), (1.0,), None), Conditioner({}), denoiser, schedule).weights(level)
+    torch.testing.assert_close(w * variance, torch.full_like(w, s**2))
+
+
+def test_the_smaller_sigma_data_the_nearer_a_network_comes_to_predicting_x():
+    """F = -x in the limit, whatever x_t is."""
+    x, x_t = torch.randn(2, 6, 3, dtype=torch.float64)
+    denoiser = Denoiser(lambda z, logsnr, context: -x, "v", 1e-6)
+    torch.testing.assert_close(denoiser(x_t, Cosine().levels(torch.tensor([0.5]))[0]).x, x, atol=1e-8, rtol=0)
+
+
+def test_sigma_data_belongs_to_the_target_v():
+    with pytest.raises(UsageError, match="sigma_data=0.5 belongs to the target v"):
+        Denoiser(OracleNetwork("flow"), "flow", 0.5)
+
+
 def test_a_network_reads_the_same_under_every_schedule():
     """z and logsnr are all that it sees, so VP and VE at equal logsnr give the same x."""
     denoiser = Denoiser(OracleNetwork("v", 0.7, 0.4), "v")

@@ -5,8 +5,14 @@ The network sees a noisy sample at unit scale and the log signal-to-noise ratio,
     z = x_t / r,   r = sqrt(alpha^2 + sigma^2),   logsnr = log(alpha^2 / sigma^2),      F = network(z, logsnr, context)
 
 z is the same for every schedule at equal logsnr, so a network trained on one schedule can be sampled on another. F is a
-reading of about unit scale where data have unit variance: eps, x, flow as they are, v / r, and sigma score. With target v
-this is the preconditioning of Karras et al. 2022 (arXiv:2206.00364, eq. 7) for sigma_data = 1 up to sign.
+reading of about unit scale where data have unit variance: eps, x, flow as they are, and sigma score. With target v
+
+    F = (s^2 alpha eps - sigma x) / sqrt(sigma^2 + s^2 alpha^2)                                                         (1)
+
+is the preconditioning of Karras et al. 2022 (arXiv:2206.00364, eq. 7), up to sign, with s their sigma_data: v / r for s = 1,
+the deviation of the data here, and -x in the limit of 0. Noise above s is not in F, so the network need not carry it to its
+output, which is more than it can where one position of its maps holds many pixels; noise below s, that of fine detail, passes
+by the network through x_t. Li & He 2025 (arXiv:2511.13720) have the network predict x for that reason.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.conditioning import Context
+from ancestral.errors import UsageError
 from ancestral.prediction import Prediction, Reading
 from ancestral.schedules import Level, Levels
 
@@ -25,12 +32,16 @@ class Denoiser(nn.Module):
     """A network read as E[x | x_t].
 
     network: (z `(n, *shape)`, logsnr `(n,)`, Context) -> F `(n, *shape)`. target: which reading F is.
+    sigma_data: s of eq. 1, where data have deviation 1. Raises UsageError where it is not 1 and the target not v.
     """
 
-    def __init__(self, network: nn.Module, target: Reading):
+    def __init__(self, network: nn.Module, target: Reading, sigma_data: float = 1.0):
         super().__init__()
+        if sigma_data != 1 and target != "v":
+            raise UsageError(f"sigma_data={sigma_data:g} belongs to the target v: leave it out for the target {target}")
         self.network = network
         self.target: Reading = target
+        self.sigma_data = sigma_data
 
     def forward(self, x_t: Tensor, level: Level | Levels, context: Context | None = None) -> Prediction:
         """The prediction at one level for all samples (`Level`), or at one each (`Levels`)."""
@@ -40,9 +51,12 @@ class Denoiser(nn.Module):
         logsnr = (2 * (alpha.log() - sigma.log())).clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT).expand(n)
         logsnr = logsnr.to(torch.float32).to(x_t.device)
         f = self.network(x_t * column(1 / r, x_t), logsnr, context or Context()).to(x_t.dtype)
-        scale = {"v": r, "score": 1 / sigma}.get(self.target)
-        if scale is not None:
-            f = f * column(scale, x_t)
+        if self.target == "v":
+            s2 = self.sigma_data**2
+            squared = sigma**2 + s2 * alpha**2
+            x = column(s2 * alpha / squared, x_t) * x_t - column(sigma / squared.sqrt(), x_t) * f
+            return Prediction(x, x_t, column(alpha, x_t), column(sigma, x_t))
+        f = f * column(1 / sigma, x_t) if self.target == "score" else f
         return Prediction.of(self.target, f, x_t, column(alpha, x_t), column(sigma, x_t))
 
 

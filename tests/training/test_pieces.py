@@ -9,10 +9,12 @@ from PIL import Image
 from torch import nn
 
 from ancestral.api import plan, train
+from ancestral.data import DataSpec
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
 from ancestral.progress import describe
 from ancestral.training.budget import Budget
+from ancestral.training.catalogue import DiffusionRecipe
 from ancestral.training.earlier import earlier
 from ancestral.training.flat import FlatParameters, PowerEMA, gamma_of
 from ancestral.training.recipe import Recipe, override, parse
@@ -67,6 +69,26 @@ def test_recipe_round_trips_through_its_file(tmp_path):
         "model.schedule: cosine -> linear",
         "train.batch: 32 -> 64",
     ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "reading"),
+    [
+        ((1, 28, 28), {}, ("flow", 1.0)),  # patches of 2x2
+        ((3, 32, 32), {}, ("flow", 1.0)),
+        ((3, 64, 64), {}, ("v", 0.1)),  # of 4x4, 48 numbers
+        ((3, 64, 64), {"patch": 2}, ("flow", 1.0)),
+        ((3, 32, 32), {"net": "dit"}, ("v", 0.1)),
+        ((3, 64, 64), {"target": "flow"}, ("flow", 1.0)),
+        ((3, 64, 64), {"target": "v"}, ("v", 1.0)),
+        ((1, 28, 28), {"sigma_data": 0.5}, ("v", 0.5)),
+        ((200,), {}, ("flow", 1.0)),
+    ],
+)
+def test_where_a_patch_holds_many_numbers_a_network_need_not_carry_their_noise(shape, settings, reading):
+    c = shape[0]
+    spec = DataSpec("set", shape, "real", (-1.0, 1.0), None, (0.0,) * c, (1.0,) * c, (), 9, "00ff")
+    assert DiffusionRecipe(**settings).reading(spec) == reading
 
 
 def test_recipe_says_all_that_is_wrong_at_once():

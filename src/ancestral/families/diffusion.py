@@ -76,8 +76,8 @@ class Diffusion(DenoisingModel):
     def weights(self, level: Levels) -> Tensor:
         """w(t) of eq. 1, `(n,)` float64, by name:
 
-        simple:  1 in the space of the target: SNR for eps and score, 1 for x, (alpha^2+sigma^2)/sigma^2 for v (at unit scale),
-                 ((alpha+sigma)/sigma)^2 for flow.
+        simple:  1 in the space of the target: SNR for eps and score, 1 for x, 1 + s^2 SNR for v (eq. 1 of
+                 `ancestral.denoiser`, whose s is sigma_data), ((alpha+sigma)/sigma)^2 for flow.
         min-snr: min(SNR, 5) (Hang et al. 2023, arXiv:2303.09556).
         edm:     (sigma^2 + 1)/sigma^2 in units of alpha = 1, so that each level's loss is 1 for an untrained network
                  (Karras et al. 2022, table 1, sigma_data = 1).
@@ -99,7 +99,7 @@ class Diffusion(DenoisingModel):
             "eps": snr,
             "score": snr,
             "x": torch.ones_like(snr),
-            "v": (alpha2 + sigma2) / sigma2,
+            "v": 1 + self.denoiser.sigma_data**2 * snr,
             "flow": ((level.alpha + level.sigma) / level.sigma) ** 2,
         }[self.denoiser.target]
 

@@ -46,12 +46,9 @@ def denoising_network(
         return MLP(shape[0], width or max(128, min(512, 4 * shape[0])), blocks or 3, context)
     if net == "dit" and channels:
         raise UsageError("a transformer has width and blocks, but no levels of channels: leave model.channels out")
-    side = max(shape[1:]) if len(shape) == 3 else shape[1]
-    if patch is None:
-        finest = 16 if len(shape) == 3 else 256
-        patch = 1 if side <= finest else 2 if side <= 2 * finest else 4
+    side = max(shape[1:])
+    patch = patch_size(shape, net, patch)
     if net == "dit":
-        patch = 2 * patch if side / patch > 8 and len(shape) == 3 else patch  # at most 64 patches, whose attention is cheap
         return DiT(shape, width or 256, blocks or 6, patch, dropout=dropout, context=context)
     if channels is None:
         levels = max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 8))))
@@ -70,4 +67,15 @@ def denoising_network(
     )
 
 
-__all__ = ["MLP", "DiT", "Net", "UNet", "denoising_network"]
+def patch_size(shape: Sequence[int], net: Net = "auto", patch: int | None = None) -> int:
+    """The patches' side for samples `(c, l)` or `(c, h, w)`. patch: the one asked for, if any."""
+    side = max(shape[1:])
+    if patch is None:
+        finest = 16 if len(shape) == 3 else 256
+        patch = 1 if side <= finest else 2 if side <= 2 * finest else 4
+    if net == "dit" and side / patch > 8 and len(shape) == 3:
+        patch *= 2  # at most 64 patches, whose attention is cheap
+    return patch
+
+
+__all__ = ["MLP", "DiT", "Net", "UNet", "denoising_network", "patch_size"]

@@ -7,7 +7,7 @@ from torch import nn
 
 from ancestral.conditioning import ContextShape
 from ancestral.data.spec import DataSpec
-from ancestral.nets import Net, denoising_network
+from ancestral.nets import Net, denoising_network, patch_size
 from ancestral.training.catalogue.base import FamilyRecipe
 
 
@@ -20,6 +20,12 @@ class DenoisingRecipe(FamilyRecipe):
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
     dropout: float = Field(0.0, ge=0, lt=1, description="rate of features left out in training")
+
+    def folded(self, spec: DataSpec) -> int:
+        """Numbers of a sample that the network's stem folds into one position of its maps."""
+        if len(spec.shape) == 1:
+            return 1
+        return spec.shape[0] * patch_size(spec.shape, self.net, self.patch) ** (len(spec.shape) - 1)
 
     def network(self, spec: DataSpec, context: ContextShape) -> nn.Module:
         """The network for such samples, told so much of each. Raises UsageError for a setting that it has not."""

@@ -24,6 +24,7 @@ SCHEDULES: dict[ScheduleName, Schedule] = {
     "ddpm": Chain.linear(),
     "ddpm-cosine": Chain.cosine(),
 }
+CROWDED = 32  # numbers of a patch whose noise is too much for a network to carry to its output
 
 
 class DiffusionRecipe(DenoisingRecipe):
@@ -31,12 +32,23 @@ class DiffusionRecipe(DenoisingRecipe):
 
     family: Literal["diffusion"] = "diffusion"
     schedule: ScheduleName = Field("linear", description="the forward process")
-    target: Reading = Field("flow", description="what the network predicts")
+    target: Reading | None = Field(
+        None, description="what the network predicts; None: flow, or where patches hold many numbers v with sigma_data=0.1"
+    )
+    sigma_data: float | None = Field(
+        None, gt=0, description="of the target v: below that noise the network predicts noise, above it x; None: 1"
+    )
     weight: Weight = Field("simple", description="the weight of each noise level in the loss")
     times: Times = Field("logit-normal", description="the density from which training draws noise levels")
 
     def build(self, spec: DataSpec) -> Diffusion:
         conditioner = self.conditioner(spec)
-        denoiser = Denoiser(self.network(spec, conditioner.widths), self.target)
+        denoiser = Denoiser(self.network(spec, conditioner.widths), *self.reading(spec))
         schedule = SCHEDULES[self.schedule]
         return Diffusion(spec.shape, scaling(spec), conditioner, denoiser, schedule, self.weight, self.times, spec.levels)
+
+    def reading(self, spec: DataSpec) -> tuple[Reading, float]:
+        """The target for such samples, and its sigma_data."""
+        if self.target is None and self.sigma_data is None:
+            return ("v", 0.1) if self.folded(spec) > CROWDED else ("flow", 1.0)
+        return self.target or "v", 1.0 if self.sigma_data is None else self.sigma_data
