@@ -20,10 +20,12 @@ from ancestral.families.diffusion import Diffusion
 from ancestral.families.edits import Vary
 from ancestral.families.latent import LatentModel
 from ancestral.fidelity import psnr, ssim
+from ancestral.nets import imagenet
 from ancestral.nets.dit import attention
 from ancestral.nets.imagenet import Perceptual, efficientnet
 from ancestral.randomness import SampleNoise, StreamNoise
 from ancestral.schedules import Cosine
+from ancestral.training.catalogue.autoencoder import AutoencoderRecipe
 from ancestral.training.catalogue.latent import LatentRecipe
 from ancestral.training.latents import encoded
 
@@ -413,6 +415,15 @@ def test_a_transformer_without_places_knows_no_order():
     net.place.zero_()
     straight, permuted = net(z, logsnr, Context())[..., order], net(z[..., order], logsnr, Context())
     torch.testing.assert_close(straight, permuted, atol=1e-5, rtol=1e-4)
+
+
+def test_without_the_imagenet_network_reconstructions_are_compared_by_less_and_it_says_so(monkeypatch):
+    digits = load_data("digits", size=16)
+    assert not any("by pixels" in note for note in AutoencoderRecipe(f=2).build(digits.spec).notes)
+    monkeypatch.setattr(imagenet, "available", lambda: False)
+    made = AutoencoderRecipe(f=2).build(digits.spec)
+    assert made.perceptual is None
+    assert any("compared by pixels and by the critic's features: pip install" in note for note in made.notes)
 
 
 def test_a_transformer_reads_tokens_and_ignores_their_padding():

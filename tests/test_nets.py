@@ -16,6 +16,11 @@ def wake(net):
     return net
 
 
+def test_a_transformer_takes_the_patches_that_are_asked_for():
+    assert denoising_network((1, 28, 28), net="dit", width=16, blocks=1).patch == (4, 4)
+    assert denoising_network((1, 28, 28), net="dit", width=16, blocks=1, patch=2).patch == (2, 2)
+
+
 @pytest.mark.parametrize(
     "shape", [(1, 8, 8), (1, 28, 28), (3, 13, 9), (3, 64, 64), (1, 1, 1), (4, 33, 100), (2, 37), (1, 40), (5,)], ids=str
 )

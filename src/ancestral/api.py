@@ -139,6 +139,7 @@ def plan(
     values["train"] = usual | asked
     values["train"] = usual | Recipe.of(values).model.suitable(data.spec) | asked
     checked = Recipe.of(values)
+    checked = checked.model_copy(update={"model": checked.model.settled(data.spec)})
     Budget.parse(checked.train.budget)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(checked.train.seed)

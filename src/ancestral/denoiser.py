@@ -9,10 +9,10 @@ reading of about unit scale where data have unit variance: eps, x, flow as they 
 
     F = (s^2 alpha eps - sigma x) / sqrt(sigma^2 + s^2 alpha^2)                                                         (1)
 
-is the preconditioning of Karras et al. 2022 (arXiv:2206.00364, eq. 7), up to sign, with s their sigma_data: v / r for s = 1,
-the deviation of the data here, and -x in the limit of 0. Noise above s is not in F, so the network need not carry it to its
-output, which is more than it can where one position of its maps holds many pixels; noise below s, that of fine detail, passes
-by the network through x_t. Li & He 2025 (arXiv:2511.13720) have the network predict x for that reason.
+has the x_hat of Karras et al. 2022 (arXiv:2206.00364, eq. 7, whose F is -F / s), with s their sigma_data: v / r for s = 1, the
+deviation of the data here, and -x in the limit of 0. Noise much greater than s is not in F, so the network need not carry it
+to its output, which is more than it can where one position of its maps holds many pixels; what is below s, the noise on fine
+detail, passes by the network in x_t. Li & He 2025 (arXiv:2511.13720) have the network predict x for that reason.
 """
 
 from __future__ import annotations

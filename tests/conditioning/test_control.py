@@ -192,6 +192,20 @@ def test_what_is_computed_in_full_precision_hears_too(scenes, condition):
     assert model.log_prob(torch.rand(2, 1, 32, 32), asked, method="ode", steps=2).value.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("family", "settings"), [*((f, ()) for f in FAMILIES), ("diffusion", ("model.net=dit", "model.width=32"))]
+)
+def test_what_a_text_draws_does_not_depend_on_its_neighbours(scenes, family, settings):
+    model, _ = woken(scenes, family, "text", *settings)
+    prompts = ["a 3 left of a 7", "an 8", "a 1 above a 2 and left of a 5"]
+    how = {"steps": 2, "guidance": 2.0} if "steps" in model.options else {}
+    together = model.sample(3, {"text": prompts}, seeds=[4, 5, 6], **how)
+    for i, prompt in enumerate(prompts):
+        alone = model.sample(1, {"text": prompt}, seeds=[4 + i], **how)
+        torch.testing.assert_close(alone[0], together[i], atol=1e-4, rtol=0)
+    assert (together[0] - model.sample(1, {"text": "an 8"}, seeds=[4], **how)[0]).abs().max() > 1e-3
+
+
 def test_boxes_may_hold_texts(scenes):
     model, data = woken(scenes, "diffusion", "layout", "model.layout=text")
     one, other = (model.sample(1, {"layout": [[digit, 2, 2, 12, 12]]}, seeds=[0], steps=2) for digit in ("3", "7"))

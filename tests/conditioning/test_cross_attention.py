@@ -84,6 +84,12 @@ def test_shapes_of_contexts_add_up():
         ContextShape.merge([a, ContextShape(vector=9)])
 
 
+def test_contexts_of_other_forms_do_not_join():
+    tokens = torch.randn(2, 3, 4)
+    with pytest.raises(ValueError, match="contexts with mask and without do not join"):
+        Context.cat([Context(tokens=tokens), Context(tokens=tokens, mask=torch.ones(2, 3, dtype=torch.bool))])
+
+
 def test_networks_without_context_have_the_same_parameters():
     plain, told = denoising_network((1, 8, 8)), denoising_network((1, 8, 8), context=ContextShape(tokens=8))
     assert {name for name, _ in plain.named_parameters()} < {name for name, _ in told.named_parameters()}

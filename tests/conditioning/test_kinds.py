@@ -195,6 +195,18 @@ def test_padding_of_a_text_changes_nothing():
     assert out.mask.sum() == real
 
 
+def test_rows_without_a_box_change_nothing():
+    boxes = torch.tensor([[[1, 0.1, 0.2, 0.3, 0.4], [0, 0.5, 0.5, 0.2, 0.1]]])
+    condition = LayoutCondition(("a", "b"), 6, (32, 32), (16, 16), 32).eval()
+    short = condition(boxes, 1)
+    padded = torch.cat([boxes, torch.full((1, 4, 5), -1.0)], 1)
+    out = condition(padded, 1)
+    assert out.mask.sum() == short.mask.sum() == 3
+    torch.testing.assert_close(out.tokens[out.mask], short.tokens[short.mask])
+    torch.testing.assert_close(out.vector, short.vector)
+    torch.testing.assert_close(out.channels, short.channels)
+
+
 @pytest.mark.parametrize("make", [text, sentence])
 def test_a_missing_caption_asks_for_nothing(make):
     condition = make().eval()

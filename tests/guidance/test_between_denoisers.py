@@ -5,15 +5,18 @@ import torch
 from diffusers.guiders.guider_utils import rescale_noise_cfg
 from torch import nn
 
-from ancestral.conditioning import Context
+from ancestral.conditioning import Context, ContextShape
+from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.guidance import Autoguidance, ClassifierFree, Conditional, guided
+from ancestral.nets import DiT, UNet
 from ancestral.oracles import GaussianOracle
 from ancestral.prediction import READINGS, Prediction
 from ancestral.randomness import SampleNoise
 from ancestral.schedules import VP, Cosine, Level, Linear, grid
 from ancestral.solvers import solver
 
+FORMS = ContextShape(vector=6, tokens=5, channels=1)
 LEVELS = [Level(0.9, 0.1, 0.995), Level(0.5, 0.6, 0.8), Level(0.1, 0.995, 0.1)]  # u = 9.95, 1.33, 0.10
 
 
@@ -66,6 +69,23 @@ def test_one_batched_pass_equals_two_naive_ones(scale, interval):
         torch.testing.assert_close(got.eps, expected, atol=1e-6, rtol=0)
         forced = ClassifierFree(denoiser, context, null, scale=scale, interval=interval)(x_t, t)
         torch.testing.assert_close(forced.eps, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("net", [UNet(2, (32, 64), context=FORMS), DiT((2, 8, 8), 32, 2, context=FORMS)], ids=["unet", "dit"])
+def test_one_pass_of_a_network_that_is_told_in_every_form_equals_two(net):
+    generator = torch.Generator().manual_seed(3)
+    net = net.double()
+    for p in net.parameters():
+        p.data = 0.2 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+    denoiser = Denoiser(lambda z, logsnr, context: net(z, logsnr.double(), context), "v")
+    draw = lambda *shape: torch.randn(3, *shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    masks = torch.tensor([[[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]], [[1, 0, 0, 0]] * 3]).bool()
+    context, null = (Context(draw(6), draw(4, 5), mask, draw(1, 8, 8)) for mask in masks)
+    x_t = draw(2, 8, 8)
+    for t in LEVELS:
+        expected = naive(denoiser, x_t, t, context, null, 3.0)
+        assert (denoiser(x_t, t, context).eps - denoiser(x_t, t, null).eps).abs().mean() > 0.01
+        torch.testing.assert_close(guided(denoiser, context, null, 3.0)(x_t, t).eps, expected, atol=1e-6, rtol=0)
 
 
 def test_guidance_acts_above_the_lower_level_and_up_to_the_upper_one():

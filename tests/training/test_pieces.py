@@ -87,8 +87,18 @@ def test_recipe_round_trips_through_its_file(tmp_path):
 )
 def test_where_a_patch_holds_many_numbers_a_network_need_not_carry_their_noise(shape, settings, reading):
     c = shape[0]
-    spec = DataSpec("set", shape, "real", (-1.0, 1.0), None, (0.0,) * c, (1.0,) * c, (), 9, "00ff")
+    spec = DataSpec("set", shape, "uint8", (0.0, 1.0), 256, (0.0,) * c, (1.0,) * c, (), 9, "00ff")
     assert DiffusionRecipe(**settings).reading(spec) == reading
+
+
+def test_what_the_data_decide_of_a_network_is_kept_with_the_run():
+    """Later defaults must not read old weights otherwise. Latents are dense: their noise is none of detail alone."""
+    pictures = torch.randint(0, 256, (20, 3, 64, 64), dtype=torch.uint8).numpy()
+    model = plan(pictures, settings=("model.channels=[8, 16]",)).recipe.model
+    assert (model.target, model.sigma_data) == ("v", 0.1)
+    latent = ("model.prior.net=dit", "model.prior.patch=4", "model.autoencoder.width=8")
+    prior = plan(pictures, model="latent", settings=latent).recipe.model.prior
+    assert (prior.target, prior.sigma_data) == ("flow", 1.0)
 
 
 def test_recipe_says_all_that_is_wrong_at_once():

@@ -64,10 +64,12 @@ class Context:
 
     @staticmethod
     def cat(contexts: Sequence[Context]) -> Context:
-        """The contexts of several batches as one; all must have the same fields."""
+        """The contexts of several batches as one. Raises ValueError where a form is in some of them and not in others."""
         joined = {}
         for field in fields(Context):
             parts = [getattr(context, field.name) for context in contexts]
+            if any((part is None) != (parts[0] is None) for part in parts):
+                raise ValueError(f"contexts with {field.name} and without do not join")
             joined[field.name] = None if parts[0] is None else torch.cat(parts)
         return Context(**joined)
 

@@ -69,13 +69,14 @@ def denoising_network(
 
 def patch_size(shape: Sequence[int], net: Net = "auto", patch: int | None = None) -> int:
     """The patches' side for samples `(c, l)` or `(c, h, w)`. patch: the one asked for, if any."""
+    if patch is not None:
+        return patch
     side = max(shape[1:])
-    if patch is None:
-        finest = 16 if len(shape) == 3 else 256
-        patch = 1 if side <= finest else 2 if side <= 2 * finest else 4
-    if net == "dit" and side / patch > 8 and len(shape) == 3:
-        patch *= 2  # at most 64 patches, whose attention is cheap
-    return patch
+    finest = 16 if len(shape) == 3 else 256
+    found = 1 if side <= finest else 2 if side <= 2 * finest else 4
+    if net == "dit" and side / found > 8 and len(shape) == 3:
+        found *= 2  # at most 64 patches, whose attention is cheap
+    return found
 
 
 __all__ = ["MLP", "DiT", "Net", "UNet", "denoising_network", "patch_size"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,6 +41,10 @@ class FamilyRecipe(Section):
     def suitable(self, spec: DataSpec) -> dict[str, Any]:
         """`training`, and what follows from the data and from the model that was asked for."""
         return self.training
+
+    def settled(self, spec: DataSpec) -> Self:
+        """The same with all that the data decide and no weight's shape tells, which a run keeps whatever later defaults are."""
+        return self
 
     def unfit(self, spec: DataSpec) -> str | None:
         """Why the family can have no model of such data; None where it can."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -24,7 +24,7 @@ SCHEDULES: dict[ScheduleName, Schedule] = {
     "ddpm": Chain.linear(),
     "ddpm-cosine": Chain.cosine(),
 }
-CROWDED = 32  # numbers of a patch whose noise is too much for a network to carry to its output
+CROWDED = 32  # numbers of a patch of pixels whose noise is too much for a network to carry to its output
 
 
 class DiffusionRecipe(DenoisingRecipe):
@@ -33,7 +33,7 @@ class DiffusionRecipe(DenoisingRecipe):
     family: Literal["diffusion"] = "diffusion"
     schedule: ScheduleName = Field("linear", description="the forward process")
     target: Reading | None = Field(
-        None, description="what the network predicts; None: flow, or where patches hold many numbers v with sigma_data=0.1"
+        None, description="what the network predicts; None: flow, or v with sigma_data=0.1 where patches hold many numbers"
     )
     sigma_data: float | None = Field(
         None, gt=0, description="of the target v: below that noise the network predicts noise, above it x; None: 1"
@@ -47,8 +47,13 @@ class DiffusionRecipe(DenoisingRecipe):
         schedule = SCHEDULES[self.schedule]
         return Diffusion(spec.shape, scaling(spec), conditioner, denoiser, schedule, self.weight, self.times, spec.levels)
 
+    def settled(self, spec: DataSpec) -> Self:
+        target, sigma_data = self.reading(spec)
+        return self.model_copy(update={"target": target, "sigma_data": sigma_data})
+
     def reading(self, spec: DataSpec) -> tuple[Reading, float]:
         """The target for such samples, and its sigma_data."""
         if self.target is None and self.sigma_data is None:
-            return ("v", 0.1) if self.folded(spec) > CROWDED else ("flow", 1.0)
+            crowded = spec.levels is not None and self.folded(spec) > CROWDED
+            return ("v", 0.1) if crowded else ("flow", 1.0)
         return self.target or "v", 1.0 if self.sigma_data is None else self.sigma_data

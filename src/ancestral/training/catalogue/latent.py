@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import torch
 from pydantic import Discriminator, Field, Tag
@@ -76,6 +76,9 @@ class LatentRecipe(FamilyRecipe):
         f = self.autoencoder.factor(spec)
         sides = (math.ceil(side / f) for side in spec.shape[1:])
         return self.prior.suitable(latent_spec(spec, (1, *sides))) | {"epochs": None}
+
+    def settled(self, spec: DataSpec) -> Self:
+        return self.model_copy(update={"prior": self.prior.settled(latent_spec(spec, (1,)))})
 
     def unfit(self, spec: DataSpec) -> str | None:
         if isinstance(self.autoencoder, AutoencoderRecipe) and len(spec.shape) == 1:
