@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field
 from torch import nn
 
@@ -25,7 +27,8 @@ class DenoisingRecipe(FamilyRecipe):
         """Numbers of a sample that the network's stem folds into one position of its maps."""
         if len(spec.shape) == 1:
             return 1
-        return spec.shape[0] * patch_size(spec.shape, self.net, self.patch) ** (len(spec.shape) - 1)
+        side = patch_size(spec.shape, self.net, self.patch)
+        return spec.shape[0] * math.prod([side] * (len(spec.shape) - 1))
 
     def network(self, spec: DataSpec, context: ContextShape) -> nn.Module:
         """The network for such samples, told so much of each. Raises UsageError for a setting that it has not."""
