@@ -76,6 +76,10 @@ class Given:
             return Upscale(self.raw[rows])
         return Inpaint(self.x[rows], self.raw[rows, -1:] > 0)
 
+    def kept(self) -> Edit | None:
+        """What `ancestral sample` asks of a model that was trained for it: that what is known of a picture stays."""
+        return Inpaint(self.x, self.raw[:, -1:] > 0, repeats=1) if self.kind == "inpaint" else None
+
 
 def flowed(x: Tensor, known: Tensor, rounds: int = 1000) -> Tensor:
     """The hidden part of x as the harmonic function of its edges: each pixel the mean of its four neighbours."""
@@ -122,7 +126,7 @@ def main() -> None:
     judge.row("without learning", judge.given.plainly())
     shown = [judge.given.shown()]
     for guidance in asked.guidance:
-        how = {"steps": asked.steps, "guidance": guidance}
+        how = {"steps": asked.steps, "guidance": guidance, "edit": judge.given.kept()}
         y = [model.sample(len(x), raw, seeds=range(i * len(x), (i + 1) * len(x)), **how).cpu() for i in range(ANSWERS)]
         judge.row(f"guidance {guidance:g}", y[0])
         judge.row(f"guidance {guidance:g}, mean of {ANSWERS}", torch.stack(y).mean(0))
