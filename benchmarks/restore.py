@@ -8,11 +8,11 @@
              section.name=value
 
 Trains a model that is given such pictures, or takes that of RUN, and judges what it makes of held-out ones: PSNR and SSIM to
-the true pictures, the Fréchet distance to them in features of the ImageNet network, and how far what was given is from the
-same of the result. Beside it stand real pictures that are not meant, what no learning gives (bicubic enlargement; colours that
-flow in from the edges; the given drawing itself), the mean of four answers, which is nearest to the truth in PSNR where the
-truth is uncertain, and, with --plain, a model of the same pictures that was not trained for this: moment matching enlarges,
-RePaint fills in.
+the true pictures, the Fréchet distance to them in features of the ImageNet network, and how far the small picture that was
+given is from the same of an enlarged one. Beside it stand real pictures that are not meant, what no learning gives (bicubic
+enlargement; colours that flow in from the edges; the given drawing itself), the mean of four answers, which is nearest to the
+truth in PSNR where the truth is uncertain, and, with --plain, a model of the same pictures that was not trained for this:
+moment matching enlarges, RePaint fills in.
 Writes OUT/KIND-NAME.json and a picture: given, made, true.
 """
 
@@ -64,11 +64,10 @@ class Given:
         return self.raw[:, :-1] + (1 - self.raw[:, -1:]) / 2 if self.kind == "inpaint" else self.raw
 
     def missed(self, y: Tensor) -> float | None:
-        """The root of the mean square by which the pictures y differ from what is given of x; None where they should."""
+        """The root of the mean square by which enlarged pictures y differ from the small ones; None of other kinds."""
         if self.kind == "upscale":
             return float((F.adaptive_avg_pool2d(y, self.raw.shape[2:]) - self.raw).square().mean().sqrt())
-        known = self.raw[:, -1:].expand_as(y) > 0
-        return float((y - self.x)[known].square().mean().sqrt()) if self.kind == "inpaint" else None
+        return None
 
     def edit(self, rows: slice) -> Edit:
         """What a model is asked to do that was not trained for it."""

@@ -72,8 +72,10 @@ def test_nothing_is_left_to_learn_of_gaussian_data_of_deviation_sigma_data(sched
         torch.testing.assert_close(denoiser(x_t, level).x, oracle(x_t, Level(level.t, level.alpha, level.sigma)).x)
     level = schedule.at(torch.linspace(0.05, 0.95, 9, dtype=torch.float64))
     variance = s**2 * level.sigma**2 / (level.sigma**2 + s**2 * level.alpha**2)  # of x given x_t
-    w = Diffusion((1,), Scaling((1,), (0.0,), (1.0,), None), Conditioner({}), denoiser, schedule).weights(level)
-    torch.testing.assert_close(w * variance, torch.full_like(w, s**2))
+    for weight in ("simple", "edm"):
+        scale = Scaling((1,), (0.0,), (1.0,), None)
+        w = Diffusion((1,), scale, Conditioner({}), denoiser, schedule, weight).weights(level)
+        torch.testing.assert_close(w * variance, torch.full_like(w, s**2))
 
 
 def test_the_smaller_sigma_data_the_nearer_a_network_comes_to_predicting_x():

@@ -419,10 +419,12 @@ def test_a_transformer_without_places_knows_no_order():
 
 def test_without_the_imagenet_network_reconstructions_are_compared_by_less_and_it_says_so(monkeypatch):
     digits = load_data("digits", size=16)
+    monkeypatch.setattr(imagenet, "available", lambda: True)
+    monkeypatch.setattr(imagenet, "Perceptual", nn.Identity)
     assert not any("by pixels" in note for note in AutoencoderRecipe(f=2).build(digits.spec).notes)
     monkeypatch.setattr(imagenet, "available", lambda: False)
     made = AutoencoderRecipe(f=2).build(digits.spec)
-    assert made.perceptual is None
+    assert not made.perceptual
     assert any("compared by pixels and by the critic's features: pip install" in note for note in made.notes)
 
 

@@ -5,14 +5,14 @@ The network sees a noisy sample at unit scale and the log signal-to-noise ratio,
     z = x_t / r,   r = sqrt(alpha^2 + sigma^2),   logsnr = log(alpha^2 / sigma^2),      F = network(z, logsnr, context)
 
 z is the same for every schedule at equal logsnr, so a network trained on one schedule can be sampled on another. F is a
-reading of about unit scale where data have unit variance: eps, x, flow as they are, and sigma score. With target v
+reading of about unit scale where data have unit variance: eps, x, flow as they are, and sigma score. The target v is
 
     F = (s^2 alpha eps - sigma x) / sqrt(sigma^2 + s^2 alpha^2)                                                         (1)
 
-has the x_hat of Karras et al. 2022 (arXiv:2206.00364, eq. 7, whose F is -F / s), with s their sigma_data: v / r for s = 1, the
-deviation of the data here, and -x in the limit of 0. Noise much greater than s is not in F, so the network need not carry it
-to its output, which is more than it can where one position of its maps holds many pixels; what is below s, the noise on fine
-detail, passes by the network in x_t. Li & He 2025 (arXiv:2511.13720) have the network predict x for that reason.
+whose x_hat is that of Karras et al. 2022 (arXiv:2206.00364, eq. 7, with -F / s for F), s being their sigma_data: v / r for
+s = 1, the deviation of the data here, and -x in the limit of 0. Under noise much greater than s the network says x; it need not
+carry that noise to its output, which is more than it can where one position of its maps holds many pixels. Under less it says
+s eps, and fine detail passes by it in x_t. Li & He 2025 (arXiv:2511.13720) have the network predict x for that reason.
 """
 
 from __future__ import annotations

@@ -193,7 +193,8 @@ def test_what_is_computed_in_full_precision_hears_too(scenes, condition):
 
 
 @pytest.mark.parametrize(
-    ("family", "settings"), [*((f, ()) for f in FAMILIES), ("diffusion", ("model.net=dit", "model.width=32"))]
+    ("family", "settings"),
+    [*((f, ()) for f in FAMILIES), ("diffusion", ("model.channels=null", "model.net=dit", "model.width=32"))],
 )
 def test_what_a_text_draws_does_not_depend_on_its_neighbours(scenes, family, settings):
     model, _ = woken(scenes, family, "text", *settings)

@@ -197,10 +197,9 @@ def test_padding_of_a_text_changes_nothing():
 
 def test_rows_without_a_box_change_nothing():
     boxes = torch.tensor([[[1, 0.1, 0.2, 0.3, 0.4], [0, 0.5, 0.5, 0.2, 0.1]]])
-    condition = LayoutCondition(("a", "b"), 6, (32, 32), (16, 16), 32).eval()
-    short = condition(boxes, 1)
-    padded = torch.cat([boxes, torch.full((1, 4, 5), -1.0)], 1)
-    out = condition(padded, 1)
+    few, many = (LayoutCondition(("a", "b"), most, (32, 32), (16, 16), 32).eval() for most in (2, 6))
+    many.load_state_dict(few.state_dict())
+    short, out = few(boxes, 1), many(torch.cat([boxes, torch.full((1, 4, 5), -1.0)], 1), 1)
     assert out.mask.sum() == short.mask.sum() == 3
     torch.testing.assert_close(out.tokens[out.mask], short.tokens[short.mask])
     torch.testing.assert_close(out.vector, short.vector)

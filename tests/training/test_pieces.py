@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from ancestral.api import plan, train
-from ancestral.data import DataSpec
+from ancestral.data import DataSpec, load
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
 from ancestral.progress import describe
@@ -98,7 +98,24 @@ def test_what_the_data_decide_of_a_network_is_kept_with_the_run():
     assert (model.target, model.sigma_data) == ("v", 0.1)
     latent = ("model.prior.net=dit", "model.prior.patch=4", "model.autoencoder.width=8")
     prior = plan(pictures, model="latent", settings=latent).recipe.model.prior
-    assert (prior.target, prior.sigma_data) == ("flow", 1.0)
+    assert (prior.target, prior.sigma_data) == ("flow", None)
+
+
+def test_a_run_from_before_sigma_data_continues(tmp_path):
+    how = {"settings": ("model.channels=[8, 16]", "train.previews=0"), "out": tmp_path / "run"}
+    train("digits", budget="2it", **how)
+    file = tmp_path / "run" / "recipe.yaml"
+    recipe = file.read_text()
+    assert "target: flow" in recipe
+    file.write_text(recipe.replace("  sigma_data: null\n", ""))
+    assert "sigma_data" not in file.read_text()
+    assert train("digits", budget="2it", **how) is not None
+
+
+def test_a_target_and_its_sigma_data_go_together():
+    spec = load("digits").spec
+    with pytest.raises(UsageError, match=r"sigma_data=0\.1 is of the target v, and the target is flow: set target=v, or"):
+        DiffusionRecipe(target="flow", sigma_data=0.1).build(spec)
 
 
 def test_recipe_says_all_that_is_wrong_at_once():

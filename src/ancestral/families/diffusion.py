@@ -79,9 +79,8 @@ class Diffusion(DenoisingModel):
         simple:  1 in the space of the target: SNR for eps and score, 1 for x, 1 + s^2 SNR for v (eq. 1 of
                  `ancestral.denoiser`, whose s is sigma_data), ((alpha+sigma)/sigma)^2 for flow.
         min-snr: min(SNR, 5) (Hang et al. 2023, arXiv:2303.09556).
-        edm:     1 + s^2 SNR, that of v, for every target, with s = 1 but where a target v has another: in units of alpha = 1
-                 (sigma^2 + s^2)/sigma^2, so that of data of deviation s each level's loss is the same for an untrained network
-                 (Karras et al. 2022, table 1).
+        edm:     1 + s^2 SNR, as of v, with s = 1 for every other target: (sigma^2 + s^2)/sigma^2 in units of alpha = 1, so that
+                 of data of deviation s each level's loss is the same for an untrained network (Karras et al. 2022, table 1).
         vlb:     -1/2 dSNR/dt, and in a chain T/2 (SNR_{i-1} - SNR_i) with T/2 SNR_1 for the first step: the ELBO's.
         """
         alpha2, sigma2 = level.alpha**2, level.sigma**2

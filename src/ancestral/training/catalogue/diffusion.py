@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ancestral.data.spec import DataSpec
 from ancestral.denoiser import Denoiser
+from ancestral.errors import UsageError
 from ancestral.families.diffusion import Diffusion, Times, Weight
 from ancestral.prediction import Reading
 from ancestral.schedules import VE, VP, Chain, Cosine, Linear, Schedule, SubVP
@@ -33,7 +34,7 @@ class DiffusionRecipe(DenoisingRecipe):
     family: Literal["diffusion"] = "diffusion"
     schedule: ScheduleName = Field("linear", description="the forward process")
     target: Reading | None = Field(
-        None, description="what the network predicts; None: flow, or v with sigma_data=0.1 where patches hold many numbers"
+        None, description="what the network predicts; None: flow, or v with sigma_data=0.1 where patches hold many pixels"
     )
     sigma_data: float | None = Field(
         None, gt=0, description="of the target v: below that noise the network predicts noise, above it x; None: 1"
@@ -48,11 +49,18 @@ class DiffusionRecipe(DenoisingRecipe):
         return Diffusion(spec.shape, scaling(spec), conditioner, denoiser, schedule, self.weight, self.times, spec.levels)
 
     def settled(self, spec: DataSpec) -> Self:
+        if self.target is not None:
+            return self
         target, sigma_data = self.reading(spec)
-        return self.model_copy(update={"target": target, "sigma_data": sigma_data})
+        return self.model_copy(update={"target": target, "sigma_data": None if target == "flow" else sigma_data})
 
     def reading(self, spec: DataSpec) -> tuple[Reading, float]:
-        """The target for such samples, and its sigma_data."""
+        """The target for such samples, and its sigma_data. Raises UsageError where these do not go together."""
+        if self.sigma_data not in (None, 1) and self.target not in (None, "v"):
+            raise UsageError(
+                f"sigma_data={self.sigma_data:g} is of the target v, and the target is {self.target}: set target=v, or "
+                "sigma_data=null"
+            )
         if self.target is None and self.sigma_data is None:
             crowded = spec.levels is not None and self.folded(spec) > CROWDED
             return ("v", 0.1) if crowded else ("flow", 1.0)
