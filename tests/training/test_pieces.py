@@ -78,7 +78,7 @@ def test_recipe_round_trips_through_its_file(tmp_path):
         ((3, 32, 32), {}, ("flow", 1.0)),
         ((3, 64, 64), {}, ("v", 0.1)),  # of 4x4, 48 numbers
         ((3, 64, 64), {"patch": 2}, ("flow", 1.0)),
-        ((3, 32, 32), {"net": "dit"}, ("v", 0.1)),
+        ((3, 64, 64), {"net": "dit"}, ("flow", 1.0)),
         ((3, 64, 64), {"target": "flow"}, ("flow", 1.0)),
         ((3, 64, 64), {"target": "v"}, ("v", 1.0)),
         ((1, 28, 28), {"sigma_data": 0.5}, ("v", 0.5)),

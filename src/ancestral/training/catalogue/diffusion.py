@@ -25,7 +25,7 @@ SCHEDULES: dict[ScheduleName, Schedule] = {
     "ddpm": Chain.linear(),
     "ddpm-cosine": Chain.cosine(),
 }
-CROWDED = 32  # numbers of a patch of pixels whose noise is too much for a network to carry to its output
+CROWDED = 32  # numbers of a patch of pixels whose noise is too much for a U-Net's finest level to carry
 
 
 class DiffusionRecipe(DenoisingRecipe):
@@ -34,7 +34,8 @@ class DiffusionRecipe(DenoisingRecipe):
     family: Literal["diffusion"] = "diffusion"
     schedule: ScheduleName = Field("linear", description="the forward process")
     target: Reading | None = Field(
-        None, description="what the network predicts; None: flow, or v with sigma_data=0.1 where patches hold many pixels"
+        None,
+        description="what the network predicts; None: flow, or v with sigma_data=0.1 where patches of a U-Net hold many pixels",
     )
     sigma_data: float | None = Field(
         None, gt=0, description="of the target v: below that noise the network predicts noise, above it x; None: 1"
@@ -62,6 +63,6 @@ class DiffusionRecipe(DenoisingRecipe):
                 "sigma_data=null"
             )
         if self.target is None and self.sigma_data is None:
-            crowded = spec.levels is not None and self.folded(spec) > CROWDED
+            crowded = spec.levels is not None and self.net != "dit" and self.folded(spec) > CROWDED
             return ("v", 0.1) if crowded else ("flow", 1.0)
         return self.target or "v", 1.0 if self.sigma_data is None else self.sigma_data
