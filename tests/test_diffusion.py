@@ -86,7 +86,7 @@ def test_the_smaller_sigma_data_the_nearer_a_network_comes_to_predicting_x():
 
 
 def test_sigma_data_belongs_to_the_target_v():
-    with pytest.raises(UsageError, match=r"sigma_data=0\.5 belongs to the target v"):
+    with pytest.raises(UsageError, match=r"sigma_data=0\.5 is of the target v, and the target is flow: set"):
         Denoiser(OracleNetwork("flow"), "flow", 0.5)
 
 

@@ -38,7 +38,9 @@ class Denoiser(nn.Module):
     def __init__(self, network: nn.Module, target: Reading, sigma_data: float = 1.0):
         super().__init__()
         if sigma_data != 1 and target != "v":
-            raise UsageError(f"sigma_data={sigma_data:g} belongs to the target v: leave it out for the target {target}")
+            raise UsageError(
+                f"sigma_data={sigma_data:g} is of the target v, and the target is {target}: set target=v, or sigma_data=1"
+            )
         self.network = network
         self.target: Reading = target
         self.sigma_data = sigma_data

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from ancestral.api import plan, train
-from ancestral.data import DataSpec, load
+from ancestral.data import DataSpec
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
 from ancestral.progress import describe
@@ -110,12 +110,6 @@ def test_a_run_from_before_sigma_data_continues(tmp_path):
     file.write_text(recipe.replace("  sigma_data: null\n", ""))
     assert "sigma_data" not in file.read_text()
     assert train("digits", budget="2it", **how) is not None
-
-
-def test_a_target_and_its_sigma_data_go_together():
-    spec = load("digits").spec
-    with pytest.raises(UsageError, match=r"sigma_data=0\.1 is of the target v, and the target is flow: set target=v, or"):
-        DiffusionRecipe(target="flow", sigma_data=0.1).build(spec)
 
 
 def test_recipe_says_all_that_is_wrong_at_once():

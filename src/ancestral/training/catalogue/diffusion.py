@@ -8,7 +8,6 @@ from pydantic import Field
 
 from ancestral.data.spec import DataSpec
 from ancestral.denoiser import Denoiser
-from ancestral.errors import UsageError
 from ancestral.families.diffusion import Diffusion, Times, Weight
 from ancestral.prediction import Reading
 from ancestral.schedules import VE, VP, Chain, Cosine, Linear, Schedule, SubVP
@@ -56,12 +55,7 @@ class DiffusionRecipe(DenoisingRecipe):
         return self.model_copy(update={"target": target, "sigma_data": None if target == "flow" else sigma_data})
 
     def reading(self, spec: DataSpec) -> tuple[Reading, float]:
-        """The target for such samples, and its sigma_data. Raises UsageError where these do not go together."""
-        if self.sigma_data not in (None, 1) and self.target not in (None, "v"):
-            raise UsageError(
-                f"sigma_data={self.sigma_data:g} is of the target v, and the target is {self.target}: set target=v, or "
-                "sigma_data=null"
-            )
+        """The target for such samples, and its sigma_data."""
         if self.target is None and self.sigma_data is None:
             crowded = spec.levels is not None and self.net != "dit" and self.folded(spec) > CROWDED
             return ("v", 0.1) if crowded else ("flow", 1.0)
