@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ancestral.evaluation.result import Evaluation, Metric
 from ancestral.files import disk_errors, write_atomically
 from ancestral.report import figures
 from ancestral.report.entry import Entry
+from ancestral.version import __version__
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "samples_per_second": ("samples a second", lambda v: f"{v:,.1f}"),
@@ -46,7 +46,7 @@ def html(comparison: Comparison, entries: Mapping[str, Entry], judge: Judge, tit
     models = [c for c in comparison.contestants if not c.baseline]
     return environment.get_template("report.html").render(
         title=title,
-        version=version("ancestral"),
+        version=__version__,
         comparison=comparison,
         first=comparison.contestants[0].evaluation,
         rows=table(comparison),
