@@ -30,20 +30,20 @@ from torch import Tensor
 
 import ancestral
 import emoji
-from ancestral.api import plan
-from ancestral.data import DataSet, load
-from ancestral.data.assemble import assemble
-from ancestral.data.digits import digits
-from ancestral.data.scenes import DIGITS, compose
-from ancestral.evaluation.extractors.base import Extractor, Pictures
-from ancestral.evaluation.extractors.classifier import OwnClassifier
-from ancestral.evaluation.extractors.efficientnet import efficientnet
-from ancestral.evaluation.metrics.frechet import frechet
-from ancestral.families import GenerativeModel
-from ancestral.pictures import save_grid
-from ancestral.progress import Reporter, follow
+from ancestral.app.api import plan
+from ancestral.app.data import DataSet, load
+from ancestral.app.data.assemble import assemble
+from ancestral.app.data.digits import digits
+from ancestral.app.data.scenes import DIGITS, compose
+from ancestral.app.evaluation.extractors.base import Extractor, Pictures
+from ancestral.app.evaluation.extractors.classifier import OwnClassifier
+from ancestral.app.evaluation.extractors.efficientnet import efficientnet
+from ancestral.app.pictures import save_grid
+from ancestral.app.progress import Reporter, follow
+from ancestral.app.training.run import Run
+from ancestral.metrics.frechet import frechet
+from ancestral.models import GenerativeModel
 from ancestral.runtime import Runtime
-from ancestral.training.run import Run
 from judges import Attributes, Reader, Thing, holds, present, reader, relations, said
 
 HELD_OUT = 10  # of a hundred combinations

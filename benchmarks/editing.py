@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import ancestral
-from ancestral.data import load
-from ancestral.families.edits import Edit, Inpaint, Measured, Upscale, Vary
-from ancestral.families.readings import DenoisingModel
-from ancestral.pictures import grid
-from ancestral.training.run import Run
+from ancestral.app.data import load
+from ancestral.app.pictures import grid
+from ancestral.app.training.run import Run
+from ancestral.models.denoising import DenoisingModel
+from ancestral.models.edits import Edit, Inpaint, Measured, Upscale, Vary
 
 COLUMNS = 12
 
@@ -31,7 +31,7 @@ COLUMNS = 12
 def edits(x: Tensor, model: DenoisingModel) -> dict[str, Edit]:
     """By name, what is done to the digits x."""
     left = torch.arange(x.shape[-1]).view(1, 1, 1, -1) < x.shape[-1] // 2
-    known = model.scaling.encode(x)[..., : x.shape[-1] // 2]
+    known = model.standardize.normalize(x)[..., : x.shape[-1] // 2]
     return {
         "half, RePaint": Inpaint(x, left),
         "half, RePaint without repeats": Inpaint(x, left, repeats=1),

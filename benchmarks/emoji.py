@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from ancestral.data.emoji import spoken
+from ancestral.app.data.emoji import spoken
 
 VERSION = "16.0.0"
 STYLES = ("twitter", "google")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.data import load
+from ancestral.app.data import load
 from peers import KINDS
 
 BATCH = 64

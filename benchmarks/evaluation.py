@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import psutil
 
-from ancestral.data import load
+from ancestral.app.data import load
 
 
 def run(samples: Path, n: int) -> tuple[float, int]:

@@ -34,13 +34,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ancestral
-from ancestral.api import Plan, plan
+from ancestral.app.api import Plan, plan
+from ancestral.app.data import load
+from ancestral.app.evaluation import Evaluation, Evaluator, Samples
+from ancestral.app.pictures import save_grid
 from ancestral.conditioning import Conditioner, Context
-from ancestral.data import load
-from ancestral.evaluation import Evaluation, Judge, Samples
-from ancestral.families import Scaling
-from ancestral.families.gan import GAN
-from ancestral.pictures import save_grid
+from ancestral.models import Standardize
+from ancestral.models.gan import GAN
 
 SOURCE = "fashion-mnist"
 BATCH, LATENT = 64, 100
@@ -144,7 +144,7 @@ def same_nets(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> M
     with tempfile.TemporaryDirectory(prefix="gan-") as folder:
         made = planned(seconds, seed, Path(folder), (*words, *settings))
         torch.manual_seed(seed)
-        scaling = Scaling(made.data.spec.shape, (0.5,), (0.5,), (0.0, 1.0))
+        scaling = Standardize(made.data.spec.shape, (0.5,), (0.5,), (0.0, 1.0))
         model = GAN(made.data.spec.shape, scaling, Conditioner({}), Generator(), Discriminator(), "non-saturating")
         trainer = replace(made, model=model, started=time.monotonic()).begin()
         for _ in trainer:
@@ -179,7 +179,7 @@ def compete(name: str, options: argparse.Namespace) -> None:
 
 def judge(options: argparse.Namespace) -> None:
     """A row for each file and, of each contestant, means over seeds with their spread; real data below."""
-    at = Judge(load(SOURCE), n=options.n, names=["classifier", "efficientnet"])
+    at = Evaluator(load(SOURCE), n=options.n, names=["classifier", "efficientnet"])
     rows: dict[str, list[tuple[dict[str, Any], Evaluation]]] = {name: [] for name in CONTESTANTS}
     for file in sorted(options.out.glob("*-[0-9]*.npz")):
         said = json.loads(file.with_suffix(".json").read_text())

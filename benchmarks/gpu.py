@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import ancestral as an
-from ancestral.api import plan
+from ancestral.app.api import plan
 
 STEPS = 20  # of the sampler
 

@@ -21,9 +21,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ancestral.data import DataSet
-from ancestral.data.cache import cache_dir
-from ancestral.evaluation.extractors.base import BATCH
+from ancestral.app.data import DataSet
+from ancestral.app.data.cache import cache_dir
+from ancestral.app.evaluation.extractors.base import BATCH
 from ancestral.files import write_atomically
 from ancestral.runtime import Runtime
 

@@ -34,18 +34,17 @@ import numpy as np
 import torch
 
 import ancestral as an
-from ancestral.assess import data_of
+from ancestral.app.data import DataSpec
+from ancestral.app.evaluate import data_of
+from ancestral.app.recipes import DiffusionRecipe
+from ancestral.app.recipes.autoencoder import AutoencoderRecipe
+from ancestral.app.recipes.recipe import TrainRecipe
+from ancestral.app.training.player import Seat
+from ancestral.app.training.run import Run
 from ancestral.batch import Batch
-from ancestral.data import DataSpec
-from ancestral.families import GenerativeModel
-from ancestral.randomness import StreamNoise
+from ancestral.models import GenerativeModel
+from ancestral.noise import StreamNoise
 from ancestral.runtime import Runtime
-from ancestral.training.catalogue import DiffusionRecipe
-from ancestral.training.catalogue.autoencoder import AutoencoderRecipe
-from ancestral.training.latents import latent_spec
-from ancestral.training.recipe import TrainRecipe
-from ancestral.training.run import Run
-from ancestral.training.seat import Seat
 
 FAMILIES = {"pixels": ("diffusion", ()), "latents": ("latent", ("model.autoencoder.perceptual=0",))}
 EXTRACTOR = "efficientnet"
@@ -159,7 +158,7 @@ def variants(spec: DataSpec) -> dict[str, tuple[Any, DataSpec]]:
     """Recipes, and the samples that they are for."""
     found: dict[str, tuple[Any, DataSpec]] = {"pixels": (DiffusionRecipe(), spec)}
     for f, shape in ((8, (16, 8, 8)), (4, (8, 16, 16))):
-        latents = latent_spec(spec, shape)
+        latents = spec.of_latents(shape)
         found[f"latents, f={f}"] = DiffusionRecipe(), latents
         found[f"latents, f={f}, a transformer"] = DiffusionRecipe(net="dit"), latents
         found[f"autoencoder, f={f}"] = AutoencoderRecipe(f=f, perceptual=0), spec

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 import ancestral
-from ancestral.data import load
-from ancestral.data.toys import RING_STD, RINGS
+from ancestral.app.data import load
+from ancestral.app.data.toys import RING_STD, RINGS
+from ancestral.app.evaluation.truth import ENOUGH, WITHIN, true_density
+from ancestral.app.training.run import Run
 from ancestral.errors import AncestralError
-from ancestral.evaluation.truth import ENOUGH, WITHIN, true_density
-from ancestral.training.run import Run
 
 GAMES = {"the default": (), "minimax, no penalty": ("model.objective=minimax", "model.r1=0", "model.r2=0")}
 ARCS = 16  # of each ring

@@ -35,7 +35,7 @@ FOREVER = 10**9  # steps or epochs that no measurement reaches
 TOY_HIDDEN = (16, 128, 128, 128, 128, 16)  # the network of smalldiffusion's README
 
 
-class Contestant(Protocol):
+class Subject(Protocol):
     """A diffusion model of one package. `network` is what is counted: parameters, operations."""
 
     network: nn.Module
@@ -233,7 +233,7 @@ class Ancestral:
     package = "ancestral"
 
     def __init__(self, data: Tensor | str, batch: int, settings: tuple[str, ...] = ()):
-        from ancestral.api import plan
+        from ancestral.app.api import plan
 
         self._folder = TemporaryDirectory(prefix="ancestral-benchmark-")
         self.run = Path(self._folder.name) / "run"
@@ -252,7 +252,7 @@ class Ancestral:
     @cached_property
     def loaded(self) -> Any:
         """The model as a user has it for sampling."""
-        from ancestral.api import load
+        from ancestral.app.api import load
 
         self.trainer.save()
         return load(self.run, device="cpu")
@@ -271,7 +271,7 @@ class Ancestral:
 
     def bare(self) -> Iterator[None]:
         """What no loop can do without: forward, backward, fused optimiser, on one noisy batch made beforehand."""
-        from ancestral.training.flat import FlatParameters
+        from ancestral.app.training.flat import FlatParameters
 
         network = self.network.train()
         flat = FlatParameters(network.parameters())
@@ -293,7 +293,7 @@ def _network(model: Any) -> nn.Module:
 
 def ancestral_network(**settings: Any) -> nn.Module:
     """The network of ancestral for these pictures, with those settings."""
-    from ancestral.nets import denoising_network
+    from ancestral.networks import denoising_network
 
     return denoising_network(SHAPE, **settings)
 
@@ -358,7 +358,7 @@ def azula_toy(points: Tensor, batch: int) -> tuple[nn.Module, Iterator[Any]]:
 
 def moons() -> Tensor:
     """The points of the built-in `moons`, `(20000, 2)`."""
-    from ancestral.data import load
+    from ancestral.app.data import load
 
     return load("moons").train.array
 

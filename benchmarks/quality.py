@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ancestral
-from ancestral.data import DataSet, load
-from ancestral.families import GenerativeModel
+from ancestral.app.data import DataSet, load
+from ancestral.models import GenerativeModel
 from ancestral.runtime import Runtime
 
 N = 2000

@@ -28,16 +28,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import ancestral
-from ancestral.api import plan
-from ancestral.data import DataSet, load
-from ancestral.evaluation.extractors.efficientnet import efficientnet
-from ancestral.evaluation.metrics.frechet import frechet_pairs
-from ancestral.evaluation.samples import at_levels
-from ancestral.families import GenerativeModel
-from ancestral.families.edits import Edit, Inpaint, Upscale
+from ancestral.app.api import plan
+from ancestral.app.data import DataSet, load
+from ancestral.app.evaluation.extractors.efficientnet import efficientnet
+from ancestral.app.evaluation.samples import at_levels
+from ancestral.app.pictures import save_grid
+from ancestral.app.progress import Reporter, follow
 from ancestral.fidelity import psnr, ssim
-from ancestral.pictures import save_grid
-from ancestral.progress import Reporter, follow
+from ancestral.metrics.frechet import frechet_pairs
+from ancestral.models import GenerativeModel
+from ancestral.models.edits import Edit, Inpaint, Upscale
 from ancestral.runtime import Runtime
 
 SHOWN = 12  # pictures in a row
@@ -120,7 +120,7 @@ def main() -> None:
     rows = torch.arange(min(asked.n, len(data.test)))
     data = data.encoded(model.conditioner)
     x, raw = data.batch(rows, "test").x, data.asked(rows)
-    judge = Judge(data, Given(asked.kind, x, raw[asked.kind]))
+    judge = Evaluator(data, Given(asked.kind, x, raw[asked.kind]))
     judge.row("another real picture", data.batch(rows, "train").x)
     judge.row("without learning", judge.given.plainly())
     shown = [judge.given.shown()]
@@ -148,7 +148,7 @@ def restored(model: GenerativeModel, given: Given, steps: int, part: int = 50) -
     return torch.cat(made)
 
 
-class Judge:
+class Evaluator:
     """Prints and keeps a row for each that answers."""
 
     def __init__(self, data: DataSet, given: Given):

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import ancestral
-from ancestral.data import load
+from ancestral.app.data import load
 from quality import score
 
 NETWORK = {"blocks": 1, "channels": [64, 128], "patch": 2}
-PROCESS = {"schedule": "linear", "target": "flow", "times": "logit-normal"}
+PROCESS = {"schedule": "linear", "target": "velocity", "times": "logit-normal"}
 COSINE = {"schedule": "cosine", "target": "v", "times": "uniform"}
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 import ancestral
-from ancestral.data import DataSet, load
-from ancestral.evaluation.metrics import sliced_wasserstein
-from ancestral.families.readings import STEPS, DenoisingModel
-from ancestral.randomness import SampleNoise
+from ancestral.app.data import DataSet, load
+from ancestral.metrics import sliced_wasserstein
+from ancestral.models.denoising import STEPS, DenoisingModel
+from ancestral.noise import SampleNoise
 from ancestral.schedules import Chain
-from ancestral.solvers import SOLVERS, Adaptive, Solver
+from ancestral.solvers import SOLVERS, DormandPrince, Solver
 
 COSTS = {"heun": 2, "rk4": 4, "churn": 2, "pc": 2, "langevin": 5, "langevin-v1": 100}  # evaluations a step; others take 1
 TOLERANCES = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5)
@@ -38,12 +38,12 @@ BATCH = 250
 def ours(model: DenoisingModel, solver: str, counts: list[int]) -> Iterator[tuple[Solver | str, int]]:
     """(solver, steps) for each of the counts of evaluations in which two steps fit; for each tolerance of `adaptive`."""
     if solver == "adaptive":
-        yield from ((Adaptive(rtol=tolerance, atol=tolerance), STEPS) for tolerance in TOLERANCES)
+        yield from ((DormandPrince(rtol=tolerance, atol=tolerance), STEPS) for tolerance in TOLERANCES)
     else:
         yield from ((solver, steps) for nfe in counts if (steps := nfe // COSTS.get(solver, 1)) >= 2)
 
 
-def walk(model: DenoisingModel, solver: Solver | str, steps: int, n: int) -> tuple[Tensor, int]:
+def sample_path(model: DenoisingModel, solver: Solver | str, steps: int, n: int) -> tuple[Tensor, int]:
     """N samples, and the mean number of evaluations that one of them took."""
     x, nfe = [], 0
     for start in range(0, n, BATCH):
@@ -104,7 +104,7 @@ def by_diffusers(model: DenoisingModel, scheduler: Any, steps: int, n: int) -> T
                 scaled = scheduler.scale_model_input(x, t)
                 level = chain.levels(torch.tensor([(float(t) + 1) / 1000], dtype=torch.float64))[0]
                 x = scheduler.step(model.denoise(scaled, level, condition).eps, t, x).prev_sample
-        parts.append(model.scaling.decode(x.float()))
+        parts.append(model.standardize.denormalize(x.float()))
     return torch.cat(parts)
 
 
@@ -130,14 +130,14 @@ def measure(run: Path, n: int, counts: list[int], solvers: list[str] | None) -> 
     """The distance for each solver and count of evaluations; "floor" is that of real data."""
     model = ancestral.load(run)
     assert isinstance(model, DenoisingModel), "solvers need a diffusion or score model"
-    from ancestral.training.run import Run
+    from ancestral.app.training.run import Run
 
     data = load(Run.existing(run).recipe.data.source)
     name, distance, floor = yardstick(data, n)
     curves: dict[str, dict[int, float]] = {}
     for solver in solvers or SOLVERS:
         for stepper, steps in ours(model, solver, counts):
-            x, nfe = walk(model, stepper, steps, n)
+            x, nfe = sample_path(model, stepper, steps, n)
             curves.setdefault(solver, {})[nfe] = _finite(distance, x)
             print(f"{solver:>32} {nfe:5d}  {curves[solver][nfe]:.4f}", flush=True)
     for solver, (scheduler, cost) in theirs().items():

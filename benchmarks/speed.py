@@ -513,7 +513,7 @@ def toys(lineup: Lineup, report: Report) -> None:
 
 
 def _toy_width(target: int) -> int:
-    from ancestral.nets import denoising_network
+    from ancestral.networks import denoising_network
 
     return min(range(16, 257, 4), key=lambda width: abs(parameters(denoising_network((2,), width=width)) - target))
 

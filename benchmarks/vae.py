@@ -32,15 +32,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ancestral.api import load, plan
+from ancestral.app.api import load, plan
+from ancestral.app.data import load as load_data
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner, Context
-from ancestral.data import load as load_data
-from ancestral.families import Scaling
-from ancestral.families.codes import Amortised, Diagonal
-from ancestral.families.vae import VAE
-from ancestral.observation import BernoulliLikelihood
-from ancestral.randomness import StreamNoise
+from ancestral.distributions import BernoulliLikelihood
+from ancestral.models import Standardize
+from ancestral.models.codec import Amortised, Diagonal
+from ancestral.models.vae import VAE
+from ancestral.noise import StreamNoise
 from peers import torchvision_stand_in
 
 SHAPE = (1, 28, 28)
@@ -97,9 +97,9 @@ class TheirDecoder(nn.Module):
         return out
 
 
-def wrapped(encoder: nn.Module, decoder: nn.Module, scaling: Scaling | None = None) -> VAE:
-    scaling = scaling or Scaling(SHAPE, (0.0,), (1.0,), (0.0, 1.0))
-    return VAE(SHAPE, scaling, Conditioner({}), Amortised(encoder, Diagonal(LATENT), decoder), BernoulliLikelihood())
+def wrapped(encoder: nn.Module, decoder: nn.Module, standardize: Standardize | None = None) -> VAE:
+    standardize = standardize or Standardize(SHAPE, (0.0,), (1.0,), (0.0, 1.0))
+    return VAE(SHAPE, standardize, Conditioner({}), Amortised(encoder, Diagonal(LATENT), decoder), BernoulliLikelihood())
 
 
 def ours(x: np.ndarray, seconds: float, folder: Path, *settings: str, same_nets: bool = False) -> Trained:
@@ -107,7 +107,7 @@ def ours(x: np.ndarray, seconds: float, folder: Path, *settings: str, same_nets:
     torch.manual_seed(0)
     planned = plan(x, model="vae", budget=f"{seconds:g}s", out=folder / "run", settings=words)
     if same_nets:
-        planned = replace(planned, model=wrapped(Encoder(), Decoder(), planned.model.scaling))
+        planned = replace(planned, model=wrapped(Encoder(), Decoder(), planned.model.standardize))
     planned = replace(planned, started=time.monotonic())  # reading is not part of anyone's time
     trainer = planned.begin()
     for _ in trainer:
@@ -115,7 +115,7 @@ def ours(x: np.ndarray, seconds: float, folder: Path, *settings: str, same_nets:
     if not same_nets:
         return load(folder / "run"), trainer.images, trainer.seconds  # type: ignore[return-value]
     with trainer.averaged():
-        model = wrapped(Encoder(), Decoder(), planned.model.scaling)
+        model = wrapped(Encoder(), Decoder(), planned.model.standardize)
         model.load_state_dict(trainer.model.state_dict())
     return model, trainer.images, trainer.seconds
 
@@ -181,7 +181,7 @@ def score(model: VAE, test: Tensor, train: Tensor, n: int, out: Path) -> dict[st
     for i, x in enumerate(test.split(250)):
         elbo.append(model.log_prob(x, k=16, noise=StreamNoise(len(x), 0, i)).value)
         iwae.append(model.log_prob(x, method="iwae", k=100, noise=StreamNoise(len(x), 1, i)).value)
-    model.settle(Batch(train))
+    model.fit_after(Batch(train))
     for prior in ("aggregate", "standard"):
         drawn = model.sample(n, seeds=0, prior=prior)
         suffix = "" if prior == "aggregate" else "-standard"

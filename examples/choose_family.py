@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import ancestral as an
-from ancestral.evaluation import Comparison
+from ancestral.app.evaluation import Comparison
 
 
 def main(

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 import ancestral as an
-from ancestral.data.toys import gaussian_mixture
+from ancestral.app.data.toys import gaussian_mixture
 
 PLAIN = ("model.objective=non-saturating", "model.r1=0", "model.r2=0")  # the game as of 2014
 HEALTH = ("coverage", "distinct", "js", "log4")

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import ancestral as an
-from ancestral.data import DataSet
-from ancestral.pictures import save_grid
+from ancestral.app.data import DataSet
+from ancestral.app.pictures import save_grid
 
 BOXES = [["3", 2, 9, 10, 14], ["7", 19, 9, 10, 14]]  # class, left, top, width, height, in pixels of 32x32
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 import ancestral as an
-from ancestral.evaluation.metrics.sliced import sliced_wasserstein
+from ancestral.metrics.sliced import sliced_wasserstein
 
 SOLVERS = ("ddim", "dpmpp", "dpmpp-3", "heun", "unipc")
 

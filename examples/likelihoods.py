@@ -3,10 +3,10 @@
 import torch
 
 import ancestral as an
-from ancestral.families import HasBound
 from ancestral.likelihood import ode_log_prob
+from ancestral.models import HasBound
+from ancestral.noise import SampleNoise
 from ancestral.oracles import GaussianOracle
-from ancestral.randomness import SampleNoise
 from ancestral.schedules import Cosine
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 import ancestral as an
-from ancestral.pictures import save_grid
+from ancestral.app.pictures import save_grid
 
 
 def make_folder(folder: Path, each: int = 60) -> None:

@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 
+from ancestral.noise import SampleNoise
 from ancestral.oracles import MixtureOracle
-from ancestral.randomness import SampleNoise
 from ancestral.schedules import Chain, Level, grid
 from ancestral.solvers import Ancestral, DPMpp, Heun, UniPC
 

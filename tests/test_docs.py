@@ -16,9 +16,9 @@ import pytest
 from cyclopts import CycloptsError
 
 import ancestral
-from ancestral.cli import app, main
+from ancestral.app.cli import app, main
+from ancestral.app.recipes.recipe import Recipe, override, parse
 from ancestral.errors import UsageError
-from ancestral.training.recipe import Recipe, override, parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -143,7 +143,7 @@ def place(tmp_path_factory):
 def test_python_runs(page, line, names_only, code, place, monkeypatch):
     monkeypatch.chdir(place)
     tree = ast.parse(code)
-    for node in ast.walk(tree):
+    for node in ast.sample_path(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "an":
             assert hasattr(ancestral, node.attr), f"{page.name}:{line}: an.{node.attr} does not exist"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "an":
@@ -160,9 +160,9 @@ def test_python_runs(page, line, names_only, code, place, monkeypatch):
 
 def test_every_setting_is_described():
     """The tables of settings have no empty rows."""
-    from ancestral.training.catalogue import FAMILIES
-    from ancestral.training.catalogue.latent import AutoencoderRecipe, DiffusersRecipe, Taken
-    from ancestral.training.recipe import DataRecipe, TrainRecipe
+    from ancestral.app.recipes import FAMILIES
+    from ancestral.app.recipes.latent import AutoencoderRecipe, DiffusersRecipe, Taken
+    from ancestral.app.recipes.recipe import DataRecipe, TrainRecipe
 
     sections = [DataRecipe, TrainRecipe, *FAMILIES.values(), AutoencoderRecipe, DiffusersRecipe, Taken]
     assert len(sections) > 4

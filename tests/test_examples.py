@@ -41,7 +41,7 @@ def test_choose_family(example, capsys):
 def test_collapse_is_counted(example):
     import torch
 
-    from ancestral.data.toys import gaussian_mixture
+    from ancestral.app.data.toys import gaussian_mixture
 
     module = example("collapse")
     means = gaussian_mixture().means.float()

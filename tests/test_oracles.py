@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ancestral.gaussian import Gaussian
+from ancestral.noise import SampleNoise
 from ancestral.oracles import GaussianOracle, MixtureOracle, PointsOracle
-from ancestral.prediction import READINGS, Prediction
-from ancestral.randomness import SampleNoise
+from ancestral.prediction import PREDICTION_TYPES, Prediction
 from ancestral.schedules import VE, VP, Level
 
 LEVEL = Level(0.5, 0.6, 0.8)
@@ -41,13 +41,13 @@ def test_every_reading_agrees_with_autograd(oracle, level):
     p = oracle(x_t, level)
     x = (x_t + level.sigma**2 * score) / level.alpha
     eps = -level.sigma * score
-    expected = {"score": score, "eps": eps, "x": x, "v": level.alpha * eps - level.sigma * x, "flow": eps - x}
-    for reading in READINGS:
+    expected = {"score": score, "eps": eps, "x": x, "v": level.alpha * eps - level.sigma * x, "velocity": eps - x}
+    for reading in PREDICTION_TYPES:
         torch.testing.assert_close(p.read(reading), expected[reading], atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(oracle.score(x_t, level), score, atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reading", PREDICTION_TYPES)
 @pytest.mark.parametrize("level", [LEVEL, Level(0.2, 0.8, 0.2), Level(1.0, 1.0, 30.0)], ids=["vp", "flow", "ve"])
 def test_readings_round_trip(reading, level):
     x, x_t = torch.randn(2, 5, 3, dtype=torch.float64)

@@ -9,8 +9,8 @@ from torch import nn
 
 import ancestral
 from ancestral.errors import UsageError
-from ancestral.names import unknown
 from ancestral.runtime import Runtime
+from ancestral.suggest import unknown
 
 
 def loaded(code):
@@ -28,8 +28,8 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_help_needs_no_torch():
     heavy = {"torch", "numpy", "sklearn", "pydantic", "matplotlib"}
-    assert not heavy & loaded("from ancestral.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass")
-    assert not heavy & loaded("from ancestral.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass")
+    assert not heavy & loaded("from ancestral.app.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass")
+    assert not heavy & loaded("from ancestral.app.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass")
 
 
 def test_public_names():

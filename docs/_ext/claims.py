@@ -18,9 +18,9 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from ancestral.cli.verify import HEADER, cells
-from ancestral.theory import Claim, select
-from ancestral.theory.pictures import draw
+from ancestral.app.cli.verify import HEADER, cells
+from ancestral.app.theory import Claim, select
+from ancestral.app.theory.pictures import draw
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from settings import values
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from ancestral.cli import app
+from ancestral.app.cli import app
 
 
 def label(argument: Any) -> str:

@@ -49,7 +49,7 @@ def run(content: list[str], python: bool, quiet: bool = True, code: int = 0) -> 
     if python:
         exec(compile("\n".join(content), "drawn", "exec"), {"__name__": "drawn"})
         return
-    from ancestral.cli import main
+    from ancestral.app.cli import main
 
     for line in filter(None, "\n".join(content).replace("\\\n", " ").splitlines()):
         words = shlex.split(line, comments=True)

@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from ancestral.training.catalogue import FAMILIES, Section
-from ancestral.training.recipe import DataRecipe, TrainRecipe
+from ancestral.app.recipes import FAMILIES, Section
+from ancestral.app.recipes.recipe import DataRecipe, TrainRecipe
 
 
 def values(annotation: Any) -> str:

@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Any
 from ancestral.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from ancestral.api import load, train
-    from ancestral.assess import evaluate, report
-    from ancestral.contest import contest as compare
-    from ancestral.data import DataError, DataSet, DataSpec
-    from ancestral.data import load as load_data
+    from ancestral.app.api import load, train
+    from ancestral.app.compare import compare
+    from ancestral.app.data import DataError, DataSet, DataSpec
+    from ancestral.app.data import load as load_data
+    from ancestral.app.evaluate import evaluate, report
     from ancestral.errors import AncestralError, UsageError
-    from ancestral.families import GenerativeModel
+    from ancestral.models import GenerativeModel
 
 _HOMES = {
-    "train": ("ancestral.api", "train"),
-    "load": ("ancestral.api", "load"),
-    "evaluate": ("ancestral.assess", "evaluate"),
-    "compare": ("ancestral.contest", "contest"),
-    "report": ("ancestral.assess", "report"),
-    "load_data": ("ancestral.data", "load"),
-    "DataError": ("ancestral.data", "DataError"),
-    "DataSet": ("ancestral.data", "DataSet"),
-    "DataSpec": ("ancestral.data", "DataSpec"),
+    "train": ("ancestral.app.api", "train"),
+    "load": ("ancestral.app.api", "load"),
+    "evaluate": ("ancestral.app.evaluate", "evaluate"),
+    "compare": ("ancestral.app.compare", "compare"),
+    "report": ("ancestral.app.evaluate", "report"),
+    "load_data": ("ancestral.app.data", "load"),
+    "DataError": ("ancestral.app.data", "DataError"),
+    "DataSet": ("ancestral.app.data", "DataSet"),
+    "DataSpec": ("ancestral.app.data", "DataSpec"),
     "AncestralError": ("ancestral.errors", "AncestralError"),
     "UsageError": ("ancestral.errors", "UsageError"),
-    "GenerativeModel": ("ancestral.families", "GenerativeModel"),
+    "GenerativeModel": ("ancestral.models", "GenerativeModel"),
 }
 
 __all__ = [

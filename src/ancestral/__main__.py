@@ -1,5 +1,5 @@
 """`python -m ancestral`."""
 
-from ancestral.cli import main
+from ancestral.app.cli import main
 
 main()

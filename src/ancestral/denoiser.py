@@ -5,7 +5,7 @@ The network sees a noisy sample at unit scale and the log signal-to-noise ratio,
     z = x_t / r,   r = sqrt(alpha^2 + sigma^2),   logsnr = log(alpha^2 / sigma^2),      F = network(z, logsnr, context)
 
 z is the same for every schedule at equal logsnr, so a network trained on one schedule can be sampled on another. F is a
-reading of about unit scale where data have unit variance: eps, x, flow as they are, and sigma score. The target v is
+reading of about unit scale where data have unit variance: eps, x, velocity as they are, and sigma score. The target v is
 
     F = (s^2 alpha eps - sigma x) / sqrt(sigma^2 + s^2 alpha^2)                                                         (1)
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ancestral.conditioning import Context
 from ancestral.errors import UsageError
-from ancestral.prediction import Prediction, Reading
+from ancestral.prediction import Prediction, PredictionType
 from ancestral.schedules import Level, Levels
 
 LOGSNR_LIMIT = 20.0  # what the network is told stays within +-20, also where alpha or sigma is 0
@@ -35,14 +35,14 @@ class Denoiser(nn.Module):
     sigma_data: s of eq. 1, where data have deviation 1. Raises UsageError where it is not 1 and the target not v.
     """
 
-    def __init__(self, network: nn.Module, target: Reading, sigma_data: float = 1.0):
+    def __init__(self, network: nn.Module, target: PredictionType, sigma_data: float = 1.0):
         super().__init__()
         if sigma_data != 1 and target != "v":
             raise UsageError(
                 f"sigma_data={sigma_data:g} is of the target v, and the target is {target}: set target=v, or sigma_data=1"
             )
         self.network = network
-        self.target: Reading = target
+        self.target: PredictionType = target
         self.sigma_data = sigma_data
 
     def forward(self, x_t: Tensor, level: Level | Levels, context: Context | None = None) -> Prediction:

@@ -18,8 +18,8 @@ import math
 import torch
 from torch import Tensor
 
+from ancestral.noise import Noise
 from ancestral.prediction import Prediction
-from ancestral.randomness import Noise
 from ancestral.schedules import Level, Levels
 
 

@@ -5,7 +5,7 @@ A network may be trained to output the clean sample, the noise, or a mixture of 
     x     = (x_t - sigma eps) / alpha
     eps   = (x_t - alpha x) / sigma
     v     = alpha eps - sigma x              (Salimans & Ho 2022, arXiv:2202.00512)
-    flow  = eps - x                          the velocity dx_t/dt of the straight line x_t = (1 - t) x + t eps
+    velocity  = eps - x                          the velocity dx_t/dt of the straight line x_t = (1 - t) x + t eps
     score = -eps / sigma                     grad log p(x_t), by Tweedie's formula x = (x_t + sigma^2 score) / alpha
 
 Solvers, losses and metrics see only a `Prediction`, never which of these the network was trained on.
@@ -18,8 +18,8 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-Reading = Literal["eps", "x", "v", "flow", "score"]
-READINGS: tuple[Reading, ...] = get_args(Reading)
+PredictionType = Literal["eps", "x", "v", "velocity", "score"]
+PREDICTION_TYPES: tuple[PredictionType, ...] = get_args(PredictionType)
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,22 @@ class Prediction:
         return self.alpha * self.eps - self.sigma * self.x
 
     @property
-    def flow(self) -> Tensor:
+    def velocity(self) -> Tensor:
         return self.eps - self.x
 
     @property
     def score(self) -> Tensor:
         return -self.eps / self.sigma
 
-    def read(self, reading: Reading) -> Tensor:
+    def read(self, reading: PredictionType) -> Tensor:
         """The reading of that name."""
         value: Tensor = getattr(self, reading)
         return value
 
     @classmethod
-    def of(cls, reading: Reading, value: Tensor, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Prediction:
+    def of(
+        cls, reading: PredictionType, value: Tensor, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor
+    ) -> Prediction:
         """The prediction of which `value` is the given reading. Raises ValueError for an unknown reading."""
         if reading == "x":
             x = value
@@ -65,10 +67,10 @@ class Prediction:
             x = (x_t - sigma * value) / alpha
         elif reading == "v":
             x = (alpha * x_t - sigma * value) / (alpha**2 + sigma**2)
-        elif reading == "flow":
+        elif reading == "velocity":
             x = (x_t - sigma * value) / (alpha + sigma)
         elif reading == "score":
             x = (x_t + sigma**2 * value) / alpha
         else:
-            raise ValueError(f"unknown reading {reading!r}: choose {', '.join(READINGS)}")
+            raise ValueError(f"unknown reading {reading!r}: choose {', '.join(PREDICTION_TYPES)}")
         return cls(x, x_t, alpha, sigma)

@@ -8,17 +8,17 @@ import torch
 from PIL import Image
 
 import ancestral
-from ancestral.api import plan
+from ancestral.app.api import plan
+from ancestral.app.cli.conditions import Asked
+from ancestral.app.data.assemble import assemble
+from ancestral.app.data.scenes import DIGITS, INK, compose, digits
+from ancestral.app.progress import Reporter, follow
+from ancestral.app.recipes import FAMILIES
 from ancestral.batch import Batch
-from ancestral.cli.conditions import Asked
-from ancestral.data.assemble import assemble
-from ancestral.data.scenes import DIGITS, INK, compose, digits
 from ancestral.errors import UsageError
-from ancestral.families.edits import Upscale
-from ancestral.families.latent import LatentModel
-from ancestral.progress import Reporter, follow
-from ancestral.randomness import StreamNoise
-from ancestral.training.catalogue import FAMILIES
+from ancestral.models.edits import Upscale
+from ancestral.models.latent import LatentModel
+from ancestral.noise import StreamNoise
 
 SMALL = ("model.channels=[16, 32]", "train.batch=32", "train.previews=1", "train.precision=fp32")
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ancestral.conditioning import Context, ContextShape
-from ancestral.nets import UNet, denoising_network
-from ancestral.nets.layers import CrossAttention
+from ancestral.networks import UNet, denoising_network
+from ancestral.networks.layers import CrossAttention
 
 
 def awake(net):

@@ -12,16 +12,16 @@ from ancestral.conditioning import (
     InpaintCondition,
     LayoutCondition,
     MapCondition,
-    PhraseCondition,
     SentenceCondition,
     SketchCondition,
     TextCondition,
+    TextLayoutCondition,
     UpscaleCondition,
 )
 from ancestral.conditioning.images import edges, hidden
 from ancestral.conditioning.vocabulary import PAD, START
 from ancestral.errors import UsageError
-from ancestral.randomness import SampleNoise, StreamNoise
+from ancestral.noise import SampleNoise, StreamNoise
 
 CAPTIONS = ("a 3 left of a 7", "an 8 above a 2", "a 1 below an 8 and right of a 4", None)
 
@@ -63,8 +63,8 @@ def layout(**changes) -> LayoutCondition:
     return LayoutCondition("0123456789", **({"most": 3, "canvas": (32, 32), "space": (32, 32), "width": 16} | changes))
 
 
-def phrases() -> PhraseCondition:
-    made = PhraseCondition(("a red house", "a blue dog", "7"), 3, (32, 32), (32, 32), 16)
+def phrases() -> TextLayoutCondition:
+    made = TextLayoutCondition(("a red house", "a blue dog", "7"), 3, (32, 32), (32, 32), 16)
     made.fit([torch.tensor([[i, 0, 0, 1, 1] for i in range(3)])])
     return made
 

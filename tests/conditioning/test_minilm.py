@@ -7,11 +7,11 @@ import torch
 from safetensors import safe_open
 
 import ancestral
+from ancestral.app.data import sources
+from ancestral.app.data.scenes import scenes
+from ancestral.app.training.run import Run
 from ancestral.conditioning import MiniLM, minilm
-from ancestral.data import sources
-from ancestral.data.scenes import scenes
 from ancestral.errors import AncestralError
-from ancestral.training.run import Run
 
 
 def test_similarities_are_the_published_ones():

@@ -6,14 +6,14 @@ import torch
 from PIL import Image
 
 import ancestral as an
-from ancestral.api import train
-from ancestral.cli.conditions import Asked
-from ancestral.cli.sample import sample
+from ancestral.app.api import train
+from ancestral.app.cli.conditions import Asked
+from ancestral.app.cli.sample import sample
+from ancestral.app.data.scenes import DIGITS, scenes
+from ancestral.app.pictures import asked
 from ancestral.conditioning import ClassCondition, Conditioner, InpaintCondition, LayoutCondition, MapCondition, TextCondition
-from ancestral.conditioning.shown import Shown, colour
-from ancestral.data.scenes import DIGITS, scenes
+from ancestral.conditioning.render import Rendering, colour
 from ancestral.errors import UsageError
-from ancestral.pictures import asked
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_class_is_shown_by_its_name_and_a_hole_as_a_hole():
 def test_boxes_are_drawn_where_they_are_and_pictures_stand_to_the_left():
     """A grey sample of 32 x 32 is enlarged 3 times; its box of class 2, left 8, top 4, 16 x 20 pixels, is outlined."""
     image = np.full((1, 32, 32, 1), 100, np.uint8)
-    of_one = Shown(boxes=((2, "", 8 / 32, 4 / 32, 16 / 32, 20 / 32),), pictures=(torch.zeros(1, 32, 32),))
+    of_one = Rendering(boxes=((2, "", 8 / 32, 4 / 32, 16 / 32, 20 / 32),), pictures=(torch.zeros(1, 32, 32),))
     sheet = np.asarray(asked(image, [of_one]))
     assert sheet.shape == (96 + 8, 2 * 97 + 8, 3)
     left, right = sheet[4:100, 4:100], sheet[4:100, 101:197]
@@ -70,7 +70,7 @@ def test_boxes_are_drawn_where_they_are_and_pictures_stand_to_the_left():
 
 def test_words_stand_beneath_their_sample_alone():
     images = np.full((2, 8, 8, 1), 100, np.uint8)
-    sheet = np.asarray(asked(images, [Shown(words="a tiger left of a slice of pizza"), Shown()], columns=2))
+    sheet = np.asarray(asked(images, [Rendering(words="a tiger left of a slice of pizza"), Rendering()], columns=2))
     beneath = sheet[100:, :, 0] < 128
     assert beneath[:, 4:100].any()
     assert not beneath[:, 108:].any()
@@ -117,6 +117,6 @@ def test_previews_and_samples_show_what_was_asked(tmp_path):
     sample(tmp_path, **words, legend=True, out=tmp_path / "told.png")
     sample(tmp_path, **words, out=tmp_path / "x.npz")
     images = (np.load(tmp_path / "x.npz")["x"] * 255.0 / 16).round().astype(np.uint8).transpose(0, 2, 3, 1)
-    expected = np.asarray(asked(images, [Shown("3"), Shown("7")] * 2, columns=2), np.int64)
+    expected = np.asarray(asked(images, [Rendering("3"), Rendering("7")] * 2, columns=2), np.int64)
     with Image.open(tmp_path / "told.png") as picture:
         assert np.abs(np.asarray(picture) - expected).max() <= 8  # half of the distance of levels, to which arrays are rounded

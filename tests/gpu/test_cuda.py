@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import ancestral as an
-from ancestral.api import plan
-from ancestral.randomness import SampleNoise
+from ancestral.app.api import plan
+from ancestral.noise import SampleNoise
 from ancestral.runtime import Runtime
 
 pytestmark = [
@@ -159,7 +159,7 @@ def test_conditions_of_space_and_text(tmp_path):
 
 
 def test_guidance_and_edits(tmp_path):
-    from ancestral.families.edits import Inpaint, Upscale, Vary
+    from ancestral.models.edits import Inpaint, Upscale, Vary
 
     list(begin(tmp_path, "diffusion"))
     model = an.load(tmp_path / "run", device="cuda")
@@ -171,7 +171,7 @@ def test_guidance_and_edits(tmp_path):
 
 
 def test_command_line(tmp_path):
-    from ancestral.cli import main
+    from ancestral.app.cli import main
 
     for line in (
         f"train digits --for 10it --out {tmp_path}/run --device cuda --quiet",

@@ -10,10 +10,10 @@ from ancestral.errors import UsageError
 from ancestral.guidance import ClassifierGuidance, Posterior, RePaint
 from ancestral.guidance.posterior import conjugate_gradients
 from ancestral.guidance.tweedie import gain, with_signal
+from ancestral.noise import SampleNoise
 from ancestral.oracles import GaussianOracle, MixtureOracle
-from ancestral.randomness import SampleNoise
 from ancestral.schedules import VE, VP, Cosine, Level, Linear, grid
-from ancestral.solvers import Ancestral, Unadjusted, solver
+from ancestral.solvers import Ancestral, UnadjustedLangevin, solver
 
 SCHEDULES = [VP(), Cosine(), Linear(), VE()]
 name = lambda s: type(s).__name__  # noqa: E731
@@ -255,4 +255,4 @@ def test_repaint_counts_its_evaluations():
 
 def test_a_solver_of_one_level_cannot_fill_in():
     with pytest.raises(UsageError, match="one noise level"):
-        RePaint(Unadjusted(), torch.zeros(1, 2), KNOWN)
+        RePaint(UnadjustedLangevin(), torch.zeros(1, 2), KNOWN)

@@ -9,10 +9,10 @@ from ancestral.conditioning import Context, ContextShape
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.guidance import Autoguidance, ClassifierFree, Conditional, guided
-from ancestral.nets import DiT, UNet
+from ancestral.networks import DiT, UNet
+from ancestral.noise import SampleNoise
 from ancestral.oracles import GaussianOracle
-from ancestral.prediction import READINGS, Prediction
-from ancestral.randomness import SampleNoise
+from ancestral.prediction import PREDICTION_TYPES, Prediction
 from ancestral.schedules import VP, Cosine, Level, Linear, grid
 from ancestral.solvers import solver
 
@@ -94,7 +94,7 @@ def test_guidance_acts_above_the_lower_level_and_up_to_the_upper_one():
     assert acts == [False, False, True, True, False]
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reading", PREDICTION_TYPES)
 def test_the_convention_is_the_same_in_every_reading(reading):
     denoiser, (context, null) = Curved(), contexts()
     x_t, t = torch.randn(6, 4, dtype=torch.float64), LEVELS[1]

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from ancestral.conditioning import ClassCondition, Conditioner, ContextShape
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
-from ancestral.families import Scaling, seeds_from
-from ancestral.families.diffusion import Diffusion
-from ancestral.families.edits import Classified, Inpaint, Measured, Upscale, Vary
-from ancestral.families.score import Score
-from ancestral.nets import denoising_network
+from ancestral.models import Standardize, seeds_from
+from ancestral.models.diffusion import Diffusion
+from ancestral.models.edits import Classified, Inpaint, Measured, Upscale, Vary
+from ancestral.models.score import Score
+from ancestral.networks import denoising_network
 from ancestral.schedules import VE, VP, Cosine, Linear, grid
 
 SHAPE = (1, 4, 4)
@@ -39,7 +39,7 @@ MEAN, STD = 0.4, 0.25
 
 
 def smooth(schedule=None, family=Diffusion):
-    scaling = Scaling(SHAPE, (MEAN,), (STD,), None)
+    scaling = Standardize(SHAPE, (MEAN,), (STD,), None)
     return family(SHAPE, scaling, Conditioner({}), Denoiser(Smooth(), "x"), schedule or Cosine())
 
 
@@ -51,7 +51,7 @@ def trained(classes=3, **scaling):
         nn.init.normal_(p, std=0.05)
     kinds = {"class": ClassCondition([f"c{i}" for i in range(classes)], 8)}
     nn.init.normal_(kinds["class"].table.weight, std=5.0)
-    scale = Scaling((1, 8, 8), (0.3,), (0.4,), scaling.get("bounds", (0.0, 1.0)))
+    scale = Standardize((1, 8, 8), (0.3,), (0.4,), scaling.get("bounds", (0.0, 1.0)))
     return Diffusion((1, 8, 8), scale, Conditioner(kinds), Denoiser(network, "v"), Cosine())
 
 
@@ -231,7 +231,7 @@ def test_a_classifier_turns_samples_to_what_it_is_of():
         return torch.special.log_ndtr(centre / deviation)
 
     def share(**how):
-        x = model.scaling.encode(model.sample(200, steps=20, **how))
+        x = model.standardize.normalize(model.sample(200, steps=20, **how))
         return (x.flatten(1) @ k > 0).float().mean().item()
 
     assert 0.4 < share() < 0.6

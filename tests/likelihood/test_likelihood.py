@@ -8,9 +8,9 @@ import torch
 
 from ancestral.gaussian import Gaussian
 from ancestral.likelihood import Bound, Lattice, ode_log_prob, vlb
+from ancestral.noise import SampleNoise, StreamNoise
 from ancestral.oracles import GaussianOracle, MixtureOracle
 from ancestral.prediction import Prediction
-from ancestral.randomness import SampleNoise, StreamNoise
 from ancestral.schedules import CLEAN, VE, VP, Chain, Cosine, Linear, SubVP
 from ancestral.solvers.flow import ProbabilityFlow
 

@@ -12,9 +12,9 @@ from ancestral.conditioning.images import ImageCondition, InpaintCondition, Sket
 from ancestral.conditioning.layout import LayoutCondition
 from ancestral.conditioning.maps import MapCondition
 from ancestral.conditioning.minilm import MiniLM
-from ancestral.conditioning.phrases import PhraseCondition
-from ancestral.conditioning.shown import Shown
+from ancestral.conditioning.render import Rendering
 from ancestral.conditioning.text import SentenceCondition, TextCondition
+from ancestral.conditioning.text_layout import TextLayoutCondition
 
 __all__ = [
     "NOTHING",
@@ -28,9 +28,9 @@ __all__ = [
     "LayoutCondition",
     "MapCondition",
     "MiniLM",
-    "PhraseCondition",
+    "TextLayoutCondition",
     "SentenceCondition",
-    "Shown",
+    "Rendering",
     "SketchCondition",
     "TextCondition",
     "UpscaleCondition",

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ancestral.conditioning.conditioner import Condition, one_or_each
 from ancestral.conditioning.context import Context, ContextShape
-from ancestral.conditioning.shown import Shown
+from ancestral.conditioning.render import Rendering
 from ancestral.errors import UsageError
-from ancestral.names import unknown
+from ancestral.suggest import unknown
 
 
 class ClassCondition(Condition):
@@ -46,8 +46,8 @@ class ClassCondition(Condition):
         single = np.ndim(value) == 0
         return one_or_each(value, n, single, "classes", lambda v: torch.tensor(index_of(v, self.names, "class")))
 
-    def shown(self, raw: Tensor) -> Shown:
-        return Shown(words=self.names[int(raw)])
+    def shown(self, raw: Tensor) -> Rendering:
+        return Rendering(words=self.names[int(raw)])
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         null = torch.full((n,), len(self.names), device=self.table.weight.device)

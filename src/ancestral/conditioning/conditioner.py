@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.conditioning.context import Context, ContextShape
-from ancestral.conditioning.shown import Shown
+from ancestral.conditioning.render import Rendering
 from ancestral.errors import UsageError
-from ancestral.randomness import Noise
+from ancestral.noise import Noise
 
 
 class Condition(nn.Module):
@@ -53,9 +53,9 @@ class Condition(nn.Module):
         """The raw tensor for samples that are mirrored left to right."""
         return raw
 
-    def shown(self, raw: Tensor) -> Shown:
+    def shown(self, raw: Tensor) -> Rendering:
         """What the raw tensor of one sample asks for, as a person can see it."""
-        return Shown()
+        return Rendering()
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         """raw: of n samples, or None where nothing is asked; drop: `(n,)` bool, True where the null takes its place."""
@@ -128,12 +128,12 @@ class Conditioner(nn.Module):
         context: Context = self(self.parse(condition, n), n)
         return context
 
-    def shown(self, raw: Mapping[str, Tensor], texts: Sequence[str | None] | None = None) -> list[Shown]:
+    def shown(self, raw: Mapping[str, Tensor], texts: Sequence[str | None] | None = None) -> list[Rendering]:
         """What is asked of each sample, as a person can see it; `texts` are those that the raw ones were made from."""
         parts = [[self._kind(name).shown(row) for row in rows.cpu()] for name, rows in raw.items()]
         if texts is not None and "text" in raw:
-            parts.append([Shown(words=text or "") for text in texts])
-        return [Shown.merge(of_one) for of_one in zip(*parts, strict=True)]
+            parts.append([Rendering(words=text or "") for text in texts])
+        return [Rendering.merge(of_one) for of_one in zip(*parts, strict=True)]
 
     def forward(self, raw: Mapping[str, Tensor], n: int, noise: Noise | None = None) -> Context:
         """The context of n samples; absent kinds take their null. With `noise`, training's dropout, per sample and kind."""

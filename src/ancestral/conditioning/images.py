@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Spatial
-from ancestral.conditioning.shown import Shown
+from ancestral.conditioning.render import Rendering
 from ancestral.errors import UsageError
-from ancestral.randomness import Noise
+from ancestral.noise import Noise
 
 CHANNELS = 16
 
@@ -55,10 +55,10 @@ class ImageCondition(Condition):
     def mirror(self, raw: Tensor) -> Tensor:
         return raw.flip(-1)
 
-    def shown(self, raw: Tensor) -> Shown:
+    def shown(self, raw: Tensor) -> Rendering:
         x = raw.float() / 255 if raw.dtype == torch.uint8 else raw
         x = self.seen(x[None])[0][: 3 if len(x) >= 3 else 1]
-        return Shown(pictures=(x.clamp(0, 1) if self.levels else (x - x.min()) / (x.max() - x.min()).clamp(min=1e-12),))
+        return Rendering(pictures=(x.clamp(0, 1) if self.levels else (x - x.min()) / (x.max() - x.min()).clamp(min=1e-12),))
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         if raw is None:

@@ -12,7 +12,7 @@ from ancestral.conditioning.classes import index_of
 from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Transformer, fourier
-from ancestral.conditioning.shown import Shown
+from ancestral.conditioning.render import Rendering
 from ancestral.errors import UsageError
 
 SPATIAL = 13  # channels in which a box's class is painted, beside the three of `paint`
@@ -70,9 +70,9 @@ class LayoutCondition(Condition):
         mirrored[..., 1] = torch.where(label < 0, left, 1 - left - width)
         return mirrored
 
-    def shown(self, raw: Tensor) -> Shown:
+    def shown(self, raw: Tensor) -> Rendering:
         rows = [row for row in raw if row[0] >= 0]
-        return Shown(boxes=tuple((*self.name(row), *row[1:5].tolist()) for row in rows))
+        return Rendering(boxes=tuple((*self.name(row), *row[1:5].tolist()) for row in rows))
 
     def name(self, row: Tensor) -> tuple[int, str]:
         """Of a box, for a person: a number that tells kinds apart, and what it is to hold."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Spatial
-from ancestral.conditioning.shown import Shown, coloured
+from ancestral.conditioning.render import Rendering, coloured
 from ancestral.errors import UsageError
 
 COLOURS = 8  # numbers that a class is embedded in, in each pixel
@@ -59,8 +59,8 @@ class MapCondition(Condition):
     def mirror(self, raw: Tensor) -> Tensor:
         return raw.flip(-1)
 
-    def shown(self, raw: Tensor) -> Shown:
-        return Shown(pictures=(coloured(raw),))
+    def shown(self, raw: Tensor) -> Rendering:
+        return Rendering(pictures=(coloured(raw),))
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         channels = self.null.expand(n, -1, -1, -1)

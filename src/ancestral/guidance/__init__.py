@@ -7,7 +7,7 @@ one that is wanted,
 
 so scale 0 is D_0, scale 1 is D_1 and what is above 1 goes beyond it. D_1 is the model with its condition; in the place of D_0
 stand the model without one (Ho & Salimans 2022), with a negative one, or a weaker model (Karras et al. 2024). D is E[x | x_t];
-since eps, v, flow and score are affine in it at fixed x_t with weights that add up to 1, (1) holds for each of them.
+since eps, v, velocity and score are affine in it at fixed x_t with weights that add up to 1, (1) holds for each of them.
 
 A classifier or a measurement instead adds the gradient of its log-likelihood to the score,
 

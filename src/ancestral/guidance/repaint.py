@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ancestral.errors import UsageError
-from ancestral.randomness import Noise
+from ancestral.noise import Noise
 from ancestral.schedules import Level, transition
 from ancestral.solvers.base import Counted, Denoise, Solver, State
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ancestral.likelihood.bound import Bound
 from ancestral.likelihood.lattice import Lattice
-from ancestral.randomness import Noise
+from ancestral.noise import Noise
 from ancestral.schedules import Schedule
 from ancestral.solvers.base import Denoise
 from ancestral.solvers.flow import ProbabilityFlow, solve

@@ -23,8 +23,8 @@ from ancestral.denoiser import column
 from ancestral.gaussian import Gaussian
 from ancestral.likelihood.bound import Bound
 from ancestral.likelihood.lattice import Lattice
+from ancestral.noise import Noise
 from ancestral.prediction import Prediction
-from ancestral.randomness import Noise
 from ancestral.schedules import Chain, Level, Levels
 
 Variance = Literal["posterior", "forward"] | Callable[[Level], float]

@@ -2,7 +2,7 @@
 
 from ancestral.schedules.base import CLEAN, U_RANGE, Level, Levels, Schedule, posterior, transition
 from ancestral.schedules.chain import Chain
-from ancestral.schedules.continuous import VE, VP, Cosine, Ladder, Linear, SubVP
+from ancestral.schedules.continuous import VE, VP, Cosine, GeometricLevels, Linear, SubVP
 from ancestral.schedules.grids import Spacing, grid
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "VP",
     "Chain",
     "Cosine",
-    "Ladder",
+    "GeometricLevels",
     "Level",
     "Levels",
     "Linear",

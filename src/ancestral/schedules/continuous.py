@@ -87,7 +87,7 @@ class VE(Schedule):
 
 
 @dataclass(frozen=True)
-class Ladder(VE):
+class GeometricLevels(VE):
     """VE on a geometric ladder of `rungs` levels from sigma_max to sigma_min, the only ones that are trained on (Song & Ermon
     2019, section 4.1). `grid(ladder, ladder.rungs, "logsnr")` visits each.
     """

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ancestral.errors import UsageError
-from ancestral.names import unknown
 from ancestral.solvers.ancestral import Ancestral
 from ancestral.solvers.base import Denoise, Solver, State, move
 from ancestral.solvers.dpm import DPMpp, UniPC
 from ancestral.solvers.flow import ProbabilityFlow
-from ancestral.solvers.langevin import Langevin, PredictorCorrector, Unadjusted
-from ancestral.solvers.ode import Adaptive, Euler, Heun, RungeKutta4
-from ancestral.solvers.sde import Churn, EulerMaruyama
+from ancestral.solvers.langevin import Langevin, PredictorCorrector, UnadjustedLangevin
+from ancestral.solvers.ode import DormandPrince, Euler, Heun, RungeKutta4
+from ancestral.solvers.sde import EulerMaruyama, StochasticHeun
+from ancestral.suggest import unknown
 
 SOLVERS: dict[str, Callable[[], Solver]] = {
     "ddpm": lambda: Ancestral(eta=1),
@@ -26,13 +26,13 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
     "unipc": lambda: UniPC(order=2),
     "unipc-3": lambda: UniPC(order=3),
     "rk4": RungeKutta4,
-    "adaptive": Adaptive,
+    "adaptive": DormandPrince,
     "langevin": Langevin,
     "langevin-v1": lambda: Langevin(repeats=100, step_size=0.1),
-    "langevin-one": Unadjusted,
+    "langevin-one": UnadjustedLangevin,
     "pc": PredictorCorrector,
     "euler-maruyama": EulerMaruyama,
-    "churn": Churn,
+    "churn": StochasticHeun,
 }
 
 
@@ -47,9 +47,9 @@ def solver(name: str | Solver) -> Solver:
 
 __all__ = [
     "SOLVERS",
-    "Adaptive",
+    "DormandPrince",
     "Ancestral",
-    "Churn",
+    "StochasticHeun",
     "DPMpp",
     "Denoise",
     "Euler",
@@ -61,7 +61,7 @@ __all__ = [
     "RungeKutta4",
     "Solver",
     "State",
-    "Unadjusted",
+    "UnadjustedLangevin",
     "UniPC",
     "move",
     "solver",

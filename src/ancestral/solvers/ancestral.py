@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ancestral.randomness import Noise
+from ancestral.noise import Noise
 from ancestral.schedules import Level, transition
 from ancestral.solvers.base import Denoise, Solver
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ancestral.noise import Noise
 from ancestral.prediction import Prediction
-from ancestral.randomness import Noise
 from ancestral.schedules import Level
 
 Denoise = Callable[[Tensor, Level], Prediction]
@@ -43,7 +43,7 @@ class State:
 class Solver:
     """How to step. Subclasses define `step`; `memory` carries what a multistep method remembers (None at the start).
 
-    visits_levels: whether the states stand at the levels that are given, which those of `Unadjusted` do not.
+    visits_levels: whether the states stand at the levels that are given, which those of `UnadjustedLangevin` do not.
     """
 
     order = 1

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ancestral.randomness import Noise
+from ancestral.noise import Noise
 from ancestral.schedules import Level
 from ancestral.solvers.base import Denoise, Solver
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from ancestral.randomness import Noise
+from ancestral.noise import Noise
 from ancestral.schedules import Level
 from ancestral.solvers.ancestral import Ancestral
 from ancestral.solvers.base import Denoise, Solver, State, move
@@ -66,8 +66,8 @@ def ncsn_step(ratio: float, repeats: int) -> float:
 
 
 @dataclass(frozen=True)
-class Unadjusted(Solver):
-    """Unadjusted Langevin at one noise level, from noise of that level's scale, then Tweedie's formula: what annealing cures.
+class UnadjustedLangevin(Solver):
+    """UnadjustedLangevin Langevin at one noise level, from noise of that level's scale, then Tweedie's formula: what annealing cures.
 
     u: the level, sigma / alpha; step: eta / u^2. Each step of the grid is one step of the chain.
     """

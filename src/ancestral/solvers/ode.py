@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ancestral.randomness import Noise
+from ancestral.noise import Noise
 from ancestral.schedules import Level
 from ancestral.solvers.base import Counted, Denoise, Solver, State, move
 
@@ -102,7 +102,7 @@ def dormand_prince(slope: Slope, z: Tensor, at: Sequence[float], rtol: float, at
 
 
 @dataclass(frozen=True)
-class Adaptive(Solver):
+class DormandPrince(Solver):
     """The same ODE by `dormand_prince`; the last step, into sigma = 0, is Euler's. The levels are only where states are
     reported.
 

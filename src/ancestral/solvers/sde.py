@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ancestral.randomness import Noise
+from ancestral.noise import Noise
 from ancestral.schedules import Level
 from ancestral.solvers.ancestral import Ancestral
 from ancestral.solvers.base import Denoise, Solver
@@ -41,7 +41,7 @@ class EulerMaruyama(Solver):
 
 
 @dataclass(frozen=True)
-class Churn(Solver):
+class StochasticHeun(Solver):
     """Fresh noise up to a higher level, exactly, then Heun's step of the ODE down from there.
 
     The SDE is the ODE and Langevin's diffusion at once (Karras et al. 2022, arXiv:2206.00364, eq. 6); adding noise keeps the

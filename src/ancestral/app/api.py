@@ -1,0 +1,177 @@
+"""The package from Python: train, load."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ancestral.app.data import DataSet, DataSpec
+from ancestral.app.data import load as load_data
+from ancestral.app.progress import Reporter, follow
+from ancestral.app.recipes.recipe import DEFAULT_FAMILY, Recipe, family_of, override, parse
+from ancestral.app.training import pretrained
+from ancestral.app.training.budget import Budget
+from ancestral.app.training.loop import Trainer
+from ancestral.app.training.run import Run
+from ancestral.errors import UsageError
+from ancestral.models import GenerativeModel
+from ancestral.runtime import Precision, Runtime
+
+
+def train(
+    source: str | Path | np.ndarray | Tensor | DataSet,
+    model: str | None = None,
+    budget: str | None = None,
+    out: str | Path | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+    condition: str | Sequence[str] | None = None,
+    autoencoder: str | Path | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+    settings: tuple[str, ...] = (),
+) -> GenerativeModel:
+    """Train a model in a run folder, or continue the run that is there, and return the averaged model.
+
+    source: as `ancestral.app.data.load`. model: the family; None: diffusion. budget: "2m", "20000it", "5epochs"; None: what suits
+    the data. out: the run folder; None: runs/NAME. condition: "class", "text" or another kind, or several. autoencoder: of a
+    latent model, a trained one to take over: a run of a latent model or a VAE, or a folder of diffusers' AutoencoderKL.
+    settings: further "section.name=value" of the recipe.
+    Raises UsageError and AncestralError, each one sentence; KeyboardInterrupt, once all is saved, where a signal stops it.
+    """
+    reporter = Reporter(quiet=quiet)
+    trainer = plan(
+        source,
+        model=model,
+        budget=budget,
+        out=out,
+        size=size,
+        condition=condition,
+        autoencoder=autoencoder,
+        device=device,
+        settings=settings,
+        reporter=reporter,
+    ).begin(reporter)
+    if follow(trainer, reporter) is not None:
+        raise KeyboardInterrupt(f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}")
+    return load(trainer.run.path, device=device)
+
+
+def load(run: str | Path, *, device: str = "auto", precision: Precision = "auto") -> GenerativeModel:
+    """The trained model of a run folder, ready to sample. Raises UsageError if there is none."""
+    return Run.existing(run).load_model(device, precision)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a training needs, before anything is written."""
+
+    recipe: Recipe
+    data: DataSet
+    model: GenerativeModel
+    runtime: Runtime
+    run: Run
+    started: float
+
+    def begin(self, reporter: Reporter | None = None) -> Trainer:
+        """A trainer that stands where the run folder left off; makes the folder. Raises UsageError if it holds another run."""
+        self.run.create(self.recipe)
+        with (reporter or Reporter(quiet=True)).live() as line:
+            return Trainer(self.model, self.data, self.run, self.recipe, self.runtime, started=self.started, tell=line.update)
+
+
+def plan(
+    source: str | Path | np.ndarray | Tensor | DataSet,
+    *,
+    model: str | None = None,
+    budget: str | None = None,
+    out: str | Path | None = None,
+    size: int | tuple[int, int] | None = None,
+    condition: str | Sequence[str] | None = None,
+    autoencoder: str | Path | None = None,
+    device: str = "auto",
+    settings: tuple[str, ...] = (),
+    recipe: dict[str, Any] | None = None,
+    started: float | None = None,
+    reporter: Reporter | None = None,
+    data: DataSet | None = None,
+) -> Plan:
+    """Read the data and fit_after the recipe. What is left out is as in the run folder, if there is one, else what suits the data.
+
+    recipe: values to begin from instead, under all other arguments. started: the `time.monotonic()` from which a time budget
+    counts. reporter: shows the reading of the data. data: of the source at that size, where they were read before.
+    """
+    started = time.monotonic() if started is None else started
+    reporter = reporter or Reporter(quiet=True)
+    if autoencoder is not None and model not in (None, "latent"):
+        raise UsageError(f"a trained autoencoder is for a latent model, not for {model}: leave out the one or the other")
+    model = "latent" if autoencoder is not None else model
+    if model is not None:
+        family_of({"model": {"family": model}})  # known?
+    run = Run(out or Path("runs") / run_name(source, model))
+    values = recipe or (run.recipe.model_dump(mode="json") if run.recipe_file.is_file() else {})
+    if model is not None and family_of(values) != model:
+        values = {**values, "model": {}}  # another family's settings say nothing of this one
+    wanted: dict[str, Any] = {"data.size": size, "model.family": model, "train.budget": budget}
+    wanted["model.condition"] = ([condition] if isinstance(condition, str) else list(condition or ())) or None
+    if autoencoder is not None and autoencoder_of(values) != str(autoencoder):
+        wanted |= pretrained.settings(autoencoder)
+    values = override(values, {key: value for key, value in wanted.items() if value is not None} | parse(settings))
+    if data is None:
+        with reporter.live() as line:
+            data = load_data(
+                source,
+                size=_pair(values.get("data", {}).get("size")),
+                progress=lambda done, total: line.update(f"reading {done:,} of {total:,}"),
+            )
+    named = os.path.normpath(source) if isinstance(source, str | Path) else data.spec.name
+    values.setdefault("data", {})["source"] = named
+    usual = {"budget": default_budget(data.spec), "batch": 512 if len(data.spec.shape) == 1 else 64}
+    asked = values.get("train") or {}
+    values["train"] = usual | asked
+    values["train"] = usual | Recipe.of(values).model.suitable(data.spec) | asked
+    checked = Recipe.of(values)
+    checked = checked.model_copy(update={"model": checked.model.settled(data.spec)})
+    Budget.parse(checked.train.budget)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(checked.train.seed)
+        network = checked.model.build(data.spec)
+    runtime = Runtime.choose(device, checked.train.precision, parameters=sum(p.numel() for p in network.parameters()))
+    return Plan(checked, data, network, runtime, run, started)
+
+
+def default_budget(spec: DataSpec) -> str:
+    """A time after which samples of such data are worth looking at on two cores."""
+    if len(spec.shape) == 1:
+        return "1m"
+    return "2m" if spec.dims <= 256 else "10m"
+
+
+def run_name(source: object, model: str | None) -> str:
+    """NAME, or NAME-FAMILY for families other than the default."""
+    name = Path(source).resolve().stem if isinstance(source, str | Path) else "array"
+    return name if model in (None, DEFAULT_FAMILY) else f"{name}-{model}"
+
+
+def autoencoder_of(values: Mapping[str, Any]) -> str | None:
+    """Whence a recipe has its autoencoder, which its run then holds."""
+    taken = (values.get("model") or {}).get("taken") or {}
+    source: str | None = taken.get("source")
+    return source
+
+
+def _pair(size: Any) -> int | tuple[int, int] | None:
+    match size:
+        case None | int():
+            return size
+        case [int(height), int(width)]:
+            return height, width
+    raise UsageError(f"data.size={size}: write a number of pixels, or height and width as [48, 64]")

@@ -1,0 +1,81 @@
+"""The command line: one file a command, loaded only when it runs."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, CycloptsError
+from rich.console import Console
+
+from ancestral.errors import AncestralError
+from ancestral.version import __version__
+
+INTRODUCTION = """Train, sample and compare generative models of your own data.
+
+Try:
+
+- `ancestral train digits`: learn handwritten digits, two minutes on a laptop
+- `ancestral sample runs/digits -n 64`: draw new ones, as a picture
+- `ancestral info runs/digits`: what the run is and how it went
+- `ancestral report runs/digits`: how good the samples are, as a page
+- `ancestral compare digits`: which family is best on these data
+- `ancestral train path/to/images --for 1h --condition class`: a folder of your own; sub-folders are classes
+
+`ancestral COMMAND --help` explains each command.
+"""
+
+FULL = ("out of memory", "can't allocate memory", "not enough memory")  # as torch says it on CUDA and MPS, on CPUs, on Windows
+TOO_LARGE = "the memory is full: lower train.batch, raise train.accumulate, or, when sampling, lower --batch"
+
+app = App(name="ancestral", help=INTRODUCTION, help_format="markdown", version=__version__, version_flags=["--version"])
+for name, summary in (
+    ("train", "Train a model of your data, or continue a run."),
+    ("sample", "Draw new samples from a trained model."),
+    ("info", "Say what a run is and how it went."),
+    ("evaluate", "Say how good samples are, beside real data."),
+    ("compare", "Say which family is best on your data."),
+    ("report", "Write a run's report as one page."),
+    ("draw", "Draw the theory: scores, and the ways into noise and back."),
+    ("verify", "Compute every claim of the theory, both sides of each equation."),
+):
+    app.command(f"ancestral.app.cli.{name}:{name}", name=name, help=summary)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; exit with 0, 1 for a failure, 2 for a wrong request, 128 + n where signal n stopped the work."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        code = _fail(" ".join(str(error).split()), 2, arguments)
+    except AncestralError as error:
+        code = _fail(str(error), error.exit_code, arguments)
+    except MemoryError:
+        code = _fail(TOO_LARGE, 1, arguments)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in FULL):
+            raise
+        code = _fail(TOO_LARGE, 1, arguments)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _fail(f"{where}{(error.strerror or str(error)).lower()}; mend that and run the command again", 1, arguments)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int, arguments: list[str]) -> int:
+    if "--json" in arguments:
+        import json
+
+        print(json.dumps({"error": message, "exit_code": code}))
+    else:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {_escape(message)}")
+    return code
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,85 @@
+"""`ancestral compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def compare(
+    *sources: str,
+    models: str | None = None,
+    budget: Annotated[str | None, Parameter(name="--for")] = None,
+    out: Path | None = None,
+    n: Annotated[int, Parameter(name=["-n", "--number"])] = 2000,
+    size: int | None = None,
+    condition: str | None = None,
+    features: str | None = None,
+    inception_weights: Path | None = None,
+    device: str = "auto",
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(alias="-q")] = False,
+) -> int:
+    """Train every family on SOURCE under the same budget, or take existing runs, and say which is best and why.
+
+    Baselines that cost no training stand beside them. Writes one self-contained report as HTML, Markdown and JSON. The same
+    command continues an interrupted contest and uses finished runs again.
+
+    Parameters
+    ----------
+    sources
+        One source of data, as in `ancestral train`; or several run folders of the same data.
+    models
+        The families, with commas between; all that can have the data if left out.
+    budget
+        How long to train each: 90s, 5m, 20000it. Left out: what suits the data.
+    out
+        The folder of the contest. Left out: runs/compare-NAME.
+    n
+        Samples of each to compare; fewer where the data are few.
+    size
+        Resize and crop images to this many pixels a side.
+    condition
+        What generation shall be controlled by: class, text, layout, map, image, upscale, inpaint or sketch.
+    features
+        What distances are measured in, as in `ancestral evaluate`.
+    inception_weights
+        The file of the standard FID's weights, for the features inception.
+    device
+        auto, cpu, cuda or mps.
+    json
+        Print the result as JSON.
+    quiet
+        Print the verdict only.
+    """
+    from ancestral.app import compare as comparing
+    from ancestral.app.progress import Reporter, emit
+    from ancestral.app.report.write import as_json
+    from ancestral.errors import UsageError
+
+    if not sources:
+        raise UsageError("compare what? Name a source of data, e.g. `ancestral compare digits --for 2m`, or run folders")
+    reporter = Reporter(quiet=quiet or json)
+    comparison, path = comparing.compare(
+        sources,
+        models=models.split(",") if models else None,
+        budget=budget,
+        out=out,
+        n=n,
+        size=size,
+        condition=condition,
+        extractors=features.split(",") if features else None,
+        device=device,
+        weights=inception_weights,
+        reporter=reporter,
+    )
+    if json:
+        emit(as_json(comparison) | {"report": str(path)})
+        return 0
+    for sentence in comparison.verdict:
+        print(sentence)
+    reporter.say(f"rule: {comparison.rule}")
+    reporter.say(f"the whole report: {path}")
+    return 0

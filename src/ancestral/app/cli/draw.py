@@ -1,0 +1,221 @@
+"""`ancestral draw`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from ancestral.app.cli.conditions import NOTHING, Asked
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from ancestral.app.data.spec import DataSpec
+    from ancestral.app.drawings import Plane
+
+STRIP = 6  # noise levels side by side
+FRAMES = 40
+
+
+def draw(
+    what: Literal["score", "forward", "backward", "between"],
+    subject: str,
+    *,
+    out: Path | None = None,
+    level: float | None = None,
+    schedule: str = "cosine",
+    solver: str | None = None,
+    steps: int | None = None,
+    rows: str = "0,1",
+    asked: Asked = NOTHING,
+    seed: int = 0,
+    device: str = "auto",
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(alias="-q")] = False,
+) -> int:
+    """Draw the theory.
+
+    Parameters
+    ----------
+    what
+        score: density and score of points in the plane, and the ways of Langevin dynamics and the ODE from one start.
+        forward: data as they dissolve in noise. backward: samples as they come out of it. between: from one sample of the
+        data to another, through the noise that the ODE gives each.
+    subject
+        score: the run folder of a model of points, or a set whose score is known (gaussians, moons, rings, swiss-roll).
+        forward: a source of data, as for `ancestral train`. backward, between: a run folder.
+    out
+        A picture (.png) or a film (.gif; not for between). Left out: WHAT.png here.
+    level
+        score: one noise level, the scale of the noise where the data have deviation 1, e.g. 0.3. Left out: several, side by
+        side.
+    schedule
+        forward: cosine, linear, vp, sub-vp, ve, ddpm or ddpm-cosine.
+    solver
+        backward: as in `ancestral sample`.
+    steps
+        Of the solver, or of the forward process.
+    rows
+        between: which two samples of the held-out data.
+    asked
+        What is asked for, of all but forward; see `Asked`.
+    seed
+        Of everything that is drawn.
+    device
+        auto, cpu, cuda or mps.
+    json
+        Print the result as JSON.
+    quiet
+        Print nothing on the way.
+    """
+    from ancestral.app.pictures import save_animation
+    from ancestral.app.progress import Reporter, emit
+    from ancestral.errors import UsageError
+    from ancestral.files import disk_errors
+
+    out = out or Path(f"{what}.png")
+    animated = out.suffix.lower() == ".gif"
+    if out.suffix.lower() not in ((".png",) if what == "between" else (".png", ".gif")):
+        raise UsageError(f"cannot write {out}: --out takes .png" + ("" if what == "between" else " or .gif"))
+    if what == "score":
+        frames = _score(subject, level, asked, seed, animated)
+    elif what == "forward":
+        if asked:
+            raise UsageError("data dissolve in noise whatever is asked for: leave that out")
+        frames = _forward(subject, schedule, steps, seed, animated)
+    elif what == "backward":
+        frames = _backward(subject, solver, steps, asked, seed, animated, device)
+    else:
+        frames = [_between(subject, rows, asked, steps, device)]
+    with disk_errors(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if animated:
+            save_animation(frames, out)
+        else:
+            frames[0].save(out)
+    Reporter(quiet=quiet or json).say(f"{what} of {subject}: {out}")
+    if json:
+        emit({"out": str(out), "frames": len(frames)})
+    return 0
+
+
+def _score(subject: str, level: float | None, asked: Asked, seed: int, animated: bool) -> list[Image.Image]:
+    import numpy as np
+
+    from ancestral.app.drawings import LEAST, draw_score, draw_strip, film
+    from ancestral.errors import UsageError
+    from ancestral.noise import SampleNoise
+
+    if level is not None and not LEAST <= level <= 100:
+        raise UsageError(
+            f"--level is the scale of the noise, from {LEAST} to 100 where the data have deviation 1; got {level:g}"
+        )
+    plane = _plane(subject, asked)
+    start = SampleNoise([seed]).normal((2,)).to(plane.std)
+    if animated:
+        levels = np.geomspace(level or 3.0, 0.03, FRAMES).tolist()
+        return film(plane, levels, start * levels[0], seed)
+    if level is None:
+        return [draw_strip(plane, np.geomspace(3.0, 0.05, STRIP).tolist(), seed)]
+    return [draw_score(plane, level, start * np.hypot(1.0, level), seed)]
+
+
+def _plane(subject: str, asked: Asked) -> Plane:
+    """A run's model or a known density. Raises UsageError for anything else, and for data that are not in the plane."""
+    from ancestral.app.data.toys import DENSITIES
+    from ancestral.app.drawings import Plane
+    from ancestral.app.training.run import Run
+    from ancestral.errors import UsageError
+    from ancestral.models.denoising import DenoisingModel
+
+    if subject in DENSITIES and not (Path(subject) / "recipe.yaml").exists():
+        if asked:
+            raise UsageError(f"{subject} is drawn whole: what is asked for is for run folders")
+        return Plane.of(DENSITIES[subject]())
+    run = Run.existing(subject)
+    model = run.load_model("cpu")  # where pictures are made; so small a network is no faster elsewhere
+    if not isinstance(model, DenoisingModel):
+        raise UsageError(f"the model of {subject} has no score: draw that of a diffusion or score model")
+    if tuple(model.shape) != (2,):
+        raise UsageError(f"a score is drawn for points in the plane, and {subject} is of {'x'.join(map(str, model.shape))}")
+    denoise = partial(model.denoise, condition=asked.condition(model, run.spec))
+    return Plane(denoise, model.schedule, model.standardize.mean.cpu(), model.standardize.std.cpu())
+
+
+def _forward(source: str, schedule: str, steps: int | None, seed: int, animated: bool) -> list[Image.Image]:
+    import torch
+
+    from ancestral.app.data import load
+    from ancestral.app.recipes.base import standardize
+    from ancestral.app.recipes.diffusion import SCHEDULES
+    from ancestral.errors import UsageError
+    from ancestral.noise import SampleNoise
+    from ancestral.suggest import unknown
+
+    if schedule not in SCHEDULES:
+        raise UsageError(unknown("schedule", schedule, SCHEDULES))
+    process = SCHEDULES[schedule]
+    data = load(source)
+    n = 8 if len(data.spec.shape) > 1 else 2000
+    scale, index = standardize(data.spec), torch.linspace(0, len(data.train) - 1, n).long()
+    x = scale.normalize(data.batch(index).x)
+    eps = SampleNoise(range(seed, seed + n)).normal(data.spec.shape)
+    count = steps or (FRAMES if animated else 8)
+    frames = []
+    for t in process.levels(torch.linspace(0, 1, count, dtype=torch.float64)):
+        frames.append(scale.denormalize((t.alpha * x + t.sigma * eps) / (t.alpha**2 + t.sigma**2) ** 0.5))
+    return _frames(frames, data.spec, animated, count)
+
+
+def _backward(
+    run: str, solver: str | None, steps: int | None, asked: Asked, seed: int, animated: bool, device: str
+) -> list[Image.Image]:
+    from ancestral.app.training.run import Run
+    from ancestral.models import seeds_from
+
+    folder = Run.existing(run)
+    model, spec = folder.load_model(device), folder.spec
+    n = (64 if animated else 8) if len(spec.shape) > 1 else 2000
+    how = {name: value for name, value in (("solver", solver), ("steps", steps)) if value is not None}
+    condition = asked.condition(model, spec, n)
+    frames = []
+    for state in model.trajectory(n, condition, seeds=seeds_from(seed, n), **how):
+        r = (state.t.alpha**2 + state.t.sigma**2) ** 0.5
+        bounded = model.standardize.bounds is not None  # then x is within the data's range as it is
+        frames.append(state.x if bounded else model.standardize.denormalize(model.standardize.normalize(state.x) / r))
+    return _frames(frames, spec, animated, 8)
+
+
+def _frames(frames: list[Tensor], spec: DataSpec, animated: bool, columns: int) -> list[Image.Image]:
+    from ancestral.app.pictures import grid, strip
+
+    return [grid(x, spec) for x in frames] if animated else [strip(frames, spec, columns)]
+
+
+def _between(run: str, rows: str, asked: Asked, steps: int | None, device: str) -> Image.Image:
+    import torch
+
+    from ancestral.app.evaluate import data_of
+    from ancestral.app.pictures import grid
+    from ancestral.app.training.run import Run
+    from ancestral.errors import UsageError
+    from ancestral.models.denoising import DenoisingModel
+
+    folder = Run.existing(run)
+    model = folder.load_model(device)
+    if not isinstance(model, DenoisingModel):
+        raise UsageError(f"the model of {run} has no flow between data and noise: choose a diffusion or score model")
+    data = data_of(folder)
+    try:
+        a, b = (int(part) for part in rows.split(","))
+    except ValueError:
+        raise UsageError(f"cannot read --rows {rows!r}: name two samples, e.g. 3,7") from None
+    if not 0 <= min(a, b) <= max(a, b) < len(data.test):
+        raise UsageError(f"--rows {rows}: the held-out data have samples 0 to {len(data.test) - 1}")
+    x = data.batch(torch.tensor([a, b]), "test").x.to(model.device)
+    y = model.between(x[0], x[1], 9, asked.condition(model, folder.spec), steps or 16)
+    return grid(torch.cat([x[:1], y, x[1:]]), folder.spec, columns=11)

@@ -1,0 +1,140 @@
+"""`ancestral evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from ancestral.app.evaluation import Evaluation
+
+
+def evaluate(
+    subject: str,
+    *,
+    against: str = "test",
+    n: Annotated[int | None, Parameter(name=["-n", "--number"])] = None,
+    likelihood: bool = False,
+    features: str | None = None,
+    inception_weights: Path | None = None,
+    steps: int | None = None,
+    solver: str | None = None,
+    spacing: Literal["trailing", "linear", "logsnr", "karras"] | None = None,
+    guidance: float | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(alias="-q")] = False,
+) -> int:
+    """Say how good the samples of a run are, or samples that came from elsewhere.
+
+    Every figure stands beside that of real data at the same number of samples, with its standard error.
+
+    Parameters
+    ----------
+    subject
+        A run folder; or samples of any other software: a folder of images, an .npy or .npz file.
+    against
+        test or train: the split of the run's own data; or another source: a name, a folder of images, a file.
+    n
+        Samples to draw and to compare, 2000 if left out; fewer where the data are few.
+    likelihood
+        Only the likelihood of held-out data, by every method that the model has: nats and bits a dimension, the terms, and
+        what each noise level costs.
+    features
+        What distances are measured in: classifier, efficientnet, inception, random, coordinates, or several with commas.
+        Left out: what suits the data.
+    inception_weights
+        The file of the standard FID's weights, for the features inception.
+    steps
+        Steps of the sampler.
+    solver
+        As in `ancestral sample`.
+    spacing
+        How the steps are spread over the noise levels.
+    guidance
+        How strongly the condition rules.
+    out
+        Also write the result here, as JSON. That of a run is always kept in its folder as evaluation.json.
+    device
+        auto, cpu, cuda or mps.
+    json
+        Print the result as JSON.
+    quiet
+        Print the headline only.
+    """
+    from dataclasses import asdict
+
+    from ancestral.app import evaluate as evaluation
+    from ancestral.app.progress import Reporter, emit
+
+    if likelihood:
+        from ancestral.app.cli import likelihoods
+        from ancestral.errors import UsageError
+
+        other = {"--features": features, "--steps": steps, "--solver": solver, "--spacing": spacing, "--guidance": guidance}
+        if given := [name for name, value in other.items() if value is not None] + ["--against"] * (against != "test"):
+            raise UsageError(f"--likelihood is of held-out data and draws no samples: leave {given[0]} out")
+        figures = likelihoods.likelihoods(subject, n, device, Reporter(quiet=quiet or json))
+        told = likelihoods.saved(subject, figures, out)
+        if json:
+            emit(told)
+        else:
+            likelihoods.show(subject, figures)
+        return 0
+    how: dict[str, Any] = {"steps": steps, "solver": solver, "spacing": spacing, "guidance": guidance}
+    result = evaluation.evaluate(
+        subject,
+        against,
+        n=2000 if n is None else n,
+        extractors=features.split(",") if features else None,
+        how={name: value for name, value in how.items() if value is not None},
+        device=device,
+        weights=inception_weights,
+        reporter=Reporter(quiet=quiet or json),
+    ).evaluation
+    if out is not None:
+        result.save(out)
+    if json:
+        emit(asdict(result))
+    elif quiet:
+        from ancestral.app.evaluation.comparison import shown
+
+        metric = result.headline
+        print(f"{metric.name} {shown(metric.value)}" + (f" (real data {shown(metric.real)})" if metric.real else ""))
+    else:
+        show(result)
+    return 0
+
+
+def show(result: Evaluation) -> None:
+    """The table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ancestral.app.evaluation.comparison import shown
+    from ancestral.app.report.write import COSTS, SIGNS
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(
+        f"{result.subject}: {result.n:,} samples against {result.reference:,} of {result.source} ({result.against})",
+        markup=False,
+    )
+    for name, about in result.extractors.items():
+        console.print(f"  {name}: {about}", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("metric", no_wrap=True)
+    table.add_column("samples", justify="right", no_wrap=True)
+    table.add_column("real data", justify="right", no_wrap=True)
+    table.add_column("", style="dim")
+    for metric in result.metrics:
+        real = shown(metric.real) if metric.real else ""
+        table.add_row(metric.name, shown(metric.value), real, f"{metric.meaning}; {SIGNS[metric.better]}")
+    for key, (name, form) in COSTS.items():
+        if key in result.cost:
+            table.add_row(name, form(result.cost[key]), "", "")
+    console.print(table)

@@ -1,0 +1,149 @@
+"""`ancestral info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+
+def info(
+    run: Path,
+    *,
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(alias="-q")] = False,
+) -> int:
+    """Say what a run is: model, data, how training went, and its last preview.
+
+    Parameters
+    ----------
+    run
+        The run folder, e.g. runs/digits.
+    json
+        Print it as JSON.
+    quiet
+        Print one line only.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from ancestral.app.progress import count, duration, emit
+    from ancestral.app.training.run import Run
+
+    folder = Run.existing(run)
+    facts = _facts(folder)
+    if json:
+        emit(facts)
+        return 0
+    console = Console(highlight=False, soft_wrap=True)
+    state = (
+        "finished"
+        if facts["progress"] >= 1
+        else f"{facts['progress']:.0%} done; `ancestral train` with the same words continues it"
+    )
+    if quiet:
+        console.print(f"{run}: {facts['family']} of {facts['data']['name']}, {state}", markup=False)
+        return 0
+    data = facts["data"]
+    shape = "x".join(map(str, data["shape"]))
+    table = Table.grid(padding=(0, 2))
+    rows = {
+        "run": f"{run}, {state}",
+        "model": f"{facts['family']}, {count(facts['parameters'])} parameters",
+        "data": f"{data['name']}: {data['size']:,} samples of {shape}, {data['kind']}"
+        + (f", {len(data['classes'])} classes" if data["classes"] else ""),
+        "trained": f"{facts['step']:,} steps, {count(facts['images'])} images, {duration(facts['seconds'])}",
+        "condition": ", ".join(facts["recipe"]["model"]["condition"]) or "none",
+        "skipped": f"{facts['skipped']} steps that were not finite" if facts["skipped"] else "no step",
+        "preview": facts["preview"] or "none yet",
+    }
+    rows["quality"] = facts["quality"] or f"not judged yet: ancestral report {run}"
+    rows |= _health(facts["health"])
+    rows |= {"finding" + " " * i: finding for i, finding in enumerate(facts["findings"])}
+    for name, value in rows.items():
+        table.add_row(f"[bold]{name}[/bold]", value.replace("[", r"\["))
+    console.print(table)
+    if facts["curve"]:
+        console.print()
+        console.print(_curve(facts["curve"]), markup=False)
+    return 0
+
+
+def _facts(folder: Any) -> dict[str, Any]:
+    recipe = folder.recipe
+    spec = folder.spec
+    stored = folder.load_checkpoint()
+    numbers = stored.numbers if stored else {}
+    rows = folder.metrics()
+    key = next((name for row in rows for name in row if name.endswith("/total")), None)
+    looks = folder.diagnoses()
+    previews = sorted(folder.samples.glob("step-*.png"))
+    return {
+        "run": str(folder.path),
+        "family": recipe.model.family,
+        "progress": numbers.get("progress", 0.0),
+        "step": numbers.get("step", 0),
+        "images": numbers.get("images", 0),
+        "seconds": numbers.get("seconds", 0.0),
+        "skipped": numbers.get("skipped", 0),
+        "parameters": numbers.get("parameters", 0),
+        "data": spec.to_json(),
+        "recipe": recipe.model_dump(mode="json"),
+        "preview": str(previews[-1]) if previews else None,
+        "quality": _quality(folder.path / "evaluation.json"),
+        "health": {k.partition("/")[2]: v for look in looks for k, v in look.items() if k.startswith("health/")},
+        "findings": [finding for look in looks for finding in look["findings"]],
+        "curve": [(row["step"], row[key]) for row in rows if row.get(key) is not None],
+    }
+
+
+def _quality(file: Path) -> str | None:
+    """The headline of the last evaluation, if there was one."""
+    if not file.is_file():
+        return None
+    from ancestral.app.evaluation.comparison import shown
+    from ancestral.app.evaluation.result import Evaluation
+
+    found = Evaluation.load(file)
+    real = f", real data {shown(found.headline.real)}" if found.headline.real else ""
+    return f"{found.headline.name} {shown(found.headline.value)}{real}, of {found.n:,} samples"
+
+
+def _health(numbers: dict[str, Any]) -> dict[str, str]:
+    """Rows of what the model's last diagnosis measured; numbers of one kind, such as kl/0, kl/1, as one row of bars."""
+    single = {name: v for name, v in numbers.items() if "/" not in name and v is not None}
+    rows = {"health": "  ".join(f"{name} {v:.4g}" for name, v in single.items())} if single else {}
+    for kind in dict.fromkeys(name.partition("/")[0] for name in numbers if "/" in name):
+        values = [v or 0.0 for name, v in numbers.items() if name.startswith(f"{kind}/")]
+        top = max([*values, 1e-9])
+        bars = "".join("▁▂▃▄▅▆▇█"[round(7 * max(0.0, v) / top)] for v in sorted(values, reverse=True))
+        rows[f"{kind} each"] = f"{bars}  {max(values):.3g} to {min(values):.2g}"
+    return rows
+
+
+def _curve(points: list[tuple[int, float]], width: int = 64, height: int = 8) -> str:
+    """The loss against steps in characters: medians of equal stretches, on a logarithmic axis where all are positive."""
+    import math
+    from itertools import pairwise
+    from statistics import median
+
+    values = [value for _, value in points if math.isfinite(value)]
+    if len(values) < 2:
+        return ""
+    columns = min(width, len(values))
+    cuts = [round(i * len(values) / columns) for i in range(columns + 1)]
+    means = [median(values[a:b]) for a, b in pairwise(cuts)]
+    scale, back = (math.log, math.exp) if min(means) > 0 else (float, float)
+    low, high = scale(min(means)), scale(max(means))
+    span = max(high - low, 1e-9)
+    rows = [[" "] * columns for _ in range(height)]
+    for x, value in enumerate(means):
+        eighths = round((scale(value) - low) / span * (height * 8 - 1)) + 1
+        for y in range(height):
+            fill = min(8, max(0, eighths - 8 * y))
+            rows[height - 1 - y][x] = " ▁▂▃▄▅▆▇█"[fill]
+    labels = [f"{back(high):8.4f}"] + [" " * 8] * (height - 2) + [f"{back(low):8.4f}"]
+    lines = [f"{label} │{''.join(row)}" for label, row in zip(labels, rows, strict=True)]
+    last = f"step {points[-1][0]:,}"
+    return "\n".join(["loss per dimension", *lines, " " * 9 + "└" + "─" * columns, " " * 10 + last.rjust(columns)])

@@ -1,0 +1,214 @@
+"""Pictures of a latent space, for `ancestral sample`: between samples, along its axes, its map, and what comes back of data.
+
+They need a model with a decoder (`HasDecoder`); those that begin with data need an encoder too (`HasLatent`).
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ancestral.errors import UsageError
+from ancestral.gaussian import slerp
+from ancestral.models import GenerativeModel, HasDecoder, HasLatent, HasPrior
+from ancestral.noise import SampleNoise
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ancestral.app.data import DataSet
+    from ancestral.app.data.spec import DataSpec
+    from ancestral.app.progress import Reporter
+    from ancestral.app.training.run import Run
+
+COLUMNS = 9  # pictures from one end to the other
+ROWS = 8  # axes that a traverse shows
+SIDE = 15  # of the map of two latents
+SHOWN = 32  # samples reconstructed
+POINTS = 2000  # samples on the map of more
+
+
+def draw(
+    wish: str,
+    value: Any,
+    model: GenerativeModel,
+    folder: Run,
+    out: Path,
+    *,
+    seeds: list[int],
+    condition: Any,
+    prior: str | None,
+    reporter: Reporter,
+    json: bool,
+) -> None:
+    """Draw the picture wished for, say where it is, and print the facts of it where asked."""
+    from ancestral.app.cli.writing import integers
+    from ancestral.app.progress import emit
+
+    spec, drawn_from = folder.spec, {"prior": prior} if prior else {}
+    facts: dict[str, Any] = {"out": str(out)}
+    if wish == "interpolate":
+        image = interpolate(model, spec, integers(value), condition, drawn_from)
+    elif wish == "reconstruct":
+        image, facts["error"] = reconstruct(model, spec, value, min(len(seeds), SHOWN))
+        reporter.say(f"root mean squared error {facts['error']:.4f}, in the units of the data")
+    elif wish == "latent-map":
+        image = latent_map(model, folder, condition)
+    else:
+        image = traverse(model, spec, seeds[0], condition, drawn_from)
+    save(image, out)
+    reporter.say(f"{out.stem.replace('-', ' ')}: {out}")
+    if json:
+        emit(facts)
+
+
+def interpolate(model: GenerativeModel, spec: DataSpec, seeds: list[int], condition: Any, prior: dict[str, Any]) -> Image:
+    """From the sample of each seed to that of the next, a row each; both ends are what `--seeds` draws."""
+    if len(seeds) < 2:
+        raise UsageError("--interpolate needs two seeds or more, e.g. --interpolate 3,7")
+    z = latents(model, seeds, condition, prior)
+    share = torch.linspace(0, 1, COLUMNS, device=z.device)
+    between = [slerp(z[i : i + 1], z[i + 1 : i + 2], s) for i in range(len(z) - 1) for s in share]
+    return picture(decoded(model, torch.cat(between), condition), spec)
+
+
+def traverse(model: GenerativeModel, spec: DataSpec, seed: int, condition: Any, prior: dict[str, Any]) -> Image:
+    """One sample, and what each latent does to it from -3 to 3: those that the data move most, a row each."""
+    z = latents(model, [seed], condition, prior).flatten(1)
+    activity = getattr(model, "activity", None)
+    axes = range(z.shape[1]) if activity is None else activity.argsort(descending=True, stable=True).tolist()
+    rows = []
+    for j in list(axes)[:ROWS]:
+        row = z.repeat(COLUMNS, 1)
+        row[:, j] = torch.linspace(-3, 3, COLUMNS)
+        rows.append(row)
+    return picture(decoded(model, torch.cat(rows), condition), spec)
+
+
+def latent_map(model: GenerativeModel, folder: Run, condition: Any) -> Image:
+    """Of two latents: what is decoded on a grid of their prior's quantiles (Kingma & Welling 2014, figure 4). Of more: where
+    the encoder puts the data, along the first two principal axes, coloured by class.
+    """
+    decoder = require(model, HasDecoder, "--latent-map")
+    spec = folder.spec
+    if tuple(decoder.latent_shape) == (2,):
+        quantiles = torch.special.ndtri((torch.arange(SIDE) + 0.5) / SIDE)
+        z = torch.cartesian_prod(-quantiles, quantiles).flip(1).to(model.device)
+        return picture(decoded(model, z, condition), spec, SIDE)
+    encoder = require(model, HasLatent, "--latent-map of more than two latents")
+    from ancestral.app.evaluate import data_of
+
+    data = data_of(folder).encoded(model.conditioner)
+    index = torch.linspace(0, len(data.train) - 1, min(POINTS, len(data.train))).long()
+    batch = data.batch(index)
+    z = torch.cat([encoder.encode(x.to(model.device), _known(model, x, c)) for x, c in _parts(batch.x, batch.conditions)])
+    z = z.flatten(1).cpu() - z.flatten(1).mean(0).cpu()
+    _, _, axes = torch.linalg.svd(z, full_matrices=False)
+    return _scatter(z @ axes[:2].T, batch.conditions.get("class"), spec)
+
+
+def reconstruct(model: GenerativeModel, spec: DataSpec, source: str, n: int) -> tuple[Image, float]:
+    """The first samples of a source, a row, and below it what comes back of each; with the error per number."""
+    coder = require(model, HasLatent, "--reconstruct")
+    from ancestral.app.data import load
+
+    try:
+        data = load(source, size=(spec.shape[1], spec.shape[2]) if spec.is_image else None)
+    except UsageError:
+        data = load(source)  # of vectors, which have no size: the shape tells why they do not fit
+    if data.spec.fingerprint == spec.fingerprint:
+        data = data.encoded(model.conditioner)
+    batch = data.batch(torch.arange(min(n, len(data.train))))
+    x = _fitted(batch.x, spec, data).to(model.device)
+    condition = _known(model, x, batch.conditions)
+    y = coder.decode(coder.encode(x, condition), condition)
+    columns = min(COLUMNS - 1, len(x))
+    rows = [part for a, b in zip(x.split(columns), y.split(columns), strict=True) for part in (a, b)]
+    if len(rows[-1]) < columns:  # fill up, so that a picture stands above what came back of it
+        rows = [torch.cat([row, row.new_zeros(columns - len(row), *row.shape[1:])]) for row in rows]
+    return picture(torch.cat(rows), spec, columns), float((x - y).square().mean().sqrt())
+
+
+def latents(model: GenerativeModel, seeds: list[int], condition: Any, prior: dict[str, Any]) -> Tensor:
+    """The latents `(n, *latent_shape)` from which `sample` decodes those seeds."""
+    decoder = require(model, HasDecoder, "a picture of latents")
+    noise = SampleNoise(seeds, model.device)
+    with model.inference():
+        if not isinstance(model, HasPrior):
+            return noise.normal(decoder.latent_shape)
+        raw = model.conditioner.parse(condition, len(seeds))
+        how = model.resolve(raw, len(seeds), prior)
+        return model.draw_latent(noise, context=model.conditioner(raw, len(seeds)), **how)
+
+
+def decoded(model: GenerativeModel, z: Tensor, condition: Any) -> Tensor:
+    """Of any number of latents, in parts."""
+    decoder = require(model, HasDecoder, "a picture of latents")
+    with model.inference():
+        return torch.cat([decoder.decode(part.view(-1, *decoder.latent_shape), condition) for part in z.split(64)])
+
+
+def require(model: GenerativeModel, kind: Any, wish: str) -> Any:
+    """The model as what it must be. Raises UsageError if it is not."""
+    if not isinstance(model, kind):
+        part = "an encoder" if kind is HasLatent else "a decoder of latents"
+        raise UsageError(f"{wish} needs a model with {part}, and this one has none: train one with --model vae")
+    return model
+
+
+def picture(x: Tensor, spec: DataSpec, columns: int = COLUMNS) -> Image:
+    from ancestral.app.pictures import grid
+
+    return grid(x.float().cpu(), spec, columns)
+
+
+def save(image: Image, path: Path) -> None:
+    """Beside its place, then renamed."""
+    from ancestral.files import disk_errors, write_atomically
+
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    with disk_errors(path.parent):
+        write_atomically(path, buffer.getvalue())
+
+
+def _fitted(x: Tensor, spec: DataSpec, data: DataSet) -> Tensor:
+    """Samples in the model's shape; grey made colour and colour grey. Raises UsageError for any other shape."""
+    if spec.is_image and x.ndim == 4 and x.shape[2:] == spec.shape[1:] and {x.shape[1], spec.shape[0]} == {1, 3}:
+        x = x.mean(1, keepdim=True).expand(-1, spec.shape[0], -1, -1)
+    if tuple(x.shape[1:]) != spec.shape:
+        raise UsageError(f"samples of {data.spec.name} have shape {tuple(x.shape[1:])}, those of the model {spec.shape}")
+    return x
+
+
+def _known(model: GenerativeModel, x: Tensor, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of the conditions of n samples those that the model knows."""
+    return {name: c[: len(x)] for name, c in conditions.items() if name in model.conditioner.kinds}
+
+
+def _parts(x: Tensor, conditions: dict[str, Tensor], size: int = 256) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    starts = range(0, len(x), size)
+    return [(x[i : i + size], {name: c[i : i + size] for name, c in conditions.items()}) for i in starts]
+
+
+def _scatter(points: Tensor, labels: Tensor | None, spec: DataSpec) -> Image:
+    """`(n, 2)` in colours by class, with a legend."""
+    from matplotlib.figure import Figure
+
+    from ancestral.app.pictures import render
+
+    figure = Figure(figsize=(6.4, 5.2), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    groups = [None] if labels is None or not spec.classes else range(len(spec.classes))
+    for group in groups:
+        chosen = points if group is None or labels is None else points[labels == group]
+        name = None if group is None else spec.classes[group]
+        axes.scatter(chosen[:, 0], chosen[:, 1], s=6, alpha=0.7, linewidths=0, label=name, color=f"C{group or 0}")
+    if groups != [None]:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=3)
+    axes.set(xlabel="first principal axis of the latents", ylabel="second")
+    return render(figure)

@@ -1,0 +1,147 @@
+"""What `ancestral evaluate RUN --likelihood` says: each likelihood of a model, its terms, and what each noise level adds."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ancestral.app.evaluate import data_of
+from ancestral.app.evaluation.likelihood import N, estimates, held_out
+from ancestral.app.progress import Reporter, count
+from ancestral.app.training.run import Run
+from ancestral.errors import UsageError
+from ancestral.likelihood import CHEAP, Bound
+from ancestral.metrics import Estimate
+from ancestral.models import HasBound
+
+COSTLY = 100  # samples for the ODE in many dimensions: a thousand derivatives of the network each
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One kind of likelihood of n held-out samples; each term as (nats, bits a dimension)."""
+
+    kind: str
+    what: str
+    n: int
+    nats: Estimate
+    bits: Estimate
+    drawn: float | None
+    nfe: int
+    seconds: float
+    terms: dict[str, tuple[float, float]]
+    table: dict[str, list[float]]
+
+
+def likelihoods(subject: str, n: int | None, device: str, reporter: Reporter) -> list[Figure]:
+    """Of the run's held-out data. Raises UsageError where the model has no likelihood."""
+    folder = Run.existing(subject)
+    model = folder.load_model(device)
+    if not isinstance(model, HasBound):
+        raise UsageError(
+            f"the model of {subject} has no likelihood: its family draws samples and says nothing of their density"
+        )
+    data = data_of(folder)
+    found = []
+    with reporter.live() as line:
+        for method in getattr(model, "methods", (None,)):
+            limit = COSTLY if method == "ode" and model.dimensions > CHEAP else N
+            begun, how = time.perf_counter(), {} if method is None else {"method": method}
+            bounds = held_out(model, data, n or limit, line.update, **how)
+            found.append(_figure(bounds, data.spec.levels, time.perf_counter() - begun))
+    return found
+
+
+def _figure(bounds: list[Bound], levels: int | None, seconds: float) -> Figure:
+    first = bounds[0]
+    nats, bits = estimates(bounds, levels)
+    n, unit = nats.n, first.dimensions * math.log(2)
+    errors = [bound.std_err for bound in bounds if bound.std_err is not None]
+    drawn = math.sqrt(torch.cat(errors).double().square().sum().item()) / n if errors else math.inf
+    terms = {}
+    for name in first.terms:
+        mean = torch.cat([bound.terms[name] for bound in bounds]).double().mean().item()
+        terms[name] = (mean, -mean / unit)
+    table = {name: first.table[name].tolist() for name in ("t", "logsnr") if name in first.table}
+    if table:
+        weights = torch.tensor([len(bound.value) for bound in bounds], dtype=torch.float64) / n
+        table["nats"] = sum(w * bound.table["nats"].double() for w, bound in zip(weights, bounds, strict=True)).tolist()
+        table["bits"] = [nats / unit for nats in table["nats"]]
+    return Figure(
+        kind=first.kind,
+        what="probability of levels" if first.discrete else "density",
+        n=n,
+        nats=nats,
+        bits=bits,
+        drawn=drawn if math.isfinite(drawn) else None,
+        nfe=first.nfe,
+        seconds=seconds,
+        terms=terms,
+        table=table,
+    )
+
+
+def show(subject: str, figures: list[Figure]) -> None:
+    """The tables on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 140
+    console.print(f"{subject}: log-likelihood of held-out data; bits a dimension: lower is better", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "nats", "bits/dim", "of", "samples", "evaluations each", "seconds"):
+        table.add_column(name, justify="left" if name in ("", "of") else "right", no_wrap=True)
+    for f in figures:
+        table.add_row(
+            f.kind,
+            f"{f.nats.value:.3f} ± {f.nats.std_err or 0:.3f}",
+            f"{f.bits.value:.4f} ± {f.bits.std_err or 0:.4f}",
+            f.what,
+            f"{f.n:,}",
+            count(f.nfe),
+            f"{f.seconds:.1f}",
+        )
+        for name, (nats, bits) in f.terms.items():
+            table.add_row(f"  {name}", f"{nats:.3f}", f"{bits:.4f}", "", "", "", "")
+    console.print(table)
+    for f in figures:
+        if f.drawn is not None:
+            console.print(f"{f.kind}: what was drawn at random adds at most {f.drawn:.3f} nats to its error", markup=False)
+        if f.table:
+            _show_levels(console, f)
+
+
+def _show_levels(console: Any, f: Figure) -> None:
+    from rich.table import Table
+
+    console.print(f"\n{f.kind}: what the steps down to each noise level cost", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("t", "log SNR", "nats", "bits/dim"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    largest = max(*f.table["nats"], 1e-12)
+    for t, logsnr, nats, bits in zip(*f.table.values(), strict=True):
+        bar = "━" * max(0, round(24 * nats / largest))
+        table.add_row(f"{t:.3f}", f"{logsnr:.2f}", f"{nats:.3f}", f"{bits:.4f}", bar)
+    console.print(table)
+
+
+def saved(subject: str, figures: list[Figure], out: Path | None) -> dict[str, Any]:
+    """As JSON, also written to `out`."""
+    import json
+    from dataclasses import asdict
+
+    from ancestral.files import disk_errors, write_atomically
+
+    result = {"subject": subject, "likelihoods": [asdict(figure) for figure in figures]}
+    if out is not None:
+        with disk_errors(out):
+            write_atomically(out, json.dumps(result, indent=1).encode())
+    return result

@@ -1,0 +1,56 @@
+"""`ancestral report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def report(
+    run: Path,
+    *,
+    n: Annotated[int, Parameter(name=["-n", "--number"])] = 2000,
+    features: str | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(alias="-q")] = False,
+) -> int:
+    """Write the report of a run: its samples, how good they are, how training went, and whether it copies its data.
+
+    Parameters
+    ----------
+    run
+        The run folder, e.g. runs/digits.
+    n
+        Samples to judge it by; fewer where the data are few.
+    features
+        What distances are measured in, as in `ancestral evaluate`.
+    out
+        The page. Left out: report.html in the run folder.
+    device
+        auto, cpu, cuda or mps.
+    json
+        Print the result as JSON.
+    quiet
+        Print nothing on the way.
+    """
+    from ancestral.app import evaluate as evaluation
+    from ancestral.app.progress import Reporter, emit
+    from ancestral.app.training.run import Run
+
+    path = evaluation.report(
+        Run.existing(run).path,
+        reporter=Reporter(quiet=quiet or json),
+        out=out,
+        n=n,
+        extractors=features.split(",") if features else None,
+        device=device,
+    )
+    if json:
+        emit({"report": str(path)})
+    else:
+        print(path)
+    return 0

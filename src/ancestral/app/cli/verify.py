@@ -1,0 +1,194 @@
+"""`ancestral verify`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ancestral.app.theory import Claim, Sides, Verdict
+
+WIDTH = 132  # where no terminal says otherwise
+HEADER = ("claim", "left side", "", "right side", "difference", "±", "verdict")
+
+
+def verify(
+    *names: str,
+    explain: bool = False,
+    draw: Path | None = None,
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
+) -> int:
+    """Compute every claim of the theory, both sides of each equation, with the functions that train and sample.
+
+    Exit code 0 where all hold, 1 where one fails.
+
+    Parameters
+    ----------
+    names
+        Families and claims, or how their names begin: vae, gan.optimal-discriminator. Left out: all.
+    explain
+        Print the derivations of these claims, and which lines of code compute them, instead of computing.
+    draw
+        A folder for a picture of each claim whose sides are functions: CLAIM.png, dots for the left side, lines for the right.
+    json
+        Print the result as JSON.
+    quiet
+        Print only what fails.
+    """
+    from rich.console import Console
+
+    from ancestral.app.progress import Reporter, emit
+    from ancestral.app.theory import K, select
+    from ancestral.errors import UsageError
+
+    claims = select(names)
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH
+    if explain:
+        if draw is not None:
+            raise UsageError("--explain computes nothing that could be drawn: leave one of --explain and --draw out")
+        if json:
+            emit({"claims": [_explained(c) for c in claims]})
+        else:
+            for c in claims:
+                _explain(console, c)
+        return 0
+    verdicts = []
+    with Reporter(quiet=quiet or json).live() as line:
+        for i, c in enumerate(claims):
+            line.update(f"{i}/{len(claims)}  {c.name}: {c.title}")
+            verdicts.append(c.verify())
+    pictures = _draw(draw, verdicts) if draw is not None else {}
+    if json:
+        told = [_verdict(v) | {"picture": pictures.get(v.claim.name)} for v in verdicts]
+        emit({"k": K, "holds": all(v.holds for v in verdicts), "claims": told})
+    else:
+        _print(console, [v for v in verdicts if not (quiet and v.holds)], verdicts)
+        if draw is not None and not quiet:
+            console.print(f"{len(pictures)} pictures: {draw}", markup=False, soft_wrap=True)
+    return 0 if all(v.holds for v in verdicts) else 1
+
+
+def _draw(folder: Path, verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """The pictures' files, by claim."""
+    from ancestral.app.theory.pictures import draw
+    from ancestral.files import disk_errors
+
+    drawn = {}
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for verdict in verdicts:
+            if (picture := draw(verdict)) is not None:
+                path = folder / f"{verdict.claim.name}.png"
+                picture.save(path)
+                drawn[verdict.claim.name] = str(path)
+    return drawn
+
+
+def _print(console: Console, shown: Sequence[Verdict], all_: Sequence[Verdict]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from ancestral.app.theory import K
+
+    if shown:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        first, *middle, last = HEADER
+        table.add_column(first, ratio=1)
+        for name in middle:
+            table.add_column(name, justify="center" if not name else "right", no_wrap=True)
+        table.add_column(last, no_wrap=True)
+        family = ""
+        for verdict in shown:
+            if verdict.claim.family != family:
+                if family:
+                    table.add_row()
+                family = verdict.claim.family
+            table.add_row(Text.assemble((verdict.claim.name, "bold cyan"), "  ", verdict.claim.title))
+            for s in verdict.sides:
+                what, *numbers, said = cells(s)
+                table.add_row(Text(f"  {what}"), *numbers, Text(said, "green" if s.holds else "bold red"))
+        console.print(table)
+    failed = [v.claim.name for v in all_ if not v.holds]
+    equations, seconds = sum(len(v.sides) for v in all_), sum(v.seconds for v in all_)
+    said = f"{len(all_) - len(failed)} of {len(all_)} claims hold, {equations} comparisons, {seconds:.0f} s"
+    console.print(f"\n{said}{'; these fail: ' + ', '.join(failed) if failed else ''}", markup=False, soft_wrap=True)
+    rule = f"left = right: |difference| ≤ {K:g} standard errors (±) + a tolerance for rounding and steps; ≤ likewise, one-sided"
+    console.print(rule, style="dim", markup=False, soft_wrap=True)
+
+
+def cells(s: Sides) -> tuple[str, ...]:
+    """The row of a table, under `HEADER`; of many points, the worst."""
+    i = s.worst
+    what = f"{s.along.of}: {s.what}" if s.along else s.what
+    if len(s.left) > 1:
+        what += f"; worst of {len(s.left)}"
+    if s.along:
+        what += f", at {s.along.axis.partition(',')[0]} = {s.along.at[i].item():.3g}"
+    return (
+        what,
+        number(s.left[i].item()),
+        s.relation,
+        number(s.right[i].item()),
+        f"{s.difference[i].item():.1e}" if s.difference[i] else "0",
+        f"{s.std_err[i].item():.1e}" if s.std_err[i] else "",
+        "holds" if s.holds else "FAILS",
+    )
+
+
+def number(value: float) -> str:
+    """Six figures; large counts as whole numbers."""
+    return f"{value:,.0f}" if value == round(value) and abs(value) >= 1000 else f"{value:.6g}"
+
+
+def _explain(console: Console, c: Claim) -> None:
+    """Title, source, derivation with its equations, and where the code is."""
+    from rich.panel import Panel
+    from rich.text import Text
+
+    body = Text()
+    for block in c.derivation.split("\n\n"):
+        if block.startswith("    "):
+            body.append(block + "\n\n", style="bold")
+        else:
+            body.append(" ".join(block.split()) + "\n\n")  # wrapped anew, to the width of the terminal
+    body.append("source  ", style="dim").append(c.source)
+    for where in c.lines:
+        body.append("\ncode    ", style="dim").append(where)
+    title = Text.assemble((c.name, "bold cyan"), "  ", c.title)
+    console.print(title, "", sep="\n")
+    console.print(Panel(body, padding=(1, 2), title_align="left", border_style="dim"))
+
+
+def _explained(c: Claim) -> dict[str, Any]:
+    return {"name": c.name, "title": c.title, "derivation": c.derivation, "source": c.source, "code": c.lines}
+
+
+def _verdict(v: Verdict) -> dict[str, Any]:
+    sides = [_sides(s) for s in v.sides]
+    return {"name": v.claim.name, "title": v.claim.title, "holds": v.holds, "seconds": v.seconds, "sides": sides}
+
+
+def _sides(s: Sides) -> dict[str, Any]:
+    """Of many points, the worst."""
+    i = s.worst
+    return {
+        "of": s.along.of if s.along else None,
+        "what": s.what,
+        "left": s.left[i].item(),
+        "relation": "=" if s.relation == "=" else "<=",
+        "right": s.right[i].item(),
+        "difference": s.difference[i].item(),
+        "std_err": s.std_err[i].item(),
+        "allowed": s.allowed[i].item(),
+        "points": len(s.left),
+        "holds": s.holds,
+    }

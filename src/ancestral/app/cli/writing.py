@@ -1,0 +1,72 @@
+"""How a command takes seeds and writes samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ancestral.app.data.spec import DataSpec
+    from ancestral.conditioning.render import Rendering
+
+
+def integers(text: str) -> list[int]:
+    """Seeds as people write them. Raises UsageError for anything else."""
+    from ancestral.errors import UsageError
+
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"cannot read the seeds {text!r}: write integers with commas between, e.g. 3,7,9") from None
+
+
+def check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
+    """Raises UsageError for a path that ends otherwise; "" stands for a folder."""
+    from ancestral.errors import UsageError
+
+    if path.suffix.lower() not in known:
+        kinds = ", ".join(suffix or "a folder" for suffix in known)
+        raise UsageError(f"cannot write {path}: {option} takes {kinds}")
+
+
+def write(
+    x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], columns: int | None, shown: Sequence[Rendering] = ()
+) -> None:
+    """A grid, with what was asked where that is to be shown; an array in the kind of the data; or one picture a sample."""
+    from io import BytesIO
+
+    import numpy as np
+    from PIL import Image
+
+    from ancestral.app.pictures import save_grid, to_uint8
+    from ancestral.files import disk_errors, write_atomically
+
+    with disk_errors(out.parent):
+        if out.suffix.lower() == ".png":
+            save_grid(x, out, spec, columns, shown)
+        elif out.suffix.lower() == ".npz":
+            array = x.cpu().numpy()
+            if spec.levels is not None:
+                array = np.rint(array * (spec.levels - 1)).astype(np.uint8)
+            buffer = BytesIO()
+            np.savez_compressed(buffer, x=array, seeds=np.array(seeds, dtype=np.uint64))
+            write_atomically(out, buffer.getvalue())
+        else:
+            out.mkdir(exist_ok=True)
+            for seed, image in zip(seeds, to_uint8(x, spec), strict=True):
+                Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(out / f"{seed}.png")
+
+
+def draw_trajectory(frames: Sequence[Tensor], path: Path, spec: DataSpec) -> None:
+    """The walk of the samples, as an animation or a strip."""
+    from ancestral.app.pictures import grid, save_animation, strip
+    from ancestral.files import disk_errors
+
+    with disk_errors(path.parent):
+        if path.suffix.lower() == ".gif":
+            save_animation([grid(x[:64], spec) for x in frames], path)
+        else:
+            strip(frames, spec).save(path)

@@ -1,0 +1,181 @@
+"""A contest of families on one source, or of runs that exist, with its report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from ancestral.app.api import Plan, plan, run_name
+from ancestral.app.data import DataSet
+from ancestral.app.evaluate import as_run, data_of, drawn, evaluate_run, identity
+from ancestral.app.evaluation import BASELINES, Comparison, Evaluator, N, Subject, baseline
+from ancestral.app.evaluation import compare as compare_subjects
+from ancestral.app.evaluation.live import evaluated
+from ancestral.app.progress import Reporter, follow
+from ancestral.app.recipes import FAMILIES
+from ancestral.app.report import write
+from ancestral.app.report.entry import Cost
+from ancestral.app.training.budget import Budget
+from ancestral.app.training.run import Run
+from ancestral.errors import AncestralError, UsageError
+from ancestral.files import write_atomically
+from ancestral.metrics import frechet
+from ancestral.runtime import Runtime
+from ancestral.suggest import unknown
+
+SWEEP = (5, 10, 20, 50)  # steps at which a sampler that has steps is priced
+SWEEP_N = 1000
+LIVE = 8  # evaluations on the way of each training of a contest
+
+
+def compare(
+    sources: Sequence[str | Path],
+    *,
+    models: Sequence[str] | None = None,
+    budget: str | None = None,
+    out: Path | None = None,
+    n: int = N,
+    size: int | None = None,
+    condition: str | None = None,
+    extractors: Sequence[str] | None = None,
+    settings: tuple[str, ...] = (),
+    device: str = "auto",
+    weights: Path | None = None,
+    reporter: Reporter | None = None,
+) -> tuple[Comparison, Path]:
+    """Train families on one source under one budget, or take existing runs of one source, and compare them.
+
+    sources: one source, or several run folders. models: of `FAMILIES`; None: all that can have the data. budget, condition: of
+    each. out: the contest's folder; None: runs/compare-NAME. Finished runs in the folder are used again, interrupted ones
+    continued. Returns the comparison and the report. Raises KeyboardInterrupt, once all is saved, where a signal stops it.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    runs = [as_run(source) for source in sources]
+    if len(sources) > 1 or runs[0] is not None:
+        if missing := [str(source) for source, run in zip(sources, runs, strict=True) if run is None]:
+            raise UsageError(f"compare one source of data, or run folders; {', '.join(missing)} is no run folder")
+        given = {str(run.path): run for run in runs if run is not None}
+        if any(value is not None for value in (models, budget, size, condition)):
+            raise UsageError("runs are compared as they are: leave --models, --for, --size and --condition out")
+        if taken := [str(path) for path in given if path in BASELINES]:
+            raise UsageError(f"{taken[0]} is the name of a baseline: give the run as ./{taken[0]}")
+        data = _same_data(list(given.values()), reporter)
+        out = out or Path("runs") / f"compare-{data.spec.name}"
+        judge = _prepared(data, n, extractors, device, weights, reporter)
+    else:
+        if strange := [name for name in models or () if name not in FAMILIES]:
+            raise UsageError(unknown("model", strange[0], FAMILIES))
+        out = out or Path("runs") / f"compare-{run_name(sources[0], None)}"
+        plans: dict[str, Plan] = {}
+        for name in models or FAMILIES:
+            known = next(iter(plans.values())).data if plans else None
+            if models is None and known is not None and (why := FAMILIES[name](family=name).unfit(known.spec)):
+                reporter.say(f"{name}: left out, {why}")
+                continue
+            plans[name] = plan(
+                sources[0],
+                model=name,
+                budget=budget,
+                out=out / name,
+                size=size,
+                condition=condition,
+                device=device,
+                settings=settings,
+                reporter=reporter,
+                data=known,
+            )
+        data = next(iter(plans.values())).data
+        judge = _prepared(data, n, extractors, device, weights, reporter)
+        given = {}
+        for name, planned in plans.items():
+            if _train(name, planned, judge, reporter):
+                given[name] = planned.run
+    results = {}
+    for name, run in given.items():
+        with reporter.live() as line:
+            judge.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
+            result = evaluate_run(run, judge, {}, device, name)
+            results[name] = replace(result, entry=replace(result.entry, costs=_costs(run, judge, device)))
+    contestants = [result.contestant for result in results.values()]
+    with reporter.live() as line:
+        for name in BASELINES:
+            judge.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
+            judge.progress("drawing")
+            samples = baseline(name, data, judge.n)
+            contestants.append(Subject(judge.evaluate(samples, name), samples, baseline=True))
+        judge.progress = line.update
+        comparison = compare_subjects(contestants, judge)
+        line.update("writing the report")
+        path = out / "report.html"
+        write(comparison, {name: r.entry for name, r in results.items()}, judge, path, f"{data.spec.name}: which model?")
+    return comparison, path
+
+
+def _train(name: str, planned: Plan, judge: Evaluator, reporter: Reporter) -> bool:
+    """To the end of the budget, with live evaluations; a finished run is left as it is. The budget begins now.
+
+    Returns whether there is a model to judge: a training that fails costs the contest nothing else.
+    """
+    trainer = replace(planned, started=time.monotonic()).begin()
+    if trainer.step > 0 and trainer.progress >= 1:
+        reporter.say(f"{name}: finished before, used as it is")
+        return True
+    reporter.say(f"{name}: training for {planned.recipe.train.budget} in {planned.run.path}")
+    budget = Budget.parse(planned.recipe.train.budget)
+    try:
+        with closing(evaluated(trainer, judge, replace(budget, amount=budget.amount / LIVE))) as steps:
+            stopped = follow(trainer, reporter, steps=steps)
+    except AncestralError as error:
+        reporter.say(f"{name}: {error}")
+        return (planned.run.model / "model.safetensors").is_file()
+    if stopped is not None:
+        reporter.say(f"stopped and saved in {planned.run.path}: the same command continues the contest")
+        raise KeyboardInterrupt
+    return True
+
+
+def _costs(run: Run, judge: Evaluator, device: str) -> tuple[Cost, ...]:
+    """The headline distance at several numbers of steps, for a model whose walk has steps; at its one setting otherwise."""
+    model = run.load_model(device)
+    settings = [{"steps": steps} for steps in SWEEP] if "steps" in model.options else [{}]
+    file = run.path / "evaluation" / "costs.json"
+    key = f"{identity(run)} {judge.real.key} {list(judge.told)} {settings}"
+    if file.exists() and (stored := json.loads(file.read_text()))["key"] == key:
+        return tuple(Cost(**cost) for cost in stored["costs"])
+    e, project, reference = judge.extractors[0], judge.projections[0], judge.reference[0]
+    costs = []
+    for how in settings:
+        n = min(SWEEP_N, judge.n)
+        samples = drawn(run, model, judge.data, n, how, judge.progress)
+        found = frechet(project(e(samples.x)), project(reference))
+        setting = ", ".join(str(value) for value in how.values()) or run.recipe.model.family
+        costs.append(Cost(setting, (samples.seconds or 0.0) / n, found.value, found.std_err))
+    write_atomically(file, json.dumps({"key": key, "costs": [vars(cost) for cost in costs]}).encode())
+    return tuple(costs)
+
+
+def _prepared(
+    data: DataSet, n: int, extractors: Sequence[str] | None, device: str, weights: Path | None, reporter: Reporter
+) -> Evaluator:
+    runtime = Runtime.choose(device, parameters=10**6)
+    with reporter.live() as line:
+        names = list(extractors) if extractors else None
+        judge = Evaluator(data, n=n, names=names, runtime=runtime, weights=weights, progress=line.update)
+    for name, about in judge.told.items():
+        reporter.say(f"judged by {name}: {about}")
+    return judge
+
+
+def _same_data(runs: Sequence[Run], reporter: Reporter) -> DataSet:
+    if len({run.spec.fingerprint for run in runs}) > 1:
+        raise UsageError(
+            "these runs are of different data ("
+            + "; ".join(f"{run.path}: {run.spec.name}" for run in runs)
+            + "), and distances to different data cannot be compared"
+        )
+    with reporter.live() as line:
+        return data_of(runs[0], line)

@@ -1,0 +1,137 @@
+"""What of an image folder's metadata stands beside captions: boxes, semantic maps, images that go with images.
+
+The columns are Hugging Face's: `objects`, {"bbox": [[left, top, width, height], ...], "categories": [class, ...]} in pixels of
+the image file; `map_file_name`, a picture whose pixels are numbers of classes, 0 for background; and
+`conditioning_image_file_name`. All are scaled and cropped as their image is.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ancestral.app.data.assemble import count
+from ancestral.app.data.captions import ELSEWHERE, rows_of
+from ancestral.app.data.decode import listed
+from ancestral.app.data.errors import DataError
+from ancestral.app.data.images import ImageError, inspect, read, read_numbers
+
+OBJECTS, MAP, IMAGE = ELSEWHERE
+
+
+@dataclass(frozen=True)
+class Extras:
+    """By image: (class, (left, top, width, height)) of its objects, its map, its image. Paths are relative to the folder."""
+
+    objects: dict[str, list[tuple[str, tuple[float, ...]]]] = field(default_factory=dict)
+    maps: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+    samples: set[str] = field(default_factory=set)
+
+    @property
+    def files(self) -> set[str]:
+        """The pictures that are no samples: maps and conditioning images that no row has as its own."""
+        return {*self.maps.values(), *self.images.values()} - self.samples
+
+
+def read_extras(root: Path, metadata: Sequence[str]) -> Extras:
+    """Raises `DataError` for a column that cannot be understood."""
+    found = Extras()
+    for name in metadata:
+        for line, row in rows_of(root, name):
+            where, here = f"{root / name}, line {line}", posixpath.dirname(name)
+            image = _path(here, row.get("file_name"))
+            found.samples.add(image)
+            for column, files in ((MAP, found.maps), (IMAGE, found.images)):
+                if isinstance(value := row.get(column), str) and value:
+                    files[image] = _path(here, value)
+            if (objects := row.get(OBJECTS)) is not None:
+                found.objects[image] = _objects(objects, where)
+    return found
+
+
+def boxes_of(
+    root: Path, images: Sequence[str], extras: Extras, size: tuple[int, int]
+) -> tuple[tuple[Tensor, ...] | None, tuple[str, ...], list[str]]:
+    """Boxes of each image as it is scaled and cropped to `size`, the names of their classes, and notes."""
+    if not extras.objects:
+        return None, (), []
+    names = sorted({label for image in images for label, _ in extras.objects.get(image, [])}, key=_natural)
+    rows, lost = [], 0
+    for image in images:
+        header = inspect(root / image)
+        scale = max(size[0] / header.height, size[1] / header.width)
+        dy, dx = (scale * header.height - size[0]) / 2, (scale * header.width - size[1]) / 2
+        kept = []
+        for label, (x, y, w, h) in extras.objects.get(image, []):
+            left, right = (min(max(scale * v - dx, 0), size[1]) for v in (x, x + w))
+            top, bottom = (min(max(scale * v - dy, 0), size[0]) for v in (y, y + h))
+            box = (round(left), round(top), round(right) - round(left), round(bottom) - round(top))
+            if box[2] > 0 and box[3] > 0:
+                kept.append((names.index(label), *box))
+            else:
+                lost += 1
+        rows.append(torch.tensor(kept, dtype=torch.int64).view(-1, 5))
+    notes = [f"{count(sum(map(len, rows)), 'box', 'boxes')} in {count(len(names), 'class', 'classes')}"]
+    notes += [f"{count(lost, 'box', 'boxes')} outside of the images, or less than a pixel, left out"] if lost else []
+    return tuple(rows), tuple(names), notes
+
+
+def maps_of(root: Path, images: Sequence[str], extras: Extras, size: tuple[int, int]) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The maps of the images and the names of their classes."""
+    if not extras.maps:
+        return None, ()
+    _all(root, images, extras.maps, MAP)
+    out = np.zeros((len(images), *size), dtype=np.uint8)
+    for i, image in enumerate(images):
+        try:
+            out[i] = read_numbers(root / extras.maps[image], size)
+        except ImageError as error:
+            raise DataError(f"the map {root / extras.maps[image]} cannot be read: {error.reason}") from error
+    return torch.from_numpy(out), tuple(str(i) for i in range(1, int(out.max()) + 1))
+
+
+def paired_of(root: Path, images: Sequence[str], extras: Extras, size: tuple[int, int]) -> Tensor | None:
+    """The images that go with the images, uint8 `(n, c, *size)`."""
+    if not extras.images:
+        return None
+    _all(root, images, extras.images, IMAGE)
+    files = [root / extras.images[image] for image in images]
+    try:
+        grey = all(inspect(file).grey for file in files)
+        return torch.from_numpy(np.stack([read(file, size, grey)[0] for file in files]))
+    except ImageError as error:
+        raise DataError(f"an image that {IMAGE} of {root} names cannot be read: {error.reason}") from error
+
+
+def _all(root: Path, images: Sequence[str], files: dict[str, str], column: str) -> None:
+    if missing := [image for image in images if image not in files]:
+        raise DataError(f"{count(len(missing), 'image')} of {root} without {column}, which others have: {listed(missing)}")
+    if absent := [name for name in dict.fromkeys(files[image] for image in images) if not (root / name).is_file()]:
+        raise DataError(f"the metadata of {root} name files that are not there: {listed(absent)}")
+
+
+def _objects(objects: Any, where: str) -> list[tuple[str, tuple[float, ...]]]:
+    try:
+        pairs = zip(objects["categories"], objects["bbox"], strict=True)
+        found = [(str(label), tuple(float(v) for v in box)) for label, box in pairs]
+    except (KeyError, TypeError, ValueError):
+        found = [("", ())]
+    if any(len(box) != 4 for _, box in found):
+        raise DataError(f'{where}: objects must be {{"bbox": [[left, top, width, height], ...], "categories": [class, ...]}}')
+    return found
+
+
+def _path(folder: str, name: object) -> str:
+    return posixpath.normpath(posixpath.join(folder, str(name).replace("\\", "/")))
+
+
+def _natural(name: str) -> tuple[int, str]:
+    return (int(name), "") if name.isdigit() else (1 << 62, name)

@@ -1,0 +1,184 @@
+"""Arrays: `.npy` and `.npz` files, and numpy arrays or torch tensors given from Python.
+
+How N samples are laid out is read from the number of axes and the type, unless `layout` says it:
+
+- `(N, D)`: vectors.
+- `(N, a, b)`, integers or booleans: grey images of height a and width b.
+- `(N, a, b)`, floats: when a and b differ and the smaller is at most 16, signals with the smaller as channels, so
+  both `(N, C, L)` and `(N, L, C)` are understood; otherwise grey images.
+- `(N, a, b, c)`: images with 1, 3 or 4 channels, first if a is 1, 3 or 4, otherwise last.
+
+`layout="images"` takes `(N, H, W)`, or `(N, C, H, W)` with any C where neither a nor c is 1, 3 or 4; `"signals"`
+takes `(N, L)` or `(N, C, L)`; `"vectors"` takes anything and flattens each sample. Four channels are kept as four.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from ancestral.app.data.annotations import KNOWN, joined, named
+from ancestral.app.data.assemble import assemble, count
+from ancestral.app.data.dataset import DataSet, Split
+from ancestral.app.data.errors import DataError
+from ancestral.app.data.labels import encode
+from ancestral.app.data.levels import check_finite, quantise
+
+Layout = Literal["images", "signals", "vectors"]
+DATA, LABELS = ("x", "images", "data", "x_train", "arr_0"), ("y", "labels", "y_train")
+TEST_DATA, TEST_LABELS = ("x_test",), ("y_test",)
+CHANNELS = (1, 3, 4)
+EXPECTED = "expected (N, D) vectors, (N, C, L) signals, (N, H, W) or (N, H, W, C) images"
+
+
+def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> DataSet:
+    """An `.npy` file, or an `.npz` file with `x` (or `images`, `data`, `x_train`, `arr_0`, or a single array),
+    optionally `y` (or `labels`, `y_train`), `x_test` and `y_test`; also what `joined` reads, `captions`, `boxes`, `maps` and
+    `conditioning`, each for a held-out split as `captions_test` and so on.
+
+    Raises `DataError` for what cannot be read or used.
+    """
+    try:
+        with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if "Object arrays" in str(error):
+            raise DataError(f"{path} holds Python objects, which are not loaded: save an array of numbers") from error
+        raise DataError(f"{path} is not a whole {path.suffix} file: it is damaged or of another kind") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
+    data = next((key for key in DATA if key in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
+    if data is None:
+        found = ", ".join(arrays) or "nothing"
+        raise DataError(f"{path} holds no array of data: expected x, images, data or arr_0, found {found}")
+    y, x_test, y_test = (next((k for k in keys if k in arrays), None) for keys in (LABELS, TEST_DATA, TEST_LABELS))
+    if labels is not None and y is not None:
+        raise DataError(f"{path} already holds labels ({y}): leave out `labels`")
+    names = {name for column in KNOWN for name in (column, f"{column}_test")}
+    unused = sorted(arrays.keys() - {data, y, x_test, y_test} - names)
+    return from_array(
+        arrays[data],
+        name=path.stem,
+        where=str(path),
+        labels=labels if y is None else arrays[y],
+        test=None if x_test is None else arrays[x_test],
+        test_labels=None if y_test is None else arrays[y_test],
+        beside={column: arrays[column] for column in KNOWN if column in arrays},
+        beside_test={column: arrays[f"{column}_test"] for column in KNOWN if f"{column}_test" in arrays},
+        layout=layout,
+        notes=(f"arrays not used: {', '.join(unused)}",) if unused else (),
+    )
+
+
+def from_array(
+    x: np.ndarray | Tensor,
+    *,
+    name: str = "array",
+    where: str = "the array",
+    labels: Any = None,
+    test: np.ndarray | Tensor | None = None,
+    test_labels: Any = None,
+    class_names: tuple[str, ...] = (),
+    beside: Mapping[str, Any] | None = None,
+    beside_test: Mapping[str, Any] | None = None,
+    layout: Layout | None = None,
+    notes: tuple[str, ...] = (),
+) -> DataSet:
+    """A `DataSet` of N samples. This module's docstring says which layouts are understood, `quantise` what levels are.
+
+    labels: N whole numbers or names. class_names: of labels 0..K-1, where they are known.
+    beside, beside_test: what else is known of the samples, by name; see `joined`. test, test_labels: a
+    held-out split of the same layout.
+    Raises `DataError` for a wrong type or shape, values that are not finite, or labels that do not fit.
+    """
+    arrays = [_numbers(a, where) for a in (x, test) if a is not None]
+    if len(arrays) == 2 and arrays[0].shape[1:] != arrays[1].shape[1:]:
+        found = f"{arrays[0].shape} and {arrays[1].shape}"
+        raise DataError(f"x and x_test of {where} must agree in the shape of a sample, found {found}")
+    chosen = layout or _layout(arrays[0], where)
+    arranged = [_arrange(a, chosen, where, explicit=layout is not None) for a in arrays]
+    quantised, levels = quantise(arranged, images=chosen == "images")
+    encoded: list[Tensor | None] = [None, None]
+    classes: tuple[str, ...] = ()
+    if labels is not None:
+        if (test is None) != (test_labels is None):
+            raise DataError(f"{where} has labels for one split only: give y and y_test, or neither")
+        groups = [labels] if test is None else [labels, test_labels]
+        known, classes = encode(groups, where, class_names)
+        for samples, mine in zip(quantised, known, strict=True):
+            if len(samples) != len(mine):
+                found = f"{count(len(samples), 'sample')} but {count(len(mine), 'label')}"
+                raise DataError(f"{where} has {found}: one label a sample is needed")
+        encoded[: len(known)] = known
+    elif test_labels is not None:
+        raise DataError(f"{where} has labels for one split only: give y and y_test, or neither")
+    train = joined(Split(quantised[0], encoded[0]), beside or {}, where)
+    held_out = None if test is None else joined(Split(quantised[1], encoded[1]), beside_test or {}, where)
+    if held_out is not None and (beside or {}).keys() != (beside_test or {}).keys():
+        raise DataError(f"{where} has {', '.join(KNOWN)} for one split only: give each with and without _test, or neither")
+    told = f"read as {_described(sum(map(len, quantised)), chosen, tuple(train.array.shape[1:]))}"
+    return assemble(name, train, held_out, levels=levels, classes=classes, **named(train, held_out), notes=(told, *notes))
+
+
+def _numbers(x: np.ndarray | Tensor, where: str) -> np.ndarray:
+    """A numpy array of finite numbers with at least 2 axes and 1 value."""
+    if isinstance(x, Tensor):
+        x = x.detach().cpu()
+        x = x.float().numpy() if x.is_floating_point() else x.numpy()
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{where} must hold numbers, found the type {x.dtype}")
+    if x.ndim < 2 or not x.size:
+        raise DataError(f"{where} has shape {x.shape}: {EXPECTED}")
+    check_finite(x, where)
+    return x
+
+
+def _layout(x: np.ndarray, where: str) -> Layout:
+    if x.ndim == 2:
+        return "vectors"
+    if x.ndim == 4:
+        return "images"
+    if x.ndim > 4:
+        raise DataError(f"{where} has shape {x.shape}, and more than 4 axes are not understood: {EXPECTED}")
+    small, large = sorted(x.shape[1:])
+    return "signals" if x.dtype.kind == "f" and small <= 16 and small < large else "images"
+
+
+def _arrange(x: np.ndarray, layout: Layout, where: str, explicit: bool) -> np.ndarray:
+    """`(N, D)`, `(N, C, L)` or `(N, C, H, W)`. explicit: the user named the layout, so less is guessed."""
+    match layout, x.ndim:
+        case "vectors", _:
+            return x.reshape(len(x), -1)
+        case ("signals", 2) | ("images", 3):
+            return x[:, np.newaxis]
+        case "signals", 3:
+            return x if explicit or x.shape[1] < x.shape[2] else x.swapaxes(1, 2)
+        case "images", 4 if x.shape[1] in CHANNELS:
+            return x
+        case "images", 4 if x.shape[3] in CHANNELS:
+            return x.transpose(0, 3, 1, 2)
+        case "images", 4 if explicit:
+            return x
+        case "images", 4:
+            raise DataError(
+                f"{where} has shape {x.shape}, and images have 1, 3 or 4 channels, first or last: "
+                "name the layout, layout='images', if axis 1 holds the channels"
+            )
+    raise DataError(f"{where} has shape {x.shape}, which cannot be read as {layout}: {EXPECTED}")
+
+
+def _described(n: int, layout: Layout, shape: tuple[int, ...]) -> str:
+    match layout:
+        case "vectors":
+            return f"{count(n, 'vector')} of {count(shape[0], 'number')}"
+        case "signals":
+            return f"{count(n, 'signal')} of {count(shape[0], 'channel')} and {shape[1]:,} steps"
+        case "images":
+            return f"{count(n, 'image')} of {shape[1]}x{shape[2]} in {count(shape[0], 'channel')}"

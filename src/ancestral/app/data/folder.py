@@ -1,0 +1,187 @@
+"""A folder of images, in the conventions of Hugging Face's imagefolder.
+
+Images are found at any depth, in the order of their relative paths. When every image lies in a sub-folder, all at one
+level, the sub-folders are the classes (folders common to all are passed over). Top-level folders `train` and
+`validation` or `test` are splits; validation and test together are held out. Captions: see `captions`; boxes, maps and
+images that go with images: see `extras`. Hidden files are passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ancestral.app.data.annotation_files import boxes_of, maps_of, paired_of, read_extras
+from ancestral.app.data.assemble import assemble, count
+from ancestral.app.data.captions import METADATA, read_captions
+from ancestral.app.data.dataset import DataSet, Split
+from ancestral.app.data.decode import Progress, listed
+from ancestral.app.data.decode_once import decode_once
+from ancestral.app.data.errors import DataError
+from ancestral.app.data.images import SUFFIXES
+from ancestral.app.data.labels import encode
+from ancestral.app.data.levels import quantise
+
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation")
+
+
+@dataclass
+class Listing:
+    """What lies in a folder: posix paths relative to it, sorted. other: `name (reason)` of what is no image."""
+
+    images: list[str] = field(default_factory=list)
+    metadata: list[str] = field(default_factory=list)
+    sidecars: list[str] = field(default_factory=list)
+    other: list[str] = field(default_factory=list)
+
+
+def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress | None = None) -> DataSet:
+    """The images of a folder as a `DataSet`, (1, H, W) when all are grey and (3, H, W) otherwise.
+
+    size: (height, width); see `decode` for the choice without it.
+    progress: called with (images decoded, images in all).
+    Files that are broken or no images are left out and named in the notes; `DataError` when nothing is left.
+    """
+    listing = scan(path)
+    if not listing.images:
+        raise DataError(_nothing(path, listing))
+    extras = read_extras(path, listing.metadata)
+    names, split_of, strays = _splits([image for image in listing.images if image not in extras.files])
+    decoded = decode_once(
+        str(path),
+        names,
+        [path / name for name in names],
+        size,
+        progress,
+        place=str(path.resolve()),
+        state=repr([(name, _state(path / name)) for name in names]),
+    )
+    images = [names[i] for i in decoded.kept]
+    left_out = [*listing.other, *(f"{name} (outside the split folders)" for name in strays), *decoded.left_out]
+    captions, unused = read_captions(path, images, listing.metadata, listing.sidecars)
+    captioned = sum(text is not None for text in captions)
+    classes, labels, unclassed = _classes(images, split_of)
+    (array,), levels = quantise([decoded.pixels], images=True)
+    shown = (array.shape[2], array.shape[3])
+    boxes, box_classes, told = boxes_of(path, images, extras, shown)
+    maps, map_classes = maps_of(path, images, extras, shown)
+    samples = Split(array, labels, tuple(captions) if captioned else None, boxes, maps, paired_of(path, images, extras, shown))
+    notes = [count(len(images), "image")]
+    notes[0] += f" in {count(len(classes), 'class', 'classes')}" if classes else ""
+    notes[0] += f", {count(captioned, 'caption')}, {len(images) - captioned:,} without" if captioned else ""
+    if left_out:
+        notes.append(f"left out {count(len(left_out), 'file')}: {listed(sorted(left_out))}")
+    notes += [*unclassed, *decoded.notes, *told, *unused]
+    train, test = _divide(path, samples, [split_of[image] for image in images])
+    if test is not None:
+        notes.append(f"held out {len(test):,} of {len(images):,} images: those of the test or validation folder")
+    return assemble(
+        Path(os.path.abspath(path)).name,
+        train,
+        test,
+        levels=levels,
+        classes=classes,
+        box_classes=box_classes,
+        map_classes=map_classes,
+        notes=tuple(notes),
+    )
+
+
+def scan(root: Path) -> Listing:
+    """Walk through `root`, links included but no folder twice. Raises `DataError` when it cannot be read."""
+    listing, seen = Listing(), set()
+
+    def failed(error: OSError) -> None:
+        name = Path(error.filename)
+        if name == root:
+            raise DataError(f"the folder {root} cannot be read ({error.strerror}): check its permissions") from error
+        listing.other.append(f"{name.relative_to(root).as_posix()}/ ({error.strerror})")
+
+    for directory, subfolders, files in os.walk(root, onerror=failed, followlinks=True):
+        identity = os.path.realpath(directory)
+        if identity in seen:
+            subfolders.clear()
+            continue
+        seen.add(identity)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
+        for name in files:
+            relative = (Path(directory) / name).relative_to(root).as_posix()
+            if name.startswith(".") or name in ("Thumbs.db", "desktop.ini"):
+                continue
+            suffix = posixpath.splitext(name)[1].lower()
+            if suffix in SUFFIXES:
+                listing.images.append(relative)
+            elif name in METADATA:
+                listing.metadata.append(relative)
+            elif suffix == ".txt":
+                listing.sidecars.append(relative)
+            else:
+                listing.other.append(f"{relative} (not an image)")
+    stems = {posixpath.splitext(image)[0] for image in listing.images}
+    lonely = [name for name in listing.sidecars if posixpath.splitext(name)[0] not in stems]
+    listing.other += [f"{name} (not an image)" for name in lonely]
+    listing.sidecars = [name for name in listing.sidecars if name not in set(lonely)]
+    for names in (listing.images, listing.metadata, listing.sidecars, listing.other):
+        names.sort()
+    return listing
+
+
+def _nothing(path: Path, listing: Listing) -> str:
+    found = [name.removesuffix(" (not an image)") for name in listing.other]
+    readable = [name for name in found if name.endswith((".npy", ".npz", ".parquet"))]
+    if readable:
+        return f"the folder {path} holds no images but {listed(readable)}: give one of these files instead"
+    held = f"only {listed(found)}" if found else "it is empty"
+    return f"the folder {path} holds no images ({held}): expected {', '.join(sorted(s[1:] for s in SUFFIXES))} files"
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _splits(images: Sequence[str]) -> tuple[list[str], dict[str, str], list[str]]:
+    """The images to use, `"train"`, `"test"` or `""` for each, and the images outside of the split folders.
+
+    Folders are splits only when all at the top are named so and one is `train`: beside `car` and `plane`, `train` is
+    a class.
+    """
+    tops = {name.split("/")[0] for name in images if "/" in name}
+    if not (tops & set(TRAIN) and tops <= {*TRAIN, *TEST}):
+        return list(images), dict.fromkeys(images, ""), []
+    inside = [name for name in images if "/" in name]
+    splits = {name: "train" if name.split("/")[0] in TRAIN else "test" for name in inside}
+    return inside, splits, [name for name in images if "/" not in name]
+
+
+def _classes(images: Sequence[str], split_of: dict[str, str]) -> tuple[tuple[str, ...], torch.Tensor | None, list[str]]:
+    """Class names, labels and notes, from the folders below the split and below those that all images share."""
+    folders = [image.split("/")[1 if split_of[image] else 0 : -1] for image in images]
+    shared = 0
+    while all(len(parts) > shared for parts in folders) and len({parts[shared] for parts in folders}) == 1:
+        shared += 1
+    depths = {len(parts) - shared for parts in folders}
+    if depths == {1}:
+        (labels,), classes = encode([[parts[-1] for parts in folders]], "the folders")
+        return classes, labels, []
+    if depths == {0}:
+        return (), None, []
+    return (), None, ["no classes: the images do not all lie in sub-folders at one level"]
+
+
+def _divide(path: Path, samples: Split, splits: Sequence[str]) -> tuple[Split, Split | None]:
+    if "test" not in splits:
+        return samples, None
+    in_test = torch.tensor([split == "test" for split in splits])
+    if bool(in_test.all()):
+        raise DataError(f"no image in the training folder of {path} can be read: at least 1 is needed there")
+    return samples.take((~in_test).nonzero()[:, 0]), samples.take(in_test.nonzero()[:, 0])

@@ -1,0 +1,58 @@
+"""Labels of any spelling to int64 and class names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ancestral.app.data.errors import DataError
+
+
+def encode(groups: Sequence[Any], where: str, names: Sequence[str] = ()) -> tuple[list[Tensor], tuple[str, ...]]:
+    """Int64 labels for each of `groups` (say, training and test labels), and the names of the classes.
+
+    Labels are whole numbers or strings. Whole numbers that are exactly 0..K-1 stay as they are; other numbers, and
+    strings, are numbered in ascending order. names: the classes' names, if known, for labels 0..K-1.
+    Raises `DataError` for anything else; `where` says where the labels come from.
+    """
+    arrays = [_flat(group, where) for group in groups]
+    if names:
+        if any(array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= len(names) for array in arrays):
+            raise DataError(f"the labels of {where} must be whole numbers from 0 to {len(names) - 1}, as it names its classes")
+        return [torch.from_numpy(array.astype(np.int64)) for array in arrays], tuple(names)
+    if len({array.dtype.kind for array in arrays}) > 1:
+        raise DataError(f"the labels of {where} are numbers in one split and names in the other: use one kind")
+    values = np.unique(np.concatenate(arrays))
+    return [torch.from_numpy(np.searchsorted(values, a).astype(np.int64)) for a in arrays], tuple(str(v) for v in values)
+
+
+def _flat(labels: Any, where: str) -> np.ndarray:
+    """Labels as an int64 or string array `(N,)`."""
+    try:
+        array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    except ValueError:
+        raise DataError(
+            f"the labels of {where} must be one number or name a sample, found lists of different lengths"
+        ) from None
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or not len(array):
+        raise DataError(f"the labels of {where} must be one number or name a sample, found the shape {array.shape}")
+    if array.dtype.kind == "O" and all(isinstance(label, str) for label in array):
+        array = array.astype(str)
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8")
+    if array.dtype.kind == "U":
+        return array
+    if array.dtype.kind in "biu":
+        return array.astype(np.int64)
+    numbers = array if array.dtype.kind == "f" else np.full(len(array), np.nan)
+    whole = np.isfinite(numbers) & (np.floor(numbers) == numbers)
+    if whole.all():
+        return array.astype(np.int64)
+    i = int(whole.argmin())
+    raise DataError(f"the labels of {where} must be whole numbers or names, found {array[i]} at index {i}")

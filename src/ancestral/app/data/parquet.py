@@ -1,0 +1,189 @@
+"""A parquet file: images as Hugging Face writes them, a column of lists, or columns of numbers.
+
+- images: the column `image`, `img` or `images`, otherwise the first that holds bytes or a struct of `bytes` and `path`;
+- otherwise vectors: the first column of lists of one length, otherwise all columns of numbers side by side;
+- labels: the column `label`, `labels` or `class`, with the names that Hugging Face's metadata give its numbers;
+- captions: the column `text` or `caption`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ancestral.app.data.arrays import from_array
+from ancestral.app.data.assemble import count
+from ancestral.app.data.dataset import DataSet
+from ancestral.app.data.decode import Progress, listed
+from ancestral.app.data.decode_once import decode_once
+from ancestral.app.data.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+IMAGES, LABELS, TEXT = ("image", "img", "images"), ("label", "labels", "class"), ("text", "caption")
+
+
+def parquet(path: Path, size: tuple[int, int] | None = None, progress: Progress | None = None) -> DataSet:
+    """The rows of a parquet file as a `DataSet`.
+
+    size, progress: for images, as for a folder of them. Raises `DataError` when the file cannot be read, has no
+    column that can be used, or has rows that do not fit.
+    """
+    table = _read(path)
+    label = _named(table, LABELS)
+    names = _class_names(table, label)
+    image = _image_column(table)
+    if image is None:
+        return _vectors(path, table, label, names)
+    text = _named(table, TEXT)
+    contents = [_content(cell) for cell in table[image].to_pylist()]
+    status = path.stat()
+    decoded = decode_once(
+        str(path),
+        [f"row {i}" for i in range(len(contents))],
+        contents,
+        size,
+        progress,
+        place=str(path.resolve()),
+        state=repr((image, status.st_size, status.st_mtime_ns)),
+    )
+    kept = decoded.kept.tolist()
+    captions = None if text is None else _captions(path, table, text)
+    captions = captions and tuple(captions[i] for i in kept)
+    captioned = sum(caption is not None for caption in captions or ())
+    notes = [f"{captioned:,} captions, {len(kept) - captioned:,} without"] if text else []
+    if decoded.left_out:
+        notes.append(f"left out {count(len(decoded.left_out), 'row')}: {listed(decoded.left_out)}")
+    notes += [*decoded.notes, *_unused(table, {image, label, text})]
+    labels = None if label is None else _labels(path, table, label)
+    return from_array(
+        decoded.pixels,
+        name=path.stem,
+        where=str(path),
+        labels=labels and [labels[i] for i in kept],
+        class_names=names,
+        beside={"captions": captions} if captioned else None,
+        layout="images",
+        notes=tuple(notes),
+    )
+
+
+def _read(path: Path) -> pyarrow.Table:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(f"reading {path} needs pyarrow: run `pip install pyarrow`") from error
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            table = file.read()
+    except (pyarrow.ArrowException, OSError) as error:
+        if getattr(error, "errno", None):  # pyarrow raises OSError without a number for damaged content, too
+            reason = getattr(error, "strerror", error)
+            raise DataError(f"{path} cannot be read ({reason}): check its permissions") from error
+        raise DataError(f"{path} is not a whole parquet file: it is damaged or of another kind") from error
+    if not table.num_rows:
+        raise DataError(f"{path} holds no rows: at least 2 are needed, one to train on and one to hold out")
+    return table
+
+
+def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[str, ...]) -> DataSet:
+    from pyarrow import types
+
+    kinds = {field.name: field.type for field in table.schema if field.name != label}
+    is_list = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    is_number = (types.is_integer, types.is_floating, types.is_boolean)
+    lists = [name for name, kind in kinds.items() if any(test(kind) for test in is_list)]
+    numbers = [name for name, kind in kinds.items() if any(test(kind) for test in is_number)]
+    if lists:
+        used, values = {lists[0]}, _stacked(path, lists[0], table[lists[0]].to_pylist())
+    elif numbers:
+        used = set(numbers)
+        values = np.stack([_column(path, name, table[name]) for name in numbers], axis=1)
+    else:
+        found = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+        raise DataError(f"{path} has no column of images, lists or numbers: found {found or 'no column'}")
+    return from_array(
+        values,
+        name=path.stem,
+        where=str(path),
+        labels=None if label is None else _labels(path, table, label),
+        class_names=names,
+        layout="vectors",
+        notes=_unused(table, {*used, label}),
+    )
+
+
+def _column(path: Path, name: str, column: pyarrow.ChunkedArray) -> np.ndarray:
+    if column.null_count:
+        missing = column.is_null().to_pylist().index(True)
+        raise DataError(f"{path}, column {name}: row {missing} has no value: fill or drop such rows")
+    return np.asarray(column.to_pylist(), dtype=np.float64)
+
+
+def _stacked(path: Path, name: str, rows: Sequence[Any]) -> np.ndarray:
+    length = len(rows[0]) if rows[0] is not None else None
+    for i, row in enumerate(rows):
+        if row is None or len(row) != length:
+            found = f"{length or 'none'} in row 0 and {'none' if row is None else len(row)} in row {i}"
+            raise DataError(f"{path}, column {name}: the lists must be of one length, found {found}")
+    try:
+        return np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}, column {name}: the lists must hold numbers and nothing else") from error
+
+
+def _image_column(table: pyarrow.Table) -> str | None:
+    """The column of images, if there is one."""
+    from pyarrow import types
+
+    def holds_bytes(kind: pyarrow.DataType) -> bool:
+        if types.is_struct(kind):
+            return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+    columns = [field.name for field in table.schema if holds_bytes(field.type)]
+    return next((name for name in IMAGES if name in columns), columns[0] if columns else None)
+
+
+def _content(cell: dict[str, Any] | bytes | None) -> bytes:
+    """The bytes of an image file; none at all for a missing one, which is then left out as no image."""
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    return content or b""
+
+
+def _labels(path: Path, table: pyarrow.Table, label: str) -> list[Any]:
+    labels: list[Any] = table[label].to_pylist()
+    if None in labels:
+        raise DataError(f"{path}, column {label}: row {labels.index(None)} has no label: fill or drop such rows")
+    return labels
+
+
+def _captions(path: Path, table: pyarrow.Table, text: str) -> tuple[str | None, ...]:
+    captions = table[text].to_pylist()
+    for row, caption in enumerate(captions):
+        if caption is not None and not isinstance(caption, str):
+            raise DataError(f"{path}, column {text}: row {row} must hold a string, found {type(caption).__name__}")
+    return tuple((caption or "").strip() or None for caption in captions)
+
+
+def _class_names(table: pyarrow.Table, label: str | None) -> tuple[str, ...]:
+    """The names of a Hugging Face ClassLabel, from the schema's metadata; `()` where there are none."""
+    try:
+        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return tuple(str(name) for name in features[label]["names"])
+    except (KeyError, TypeError, ValueError):
+        return ()
+
+
+def _named(table: pyarrow.Table, names: Sequence[str]) -> str | None:
+    return next((name for name in names if name in table.column_names), None)
+
+
+def _unused(table: pyarrow.Table, used: set[str | None]) -> tuple[str, ...]:
+    unused = [name for name in table.column_names if name not in used]
+    return (f"columns not used: {listed(unused)}",) if unused else ()

@@ -1,0 +1,71 @@
+"""`scenes`: small pictures composed of digits, with the exact truth of captions, boxes and semantic maps.
+
+One to three digits of scikit-learn's `digits`, scaled to 8-16 pixels, stand without overlap on 32x32 pixels. Training
+and held-out scenes are composed of different handwriting: of the training and the held-out split of `digits`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ancestral.app.data.assemble import assemble
+from ancestral.app.data.dataset import DataSet, Split
+from ancestral.app.data.digits import digits
+from ancestral.app.data.placement import caption, mark, places
+
+SIDE, SIDES = 32, (8, 16)  # pixels of a scene, and from least to most of a digit
+INK = 64  # a pixel belongs to its digit from a quarter of full ink on
+DIGITS = tuple("0123456789")
+
+
+def scenes(train: int = 10_000, test: int = 1_000) -> DataSet:
+    """Images (1, 32, 32) in 256 levels with a caption, boxes and a map each; a scene has no class of its own.
+
+    In boxes the class is the digit, and the box is the smallest that holds its ink; in maps a pixel of ink is the
+    digit plus one.
+    """
+    source = digits()
+    return assemble(
+        "scenes",
+        compose(source.train, train, np.random.RandomState(0)),
+        compose(source.test, test, np.random.RandomState(1)),
+        levels=256,
+        box_classes=DIGITS,
+        map_classes=DIGITS,
+    )
+
+
+def compose(source: Split, n: int, random: np.random.RandomState) -> Split:
+    """N scenes of the digits of `source`, uint8 (N, 1, 8, 8) in 17 levels with labels."""
+    if source.labels is None:
+        raise ValueError("scenes are composed of labelled digits")
+    ink = np.rint(source.array[:, 0].numpy() * (255 / 16)).astype(np.uint8)
+    labels = source.labels.tolist()
+
+    @cache
+    def scaled(index: int, side: int) -> np.ndarray:
+        return np.asarray(Image.fromarray(ink[index]).resize((side, side), Image.Resampling.BICUBIC))
+
+    pictures, maps = np.zeros((2, n, SIDE, SIDE), dtype=np.uint8)
+    boxes, captions = [], []
+    for picture, semantic in zip(pictures, maps, strict=True):
+        chosen = random.randint(len(ink), size=random.randint(1, 4))
+        squares = places(len(chosen), SIDE, SIDES, random)
+        rows = []
+        for index, place in zip(chosen.tolist(), squares, strict=True):
+            left, top, side = place
+            digit = scaled(index, side)
+            picture[top : top + side, left : left + side] = digit
+            rows.append(mark(semantic, digit >= INK, place, labels[index]))
+        boxes.append(torch.tensor(rows))
+        captions.append(caption([f"an {row[0]}" if row[0] == 8 else f"a {row[0]}" for row in rows], squares))
+    return Split(
+        torch.from_numpy(pictures).unsqueeze(1),
+        captions=tuple(captions),
+        boxes=tuple(boxes),
+        maps=torch.from_numpy(maps),
+    )

@@ -1,0 +1,142 @@
+"""`load`: one door for every source of data."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from torch import Tensor
+
+from ancestral.app.data import toys
+from ancestral.app.data.arrays import Layout, array_file, from_array
+from ancestral.app.data.dataset import DataSet
+from ancestral.app.data.decode import Progress
+from ancestral.app.data.digits import digits
+from ancestral.app.data.errors import DataError
+from ancestral.app.data.fashion_mnist import fashion_mnist
+from ancestral.app.data.folder import folder
+from ancestral.app.data.images import SUFFIXES
+from ancestral.app.data.parquet import parquet
+from ancestral.app.data.resize import resize
+from ancestral.app.data.scenes import scenes
+from ancestral.app.data.scenes64 import scenes64
+from ancestral.errors import UsageError
+from ancestral.suggest import unknown
+
+BUILT_IN: dict[str, Callable[[Progress | None], DataSet]] = {
+    "digits": lambda _: digits(),
+    "fashion-mnist": lambda progress: fashion_mnist(progress=progress),
+    "gaussians": lambda _: toys.gaussians(),
+    "moons": lambda _: toys.moons(),
+    "rings": lambda _: toys.rings(),
+    "scenes": lambda _: scenes(),
+    "scenes64": lambda progress: scenes64(progress=progress),
+    "swiss-roll": lambda _: toys.swiss_roll(),
+}
+FILES = (".npy", ".npz", ".parquet")
+
+
+def load(
+    source: str | Path | np.ndarray | Tensor | DataSet,
+    *,
+    size: int | tuple[int, int] | None = None,
+    labels: Any = None,
+    layout: Layout | None = None,
+    progress: Progress | None = None,
+) -> DataSet:
+    """The data of `source`, in memory and described.
+
+    source: a built-in name (`built_in()`), which goes before a file of that name; a folder of images (`folder`); an
+        `.npy`, `.npz` (`array_file`) or `.parquet` file (`parquet`); an array or tensor of N samples (`from_array`);
+        or a `DataSet`.
+    size: of images: one side, or (height, width). Each is scaled, antialiased, to cover it and cropped at the centre.
+    labels: one number or name a sample, for arrays.
+    layout: "images", "signals" or "vectors", for arrays whose layout is not what `arrays` would read.
+    progress: called with (done, total) during work that may take long.
+    The same files give the same samples in the same order and the same held-out split on every machine.
+    Raises `UsageError` for an unknown source or an option that does not apply, `DataError` for data of no use.
+    """
+    target = _size(size)
+    if layout is not None and layout not in get_args(Layout):
+        raise UsageError(unknown("layout", layout, get_args(Layout)))
+    if isinstance(source, np.ndarray | Tensor):
+        data = from_array(source, labels=labels, layout=layout)
+    elif isinstance(source, DataSet):
+        _only_for_arrays(source.spec.name, labels, layout)
+        data = source
+    elif isinstance(source, str) and source in BUILT_IN:
+        _only_for_arrays(source, labels, layout)
+        data = BUILT_IN[source](progress)
+        if os.path.exists(source):
+            note = f"the built-in {source} was taken; ./{source} is the file or folder of that name"
+            data = replace(data, notes=(*data.notes, note))
+    elif isinstance(source, str | Path):
+        data = _from_path(source, target, labels, layout, progress)
+    else:
+        raise UsageError(f"a source is a name, a path, an array, a tensor or a DataSet, found {type(source).__name__}")
+    return data if target is None else resize(data, target)
+
+
+def built_in() -> tuple[str, ...]:
+    """The names that `load` knows without a file."""
+    return tuple(BUILT_IN)
+
+
+def _from_path(
+    source: str | Path, size: tuple[int, int] | None, labels: Any, layout: Layout | None, progress: Progress | None
+) -> DataSet:
+    path = Path(os.path.expanduser(source))
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode) and source != ""
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise _unknown(source, path) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
+    suffix = "" if is_folder else path.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        return array_file(path, layout, labels)
+    _only_for_arrays(str(source), labels, layout)
+    if is_folder:
+        return folder(path, size, progress)
+    if suffix == ".parquet":
+        return parquet(path, size, progress)
+    raise _unknown(source, path)
+
+
+def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    pair = (size, size) if isinstance(size, int) else size
+    whole = isinstance(pair, tuple) and len(pair) == 2 and all(type(n) is int for n in pair)
+    if not whole or min(pair) < 1:
+        raise UsageError(f"size must be a positive whole number of pixels or a pair (height, width), found {size!r}")
+    return pair
+
+
+def _only_for_arrays(source: str, labels: Any, layout: str | None) -> None:
+    for name, value in (("labels", labels), ("layout", layout)):
+        if value is not None:
+            raise UsageError(f"{name} applies to arrays, .npy and .npz files, not to {source}: leave it out")
+
+
+def _unknown(source: str | Path, path: Path) -> UsageError:
+    """What is wrong with a source that is neither a built-in name, nor a folder, nor a file of a known kind."""
+    if path.is_file():
+        if path.suffix.lower() in SUFFIXES:
+            return UsageError(f"{source} is a single image: give the folder that holds the images")
+        kinds = ", ".join(FILES)
+        return UsageError(f"{source} is a file of a kind that is not read: expected {kinds} or a folder of images")
+    if isinstance(source, Path) or os.sep in source or source.startswith(("~", ".")) or path.suffix:
+        parent = path.parent
+        names = sorted(os.listdir(parent)) if parent.is_dir() and os.access(parent, os.R_OK) else []
+        near = difflib.get_close_matches(path.name, names, n=1)
+        hint = f"did you mean '{parent / near[0]}'?" if near else f"looked in {parent.absolute()}"
+        return UsageError(f"there is no file or folder {str(source)!r}: {hint}")
+    kinds = f"{', '.join(FILES[:-1])} or {FILES[-1]}"
+    return UsageError(f"{unknown('source', source, BUILT_IN)}; otherwise give a folder of images or a {kinds} file")

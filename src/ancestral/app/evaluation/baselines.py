@@ -1,0 +1,120 @@
+"""Honest baselines: what costs nothing to train must be beaten, and what copies must be unmasked.
+
+Each draws n samples in the units of the data, with classes where the data have them (a fit of its own for each class).
+
+    gaussian: N(mean, covariance) of the training split, in its leading principal components
+    mixture:  a Gaussian mixture there (scikit-learn)
+    kernel:   a training sample plus Gaussian noise of the width that makes held-out data most likely
+    copy:     a training sample as it is
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ancestral.app.data import DataSet
+from ancestral.app.evaluation.samples import Samples, at_levels, rows_for
+
+COMPONENTS = 64  # principal components
+MIXTURE = 10  # Gaussians of a mixture
+MIXTURE_FIT = 4_000  # training samples of each class that it is fitted to
+LARGEST = 10_000  # training samples, of each class where there are classes, that a baseline knows
+Draw = Callable[[int], np.ndarray]
+
+
+def baseline(name: str, data: DataSet, n: int) -> Samples:
+    """N samples of the baseline of that name."""
+    x = data.train.array
+    random = np.random.default_rng(0)
+
+    def drawing(rows: np.ndarray | None) -> Draw:
+        some = np.arange(len(x)) if rows is None or not rows.any() else rows.nonzero()[0]
+        some = random.permutation(some)[:LARGEST]
+        return BASELINES[name](data.values(x[torch.from_numpy(some)]).flatten(1).double().numpy(), random)
+
+    if data.train.labels is None or data.test.labels is None:
+        drawn, labels = drawing(None)(n), None
+    else:
+        labels = data.test.labels[rows_for(data, n)]
+        drawn = np.empty((n, data.spec.dims))
+        for c in range(len(data.spec.classes)):
+            rows, mine = (labels == c).numpy(), (data.train.labels == c).numpy()
+            if rows.any():
+                drawn[rows] = drawing(mine)(int(rows.sum()))
+    return Samples(at_levels(torch.from_numpy(drawn).float().view(n, *data.spec.shape), data), labels)
+
+
+class _Principal:
+    """x = mean + basis y, with at most 64 components and as many as the samples bear; what is left out is lost."""
+
+    def __init__(self, x: np.ndarray):
+        self.mean = x.mean(0)
+        count = max(1, min(COMPONENTS, x.shape[1], len(x) // 4))
+        _, _, vectors = np.linalg.svd(x - self.mean, full_matrices=False)
+        self.basis = vectors[:count]
+        self.y = (x - self.mean) @ self.basis.T
+
+    def back(self, y: np.ndarray) -> np.ndarray:
+        result: np.ndarray = self.mean + y @ self.basis
+        return result
+
+
+def _gaussian(x: np.ndarray, random: np.random.Generator) -> Draw:
+    space = _Principal(x)
+    covariance = np.atleast_2d(np.cov(space.y, rowvar=False)) if len(space.y) > 1 else np.zeros((1, 1))
+    return lambda n: space.back(random.multivariate_normal(space.y.mean(0), covariance, n, method="eigh"))
+
+
+def _mixture(x: np.ndarray, random: np.random.Generator) -> Draw:
+    from sklearn.mixture import GaussianMixture
+
+    if len(x) < 2:
+        return _gaussian(x, random)
+    space = _Principal(x)
+    count = max(1, min(MIXTURE, len(space.y) // (4 * space.y.shape[1])))
+    rounds = GaussianMixture(count, random_state=0, reg_covar=1e-6 * max(float(space.y.var()), 1e-12), tol=1e-2, max_iter=50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that EM stopped at its limit of rounds is fine here
+        fitted = rounds.fit(space.y[:MIXTURE_FIT])
+    return lambda n: space.back(random.permutation(fitted.sample(n)[0]))
+
+
+def _kernel(x: np.ndarray, random: np.random.Generator) -> Draw:
+    width = _width(x, random)
+
+    def draw(n: int) -> np.ndarray:
+        rows = random.integers(len(x), size=n)
+        return x[rows] + width * random.normal(size=(n, x.shape[1]))
+
+    return draw
+
+
+def _width(x: np.ndarray, random: np.random.Generator) -> float:
+    """The deviation of the kernel under which one part of the data is most likely given the other."""
+    from scipy.special import logsumexp
+
+    order = random.permutation(len(x))[:1000]
+    held_out, kept = x[order[: len(order) // 2]], x[order[len(order) // 2 :]]
+    if not len(held_out):
+        return 0.0
+    distance2 = torch.cdist(torch.from_numpy(held_out), torch.from_numpy(kept)).square().numpy()
+    dims = x.shape[1]
+    widths = np.sqrt(np.median(distance2.min(1)) / dims + 1e-24) * np.geomspace(0.02, 2, 25)
+    scores = [(logsumexp(-distance2 / (2 * w**2), axis=1) - dims * np.log(w)).mean() for w in widths]
+    return float(widths[int(np.argmax(scores))])
+
+
+def _copy(x: np.ndarray, random: np.random.Generator) -> Draw:
+    return lambda n: x[random.integers(len(x), size=n)]
+
+
+BASELINES: dict[str, Callable[[np.ndarray, np.random.Generator], Draw]] = {
+    "gaussian": _gaussian,
+    "mixture": _mixture,
+    "kernel": _kernel,
+    "copy": _copy,
+}

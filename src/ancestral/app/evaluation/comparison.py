@@ -1,0 +1,216 @@
+"""Which of several models is better, by how much, and is the difference real?
+
+The rule, which the verdict states: A is better than B where the kernel distance to the data is smaller for A in the features
+of every extractor, by a paired permutation test (samples of the same seeds) whose p-values, adjusted by Holm for all pairs, are
+below 0.05. Where extractors disagree, or the test is not sure, neither is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from ancestral.app.evaluation.judge import Evaluator
+from ancestral.app.evaluation.result import Evaluation
+from ancestral.app.evaluation.samples import Samples
+from ancestral.metrics import Estimate, holm, kid, paired_permutation
+
+LEVEL = 0.05
+PAIRED = 1000  # samples of each in a test
+RULE = (
+    "A is called better than B where the kernel distance to held-out data is smaller for A in the features of every extractor, "
+    "by a paired permutation test whose Holm-adjusted p-values are below 0.05."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One model or baseline of a comparison."""
+
+    evaluation: Evaluation
+    samples: Samples
+    baseline: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.evaluation.subject
+
+    @property
+    def copies(self) -> bool:
+        """Whether it repeats its training data: a copy rate above 5 % and beyond chance, and C_T negative."""
+        rate, z = self.evaluation["copy-rate"].value, self.evaluation["c_t"].value
+        beyond = rate.value - 3 * (rate.std_err or 0.0)
+        return rate.value > 0.05 and beyond > 0.01 and z.value < 0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two contestants, not both baselines. differences: KID(a) - KID(b); p_values: adjusted; both by extractor.
+
+    better: the name of the better one, or None.
+    """
+
+    a: str
+    b: str
+    differences: dict[str, float]
+    p_values: dict[str, float]
+    better: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """contestants: the best first, by the headline distance, copiers and baselines last. verdict: in plain words."""
+
+    contestants: tuple[Subject, ...]
+    pairs: tuple[Pair, ...]
+    verdict: tuple[str, ...]
+    rule: str = RULE
+
+    def better(self, a: str, b: str) -> bool:
+        """Whether a is better than b, by the rule."""
+        return any(pair.better == a and {pair.a, pair.b} == {a, b} for pair in self.pairs)
+
+
+def compare(contestants: Sequence[Subject], judge: Evaluator) -> Comparison:
+    """All pairs tested, the contestants in order, and the verdict. Names must differ (ValueError)."""
+    if len({c.name for c in contestants}) < len(contestants):
+        raise ValueError("contestants need different names")
+    ordered = sorted(contestants, key=lambda c: (c.baseline, c.copies, c.evaluation.headline.value.value))
+    pairs = _test(ordered, judge)
+    bare = Comparison(tuple(ordered), tuple(pairs), ())
+    return Comparison(bare.contestants, bare.pairs, tuple(_verdict(bare)))
+
+
+def _test(contestants: Sequence[Subject], judge: Evaluator) -> list[Pair]:
+    n = min(PAIRED, *(len(c.samples) for c in contestants))
+    p_values: dict[str, list[float]] = {}
+    differences: dict[str, list[float]] = {}
+    couples = [(a, b) for a, b in combinations(contestants, 2) if not (a.baseline and b.baseline)]
+    for e, reference in zip(judge.extractors, judge.reference, strict=True):
+        some = reference[:: max(1, math.ceil(len(reference) / 4000))]
+        found = {c.name: e(c.samples.x[:n], judge.progress) for c in contestants}
+        distance = {name: kid(x, some).value for name, x in found.items()}
+        differences[e.name] = [distance[a.name] - distance[b.name] for a, b in couples]
+        p_values[e.name] = holm([paired_permutation(found[a.name], found[b.name], some) for a, b in couples])
+        judge.progress(f"tests ({e.name})")
+    pairs = []
+    for i, (a, b) in enumerate(couples):
+        by = {name: values[i] for name, values in differences.items()}
+        p = {name: values[i] for name, values in p_values.items()}
+        sure = all(value < LEVEL for value in p.values())
+        better = a.name if all(d < 0 for d in by.values()) else b.name if all(d > 0 for d in by.values()) else None
+        pairs.append(Pair(a.name, b.name, by, p, better if sure else None))
+    return pairs
+
+
+def _verdict(comparison: Comparison) -> list[str]:
+    models = [c for c in comparison.contestants if not c.baseline]
+    honest = [c for c in models if not c.copies]
+    sentences = [
+        f"{c.name} repeats its training data: {c.evaluation['copy-rate'].value.value:.0%} of its samples are nearer to them "
+        "than 99 % of held-out data are, so its distance says nothing of what it has learned."
+        for c in comparison.contestants
+        if c.copies
+    ]
+    if honest:
+        sentences += _quality(comparison, honest) + _speed(comparison, honest) + _variety(honest) + _likelihoods(honest)
+    baselines = [c.name for c in comparison.contestants if c.baseline and not c.copies]
+    for model in models:
+        for word, names in (
+            ("beats", [name for name in baselines if comparison.better(model.name, name)]),
+            ("loses to", [name for name in baselines if comparison.better(name, model.name)]),
+        ):
+            if names:
+                sentences.append(
+                    f"{model.name} {word} {_listed(names)}, which cost{'s' if len(names) == 1 else ''} no training."
+                )
+    if any(c.evaluation.coarse for c in comparison.contestants):
+        sentences.append("The features are those of a random network: take the order as a rough guide.")
+    return sentences
+
+
+def _quality(comparison: Comparison, honest: Sequence[Subject]) -> list[str]:
+    best, *others = honest
+    metric = best.evaluation.headline
+    figure = f"{metric.name} {shown(metric.value)}" + (f", real data {shown(metric.real)}" if metric.real else "")
+    worse = [c.name for c in others if comparison.better(best.name, c.name)]
+    equal = [c.name for c in others if c.name not in worse]
+    if not others:
+        return [f"{best.name}: {figure}."]
+    if not equal:
+        return [f"{best.name} is best on quality ({figure})."]
+    text = f"{best.name} has the smallest distance ({figure}), but {_listed(equal)} cannot be told from it"
+    return [text + (f"; it is better than {_listed(worse)}." if worse else ".")]
+
+
+def _speed(comparison: Comparison, honest: Sequence[Subject]) -> list[str]:
+    timed = [(c.evaluation.cost["samples_per_second"], c) for c in honest if "samples_per_second" in c.evaluation.cost]
+    if len(timed) < 2:
+        return []
+    rate, fastest = max(timed, key=lambda pair: pair[0])
+    best = honest[0]
+    if fastest is best:
+        return [f"{best.name} is also the fastest to sample ({rate:,.0f} a second)."]
+    times = rate / best.evaluation.cost["samples_per_second"] if "samples_per_second" in best.evaluation.cost else 0
+    recall = _recall(fastest), _recall(best)
+    aside = ""
+    if recall[0] and recall[1]:
+        gap = recall[0].value - recall[1].value
+        error = math.hypot(recall[0].std_err or 0, recall[1].std_err or 0)
+        if abs(gap) < 2 * error:
+            aside = " and within error on recall"
+        else:
+            aside = f" but has {'less' if gap < 0 else 'more'} recall ({recall[0].value:.2f} against {recall[1].value:.2f})"
+    return [f"{fastest.name} is {times:,.1f} times faster to sample than {best.name}{aside}."]
+
+
+def _recall(c: Subject) -> Estimate | None:
+    metric = c.evaluation.get(f"recall-{next(iter(c.evaluation.extractors))}")
+    return metric.value if metric else None
+
+
+def _variety(honest: Sequence[Subject]) -> list[str]:
+    """Models that leave out a part of the data: coverage far below that of real data while precision is not."""
+    found = []
+    for c in honest:
+        first = next(iter(c.evaluation.extractors))
+        coverage, precision = c.evaluation.get(f"coverage-{first}"), c.evaluation.get(f"precision-{first}")
+        if coverage is None or precision is None or coverage.real is None or precision.real is None:
+            continue
+        kept, fine = coverage.value.value / coverage.real.value, precision.value.value / precision.real.value
+        if kept < 0.7 and fine > 0.85:
+            found.append(
+                f"{c.name} leaves out a part of the data: its samples look right, but cover {kept:.0%} of what real data do."
+            )
+        if (duplicates := c.evaluation.get("duplicates")) and duplicates.value.value > 0.1:
+            found.append(f"{c.name} repeats itself: {duplicates.value.value:.0%} of its samples have a twin.")
+    return found
+
+
+def _likelihoods(honest: Sequence[Subject]) -> list[str]:
+    """The best likelihood in each column; bounds of different kinds are never in one."""
+    found = []
+    columns = sorted({m.name for c in honest for m in c.evaluation.metrics if m.name.startswith("bits-")})
+    for column in columns:
+        rows = [(metric.value, c) for c in honest if (metric := c.evaluation.get(column))]
+        if len(rows) > 1:
+            value, best = min(rows, key=lambda row: row[0].value)
+            found.append(f"{best.name} wins on likelihood ({column} {shown(value)}).")
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def shown(estimate: Estimate) -> str:
+    """A figure with the digits that its error leaves it: 12.3 ± 0.4."""
+    value, error = estimate.value, estimate.std_err
+    if error is None or not math.isfinite(error):
+        return f"{value:.4g}"
+    digits = int(np.clip(1 - math.floor(math.log10(error)), 0, 6)) if error > 0 else 3
+    return f"{value:,.{digits}f} ± {error:.{digits}f}"

@@ -1,0 +1,153 @@
+"""A classifier of the data's own classes: where there are labels, the features that know what matters in these data.
+
+Trained once on the training split and kept in the cache under the data's fingerprint. The same network, trained for a few
+seconds on generated samples instead, gives the classification accuracy score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ancestral.app.data import DataSet
+from ancestral.app.data.cache import cache_dir, keep
+from ancestral.app.evaluation.extractors.base import BATCH, Pictures
+from ancestral.app.training.stage import Progress, silent
+from ancestral.noise import StreamNoise
+from ancestral.runtime import Runtime
+
+FORMAT = 1
+BATCH_TRAIN = 128
+SEEN = 250_000  # samples in training, a few minutes for small images; several epochs of small sets
+FEATURES = 128
+
+
+class Classifier(nn.Module):
+    """Convolutions, halving the map until it is at most 4 a side, a hidden layer of 128 features, and the logits.
+
+    shape: `(c, h, w)`, `(c, l)` (treated as height 1) or `(d,)`, for which the convolutions are dense layers.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, dropout: float = 0.3):
+        super().__init__()
+        self.dropout = dropout
+        layers: list[nn.Module] = []
+        if len(shape) == 1:
+            widths = [shape[0], 256, 256]
+            layers = [m for a, b in pairwise(widths) for m in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())]
+            flat = widths[-1]
+        else:
+            c, *space = shape
+            h, w = space if len(space) == 2 else (1, space[0])
+            width = 32
+            while True:
+                layers += [nn.Conv2d(c, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+                c, width = width, min(128, 2 * width)
+                if max(h, w) <= 4:
+                    break
+                kernel = (min(2, h), min(2, w))
+                layers.append(nn.MaxPool2d(kernel))
+                h, w = h // kernel[0], w // kernel[1]
+            flat = c * h * w
+        self.body = nn.Sequential(*layers)
+        self.hidden = nn.Linear(flat, FEATURES)
+        self.head = nn.Linear(FEATURES, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features `(n, 128)`."""
+        x = x[:, :, None, :] if x.ndim == 3 else x
+        h = F.dropout(self.body(x).flatten(1), self.dropout, self.training)
+        return F.relu(self.hidden(h))
+
+    def logits(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(F.dropout(self(x), self.dropout, self.training))
+        return out
+
+
+def fit(
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    runtime: Runtime,
+    *,
+    seen: int,
+    progress: Progress = silent,
+    what: str = "classifier",
+) -> Classifier:
+    """A classifier trained on samples `(n, *shape)` for so many samples seen; the same data give the same network.
+
+    x: in the units of the data.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Classifier(x.shape[1:], classes)
+    runtime.place(model)
+    model.train()
+    steps = max(1, seen // BATCH_TRAIN)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps + 1)
+    for step in range(steps):
+        noise = StreamNoise(min(BATCH_TRAIN, len(x)), 0, step)
+        rows = (noise.uniform() * len(x)).long().clamp(max=len(x) - 1)
+        runtime.seed(step)  # dropout
+        with runtime.autocast():
+            logits = model.logits(x[rows].to(runtime.device, torch.float32))
+        loss = F.cross_entropy(logits.float(), labels[rows].to(runtime.device))
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        schedule.step()
+        if step % 20 == 0:
+            progress(f"{what}: {step / steps:.0%}")
+    return model.eval()
+
+
+@torch.no_grad()
+def predict(model: Classifier, x: Tensor, runtime: Runtime) -> Tensor:
+    """The most likely class of each `(n,)`."""
+    with runtime.autocast():
+        return torch.cat([model.logits(part.to(runtime.device)).float().argmax(1).cpu() for part in x.split(BATCH)])
+
+
+class OwnClassifier(Pictures):
+    """The cached classifier of a data set as an extractor. accuracy: on the held-out split."""
+
+    def __init__(self, data: DataSet, runtime: Runtime, progress: Progress = silent):
+        if data.train.labels is None:
+            raise ValueError(f"{data.spec.name} has no classes")
+        file = cache_dir() / "extractors" / f"classifier-{FORMAT}-{data.spec.fingerprint}.safetensors"
+        found = _recall(file, data)
+        if found is None:
+            x = data.values(data.train.array)
+            seen = min(SEEN, 60 * len(data.train))
+            model = fit(x, data.train.labels, len(data.spec.classes), runtime, seen=seen, progress=progress)
+            test = data.batch(torch.arange(len(data.test)), "test")
+            right = predict(model, test.x, runtime) == test.conditions["class"]
+            found = model, right.float().mean().item()
+            contents = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+            keep(file, save(contents, {"accuracy": str(found[1])}), progress)
+        self.classifier, self.accuracy = found
+        about = f"a classifier of the {len(data.spec.classes)} classes, {self.accuracy:.1%} right on held-out data"
+        super().__init__("classifier", self.classifier, about, runtime)
+
+    def classes(self, x: Tensor) -> Tensor:
+        """The most likely class of each sample `(n,)`."""
+        return predict(self.classifier, x, self.runtime)
+
+
+def _recall(file: Path, data: DataSet) -> tuple[Classifier, float] | None:
+    if not file.exists():
+        return None
+    with safe_open(file, "pt") as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        accuracy = float(stored.metadata()["accuracy"])
+    model = Classifier(data.spec.shape, len(data.spec.classes))
+    model.load_state_dict(tensors)
+    return model.eval(), accuracy

@@ -1,0 +1,37 @@
+"""How much of held-out samples comes back, for models that encode and decode them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ancestral.app.data import DataSet
+from ancestral.app.evaluation.samples import at_levels
+from ancestral.app.training.stage import Progress, silent
+from ancestral.fidelity import psnr, ssim
+from ancestral.metrics import Estimate
+from ancestral.models import GenerativeModel, HasReconstruction
+
+BATCH = 64
+
+
+def returned(model: HasReconstruction, data: DataSet, rows: Tensor, progress: Progress = silent) -> tuple[Tensor, Tensor]:
+    """Held-out samples and what comes back of each, both at the levels of the data."""
+    assert isinstance(model, GenerativeModel)
+    data = data.encoded(model.conditioner)
+    x: list[Tensor] = []
+    y: list[Tensor] = []
+    for part in rows.split(BATCH):
+        progress(f"reconstructions: {BATCH * len(y):,} of {len(rows):,}")
+        x.append(data.batch(part, "test").x)
+        y.append(model.reconstruct(x[-1].to(model.device), data.asked(part) or None).cpu())
+    return torch.cat(x), at_levels(torch.cat(y), data)
+
+
+def fidelities(x: Tensor, y: Tensor, bounds: tuple[float, float] | None) -> dict[str, Estimate]:
+    """PSNR and SSIM of pictures in [0, 1], with their errors over the choice of pictures; nothing of other samples."""
+    if x.ndim != 4 or bounds != (0.0, 1.0):
+        return {}
+    n = len(x)
+    values = {"psnr": psnr(x, y).double(), "ssim": ssim(x, y).double()}
+    return {name: Estimate(v.mean().item(), v.std().item() / n**0.5, n) for name, v in values.items()}

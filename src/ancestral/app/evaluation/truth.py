@@ -1,0 +1,44 @@
+"""Toys whose true density is known: samples are held against the truth itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from torch import Tensor
+
+from ancestral.app.data import load
+from ancestral.app.data.toys import DENSITIES
+from ancestral.metrics import Estimate
+from ancestral.schedules import CLEAN
+
+WITHIN = 4.0  # deviations from a mode's mean at which a sample still belongs to it
+ENOUGH = 0.25  # of a mode's own share of samples, for it to be found
+
+
+def true_density(name: str, fingerprint: str) -> Callable[[Tensor], dict[str, Estimate]] | None:
+    """What the truth says of points `(n, 2)`: their mean log density, and for separate Gaussians the modes that are found.
+
+    None where `name` is no toy, or the data, as their fingerprint tells, are other data of that name.
+    """
+    if name not in DENSITIES or load(name).spec.fingerprint != fingerprint:
+        return None
+    oracle = DENSITIES[name]()
+
+    def judge(x: Tensor) -> dict[str, Estimate]:
+        log_p = oracle.log_density(x.double(), CLEAN).numpy()
+        n = len(x)
+        found = {"true-log-density": Estimate(float(log_p.mean()), float(log_p.std(ddof=1) / math.sqrt(n)), n)}
+        modes = len(oracle.weights)
+        if modes <= 32:  # separate Gaussians, not the nodes of a curve
+            distance = np.linalg.norm(x.double().numpy()[:, None] - oracle.means.numpy(), axis=2)
+            std = oracle.variances.sqrt().numpy().max(1)
+            near = distance.argmin(1)
+            inside = distance[np.arange(n), near] < WITHIN * std[near]
+            share = np.bincount(near[inside], minlength=modes) / n
+            hit = int((share > ENOUGH * oracle.weights.numpy()).sum())
+            found["modes"] = Estimate(float(hit), None, n)
+        return found
+
+    return judge

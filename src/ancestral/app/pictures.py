@@ -1,0 +1,158 @@
+"""Everything that a person would rather see: samples as grids, curves, point clouds, and their walk as animation."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ancestral.conditioning.render import Rendering, colour
+from ancestral.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ancestral.app.data.spec import DataSpec
+
+SIDE = 48  # pixels that a tile should at least have
+READABLE = 96  # the same where words and boxes are to be read
+LINE, LETTER, LINES = 12, 5.2, 4  # pixels from line to line and across a letter, and lines at most
+
+
+def to_uint8(x: Tensor, spec: DataSpec) -> np.ndarray:
+    """Images `(n, c, h, w)` in the units of the data -> `(n, h, w, c)` uint8; real data are stretched from their range."""
+    low, high = spec.range or (float(x.min()), float(x.max()))
+    scaled = ((x.float() - low) / max(high - low, 1e-12)).clamp(0, 1).mul(255).round()
+    return scaled.byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def grid(x: Tensor, spec: DataSpec, columns: int | None = None, shown: Sequence[Rendering] = ()) -> Image.Image:
+    """One picture of n samples: tiles for images, curves for signals, a scatter plot for points.
+
+    shown: what was asked of each, to be seen with images and signals.
+    """
+    if spec.is_image:
+        return asked(to_uint8(x, spec), shown, columns) if shown else tiles(to_uint8(x, spec), columns)
+    if len(spec.shape) == 2:
+        return _curves(x, spec, columns, [of_one.words for of_one in shown])
+    return _scatter(x, spec)
+
+
+def tiles(images: np.ndarray, columns: int | None = None) -> Image.Image:
+    """`(n, h, w, c)` uint8 -> a grid with a gap of a pixel, small images enlarged without smoothing."""
+    n, h, w, c = images.shape
+    columns = columns or math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    zoom = max(1, math.ceil(SIDE / min(h, w)))
+    gap = 1 if zoom == 1 else 2
+    images = images.repeat(zoom, 1).repeat(zoom, 2)
+    h, w = h * zoom, w * zoom
+    sheet = np.full((rows * (h + gap) + gap, columns * (w + gap) + gap, c), 128, np.uint8)
+    for i, image in enumerate(images):
+        top, left = gap + i // columns * (h + gap), gap + i % columns * (w + gap)
+        sheet[top : top + h, left : left + w] = image
+    return Image.fromarray(sheet[..., 0] if c == 1 else sheet[..., :4])
+
+
+def asked(images: np.ndarray, shown: Sequence[Rendering], columns: int | None = None) -> Image.Image:
+    """`(n, h, w, c)` uint8 -> a grid in which each image has what was asked of it: pictures on its left, boxes on it, words
+    beneath.
+    """
+    n, h, w = images.shape[:3]
+    zoom = max(1, math.ceil(READABLE / min(h, w)))
+    size, gap = (w * zoom, h * zoom), 4
+    columns = columns or math.ceil(math.sqrt(n))
+    beside = max(len(of_one.pictures) for of_one in shown)
+    width = (1 + beside) * (size[0] + 1)
+    words = [textwrap.wrap(of_one.words, max(8, int(width / LETTER)))[:LINES] for of_one in shown]
+    height = size[1] + LINE * max(map(len, words))
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, math.ceil(n / columns) * (height + gap) + gap), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(LINE - 2)
+    for i, (image, of_one) in enumerate(zip(images, shown, strict=True)):
+        left, top = gap + i % columns * (width + gap), gap + i // columns * (height + gap)
+        given = [p.mul(255).round().byte().permute(1, 2, 0).numpy() for p in of_one.pictures]
+        for j, part in enumerate([*given, image]):
+            tile = Image.fromarray(part[..., 0] if part.shape[-1] == 1 else part[..., :3]).convert("RGB")
+            sheet.paste(tile.resize(size, Image.Resampling.NEAREST), (left + j * (size[0] + 1), top))
+        x = left + beside * (size[0] + 1)
+        for number, name, *box in of_one.boxes:
+            a, b, wide, tall = (round(share * size[k % 2]) for k, share in enumerate(box))
+            draw.rectangle((x + a, top + b, x + a + wide - 1, top + b + tall - 1), outline=colour(number))
+            draw.text((x + a + 2, top + b), name, colour(number), font, stroke_width=1, stroke_fill="black")
+        for j, line in enumerate(words[i]):
+            draw.text((left, top + size[1] + j * LINE), line, "black", font)
+    return sheet
+
+
+def save_grid(x: Tensor, path: Path, spec: DataSpec, columns: int | None = None, shown: Sequence[Rendering] = ()) -> None:
+    """`grid`, written beside its place and renamed."""
+    buffer = BytesIO()
+    grid(x, spec, columns, shown).save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())
+
+
+def strip(frames: Sequence[Tensor], spec: DataSpec, columns: int = 8, rows: int = 8) -> Image.Image:
+    """The walk of a few samples as one picture: for images a row each, noise on the left; otherwise plots side by side."""
+    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int)]
+    if spec.is_image:
+        pictures = np.stack([to_uint8(x[:rows], spec) for x in chosen], 1)
+        return tiles(pictures.reshape(-1, *pictures.shape[2:]), columns=len(chosen))
+    plots = [grid(x, spec) for x in chosen]
+    sheet = Image.new("RGB", (sum(plot.width for plot in plots), plots[0].height), "white")
+    for i, plot in enumerate(plots):
+        sheet.paste(plot, (sum(before.width for before in plots[:i]), 0))
+    return sheet
+
+
+def _scatter(x: Tensor, spec: DataSpec) -> Image.Image:
+    """The first two coordinates, on axes that the range of the data fixes."""
+    from matplotlib.figure import Figure
+
+    points = x.flatten(1).float().cpu().numpy()
+    figure = Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    size = max(0.5, min(12.0, 4000 / len(points)))
+    axes.scatter(points[:, 0], points[:, min(1, points.shape[1] - 1)], s=size, alpha=0.6, linewidths=0)
+    if spec.range is not None:
+        low, high = spec.range
+        margin = 0.05 * (high - low)
+        axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
+    axes.set_aspect("equal")
+    return render(figure)
+
+
+def _curves(x: Tensor, spec: DataSpec, columns: int | None = None, words: Sequence[str] = ()) -> Image.Image:
+    from matplotlib.figure import Figure
+
+    signals = x.float().cpu().numpy()
+    columns = columns or math.ceil(math.sqrt(len(signals)))
+    rows = math.ceil(len(signals) / columns)
+    figure = Figure(figsize=(1.6 * columns, 1.1 * rows), dpi=100, layout="constrained")
+    for axes, signal in zip(figure.subplots(rows, columns, squeeze=False).flat, signals, strict=False):
+        axes.plot(signal.T, linewidth=1)
+        if spec.range is not None:
+            axes.set_ylim(*spec.range)
+        axes.set(xticks=[], yticks=[])
+    for axes, title in zip(figure.axes, words, strict=False):
+        axes.set_title(title, fontsize=7)
+    return render(figure)
+
+
+def render(figure: Figure) -> Image.Image:
+    """The figure as a picture."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return Image.open(buffer).convert("RGB")
+
+
+def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int = 80) -> None:
+    """An animated GIF that holds its last frame for a second and a half."""
+    durations = [milliseconds] * (len(frames) - 1) + [1500]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)

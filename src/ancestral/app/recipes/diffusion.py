@@ -1,0 +1,62 @@
+"""The diffusion family in a recipe."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field
+
+from ancestral.app.data.spec import DataSpec
+from ancestral.app.recipes.base import standardize
+from ancestral.app.recipes.denoising import DenoisingRecipe
+from ancestral.denoiser import Denoiser
+from ancestral.models.diffusion import Diffusion, Times, Weight
+from ancestral.prediction import PredictionType
+from ancestral.schedules import VE, VP, Chain, Cosine, Linear, Schedule, SubVP
+
+ScheduleName = Literal["cosine", "linear", "vp", "sub-vp", "ve", "ddpm", "ddpm-cosine"]
+SCHEDULES: dict[ScheduleName, Schedule] = {
+    "cosine": Cosine(),
+    "linear": Linear(),
+    "vp": VP(),
+    "sub-vp": SubVP(),
+    "ve": VE(),
+    "ddpm": Chain.linear(),
+    "ddpm-cosine": Chain.cosine(),
+}
+CROWDED = 32  # numbers of a patch of pixels whose noise is too much for a U-Net's finest level to carry
+
+
+class DiffusionRecipe(DenoisingRecipe):
+    """Denoising diffusion, in discrete or continuous time."""
+
+    family: Literal["diffusion"] = "diffusion"
+    schedule: ScheduleName = Field("linear", description="the forward process")
+    target: PredictionType | None = Field(
+        None,
+        description="what the network predicts; None: velocity, or v with sigma_data=0.1 where patches of a U-Net hold many pixels",
+    )
+    sigma_data: float | None = Field(
+        None, gt=0, description="of the target v: below that noise the network predicts noise, above it x; None: 1"
+    )
+    weight: Weight = Field("simple", description="the weight of each noise level in the loss")
+    times: Times = Field("logit-normal", description="the density from which training draws noise levels")
+
+    def build(self, spec: DataSpec) -> Diffusion:
+        conditioner = self.conditioner(spec)
+        denoiser = Denoiser(self.network(spec, conditioner.widths), *self.reading(spec))
+        schedule = SCHEDULES[self.schedule]
+        return Diffusion(spec.shape, standardize(spec), conditioner, denoiser, schedule, self.weight, self.times, spec.levels)
+
+    def settled(self, spec: DataSpec) -> Self:
+        if self.target is not None:
+            return self
+        target, sigma_data = self.reading(spec)
+        return self.model_copy(update={"target": target, "sigma_data": None if target == "velocity" else sigma_data})
+
+    def reading(self, spec: DataSpec) -> tuple[PredictionType, float]:
+        """The target for such samples, and its sigma_data."""
+        if self.target is None and self.sigma_data is None:
+            crowded = spec.levels is not None and self.net != "dit" and self.folded(spec) > CROWDED
+            return ("v", 0.1) if crowded else ("velocity", 1.0)
+        return self.target or "v", 1.0 if self.sigma_data is None else self.sigma_data

@@ -1,0 +1,98 @@
+"""The adversarial family in a recipe."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ancestral.app.data.spec import DataSpec
+from ancestral.app.recipes.base import FamilyRecipe, standardize
+from ancestral.models.gan import GAN
+from ancestral.models.objectives import Name, Penalties
+from ancestral.networks.adversarial import adversarial_networks, spectral
+
+SMALL = 10_000  # training samples, below which a discriminator learns them by heart
+TINY = 256  # numbers in a picture or signal, up to which a step costs much the same whatever its batch
+
+
+class GANRecipe(FamilyRecipe):
+    """A generator and a discriminator in a game."""
+
+    training: ClassVar[dict[str, Any]] = {
+        "lr": 1e-3,
+        "beta1": 0.0,
+        "beta2": 0.99,
+        "warmup": 100,
+        "decay": 0.5,
+        "clip": 100.0,
+        "ema": 0.1,
+    }
+
+    family: Literal["gan"] = "gan"
+    drop: float = Field(
+        0.1, gt=0, le=1, description="rate at which the condition is withheld, so that it can be left out later"
+    )
+    objective: Name = Field("relativistic", description="what the two players minimise")
+    r1: float | None = Field(None, ge=0, description="weight of the penalty of D's gradient at data; None: what suits")
+    r2: float | None = Field(None, ge=0, description="the same at samples")
+    gp: float | None = Field(
+        None, ge=0, description="weight of the gradient penalty between data and samples; None: what suits"
+    )
+    lazy: int = Field(4, ge=1, description="penalties look at one in so many of the samples")
+    spectral: bool | None = Field(None, description="spectral normalisation of the discriminator; None: with hinge")
+    augment: float | None = Field(
+        None, ge=0, le=1, description="share of samples that D sees altered; None: some, for small sets of images or signals"
+    )
+    latent: int | None = Field(None, ge=1, description="numbers that a sample is generated from")
+    width: int | None = Field(None, ge=1, description="features of the networks' finest level")
+    channels: tuple[int, ...] | None = Field(None, min_length=1, description="features of each level; overrides width")
+    blocks: int | None = Field(None, ge=1, description="residual blocks a level")
+    patch: int | None = Field(None, ge=1, description="size of the patches that are folded into channels")
+
+    def takes(self, spec: DataSpec) -> tuple[str, ...]:
+        return ("vector", "channels") if len(spec.shape) == 3 else ("vector",)
+
+    def suitable(self, spec: DataSpec) -> dict[str, Any]:
+        """For pictures and signals small batches: for the same time, more turns gain more than larger ones, by measurement."""
+        return self.training | ({"batch": 32 if spec.dims <= TINY else 16} if len(spec.shape) > 1 else {})
+
+    def build(self, spec: DataSpec) -> GAN:
+        conditioner = self.conditioner(spec)
+        generator, discriminator = adversarial_networks(
+            spec.shape,
+            width=self.width,
+            channels=self.channels,
+            blocks=self.blocks,
+            patch=self.patch,
+            latent=self.latent,
+            context=conditioner.widths,
+        )
+        if self.objective == "hinge" if self.spectral is None else self.spectral:
+            spectral(discriminator)
+        altered = 0.2 if spec.size < SMALL and len(spec.shape) > 1 else 0.0
+        return GAN(
+            spec.shape,
+            standardize(spec),
+            conditioner,
+            generator,
+            discriminator,
+            self.objective,
+            self.penalties(spec),
+            pick(self.augment, altered),
+        )
+
+    def penalties(self, spec: DataSpec) -> Penalties:
+        """What is not asked for follows from the objective: each as in its paper."""
+        usual = {"relativistic": (gamma(spec), gamma(spec), 0.0), "wasserstein": (0.0, 0.0, 10.0)}
+        r1, r2, gp = usual.get(self.objective, (0.0, 0.0, 0.0))
+        return Penalties(pick(self.r1, r1), pick(self.r2, r2), pick(self.gp, gp), self.lazy)
+
+
+def pick(asked: float | None, suits: float) -> float:
+    return suits if asked is None else asked
+
+
+def gamma(spec: DataSpec) -> float:
+    """The weight of R1 and R2, by measurement; the more pixels, the more."""
+    return 0.1 if len(spec.shape) == 1 else 1.0 if spec.dims <= TINY else 3.0

@@ -1,0 +1,179 @@
+"""A recipe: all that decides what a run becomes. YAML on disk, checked models in memory."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, create_model
+
+from ancestral.app.recipes import FAMILIES, FamilyRecipe, Section
+from ancestral.errors import UsageError
+from ancestral.suggest import unknown
+
+DEFAULT_FAMILY = "diffusion"
+SECTIONS = ("data", "model", "train")
+
+
+class DataRecipe(Section):
+    """The data."""
+
+    source: str = Field(description="a built-in name, a folder of images, or an .npy, .npz or .parquet file")
+    size: int | tuple[int, int] | None = Field(None, description="height and width of the images; None: as they are")
+    flip: bool = Field(False, description="mirror half of the training images from left to right")
+
+
+class TrainRecipe(Section):
+    """The training."""
+
+    budget: str = Field(description="90s, 2m, 20000it, 5epochs")
+    epochs: float | None = Field(None, gt=0, description="passes through the data with which a budget of time ends, too")
+    batch: int = Field(64, ge=1, description="samples a step")
+    accumulate: int = Field(1, ge=1, description="parts into which a batch is split to save memory")
+    lr: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
+    beta2: float = Field(0.99, ge=0, lt=1, description="decay of AdamW's mean of their squares")
+    warmup: int = Field(100, ge=0, description="steps to reach it")
+    decay: float = Field(0.5, ge=0, le=1, description="share of the budget, at the end, in which it falls to 0 as a cosine")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's pull of the parameters towards 0")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient of the mean loss per dimension")
+    ema: float = Field(0.1, gt=0, lt=0.28, description="width of the average of parameters, relative to the run's length")
+    seed: int = Field(0, description="of weights, noise and order")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="arithmetic of the networks; auto: bf16 where it is fast"
+    )
+    keep: int = Field(2, ge=1, description="checkpoints kept")
+    checkpoint_every: float = Field(60.0, gt=0, description="seconds between checkpoints")
+    previews: int = Field(8, ge=0, description="pictures of samples on the way")
+    diagnoses: int = Field(32, ge=0, description="looks at the model's health on the way, for families that have one")
+
+    def rate(self, step: int, progress: float) -> float:
+        """The learning rate: linear warm-up, constant, then a cosine down to 0 over the last `decay` of the training."""
+        fall = max(0.0, (progress - (1 - self.decay)) / self.decay) if self.decay else 0.0
+        return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * (1 + math.cos(math.pi * fall)) / 2
+
+
+class Recipe(Section):
+    """A run: data, model, training."""
+
+    data: DataRecipe
+    model: SerializeAsAny[FamilyRecipe]
+    train: TrainRecipe
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Recipe:
+        """The checked recipe. Raises UsageError with all that is wrong, in plain words."""
+        checked = _of_family(family_of(values))
+        try:
+            return checked.model_validate(values)
+        except ValidationError as error:
+            raise UsageError("; ".join(_plain(checked, problem) for problem in error.errors())) from None
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Raises UsageError if the file is not a recipe."""
+        try:
+            values = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise UsageError(f"cannot read the recipe {path}: {str(error).splitlines()[0]}") from None
+        return cls.of(values if isinstance(values, dict) else {})
+
+    def dump(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def differences(self, other: Recipe) -> list[str]:
+        """What differs, as "train.budget: 2m -> 5m"."""
+        mine, theirs = _flatten(self.model_dump(mode="json")), _flatten(other.model_dump(mode="json"))
+        return [f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in mine | theirs if mine.get(key) != theirs.get(key)]
+
+
+def family_of(values: dict[str, Any]) -> str:
+    """The family that unchecked values of a recipe name. Raises UsageError if there is none of that name."""
+    section = values.get("model") or {}
+    family = section.get("family", DEFAULT_FAMILY) if isinstance(section, dict) else DEFAULT_FAMILY
+    if family not in FAMILIES:
+        raise UsageError(unknown("model", family, FAMILIES))
+    return str(family)
+
+
+@cache
+def _of_family(family: str) -> type[Recipe]:
+    """Recipe with the family's own section as `model`."""
+    section = FAMILIES[family]
+    return create_model("Recipe", __base__=Recipe, model=(section, section(family=family)))
+
+
+def parse(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """From "section.name=value" to {"section.name": value}; values are read as YAML. Raises UsageError for what is not one."""
+    settings = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        try:
+            settings[path] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            equals = ""
+        if not equals:
+            raise UsageError(f"cannot read {assignment!r}: write a setting as section.name=value, e.g. train.batch=128")
+    return settings
+
+
+def override(values: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the nested values with {"section.name": value} applied. Raises UsageError where a section is a value."""
+    values = deepcopy(values)
+    for path, value in settings.items():
+        if path in SECTIONS and not isinstance(value, dict):
+            raise UsageError(f"{path!r} is a section of the recipe, without a value: write {path}.name=value")
+        *sections, name = path.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise UsageError(f"{section!r} is a section of the recipe, without a value: write {section}.name=value")
+        place[name] = value
+    return values
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _plain(recipe: type[BaseModel], problem: Any) -> str:
+    """One of pydantic's problems in words, with a near name where a setting is unknown."""
+    section: Any = recipe
+    names: list[str] = []
+    known: dict[str, Any] = {}
+    for part in problem["loc"]:
+        if kinds := {kind.model_fields["family"].default: kind for kind in _kinds(section)}:
+            section = kinds[part]  # of a section that is one family of several, which the path names
+        elif settings := _fields(section):
+            names.append(part)
+            known, section = settings, settings[part].annotation if part in settings else None
+    where = ".".join(names)
+    if problem["type"] == "extra_forbidden":
+        close = get_close_matches(names[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+        return f"unknown setting {where!r}: {hint}"
+    if problem["type"] == "missing":
+        return f"the setting {where!r} is missing"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{where}={problem['input']}: {message}"
+
+
+def _fields(section: Any) -> dict[str, Any]:
+    """The settings of a section, which may also be absent."""
+    options = [section, *get_args(section)]
+    return next((kind.model_fields for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)), {})
+
+
+def _kinds(section: Any) -> list[Any]:
+    """The families of which a section is one; none where it is no such section."""
+    bare = [getattr(kind, "__origin__", kind) for kind in get_args(section)]  # the types within Annotated
+    return [kind for kind in bare if isinstance(kind, type) and issubclass(kind, Section) and "family" in kind.model_fields]

@@ -1,0 +1,6 @@
+"""The theory, computed: every claim of the five families, both sides, by the functions that train and sample."""
+
+from ancestral.app.theory import vae, gan, diffusion, latent, score  # noqa: F401, I001  # in the order of the theory
+from ancestral.app.theory.claims import CLAIMS, Along, Claim, Clouds, K, Sides, Verdict, select
+
+__all__ = ["CLAIMS", "Along", "Claim", "Clouds", "K", "Sides", "Verdict", "select"]

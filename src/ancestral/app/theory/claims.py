@@ -1,0 +1,235 @@
+"""What a claim of the theory is, and when it holds.
+
+A claim is a generator: it computes both sides of its equation with the library's own functions and yields them as `Sides`, and
+clouds of points, where a picture says more, as `Clouds`. Its docstring is its derivation: a title, then paragraphs in which
+indented lines are equations. The verdict is given in one place:
+
+    left = right   holds where   |left - right| <= K std_err + tolerance max(1, |right|)
+    left <= right  holds where    left - right  <= K std_err + tolerance max(1, |right|)
+
+std_err is of what was drawn at random, with fixed seeds; tolerance of what is not random: rounding, and the steps of
+quadratures, solvers and differences. A number drawn at random exceeds K = 4 standard errors once in 16,000 times.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from ancestral.errors import UsageError
+from ancestral.noise import StreamNoise
+from ancestral.suggest import unknown
+
+K = 4.0
+ROUNDING = 1e-9  # of float64 arithmetic; float32's is `SINGLE`
+SINGLE = 2e-6
+Relation = Literal["=", "≤"]
+Number = Tensor | float | int
+M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class Along:
+    """What both sides are functions of: the axis and where on it the points are `(k,)`. of: the quantity, the upright axis;
+    sides of equal axes are drawn into one picture. log: which axes are logarithmic.
+    """
+
+    axis: str
+    at: Tensor
+    of: str
+    log: Literal["", "x", "y", "xy"] = ""
+
+    def panel(self) -> tuple[str, str, str]:
+        return self.axis, self.of, self.log
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both sides of one equation or inequality, at one point or many: float64 `(k,)` each. what: of the claim is compared.
+
+    along: where they are functions.
+    """
+
+    what: str
+    left: Tensor
+    relation: Relation
+    right: Tensor
+    std_err: Tensor
+    tolerance: float
+    along: Along | None = None
+
+    @property
+    def difference(self) -> Tensor:
+        return self.left - self.right
+
+    @property
+    def allowed(self) -> Tensor:
+        return K * self.std_err + self.tolerance * self.right.abs().clamp(min=1.0)
+
+    @property
+    def worst(self) -> int:
+        """The point at which most of what is allowed is used up; one that is not a number is worse than any."""
+        excess = self.difference.abs() if self.relation == "=" else self.difference
+        return int((excess - self.allowed).nan_to_num(nan=torch.inf).argmax())
+
+    @property
+    def holds(self) -> bool:
+        excess = self.difference.abs() if self.relation == "=" else self.difference
+        return bool((excess <= self.allowed).all())
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """Points of the plane, named, `(n, 2)` each: samples and what they should be. They are drawn, and no verdict is theirs."""
+
+    what: str
+    points: Mapping[str, Tensor]
+
+
+Made = Sides | Clouds
+
+
+def equal(
+    what: str, left: Number, right: Number, std_err: Number = 0.0, tolerance: float = ROUNDING, along: Along | None = None
+) -> Sides:
+    return _sides(what, left, "=", right, std_err, tolerance, along)
+
+
+def at_most(
+    what: str, left: Number, right: Number, std_err: Number = 0.0, tolerance: float = ROUNDING, along: Along | None = None
+) -> Sides:
+    return _sides(what, left, "≤", right, std_err, tolerance, along)
+
+
+def _sides(
+    what: str,
+    left: Number,
+    relation: Relation,
+    right: Number,
+    std_err: Number,
+    tolerance: float,
+    along: Along | None,
+) -> Sides:
+    values = (torch.as_tensor(v, dtype=torch.float64).detach().reshape(-1) for v in (left, right, std_err))
+    l, r, e = torch.broadcast_tensors(*values)
+    if along is not None:
+        l, r, e, _ = torch.broadcast_tensors(l, r, e, along.at)
+    return Sides(what, l, relation, r, e, tolerance, along)
+
+
+def table(rows: Iterable[Iterable[Number]]) -> Iterator[Tensor]:
+    """The columns `(k,)` of a table of numbers, float64."""
+    for column in zip(*rows, strict=True):
+        yield torch.stack([torch.as_tensor(v, dtype=torch.float64).detach().squeeze() for v in column])
+
+
+def mean(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of n independent values `(n, *)` and its standard error."""
+    values = values.detach().double()
+    return values.mean(0), values.std(0) / len(values) ** 0.5
+
+
+def variance(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The variance of n independent values `(n, *)` and its standard error."""
+    values = values.detach().double()
+    return mean((values - values.mean(0)).square() * (len(values) / (len(values) - 1)))
+
+
+def draws(n: int, step: int = 0) -> StreamNoise:
+    """The noise of a claim: the same on every run. step: where a claim needs several."""
+    return StreamNoise(n, 8, step)
+
+
+def seeded(make: Callable[[], M]) -> M:
+    """A network with random weights, the same on every run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(8)
+        return make()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """name: of the family and, after a dot, of the claim. source: the paper and its equation. by: the library's functions
+    that compute it.
+    """
+
+    name: str
+    source: str
+    by: tuple[Callable[..., Any], ...]
+    compute: Callable[[], Iterator[Made]]
+
+    @property
+    def family(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def text(self) -> str:
+        return inspect.getdoc(self.compute) or ""
+
+    @property
+    def title(self) -> str:
+        return self.text.partition("\n")[0]
+
+    @property
+    def derivation(self) -> str:
+        return self.text.partition("\n")[2].strip("\n")
+
+    @property
+    def lines(self) -> list[str]:
+        """Where the functions stand that compute it: module.name, line."""
+        return [f"{f.__module__}.{f.__qualname__}, line {inspect.getsourcelines(f)[1]}" for f in self.by]
+
+    def verify(self) -> Verdict:
+        begun = time.perf_counter()
+        made = tuple(self.compute())
+        sides = tuple(m for m in made if isinstance(m, Sides))
+        return Verdict(self, sides, tuple(m for m in made if isinstance(m, Clouds)), time.perf_counter() - begun)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a claim computed, and how long it took."""
+
+    claim: Claim
+    sides: tuple[Sides, ...]
+    clouds: tuple[Clouds, ...]
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        return all(side.holds for side in self.sides)
+
+
+CLAIMS: dict[str, Claim] = {}
+
+
+def claim(
+    source: str, by: Sequence[Callable[..., Any]]
+) -> Callable[[Callable[[], Iterator[Made]]], Callable[[], Iterator[Made]]]:
+    """Registers a function `some_claim` of the package `family` as the claim `family.some-claim`."""
+
+    def register(compute: Callable[[], Iterator[Made]]) -> Callable[[], Iterator[Made]]:
+        family = compute.__module__.split(".")[-2]
+        name = f"{family}.{compute.__name__.replace('_', '-')}"
+        CLAIMS[name] = Claim(name, source, tuple(by), compute)
+        return compute
+
+    return register
+
+
+def select(names: Iterable[str]) -> list[Claim]:
+    """The claims whose names begin so, in the order of the theory; all where no name is given. Raises UsageError for others."""
+    names = list(names)
+    families = list(dict.fromkeys(c.family for c in CLAIMS.values()))
+    for name in names:
+        if not any(known.startswith(name) for known in CLAIMS):
+            family = name.partition(".")[0]
+            known = [c for c in CLAIMS if family in families and c.startswith(f"{family}.")]
+            raise UsageError(unknown("claim", name, known or [*families, *CLAIMS]))
+    return [c for name, c in CLAIMS.items() if not names or any(name.startswith(begin) for begin in names)]

@@ -1,0 +1,56 @@
+"""Noise, schedules and models in which expectations are exact or one thing is held."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.app.theory.known import M, S, as_it_is
+from ancestral.conditioning import Conditioner
+from ancestral.denoiser import Denoiser
+from ancestral.models.diffusion import Diffusion
+from ancestral.prediction import PredictionType
+from ancestral.schedules import Schedule
+
+N = 100_000
+
+
+class Signs:
+    """Noise of the two values +-1, as exact as an integral for every quadratic. n: a multiple of 4."""
+
+    def __init__(self, n: int):
+        self.n = n
+
+    def normal(self, shape: object) -> Tensor:
+        return torch.tensor([-1.0, 1.0]).repeat(self.n // 2)[:, None]
+
+
+def signs_of_data() -> Tensor:
+    """Data of mean M and deviation S, each with both values of `Signs`."""
+    return torch.tensor([M - S, M - S, M + S, M + S], dtype=torch.float64)[:, None]
+
+
+def family(network: nn.Module, schedule: Schedule, target: PredictionType = "eps", d: int = 1, **options: object) -> Diffusion:
+    return Diffusion((d,), as_it_is(d), Conditioner({}), Denoiser(network, target), schedule, **options)  # type: ignore[arg-type]
+
+
+class OneLevel(Schedule):
+    """A schedule of which training sees one time only."""
+
+    def __init__(self, schedule: Schedule, t: float):
+        self.alpha, self.sigma, self.only = schedule.alpha, schedule.sigma, t  # type: ignore[method-assign]
+
+    def noisy(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, self.only)
+
+
+class Fixed:
+    """Noise that is the same number everywhere."""
+
+    n = 1
+
+    def __init__(self, value: float):
+        self.value = value
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.full((1, *shape), self.value)

@@ -1,0 +1,121 @@
+"""Games of which the best discriminator is known: data are p = N(0, 1), samples are q = N(1, 1).
+
+Expectations over a pair (x, y) of both are sums over a grid of both, so that an objective is asked as training asks it: for
+what each player loses on a pair of logits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.app.theory.claims import seeded
+from ancestral.conditioning import Conditioner, Context
+from ancestral.gaussian import Gaussian
+from ancestral.models.base import Standardize
+from ancestral.models.gan import GAN
+from ancestral.models.objectives import (
+    Name,
+    Objective,
+    Penalties,
+)
+from ancestral.networks.adversarial import adversarial_networks
+
+GRID = torch.linspace(-8, 9, 681, dtype=torch.float64)
+
+
+COARSE = slice(None, None, 4)
+STEP = float(GRID[1] - GRID[0])
+
+
+N = 400_000
+
+
+class Point(nn.Module):
+    """G(z) = theta, or theta + z: samples that are one point, or N(theta, 1)."""
+
+    latent = 1
+
+    def __init__(self, theta: float, spread: float):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor(theta))
+        self.spread = spread
+
+    def forward(self, z: Tensor, context: Context) -> Tensor:
+        return self.theta + self.spread * z
+
+
+class Line(nn.Module):
+    """l(x) = psi x + c."""
+
+    def __init__(self, psi: float, c: float = 0.0):
+        super().__init__()
+        self.psi, self.c = nn.Parameter(torch.tensor(psi)), nn.Parameter(torch.tensor(c))
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        return self.psi * x[:, 0] + self.c
+
+
+def descended(objective: Objective, p: Tensor, q: Tensor, rate: float, steps: int = 300) -> Tensor:
+    """The logits that gradient descent on J_D finds, from 0, with a step in units of how often each point is seen."""
+    p, q = p / p.sum(), q / q.sum()
+    l = torch.zeros_like(p)
+    for _ in range(steps):
+        l = l - rate * slope(objective, l, p, q)
+    return l
+
+
+def game(objective: Name, generator: nn.Module, discriminator: nn.Module, r1: float = 0.0) -> GAN:
+    scaling = Standardize((1,), (0.0,), (1.0,), None)
+    return GAN((1,), scaling, Conditioner({}), generator, discriminator, objective, Penalties(r1=r1))
+
+
+def networks(objective: Name) -> GAN:
+    """The family's own networks of vectors, made random in every layer."""
+
+    def make() -> tuple[nn.Module, nn.Module]:
+        both = adversarial_networks((1,), width=16)
+        for network in both:
+            for parameter in network.parameters():
+                nn.init.normal_(parameter, std=0.3)
+        return both
+
+    return game(objective, *seeded(make))
+
+
+def density(at: float) -> Tensor:
+    """N(at, 1) on the grid, as weights that sum to one."""
+    weights = Gaussian(torch.tensor(at), torch.ones(1)).log_prob(GRID[:, None]).exp() * STEP
+    return weights / weights.sum()
+
+
+def loss_of_d(objective: Objective, l: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    """E_{x ~ p, y ~ q} J_D(l(x), l(y)), l given on the grid."""
+    real, fake = torch.broadcast_tensors(l[:, None], l[None, :])
+    return p @ objective.discriminator(real, fake) @ q
+
+
+def slope(objective: Objective, l: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    """The derivative of J_D in l(x) at each point, in units of how often the point is seen."""
+    l = l.clone().requires_grad_()
+    (g,) = torch.autograd.grad(loss_of_d(objective, l, p, q), l)
+    return g / (p + q)
+
+
+def beside(objective: Objective, l: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    """J_D of discriminators that are a little off."""
+    waves = [0.1 * torch.cos(k * GRID) for k in (0, 1, 3)]
+    return torch.stack([loss_of_d(objective, l + sign * wave, p, q) for wave in waves for sign in (-1, 1)])
+
+
+def jsd(p: Tensor, q: Tensor) -> Tensor:
+    """½ KL(p ‖ m) + ½ KL(q ‖ m), m the mixture."""
+    m = (p + q) / 2
+    return (p @ (p / m).log() + q @ (q / m).log()) / 2
+
+
+P, Q = density(0.0), density(1.0)
+
+
+LOG_RATIO = P.log() - Q.log()
+SHIFTS = torch.linspace(0, 4, 17, dtype=torch.float64)

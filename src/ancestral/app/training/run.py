@@ -1,0 +1,262 @@
+"""The run folder: everything that a run is, on disk.
+
+    recipe.yaml            what was asked for
+    model/                 config.json + model.safetensors: the averaged weights, ready to sample from
+    checkpoints/           step-00001234.safetensors: all that training needs to continue exactly
+    metrics.jsonl          one line a measurement
+    latents.safetensors    what the autoencoder made of the data, where that took long
+    samples/               previews
+    evaluation/, evaluation.json, report.html      what `evaluate` and `report` found
+
+Every file is written beside its place and then renamed, so that a kill at any byte leaves the last good one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from ancestral.app.data.spec import DataSpec
+from ancestral.app.recipes import FAMILIES
+from ancestral.app.recipes.recipe import Recipe
+from ancestral.errors import AncestralError, UsageError
+from ancestral.files import disk_errors, write_atomically
+from ancestral.models import GenerativeModel
+from ancestral.runtime import Precision, Runtime
+from ancestral.version import __version__
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that training needs to continue: tensors and numbers by name; damaged: newer files that could not be read."""
+
+    file: Path
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+    damaged: list[Path]
+
+
+class Run:
+    """A run folder, existing or to be."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.recipe_file = self.path / "recipe.yaml"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.samples = self.path / "samples"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model"
+
+    @classmethod
+    def existing(cls, path: str | Path) -> Run:
+        """Raises UsageError if the folder holds no run."""
+        run = cls(path)
+        if not run.recipe_file.is_file():
+            there = "does not exist" if not run.path.exists() else "holds no run (no recipe.yaml)"
+            raise UsageError(f"the run folder {run.path} {there}: train one with `ancestral train SOURCE --out {run.path}`")
+        return run
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.load(self.recipe_file)
+
+    def create(self, recipe: Recipe) -> None:
+        """Make the folder, or check that it holds the same recipe. Raises UsageError if it holds another."""
+        with disk_errors(self.path):
+            if not self.recipe_file.exists():
+                for folder in (self.checkpoints, self.model, self.samples):
+                    folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.recipe_file, recipe.dump().encode())
+                return
+            for folder in (self.path, self.checkpoints, self.model, self.samples):
+                for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
+                    leftover.unlink()
+        if different := self.recipe.differences(recipe):
+            raise UsageError(
+                f"{self.path} holds a run of another recipe ({'; '.join(different)}): "
+                "choose another folder with --out, or delete that one"
+            )
+
+    # model
+
+    def describe(self, spec: DataSpec, recipe: Recipe) -> None:
+        """Write what is needed to build the model again, and which version of the library that is."""
+        config = {"version": __version__, "model": recipe.model.model_dump(mode="json"), "data": spec.to_json()}
+        with disk_errors(self.path):
+            write_atomically(self.model / "config.json", json.dumps(config, indent=1).encode())
+
+    @property
+    def weights(self) -> Path:
+        return self.model / "model.safetensors"
+
+    @property
+    def kept(self) -> str:
+        """What is left of a training that failed, in words."""
+        there = self.weights.is_file()
+        return f"the averaged model from before it failed is in {self.model}" if there else "no model had been written before"
+
+    def save_model(self, model: nn.Module) -> None:
+        """Write the model's present weights."""
+        tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+        with disk_errors(self.path):
+            write_atomically(self.weights, save(tensors))
+
+    @property
+    def spec(self) -> DataSpec:
+        """Raises AncestralError if the run's description is missing or damaged."""
+        return DataSpec.from_json(self._config()["data"])
+
+    def load_model(self, device: str = "auto", precision: Precision = "auto") -> GenerativeModel:
+        """The trained model, on the device. Raises AncestralError if it is missing, damaged, or another version's."""
+        spec, config = self.spec, self._config()
+        try:
+            model = FAMILIES[config["model"]["family"]].model_validate(config["model"]).build(spec)
+        except (KeyError, ValidationError):
+            raise self._foreign(config, "its settings are not those of this version") from None
+        file = self.weights
+        try:
+            tensors = load_file(file)
+        except FileNotFoundError:
+            raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
+        except (SafetensorError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise AncestralError(
+                f"{file} is damaged ({reason}): run the same `ancestral train` again, which writes it anew"
+            ) from None
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError:
+            raise self._foreign(config, "some of its parameters are missing, unknown or of another shape here") from None
+        runtime = Runtime.choose(device, precision, parameters=sum(p.numel() for p in model.parameters()))
+        runtime.place(model)
+        model.precision = runtime.autocast
+        model.requires_grad_(False)
+        return model.eval()
+
+    def _foreign(self, config: Mapping[str, Any], why: str) -> AncestralError:
+        """What is said of a model that this version cannot build."""
+        maker = f"ancestral {config['version']}" if "version" in config else "an older version"
+        maker = f"another state of {maker}" if config.get("version") == __version__ else maker
+        return AncestralError(
+            f"the model of {self.path} was made by {maker} and this is {__version__}: {why}; use it with the version that made "
+            "it, or train anew with another --out"
+        )
+
+    def _config(self) -> dict[str, Any]:
+        try:
+            config: dict[str, Any] = json.loads((self.model / "config.json").read_text())
+            if not {"model", "data"} <= config.keys():
+                raise ValueError
+            return config
+        except FileNotFoundError:
+            raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
+        except (ValueError, AttributeError):
+            file = self.model / "config.json"
+            raise AncestralError(f"{file} is damaged: run the same `ancestral train` again, which writes it anew") from None
+
+    # checkpoints
+
+    def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], keep: int) -> None:
+        """Write a checkpoint, then delete all but the newest `keep`."""
+        contents = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
+        metadata = {"numbers": json.dumps(dict(numbers)), "crc32": str(_crc32(contents))}
+        with disk_errors(self.path):
+            write_atomically(self.checkpoints / f"step-{step:08d}.safetensors", save(contents, metadata))
+            for old in self.checkpoint_files()[:-keep]:
+                old.unlink()
+
+    def checkpoint_files(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self.checkpoints.glob("step-*.safetensors"))
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The newest sound checkpoint, or None before the first.
+
+        Raises AncestralError if there are checkpoints and all are damaged.
+        """
+        damaged: list[Path] = []
+        for file in reversed(self.checkpoint_files()):
+            if (found := _read(file, damaged)) is not None:
+                return found
+            damaged.append(file)
+        if damaged:
+            raise AncestralError(
+                f"every checkpoint in {self.checkpoints} is damaged ({', '.join(file.name for file in damaged)}): "
+                "delete the folder's checkpoints to start the training over, or restore them from a backup"
+            )
+        return None
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        """The one of that step. Raises UsageError if it is not there, or damaged."""
+        steps = {int(file.stem.removeprefix("step-")): file for file in self.checkpoint_files()}
+        found = _read(steps[step], []) if step in steps else None
+        if found is None:
+            why = "is damaged" if step in steps else "is not kept"
+            kept = ", ".join(str(other) for other in steps if other != step) or "none"
+            raise UsageError(
+                f"the checkpoint of step {step} {why} in {self.path}; there are those of {kept}: train with a larger "
+                "train.keep to keep more, one is written every train.checkpoint_every seconds"
+            )
+        return found
+
+    # metrics
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add a line; numbers that are not finite become null, which JSON has."""
+        row = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+        with disk_errors(self.path), self.metrics_file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All measurements; a last line that a kill cut short is left out."""
+        if not self.metrics_file.exists():
+            return []
+        rows = []
+        for line in self.metrics_file.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+        return rows
+
+    def diagnoses(self) -> list[dict[str, Any]]:
+        """The last measurement with a diagnosis of each stage, and of what is looked at between them."""
+        return list({row.get("stage"): row for row in self.metrics() if "findings" in row}.values())
+
+    def rewind_metrics(self, step: int) -> None:
+        """Forget measurements after `step`, which are about to be made again."""
+        if self.metrics_file.exists():
+            kept = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
+            with disk_errors(self.path):
+                write_atomically(self.metrics_file, "".join(f"{line}\n" for line in kept).encode())
+
+
+def _read(file: Path, damaged: list[Path]) -> Checkpoint | None:
+    """None if the file is damaged."""
+    try:
+        with safe_open(file, "pt") as stored:
+            metadata = stored.metadata()
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        if int(metadata["crc32"]) != _crc32(tensors):
+            return None
+        return Checkpoint(file, tensors, json.loads(metadata["numbers"]), damaged)
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+        return None
+
+
+def _crc32(tensors: Mapping[str, Tensor]) -> int:
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)
+    return crc

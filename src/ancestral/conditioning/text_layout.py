@@ -1,0 +1,64 @@
+"""Conditions on a layout whose boxes hold texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.conditioning.layout import SPATIAL, LayoutCondition
+from ancestral.conditioning.text import TextCondition
+from ancestral.conditioning.vocabulary import PAD, START
+
+
+class TextLayoutCondition(LayoutCondition):
+    """A layout with a text in each box, of any words that the training boxes had: `a red house` where they held red roofs and
+    a house.
+
+    A text is read as `TextCondition` reads it, by a vocabulary of the boxes' own. names: the different texts of the training
+    boxes. Raw: `(n, most, 5 + length)`, the numbers of the text's pieces after each box, the class being 0.
+    """
+
+    def __init__(self, names: Sequence[str], most: int, canvas: Sequence[int], space: Sequence[int], width: int):
+        super().__init__(names, most, canvas, space, width)
+        del self.table, self.colours
+        self.text = TextCondition(width, layers=1)
+        self.colour = nn.Linear(width, SPATIAL)
+
+    @property
+    def language(self) -> tuple[Any, ...]:
+        return (type(self), self.most, *self.text.language)
+
+    @property
+    def numbers(self) -> int:
+        return 5 + self.text.read([""]).shape[1]
+
+    def fit(self, values: Sequence[Tensor]) -> None:
+        self.text.fit([self.names[i] for i in sorted({int(row[0]) for rows in values for row in rows})])
+        self.notes = self.text.notes
+
+    def column(self, values: Sequence[Tensor]) -> Tensor:
+        read = self.text.read(self.names)
+        boxes = (rows[: self.most] for rows in values)
+        return torch.stack([self._padded(torch.cat([0 * b[:, :1], b[:, 1:], read[b[:, 0]]], 1)) for b in boxes])
+
+    def name(self, row: Tensor) -> tuple[int, str]:
+        pieces = row[5:].long()
+        known = (self.text.read(self.names) == pieces.cpu()).all(1).nonzero()
+        if len(known):
+            return int(known[0]), self.names[int(known[0])]
+        assert self.text.vocabulary is not None
+        return 0, self.text.vocabulary.decode(pieces.tolist())
+
+    def number(self, label: Any) -> list[float]:
+        self.text.check(str(label))
+        return [0, *self.text.read([str(label)])[0].tolist()]
+
+    def embed(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        pieces = raw[..., 5:].long().clamp(min=PAD)
+        pieces[..., 0] = START  # also where there is no box
+        vector = self.text(pieces.flatten(0, 1), pieces.shape[0] * pieces.shape[1]).vector
+        held = vector.view(*pieces.shape[:2], -1)
+        return held, self.colour(held)

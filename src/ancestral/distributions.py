@@ -1,0 +1,240 @@
+"""Likelihoods p(x | z): what a decoder's output says of x, as a distribution, in nats and in the units of the data.
+
+A `Likelihood` turns the output h of a network into an `Observation`. No constant is dropped anywhere: each density
+integrates to one, each probability of levels sums to one, so values of different models can be compared where both are of one
+kind. Shapes: h `(n, outputs * c, *space)` -> densities `(n,)` of x `(n, c, *space)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, softplus
+
+from ancestral.gaussian import Gaussian
+from ancestral.noise import Noise
+
+Variance = Literal["optimal", "learned", "fixed"]
+
+
+class Observation(Protocol):
+    """p(x | z) for n latents."""
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x | z] `(n, *shape)`."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log p(x | z) `(n,)`."""
+
+    def draw(self, noise: Noise) -> Tensor:
+        """X ~ p(x | z)."""
+
+
+@dataclass(frozen=True)
+class Normal:
+    """N(mean, var), var shared or of each dimension."""
+
+    mean: Tensor
+    var: Tensor
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return Gaussian(self.mean, self.var).log_prob(x)
+
+    def draw(self, noise: Noise) -> Tensor:
+        return Gaussian(self.mean, self.var).draw(noise.normal(self.mean.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """x in {0, 1} with P(x = 1) = sigmoid(logits). At grey x its "log-probability" is a cross-entropy and no likelihood."""
+
+    logits: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return self.logits.sigmoid()
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return (x * self.logits - softplus(self.logits)).flatten(1).sum(1)
+
+    def draw(self, noise: Noise) -> Tensor:
+        return (noise.uniform(self.logits.shape[1:]) < self.mean).float()
+
+
+@dataclass(frozen=True)
+class ContinuousBernoulli:
+    """The density e^(l x) l/(e^l - 1) on [0, 1], l the logit (Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845, eq. 2-5)."""
+
+    logits: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """1/(1 - e^-l) - 1/l, and 1/2 + l/12 about l = 0."""
+        near = self.logits.abs() < 1e-2
+        safe = torch.where(near, 1.0, self.logits)
+        return torch.where(near, 0.5 + self.logits / 12, -1 / torch.expm1(-safe) - 1 / safe)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """L x - l/2 - log(sinh(u)/u), u = |l|/2: the even part of log((e^l - 1)/l)."""
+        u = self.logits.abs() / 2
+        safe = u.clamp(min=1e-2)
+        normaliser = torch.where(u < 1e-2, u**2 / 6, safe + torch.log(-torch.expm1(-2 * safe) / (2 * safe)))
+        return (self.logits * (x - 0.5) - normaliser).flatten(1).sum(1)
+
+    def draw(self, noise: Noise) -> Tensor:
+        """The inverse of the distribution function, e^(l x) = 1 - u + u e^l, in the form that does not overflow."""
+        u, size = noise.uniform(self.logits.shape[1:]), self.logits.abs()
+        safe = size.clamp(min=1e-3)
+        x = 1 + torch.log(u + (1 - u) * torch.exp(-safe)) / safe  # for l > 0; the mirror image for l < 0
+        return torch.where(size < 1e-3, u, torch.where(self.logits > 0, x, 1 - x)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class LogisticMixture:
+    """Levels 0, 1/(L-1), ..., 1 with the mass that a mixture of logistics has in their bins, the outer ones open
+    (Salimans et al. 2017, arXiv:1701.05517, eq. 2).
+
+    weights: log w_k; mean and log-scale of each: `(n, c, k, *space)`. levels: L.
+    """
+
+    weights: Tensor
+    means: Tensor
+    log_scales: Tensor
+    levels: int
+
+    @property
+    def mean(self) -> Tensor:
+        """Of the mixture before it is cut into bins, each part clipped to the range."""
+        return (self.weights.exp() * self.means.clamp(0, 1)).sum(2)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """With a, b the bin's edges in units of the scale, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b-a))."""
+        half = 0.5 / (self.levels - 1)
+        x = x.unsqueeze(2)
+        a, b = ((x + side - self.means) * torch.exp(-self.log_scales) for side in (half, -half))
+        lower, upper = logsigmoid(a), logsigmoid(-b)
+        within = lower + upper + torch.log(-torch.expm1(-2 * half * torch.exp(-self.log_scales)))
+        inside = torch.where(x < half, lower, torch.where(x > 1 - half, upper, within))
+        return torch.logsumexp(self.weights + inside, 2).flatten(1).sum(1)
+
+    def draw(self, noise: Noise) -> Tensor:
+        u = noise.uniform((*self.means.shape[1:2], *self.means.shape[3:])).unsqueeze(2)
+        k = (self.weights.exp().cumsum(2) < u).sum(2, keepdim=True).clamp(max=self.means.shape[2] - 1)
+        mean, scale = self.means.gather(2, k).squeeze(2), self.log_scales.gather(2, k).squeeze(2).exp()
+        v = noise.uniform(mean.shape[1:]).clamp(1e-6, 1 - 1e-6)
+        return ((mean + scale * v.logit()) * (self.levels - 1)).round().clamp(0, self.levels - 1) / (self.levels - 1)
+
+
+class Likelihood(nn.Module):
+    """From a decoder's output to p(x | z). outputs: numbers it needs for one of x. discrete: of levels, not a density."""
+
+    outputs = 1
+    discrete = False
+
+    def forward(self, h: Tensor, x: Tensor | None = None) -> Observation:
+        """h: float32. x: the data that h is to explain, in training."""
+        raise NotImplementedError
+
+
+class GaussianLikelihood(Likelihood):
+    """N(m + s h, v s^2): m, s mean and standard deviation of each channel `(c, 1, ..., 1)`, v one number for all of x.
+
+    variance: "fixed" to `value`; "learned" by gradient; "optimal", v* = E |x - m - s h|^2/(s^2 D) over the batch, where the
+    likelihood is largest and its reconstruction term D/2 [log(2 pi v*) + 1] (Rybkin et al. 2021, arXiv:2006.13202, eq. 5). Its
+    moving average, or what `fit_after` finds, stands in where there is no batch. A variance that falls with the error is what
+    lets a decoder become sharp (Dai & Wipf 2019, arXiv:1903.05789).
+    """
+
+    value: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, variance: Variance = "optimal", value: float = 1.0):
+        super().__init__()
+        self.variance = variance
+        self.register_buffer("shift", mean, persistent=False)
+        self.register_buffer("scale", std, persistent=False)
+        log_value = torch.tensor(math.log(value))
+        if variance == "learned":
+            self.log_value = nn.Parameter(log_value)
+        else:
+            self.register_buffer("value", log_value.exp())
+
+    def forward(self, h: Tensor, x: Tensor | None = None) -> Normal:
+        mean = self.shift + self.scale * h
+        if self.variance == "learned":
+            v = self.log_value.exp()
+        elif self.variance == "optimal" and self.training and x is not None:
+            v = self.error(mean, x).clamp(min=1e-8)
+            with torch.no_grad():
+                self.value.lerp_(torch.where(v.isfinite(), v, self.value), 0.05)
+        else:
+            v = self.value
+        return Normal(mean, v * self.scale**2)
+
+    def error(self, mean: Tensor, x: Tensor) -> Tensor:
+        """The mean squared error per dimension, in units of the channels' variance."""
+        return ((x - mean) / self.scale).square().mean()
+
+
+class BernoulliLikelihood(Likelihood):
+    """Bernoulli(sigmoid(h))."""
+
+    discrete = True
+
+    def forward(self, h: Tensor, x: Tensor | None = None) -> Bernoulli:
+        return Bernoulli(h)
+
+
+class ContinuousBernoulliLikelihood(Likelihood):
+    """Continuous Bernoulli with logit h."""
+
+    def forward(self, h: Tensor, x: Tensor | None = None) -> ContinuousBernoulli:
+        return ContinuousBernoulli(h)
+
+
+class LogisticLikelihood(Likelihood):
+    """A discretised mixture of `parts` logistics for each number in x. mean, std: of each channel; levels: of the data."""
+
+    discrete = True
+    shift: Tensor
+    scale: Tensor
+    spread: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, levels: int, parts: int = 5):
+        super().__init__()
+        self.outputs = 3 * parts
+        self.levels = levels
+        self.register_buffer("shift", mean.unsqueeze(1), persistent=False)
+        self.register_buffer("scale", std.unsqueeze(1), persistent=False)
+        self.register_buffer("spread", torch.linspace(-1, 1, parts).view(-1, *[1] * (mean.ndim - 1)), persistent=False)
+
+    def forward(self, h: Tensor, x: Tensor | None = None) -> LogisticMixture:
+        n, c = len(h), self.shift.shape[0]
+        weights, means, scales = h.view(n, c, 3, -1, *h.shape[2:]).unbind(2)
+        log_scales = (scales - 1).clamp(min=-7.0) + self.scale.log()
+        return LogisticMixture(weights.log_softmax(2), self.shift + self.scale * (means + self.spread), log_scales, self.levels)
+
+
+LikelihoodName = Literal["gaussian", "gaussian-learned", "gaussian-fixed", "bernoulli", "continuous-bernoulli", "logistic"]
+
+
+def likelihood(
+    name: LikelihoodName, mean: Sequence[float], std: Sequence[float], dims: int, levels: int | None, value: float = 1.0
+) -> Likelihood:
+    """The likelihood of that name for data with these channels, in `dims` axes of space."""
+    shift, scale = (torch.tensor(v).view(-1, *[1] * dims) for v in (mean, std))
+    if name == "bernoulli":
+        return BernoulliLikelihood()
+    if name == "continuous-bernoulli":
+        return ContinuousBernoulliLikelihood()
+    if name == "logistic":
+        return LogisticLikelihood(shift, scale, levels or 256)
+    variances: dict[str, Variance] = {"gaussian": "optimal", "gaussian-learned": "learned", "gaussian-fixed": "fixed"}
+    return GaussianLikelihood(shift, scale, variances[name], value)

@@ -1,0 +1,85 @@
+"""Has the model learned the data, or learned them by heart?
+
+Copies are closer to the training set than new data can be. How close new data come is known from a held-out split:
+
+    copy rate: the share of samples nearer to a training sample than the nearest 1 % of held-out samples are; .01 for a model
+               that does not copy, 1 for one that repeats the training set
+    C_T:       the Mann-Whitney U statistic of sample-to-training against held-out-to-training distances, in each cell of the
+               space, as a z-score: below -3 the model copies, above 3 it underfits      (Meehan et al. 2020, arXiv:2004.05675)
+    duplicates: the share of samples nearer to another sample than the nearest 1 % of as many real samples are to each other
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+
+from ancestral.metrics.estimate import Estimate
+
+EXPECTED = 0.01
+BLOCK = 2000
+CELL = 20  # points of each kind that a cell needs
+
+
+def nearest(x: np.ndarray, points: np.ndarray, *, own: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """(distance, index) `(n,)` of the nearest of `points` `(m, d)`. own: x is points, and none is its own neighbour."""
+    found = []
+    all_points = torch.from_numpy(points)
+    for start in range(0, len(x), BLOCK):
+        part = torch.from_numpy(x[start : start + BLOCK])
+        between = torch.cdist(part, all_points)
+        if own:
+            rows = torch.arange(len(part))
+            between[rows, start + rows] = torch.inf
+        found.append(between.min(1))
+    return torch.cat([f.values for f in found]).numpy(), torch.cat([f.indices for f in found]).numpy()
+
+
+def copy_rate(to_train: np.ndarray, held_out_to_train: np.ndarray) -> Estimate:
+    """From distances to the nearest training sample: of samples `(n,)` and of held-out data `(m,)`."""
+    return _rate(to_train <= np.quantile(held_out_to_train, EXPECTED))
+
+
+def duplicate_rate(within: np.ndarray, within_real: np.ndarray) -> Estimate:
+    """From distances to the nearest other one of the same set: among samples `(n,)` and among as many real ones `(n,)`."""
+    return _rate(within <= np.quantile(within_real, EXPECTED))
+
+
+def _rate(hits: np.ndarray) -> Estimate:
+    share, n = float(hits.mean()), len(hits)
+    return Estimate(share, float(np.sqrt(max(share * (1 - share), 1 / n) / n)), n)
+
+
+def data_copying(
+    to_train: np.ndarray,
+    held_out_to_train: np.ndarray,
+    cells: np.ndarray | None = None,
+    held_out_cells: np.ndarray | None = None,
+) -> tuple[float, float]:
+    """C_T, a z-score, and its deviation where samples are as far from the training set as held-out points.
+
+    cells: the cell that each sample `(n,)` and each held-out point `(m,)` lies in; None: one cell.
+    Cells with too few of either are left out; the others count by their share of the held-out points (eq. 4 of the paper).
+    """
+    cells = np.zeros(len(to_train), int) if cells is None else cells
+    held_out_cells = np.zeros(len(held_out_to_train), int) if held_out_cells is None else held_out_cells
+    total, weight, squares = 0.0, 0, 0
+    for cell in np.unique(held_out_cells):
+        a, b = to_train[cells == cell], held_out_to_train[held_out_cells == cell]
+        if len(a) >= CELL and len(b) >= CELL:
+            total += len(b) * _mann_whitney(a, b)
+            weight += len(b)
+            squares += len(b) ** 2
+    if not weight:
+        return _mann_whitney(to_train, held_out_to_train), 1.0
+    return total / weight, math.sqrt(squares) / weight
+
+
+def _mann_whitney(a: np.ndarray, b: np.ndarray) -> float:
+    """The z-score of "a is larger than b": 0 in expectation, with variance 1, where both are drawn alike."""
+    n, m = len(a), len(b)
+    u = rankdata(np.concatenate([a, b]))[:n].sum() - n * (n + 1) / 2
+    return float((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))

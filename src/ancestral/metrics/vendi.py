@@ -1,0 +1,25 @@
+"""The Vendi score: how many different samples there are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ancestral.metrics.estimate import Estimate, half_samples
+
+
+def vendi(x: np.ndarray, centre: np.ndarray | None = None) -> Estimate:
+    """exp(-sum_i l_i log l_i) over the eigenvalues l of K/n, K the cosine similarities.
+
+    Friedman & Dieng 2022 (arXiv:2210.02410). 1 where all are alike, n where all are orthogonal. The eigenvalues of K/n are
+    those of the d x d matrix X'X/n of unit vectors. x: `(n, d)`. centre: subtracted first, e.g. the mean of the reference.
+    """
+    centred = x if centre is None else x - centre
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-12)
+
+    def score(rows: np.ndarray) -> float:
+        part = unit[rows]
+        values = np.linalg.eigvalsh(part.T @ part / len(part))
+        values = values[values > 1e-12]
+        return float(np.exp(-(values * np.log(values)).sum()))
+
+    return Estimate(score(np.arange(len(x))), half_samples(score, len(x)), len(x))

@@ -1,0 +1,34 @@
+"""The families: the paper's algorithm and nothing else."""
+
+from ancestral.models.base import GenerativeModel, Player, Standardize, seeds_from
+from ancestral.models.capabilities import (
+    Diagnosis,
+    HasBound,
+    HasCritic,
+    HasDecoder,
+    HasDiagnosis,
+    HasLatent,
+    HasPostFit,
+    HasPrior,
+    HasProgress,
+    HasReconstruction,
+    HasScore,
+)
+
+__all__ = [
+    "Diagnosis",
+    "GenerativeModel",
+    "HasBound",
+    "HasCritic",
+    "HasDecoder",
+    "HasDiagnosis",
+    "HasPostFit",
+    "HasLatent",
+    "HasProgress",
+    "HasPrior",
+    "HasReconstruction",
+    "HasScore",
+    "Player",
+    "Standardize",
+    "seeds_from",
+]

@@ -1,0 +1,203 @@
+"""The first stage of latent diffusion (Rombach et al. 2022, arXiv:2112.10752; Esser et al. 2021, arXiv:2012.09841).
+
+An encoder shrinks each side of a picture by f to a small map of latents, a decoder brings it back, and what is lost should be
+what nobody sees. With q(z | x) a Gaussian at each position, or a codebook, the autoencoder minimises
+
+    J_AE = D/2 [log(2 pi s^2) + e/s^2] + beta KL(q(z | x) || p(z)) + lambda J_G(critic(x_hat))                       (1)
+    e    = |x - x_hat|^2 / D + w d(x, x_hat)                                                                       (2)
+
+with d the perceptual distance and s^2 = E[e] the variance at which the first term is least: then s^2 needs no tuning and the
+terms are in nats (Rybkin et al. 2021, arXiv:2006.13202, eq. 5). A critic of patches plays against the decoder. Its weight
+
+    lambda = weight |grad_W J_rec| / |grad_W J_G|,     W the decoder's last layer       (Esser et al. 2021, eq. 7)         (3)
+
+keeps its pull at that share of the reconstruction's, whatever either is worth. The critic sits out the first part of the
+training, then learns alone, and joins once it knows what it speaks of: its first words are noise, and would ruin what stands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.batch import Batch
+from ancestral.conditioning import Conditioner, Context
+from ancestral.fidelity import fidelity, words
+from ancestral.models.base import GenerativeModel, Player, Standardize
+from ancestral.models.capabilities import Diagnosis
+from ancestral.models.codec import Encoding, LatentCodec
+from ancestral.models.gan import frozen
+from ancestral.models.objectives import OBJECTIVES, Name, spread
+from ancestral.networks.imagenet import Perceptual
+from ancestral.networks.patch import PatchCritic, difference
+from ancestral.noise import Noise
+from ancestral.schedules import CLEAN
+from ancestral.solvers import State
+
+ALONE = 0.1  # of the training, in which the critic learns before it is heard
+LARGEST = 1e6  # lambda
+
+
+class Autoencoder(GenerativeModel):
+    """coder: q(z | x) and the decoder, of latents flat by position. latent_shape: `(c, *space)` of their map.
+
+    critic: None: no game. perceptual: d of eq. 2; None: the critic's features stand in, once it is heard. share: of the samples
+    that d looks at, each 1/share times as much. weight: of eq. 3. heard: the progress at which the critic is first heard.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        standardize: Standardize,
+        coder: LatentCodec,
+        latent_shape: Sequence[int],
+        critic: PatchCritic | None = None,
+        perceptual: Perceptual | None = None,
+        *,
+        beta: float = 1.0,
+        perceptual_weight: float = 1.0,
+        share: int = 1,
+        objective: Name = "hinge",
+        weight: float = 0.5,
+        heard: float = 0.6,
+        notes: tuple[str, ...] = (),
+    ):
+        super().__init__(shape, standardize, Conditioner({}))
+        self.coder = coder
+        self.latent_shape = tuple(latent_shape)
+        self.patches = critic
+        self.perceptual = [perceptual] if perceptual is not None else []  # in a list: it is no part of what is trained or saved
+        self.beta, self.perceptual_weight, self.share = beta, perceptual_weight, share
+        self.objective, self.weight, self.heard = OBJECTIVES[objective], weight, heard
+        self.notes = notes
+        self.progress = 0.0
+
+    def players(self) -> tuple[Player, ...]:
+        """The critic moves first."""
+        own = Player("autoencoder", tuple(self.coder.parameters()))
+        return (own,) if self.patches is None else (Player("critic", tuple(self.patches.parameters())), own)
+
+    def on_progress(self, progress: float) -> None:
+        self.progress = progress
+
+    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+        """Eq. 1: {"total", "error": e, "kl", "perceptual": d, "weight": lambda}, or what the critic minimises: `(n,)` each."""
+        x = self.standardize.normalize(batch.x)
+        if player == "critic":
+            return self._judged(x, noise) if self.progress >= self.heard - ALONE else {}
+        with torch.enable_grad():
+            code, x_hat = self._coded(x, noise)
+            seen = x_hat.detach().requires_grad_()
+            reconstruction, terms = self._reconstruction(x, seen)
+            pull = _gradient(reconstruction, seen)
+            total = reconstruction.detach()
+            if self.patches is not None and self.progress >= self.heard:
+                game = self._game(x, seen)
+                push = _gradient(game, seen)
+                weight = self.weight * self.ratio(x_hat, pull, push)
+                total, pull = total + weight * game.detach(), pull + weight * push
+                terms["weight"] = weight * self.loss_unit * torch.ones_like(game)
+            total = total + _carry(pull, x_hat) + self.beta * code.kl.sum(1)
+            if code.penalty is not None:
+                total = total + code.penalty
+        return {"total": total, **terms, "kl": code.kl.sum(1)}
+
+    def _reconstruction(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The first term of eq. 1 `(n,)`."""
+        e = (x - x_hat).square().flatten(1).mean(1)
+        terms = {"error": e.detach() * self.dimensions}
+        if self.perceptual:
+            self.perceptual[0].to(x.device)
+            some = -(-len(x) // self.share)
+            d = self.perceptual[0](*(self._pixels(y[:some]) for y in (x, x_hat)))
+            terms["perceptual"] = spread(d.detach(), len(x)) * self.dimensions
+            e = e + self.perceptual_weight * spread(d, len(x))
+        s2 = e.mean().detach().clamp(min=1e-8)
+        return self.dimensions / 2 * ((2 * math.pi * s2).log() + e / s2), terms
+
+    def _game(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """J_G, with the distance of the critic's features where there is no better, `(n,)`."""
+        assert self.patches is not None
+        with frozen(self.patches):
+            fake, here = self.patches(x_hat)
+            real, there = None, None
+            if self.objective.paired or not self.perceptual:
+                with torch.no_grad():
+                    real, there = self.patches(x)
+            game = self.objective.generator(fake, real).mean(1)
+            return game if self.perceptual or there is None else game + difference(there, here)
+
+    def _judged(self, x: Tensor, noise: Noise) -> dict[str, Tensor]:
+        """What the critic minimises."""
+        assert self.patches is not None
+        with torch.no_grad():
+            x_hat = self._coded(x, noise)[1]
+        logits, _ = self.patches(torch.cat([x, x_hat]))
+        real, fake = logits.chunk(2)
+        return {"total": self.objective.discriminator(real, fake).mean(1) * self.loss_unit}
+
+    def ratio(self, x_hat: Tensor, pull: Tensor, push: Tensor) -> Tensor:
+        """Eq. 3 from the two losses' gradients in x_hat, which the last layer carries back to its weights W."""
+        W = cast(nn.Parameter, self.coder.decoder.head.conv.weight)  # type: ignore[union-attr]
+        gradients = [torch.autograd.grad(x_hat, W, g, retain_graph=True)[0] for g in (pull, push)]
+        along, against = (torch.linalg.vector_norm(g) for g in gradients)
+        return torch.clamp(along / against.clamp(min=1e-12), max=LARGEST)
+
+    def _coded(self, x: Tensor, noise: Noise | None) -> tuple[Encoding, Tensor]:
+        """The code of x in the models' units, and what is decoded of it."""
+        context = Context()
+        code, h = self.coder(self.coder.features(x, context), context, noise)
+        return code, h.float()
+
+    def _pixels(self, x: Tensor) -> Tensor:
+        return x * self.standardize.std + self.standardize.mean  # gradients pass beyond the range, too
+
+    def sample_path(self, noise: Noise, context: Context) -> Iterator[State]:
+        """What is decoded of z ~ p(z): a poor prior, which the second stage replaces."""
+        yield State(self.coder.decode(self.coder.prior(noise), context).float(), CLEAN, None, 1, 1, 1)
+
+    def encode(self, x: Tensor, condition: Any = None) -> Tensor:
+        """The centres of q(z | x) `(n, c, *space)`."""
+        with self.inference():
+            z = self.coder.code(self.coder.features(self.standardize.normalize(x), Context()), None).z.float()
+        return z.view(len(x), *self.latent_shape[1:], self.latent_shape[0]).movedim(-1, 1)
+
+    def decode(self, z: Tensor, condition: Any = None) -> Tensor:
+        """Latents `(n, c, *space)` -> samples `(n, *shape)` in the units of the data."""
+        with self.inference():
+            return self.standardize.denormalize(self.coder.decode(z.movedim(1, -1).flatten(1), Context()).float())
+
+    def reconstruct(self, x: Tensor, condition: Any = None) -> Tensor:
+        """What comes back of samples that are encoded and decoded."""
+        return self.decode(self.encode(x))
+
+    def critic(self, x: Tensor, condition: Any = None) -> Tensor:
+        """The mean logit of a sample's patches `(n,)`; 0 without a critic."""
+        if self.patches is None:
+            return x.new_zeros(len(x))
+        with self.inference():
+            mean: Tensor = self.patches(self.standardize.normalize(x))[0].mean(1)
+        return mean
+
+    def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
+        """How much comes back of held-out samples, and how many numbers of a latent are in use."""
+        z = self.encode(train.x)
+        numbers, findings = self.coder.diagnose()
+        returned = fidelity(test.x, self.reconstruct(test.x), self.standardize.bounds)
+        numbers |= returned | {"latent_std": z.std((0, *range(2, z.ndim))).mean().item()}
+        return Diagnosis(numbers, words(returned), findings)
+
+
+def _gradient(loss: Tensor, at: Tensor) -> Tensor:
+    """Of the batch's mean."""
+    (g,) = torch.autograd.grad(loss.mean(), at)
+    return g
+
+
+def _carry(g: Tensor, x: Tensor) -> Tensor:
+    """Zeros `(n,)` whose mean has the gradient g in x: losses that were differentiated once need not be again."""
+    return ((x - x.detach()) * g).flatten(1).sum(1) * len(x)

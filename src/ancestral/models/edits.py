@@ -1,0 +1,169 @@
+"""Samples that begin with a given one: varied, filled in, enlarged, or fitted to any linear measurement.
+
+An edit changes one of the parts of a walk (where it starts, how it steps, what denoises), so edits serve every solver, schedule
+and kind of guidance, and need no training of their own. What is given is in the units of the data, `(n, *shape)`, or
+`(1, *shape)` for all samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from ancestral.errors import UsageError
+from ancestral.guidance import ClassifierGuidance, Posterior, RePaint
+from ancestral.guidance.posterior import Operator
+from ancestral.models.base import Standardize
+from ancestral.noise import Noise
+from ancestral.schedules import Level
+from ancestral.solvers import Denoise, Solver, State
+
+
+@dataclass(frozen=True)
+class SamplePath:
+    """A walk that has not begun. eps: the noise `(n, *shape)` at its start; levels: from noise to data."""
+
+    denoise: Denoise
+    solver: Solver
+    eps: Tensor
+    levels: list[Level]
+    start: Tensor | None = None
+
+    @property
+    def x(self) -> Tensor:
+        """Where it starts: x_t = alpha_t x + sigma_t eps of the given x, or (alpha_1^2 + sigma_1^2)^(1/2) eps, the scale of x_1
+        for data of variance 1.
+        """
+        first = self.levels[0]
+        if self.start is None:
+            return math.hypot(first.alpha, first.sigma) * self.eps
+        return first.alpha * self.start + first.sigma * self.eps
+
+    def states(self, noise: Noise) -> Iterator[State]:
+        if len(self.levels) == 1:
+            return iter([State(self.x, self.levels[0], None, 0, 0, 0)])
+        return self.solver(self.denoise, self.x, self.levels, noise)
+
+
+class Edit:
+    """What is done to a walk."""
+
+    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
+        """The walk with the edit. Raises UsageError for what is given in another shape than the model's samples."""
+        raise NotImplementedError
+
+    def part(self, rows: slice) -> Edit:
+        """The edit of some of the samples."""
+        return replace(  # type: ignore[type-var]
+            self, **{name: v[rows] for name, v in vars(self).items() if isinstance(v, Tensor) and len(v) > 1}
+        )
+
+
+@dataclass(frozen=True)
+class Vary(Edit):
+    """x with noise up to the level at which `strength` of the steps are left, and down again (Meng et al. 2022, SDEdit,
+    arXiv:2108.01073, Algorithm 1).
+
+    Strength 0 is x itself; 1 is a fresh sample, in which nothing of x is left. Raises UsageError for another.
+    """
+
+    x: Tensor
+    strength: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"strength is from 0, the picture itself, to 1, a fresh sample; got {self.strength:g}")
+
+    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
+        check(self.x, *walk.eps.shape)
+        steps = len(walk.levels) - 1
+        left = round(self.strength * steps)
+        if left == steps:
+            return walk
+        x = standardize.normalize(self.x.to(walk.eps)).expand_as(walk.eps)
+        return replace(walk, start=x, levels=walk.levels[steps - left :])
+
+
+@dataclass(frozen=True)
+class Inpaint(Edit):
+    """x where it is known, and the rest filled in by `RePaint`. known: bool, True where x is kept; broadcasts against x."""
+
+    x: Tensor
+    known: Tensor
+    repeats: int = 10
+
+    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
+        check(self.x, *walk.eps.shape)
+        fits = zip(self.known.shape, walk.eps.shape, strict=False)
+        if self.known.ndim != self.x.ndim or any(a not in (1, b) for a, b in fits):
+            raise UsageError(f"the mask has shape {_by(self.known.shape)} and the samples {_by(walk.eps.shape)}: make it fit")
+        x, known = standardize.normalize(self.x.to(walk.eps)), self.known.to(walk.eps.device).bool()
+        return replace(walk, solver=RePaint(walk.solver, x, known, self.repeats))
+
+
+@dataclass(frozen=True)
+class Measured(Edit):
+    """Samples of p(x | y), y = A x + noise of deviation sigma_y, by `Posterior`.
+
+    A: linear, of x in the models' units. y, sigma_y: in the models' units as well.
+    """
+
+    A: Operator
+    y: Tensor
+    sigma_y: float = 0.01
+    iterations: int = 5
+
+    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
+        y = self.y.to(walk.eps)
+        return replace(walk, denoise=Posterior(walk.denoise, self.A, y, self.sigma_y, self.iterations))
+
+
+@dataclass(frozen=True)
+class Classified(Edit):
+    """Samples that a classifier of noisy ones takes for what is wanted, by `ClassifierGuidance`.
+
+    log_prob: (x_t `(n, *shape)` in the models' units, level) -> log p(y | x_t) `(n,)`, differentiable.
+    """
+
+    log_prob: Callable[[Tensor, Level], Tensor]
+    scale: float = 1.0
+
+    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
+        return replace(walk, denoise=ClassifierGuidance(walk.denoise, self.log_prob, self.scale))
+
+
+@dataclass(frozen=True)
+class Upscale(Edit):
+    """Pictures of which the means over blocks are those given.
+
+    small: `(n, c, h, w)`, the model's size divided by whole numbers. sigma_y: how far the means may be off, in units of the
+    channels' deviation. Raises UsageError for another shape.
+    """
+
+    small: Tensor
+    sigma_y: float = 0.01
+    iterations: int = 5
+
+    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
+        shape, small = tuple(walk.eps.shape[1:]), tuple(self.small.shape[1:])
+        if len(shape) != 3 or len(small) != 3 or small[0] != shape[0] or shape[1] % small[1] or shape[2] % small[2]:
+            raise UsageError(f"samples of shape {_by(shape)} cannot be shrunk to {_by(small)} by means over blocks")
+        block = (shape[1] // small[1], shape[2] // small[2])
+        y = standardize.normalize(self.small.to(walk.eps))
+        return Measured(lambda x: F.avg_pool2d(x, block), y, self.sigma_y, self.iterations)(walk, standardize)
+
+
+def check(x: Tensor, n: int, *shape: int) -> None:
+    """Raises UsageError unless x holds n samples of that shape, or one for all."""
+    if x.shape[1:] != shape or len(x) not in (1, n):
+        raise UsageError(
+            f"given are {len(x)} samples of shape {_by(x.shape[1:])}, but {n} of shape {_by(shape)} are wanted: give {n} or one"
+        )
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

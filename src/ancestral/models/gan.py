@@ -1,0 +1,149 @@
+"""Generative adversarial networks (Goodfellow et al. 2014, arXiv:1406.2661): a game of two players.
+
+        V(D, G) = 1/2 E_x [log D(x)] + 1/2 E_z [log(1 - D(G(z)))],      min_G max_D V                                  (1)
+
+`D(x) = sigmoid(l(x))`. At the game's equilibrium q = p and D = 1/2, so that -2 V = log 4; on the way there, V at the best D is
+JSD(p, q) - log 2. What the players minimise in place of V is the `Objective`; `Penalties` make the game converge where
+gradients alone circle or diverge (Mescheder et al. 2018). Sampling is one step: z ~ N(0, I), x = G(z). There is no likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.batch import Batch
+from ancestral.conditioning import Conditioner, Context
+from ancestral.errors import UsageError
+from ancestral.models.augment import augment
+from ancestral.models.base import GenerativeModel, Player, Standardize
+from ancestral.models.capabilities import Diagnosis
+from ancestral.models.health.gan import Standing
+from ancestral.models.objectives import OBJECTIVES, Name, Penalties
+from ancestral.noise import Noise
+from ancestral.schedules import CLEAN
+from ancestral.solvers import State
+
+
+class GAN(GenerativeModel):
+    """A generator, a discriminator, and the game between them.
+
+    generator: (z, Context) -> samples, with `latent`, the size of z. discriminator: (samples, Context) -> logits `(n,)`.
+    augmented: the share of samples that the discriminator sees altered, for small data.
+    The conditioner is the generator's; the discriminator reads its vectors and does not train them.
+    """
+
+    turns: Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        standardize: Standardize,
+        conditioner: Conditioner,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        objective: Name = "relativistic",
+        penalties: Penalties | None = None,
+        augmented: float = 0.0,
+    ):
+        super().__init__(shape, standardize, conditioner)
+        self.generator = generator
+        self.discriminator = discriminator
+        self.objective = OBJECTIVES[objective]
+        self.penalties = penalties or Penalties()
+        self.augmented = augmented
+        self.latent_shape: tuple[int, ...] = (generator.latent,)  # type: ignore[assignment]  # nn.Module's attributes are Any
+        self.register_buffer("turns", torch.zeros((), dtype=torch.long))  # of the generator, so far
+
+    @property
+    def loss_unit(self) -> int:
+        """1: what the players minimise are scores, not sums over dimensions."""
+        return 1
+
+    def players(self) -> tuple[Player, ...]:
+        """The discriminator moves first."""
+        return (
+            Player("discriminator", tuple(self.discriminator.parameters())),
+            Player("generator", (*self.generator.parameters(), *self.conditioner.parameters())),
+        )
+
+    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+        """What the objective says that the player minimises, and D's penalties: `(n,)` each."""
+        n, z = len(batch), noise.normal(self.latent_shape)
+        x = self.standardize.normalize(batch.x)
+        if player == "discriminator":
+            with torch.no_grad():
+                context = self.conditioner(batch.conditions, n, noise)
+                fake = self.generator(z, context).float()
+            real_l, fake_l, penalties = self.penalties(
+                lambda x, rows: self.judge(x, context, rows), self.seen(x, noise), self.seen(fake, noise), noise.uniform()
+            )
+            total = self.objective.discriminator(real_l, fake_l) + sum(penalties.values())
+            return {"total": total, **penalties}
+        self.turns += self.training
+        context = self.conditioner(batch.conditions, n, noise)
+        fake = self.generator(z, context).float()
+        with frozen(self.discriminator):
+            fake_l = self.judge(self.seen(fake, noise), context)
+            other_l = self.judge(self.seen(x, noise), context) if self.objective.paired else None
+        return {"total": self.objective.generator(fake_l, other_l)}
+
+    def judge(self, x: Tensor, context: Context, rows: Tensor | None = None) -> Tensor:
+        """D's logits `(n,)`, float32; x: in the models' units. The context teaches D, not the reverse."""
+        told = context.detach()
+        l: Tensor = self.discriminator(x, told if rows is None else told.take(rows))
+        return l.float()
+
+    def seen(self, x: Tensor, noise: Noise) -> Tensor:
+        """Samples as D is shown them in training."""
+        return augment(x, noise, self.augmented) if self.augmented else x
+
+    def sample_path(self, noise: Noise, context: Context, *, truncation: float = 1.0) -> Iterator[State]:
+        """G(truncation z): below 1 every sample moves towards the mean one, more typical and less varied; 0 is that mean."""
+        if truncation < 0:
+            raise UsageError(f"truncation is a number from 0 (all alike) to 1 (as trained); got {truncation:g}")
+        yield State(self.generator(truncation * noise.normal(self.latent_shape), context), CLEAN, None, 1, 1, 1)
+
+    def decode(self, z: Tensor, condition: Any = None) -> Tensor:
+        """G(z) `(n, *shape)` in the units of the data. condition: a Context, or what people write, as in `sample`."""
+        with self.precision():
+            return self.standardize.denormalize(self.generator(z, self.conditioner.context(condition, len(z))).float())
+
+    def critic(self, x: Tensor, condition: Any = None) -> Tensor:
+        """D's logits `(n,)` for samples in the units of the data."""
+        with self.precision():
+            return self.judge(self.standardize.normalize(x), self.conditioner.context(condition, len(x)))
+
+    def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
+        """How the game stands, on as many training, held-out and generated samples."""
+        n, z = len(train), noise.normal(self.latent_shape)
+        told = self.conditioner(train.conditions, n), self.conditioner(test.conditions, n)
+        fake = self.generator(z, told[0]).float()
+        real, held_out = self.standardize.normalize(train.x), self.standardize.normalize(test.x)
+        return Standing(
+            objective=self.objective,
+            real=self.judge(real, told[0]),
+            fake=self.judge(fake, told[0]),
+            held_out=self.judge(held_out, told[1]),
+            x=held_out,
+            y=fake,
+            turns=int(self.turns),
+            augmented=self.augmented > 0,
+        ).diagnosis()
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """What is computed inside gives the network's parameters no gradient: a third of the work of the pass back through it."""
+    learning = [p for p in network.parameters() if p.requires_grad]
+    for p in learning:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in learning:
+            p.requires_grad_(True)

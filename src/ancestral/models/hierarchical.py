@@ -1,0 +1,123 @@
+"""Several groups of latents, from coarse to fine: a ladder (Sonderby et al. 2016, arXiv:1602.02282; Child 2020,
+arXiv:2011.10650).
+
+    p(z) = prod_l p(z_l | z_<l),     q(z | x) = prod_l q(z_l | z_<l, x)
+
+Both run top-down through one network, so that the posterior needs to say only how a group differs from what those above it
+lead one to expect. With p(z_l | z_<l) = N(m, s^2) and z_l = m + s e_l the prior of e is N(0, I), a posterior relative to it
+(Vahdat & Kautz 2020, arXiv:2007.03898, section 3.2) is q(e_l | e_<l, x) = N(dm, ds^2), and KL(q(z_l) || p(z_l)) is
+KL(q(e_l) || N(0, I)). The shift m the network can make by itself, so that a group adds its s e_l.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ancestral.conditioning import Context
+from ancestral.gaussian import Gaussian
+from ancestral.models.codec import Encoding, LatentCodec, bounded, log_standard
+from ancestral.networks.autoencoder import Head, Plan, Residual, Trunk
+from ancestral.networks.layers import zero
+from ancestral.noise import Noise
+
+
+class Hierarchical(LatentCodec):
+    """groups: how many, spread evenly over the levels of the plan, coarsest first. channels: of each group's map.
+
+    vectors: whether samples are `(n, d)`; the plan then sees them as `(n, d, 1)`.
+    """
+
+    def __init__(self, plan: Plan, outputs: int, groups: int, channels: int = 4, vectors: bool = False):
+        super().__init__()
+        self.vectors = vectors
+        self.plan, self.channels = plan, channels
+        top = len(plan.channels) - 1
+        self.levels = [top - g * (top + 1) // groups for g in range(groups)]
+        self.sizes = [channels * plan.map_at(level)[0] * plan.map_at(level)[1] for level in self.levels]
+        self.latent = sum(self.sizes)
+        self.encoder = Trunk(plan)
+        self.start = nn.Parameter(0.1 * torch.randn(1, plan.channels[-1], *plan.map_at(top)))
+        self.groups = nn.ModuleList(_Group(plan, level, channels) for level in self.levels)
+        self.ups = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(plan.channels))  # towards the finer level
+        self.head = Head(plan, outputs)
+        self.told = plan.spatial(plan.channels)
+
+    def features(self, y: Tensor, context: Context) -> list[Tensor]:
+        return cast(list[Tensor], self.encoder(y[..., None] if self.vectors else y, context))
+
+    def forward(self, features: list[Tensor], context: Context, noise: Noise | None) -> tuple[Encoding, Tensor]:
+        told = self._told(context)
+        h = self._start(len(features[0]), told)
+        draws: list[Tensor] = []
+        means: list[Tensor] = []
+        variances: list[Tensor] = []
+        for level, group in self._walk():
+            h = self._rise(h, level, told)
+            mean, var = group.posterior(h, features[level], context)
+            e = mean if noise is None else mean + var.sqrt() * noise.normal(mean.shape[1:])
+            for kept, value in ((draws, e), (means, mean), (variances, var)):
+                kept.append(value.flatten(1))
+            h = group(h, e, context)
+        q = Gaussian(torch.cat(means, 1), torch.cat(variances, 1))
+        z = torch.cat(draws, 1)
+        return Encoding(z, q.kl_terms(), q.log_prob(z) - log_standard(z)), self._out(h, told)
+
+    def decode(self, z: Tensor, context: Context) -> Tensor:
+        told = self._told(context)
+        h = self._start(len(z), told)
+        for (level, group), e in zip(self._walk(), z.split(self.sizes, 1), strict=True):
+            h = self._rise(h, level, told)
+            h = group(h, e.view(len(z), self.channels, *self.plan.map_at(level)), context)
+        return self._out(h, told)
+
+    def _told(self, context: Context) -> list[Tensor]:
+        """What each level is told in space, finest first; nothing where the context has no channels."""
+        return [] if self.told is None else self.told(context.channels)
+
+    def _start(self, n: int, told: list[Tensor]) -> Tensor:
+        h = self.start.expand(n, -1, -1, -1)
+        return h + told[-1] if told else h
+
+    def _out(self, h: Tensor, told: list[Tensor]) -> Tensor:
+        out: Tensor = self.head(self._rise(h, 0, told))
+        return out[..., 0] if self.vectors else out
+
+    def _walk(self) -> list[tuple[int, _Group]]:
+        return [(level, cast(_Group, group)) for level, group in zip(self.levels, self.groups, strict=True)]
+
+    def _rise(self, h: Tensor, level: int, told: list[Tensor]) -> Tensor:
+        """H at the resolution of a level; each level on the way is told of once."""
+        at = next(i for i in range(len(self.plan.channels)) if tuple(h.shape[2:]) == self.plan.map_at(i))
+        for finer in range(at - 1, level - 1, -1):
+            h = self.ups[finer](F.interpolate(h, scale_factor=self.plan.halving, mode="nearest"))
+            h = h + told[finer] if told else h
+        return h
+
+
+class _Group(nn.Module):
+    """One rung: what the posterior says of e given h and the encoder's map, and how h takes e up."""
+
+    def __init__(self, plan: Plan, level: int, channels: int):
+        super().__init__()
+        c = plan.channels[level]
+        self.infer = Residual(plan, 2 * c, c, plan.context.vector)
+        self.relative = zero(nn.Conv2d(c, 2 * channels, 1))
+        self.scale = nn.Conv2d(c, channels, 1)
+        self.add = nn.Conv2d(channels, c, 1)
+        self.blocks = nn.ModuleList(Residual(plan, c, c, plan.context.vector) for _ in range(plan.blocks))
+
+    def posterior(self, h: Tensor, seen: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        out = self.relative(F.silu(self.infer(torch.cat([h, seen.to(h.dtype)], 1), context.vector))).float()
+        mean, log_var = out.chunk(2, 1)
+        return mean, bounded(log_var).exp()
+
+    def forward(self, h: Tensor, e: Tensor, context: Context) -> Tensor:
+        h = h + self.add(e * torch.tanh(self.scale(h) / 4).mul(4).exp())
+        for block in self.blocks:
+            h = block(h, context.vector)
+        return h

@@ -1,0 +1,130 @@
+"""Latent diffusion (Rombach et al. 2022, arXiv:2112.10752; Vahdat et al. 2021, arXiv:2106.05931): two models as one.
+
+Anything that encodes and decodes makes a small space of a large one, and any generative model can learn what is in it:
+
+    z = (E(x) - mu)/s,     z ~ prior,     x = D(s z + mu)
+
+mu and s are the mean and deviation of each channel over the training set, so that the prior meets data of mean 0 and
+deviation 1 as it does everywhere, and knows nothing of where they come from. There is no likelihood, since D has no inverse.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.batch import Batch
+from ancestral.conditioning import Conditioner, Context
+from ancestral.errors import AncestralError, UsageError
+from ancestral.models.base import GenerativeModel, Player, Standardize
+from ancestral.models.capabilities import HasLatent
+from ancestral.models.edits import Vary, check
+from ancestral.noise import Noise
+from ancestral.solvers import State
+
+STAGES = ("autoencoder", "prior")
+
+
+class LatentModel(GenerativeModel):
+    """autoencoder: a module that `HasLatent`. prior: a model of samples of its latent shape, of mean 0 and deviation 1, whose
+    conditions are this model's. Both are trained apart, in stages.
+    """
+
+    mean: Tensor
+    std: Tensor
+    known: Tensor
+    stages = STAGES
+
+    def __init__(self, shape: Sequence[int], standardize: Standardize, autoencoder: nn.Module, prior: GenerativeModel):
+        super().__init__(shape, standardize, prior.conditioner)
+        del self.conditioner  # registered once, as the prior's: see below
+        self.autoencoder, self.prior = autoencoder, prior
+        self.latent_shape = prior.shape
+        per_channel = (prior.shape[0], *[1] * (len(prior.shape) - 1))
+        self.register_buffer("mean", torch.zeros(per_channel))
+        self.register_buffer("std", torch.ones(per_channel))
+        self.register_buffer("known", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def conditioner(self) -> Conditioner:  # type: ignore[override]
+        return self.prior.conditioner
+
+    @property
+    def coder(self) -> HasLatent:
+        return cast(HasLatent, self.autoencoder)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Those of the prior's walk."""
+        return self.prior.options
+
+    def resolve(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is said of samples, said of latents. Raises UsageError for an edit that has no meaning there."""
+        weak, edit = how.get("weak"), how.get("edit")
+        if isinstance(weak, LatentModel):
+            if not self._shares_latents(weak):
+                raise UsageError("a weak model must speak of the same latents: train its prior on this model's autoencoder")
+            how = {**how, "weak": weak.prior}
+        if isinstance(edit, Vary):
+            check(edit.x, n, *self.shape)
+            how = {**how, "edit": replace(edit, x=self.encode(edit.x.to(self.device)))}
+        elif edit is not None:
+            raise UsageError("what is known of a picture is not known of its latents: only variations are possible here")
+        return self.prior.resolve(raw, n, how)
+
+    def _shares_latents(self, other: LatentModel) -> bool:
+        """Whether the other's latents are of the same autoencoder, normalised alike but for the rounding of another machine."""
+        a, b = (m.autoencoder.state_dict() for m in (self, other))
+        same = a.keys() == b.keys() and all(a[k].shape == b[k].shape and torch.equal(a[k].cpu(), b[k].cpu()) for k in a)
+        alike = [(self.mean, other.mean, 1e-3 * self.std), (self.std, other.std, 1e-3 * self.std)]
+        return same and all(bool(((p - q.to(p)).abs() <= least).all()) for p, q, least in alike)
+
+    def players(self) -> tuple[Player, ...]:
+        """None: each stage has its own."""
+        return ()
+
+    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+        raise NotImplementedError("a latent model is trained in stages")
+
+    def measure(self, raw: Tensor) -> None:
+        """Mu and s from the autoencoder's latents `(n, c, *space)` of the training set; a constant channel keeps s = 1."""
+        axes = (0, *range(2, raw.ndim))
+        raw = raw.cpu().double()
+        s = raw.std(axes, unbiased=False)
+        self.mean.copy_(raw.mean(axes).view_as(self.mean))
+        self.std.copy_(torch.where(s > 1e-6, s, 1.0).view_as(self.std))
+        self.known.fill_(True)
+
+    def encode(self, x: Tensor, condition: Any = None) -> Tensor:
+        """Normalised latents `(n, c, *space)` of samples in the units of the data."""
+        with self.inference():
+            return (self.coder.encode(x).float() - self.mean) / self.std
+
+    def decode(self, z: Tensor, condition: Any = None) -> Tensor:
+        """Normalised latents -> samples in the units of the data."""
+        with self.inference():
+            return self.standardize.denormalize(self.standardize.normalize(self.coder.decode(z * self.std + self.mean).float()))
+
+    def reconstruct(self, x: Tensor, condition: Any = None) -> Tensor:
+        """What comes back of samples that are encoded and decoded."""
+        return self.decode(self.encode(x))
+
+    def sample_path(self, noise: Noise, context: Context, **how: Any) -> Iterator[State]:
+        """The prior's, in latents; `shown` decodes where it stands."""
+        if not self.known:
+            raise AncestralError("only the autoencoder of this run is trained so far: continue it with `ancestral train`")
+        return self.prior.sample_path(noise, context, **how)
+
+    def shown(self, x: Tensor) -> Tensor:
+        return self.decode(self.prior.standardize.denormalize(x.float()))
+
+    def draw_latent(self, noise: Noise, context: Context | None = None, **how: Any) -> Tensor:
+        """The normalised latents from which the samples of that noise are decoded."""
+        context = context if context is not None else self.conditioner.null(noise.n)
+        last = deque(self.sample_path(noise, context, **how), maxlen=1).pop()
+        return self.prior.standardize.denormalize(last.x.float())

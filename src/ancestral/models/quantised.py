@@ -1,0 +1,118 @@
+"""A vector-quantised bottleneck (van den Oord et al. 2017, arXiv:1711.00937).
+
+The encoder's output is cut into N vectors, each replaced by the nearest of the K rows e_k of a codebook. q(z | x) is
+deterministic and the prior uniform over K^N codes, so KL(q || p) = N log K, a constant that the bound does not drop. Gradients
+pass straight through the choice; the encoder is held to its codes by
+
+    penalty = beta |z_e - sg(e)|^2                                                      (eq. 3, third term)
+
+and the codebook follows the encoder as moving averages of what each code stands for (appendix A.1), in buffers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ancestral.conditioning import Context
+from ancestral.models.codec import Encoding, LatentCodec
+from ancestral.noise import Noise
+
+DEAD = 0.01  # of a fair share of the codes: below it a code is replaced by something that the encoder says now
+
+
+class Quantised(LatentCodec):
+    """encoder: to `(n, positions * width)`, decoder: from there. codes: K. commitment: beta."""
+
+    continuous = False
+    codebook: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        positions: int,
+        width: int,
+        codes: int = 256,
+        commitment: float = 0.25,
+        decay: float = 0.99,
+    ):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.positions, self.width, self.codes = positions, width, codes
+        self.commitment, self.decay = commitment, decay
+        self.latent = positions * width
+        self.register_buffer("codebook", F.layer_norm(torch.randn(codes, width), (width,)))
+        self.register_buffer("counts", torch.ones(codes))
+        self.register_buffer("sums", self.codebook.clone())
+
+    def features(self, y: Tensor, context: Context) -> Tensor:
+        """Z_e, each vector normalised, so that neither it nor the codebook can run away."""
+        h = cast(Tensor, self.encoder(y, context)).float()
+        return F.layer_norm(h.view(len(h), self.positions, self.width), (self.width,))
+
+    def forward(self, features: Tensor, context: Context, noise: Noise | None) -> tuple[Encoding, Tensor]:
+        code = self.code(features, noise)
+        return code, self.decoder(code.z, context)
+
+    def code(self, features: Tensor, noise: Noise | None) -> Encoding:
+        z_e = features
+        k = self.nearest(z_e)
+        e = self.codebook[k]
+        if self.training and noise is not None and torch.is_grad_enabled():  # once a step, not when the critic learns
+            self._follow(z_e.detach(), k, noise)
+        penalty = self.commitment * (z_e - e).square().flatten(1).sum(1)
+        z = (z_e + (e - z_e).detach()).flatten(1)  # straight through
+        kl = torch.full((len(z), self.positions), math.log(self.codes), device=z.device)
+        return Encoding(z, kl, kl.sum(1), penalty=penalty)
+
+    def decode(self, z: Tensor, context: Context) -> Tensor:
+        """Of the codes nearest to z."""
+        e = self.codebook[self.nearest(z.view(len(z), self.positions, self.width))]
+        return cast(Tensor, self.decoder(e.flatten(1), context))
+
+    def prior(self, noise: Noise) -> Tensor:
+        k = (noise.uniform((self.positions,)) * self.codes).long().clamp(max=self.codes - 1)
+        return self.codebook[k].flatten(1)
+
+    def nearest(self, z_e: Tensor) -> Tensor:
+        """Indices `(n, positions)`: argmin_k |z_e - e_k|."""
+        z_e = z_e.float()
+        with torch.no_grad(), torch.autocast(z_e.device.type, enabled=False):
+            return (self.codebook.square().sum(1) - 2 * z_e @ self.codebook.T).argmin(-1)
+
+    @torch.no_grad()
+    def _follow(self, z_e: Tensor, k: Tensor, noise: Noise) -> None:
+        """N_k, m_k <- moving averages of the count and sum of the vectors of code k; e_k = m_k / N_k; the dead are revived."""
+        if not z_e.isfinite().all():  # the step will be skipped
+            return
+        z_e, k = z_e.flatten(0, 1), k.flatten()
+        now = torch.bincount(k, minlength=self.codes).float()
+        self.counts.lerp_(now, 1 - self.decay)
+        self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, k, z_e), 1 - self.decay)
+        dead = self.counts < DEAD * len(k) / self.codes
+        if dead.any():
+            u = noise.uniform((math.ceil(self.codes / noise.n),)).flatten()[: self.codes]
+            pick = (u * len(z_e)).long().clamp(max=len(z_e) - 1)
+            fresh = z_e[pick]
+            self.sums[dead], self.counts[dead] = fresh[dead], 1.0
+        self.codebook.copy_(self.sums / self.counts[:, None])
+
+    def diagnose(self) -> tuple[dict[str, float], tuple[str, ...]]:
+        """How many codes do at least a tenth of a fair share, and the perplexity of their use."""
+        share = self.counts / self.counts.sum()
+        used = int((share > 0.1 / self.codes).sum())
+        perplexity = float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))
+        findings: tuple[str, ...] = ()
+        if used < self.codes / 4:
+            findings = (
+                f"{used} of {self.codes} codes are in use: the codebook is larger than the data need; "
+                f"lower model.codes to {2 ** math.ceil(math.log2(max(2, 2 * used)))}",
+            )
+        return {"codes_used": float(used), "perplexity": perplexity}, findings

@@ -1,0 +1,121 @@
+"""Score matching through noise levels (Song & Ermon 2019, arXiv:1907.05600; Song et al. 2021, arXiv:2011.13456).
+
+One network s(x_t, t) learns the score of the data at every noise level, p_t = p * N(0, sigma_t^2 I) shrunk by alpha_t:
+
+    J = E_t [ lambda(t) E 1/2 |s(x_t, t) - grad log p_t(x_t)|^2 ]                            explicit, not to be had
+
+which up to terms without parameters is
+
+    E 1/2 |s + eps / sigma|^2,   since grad log q(x_t | x) = -eps / sigma            denoising (Vincent 2011, eq. 11)
+    E [ 1/2 |s|^2 + tr(grad s) ]                                                     exact (Hyvarinen 2005, theorem 1)
+    E [ 1/2 |s|^2 + v' (grad s) v ],   v random signs                                sliced (Song et al. 2019, eq. 8)
+
+The forward process is the variance-exploding one, on a geometric ladder of levels or in continuous time, VP or sub-VP. A score
+model *is* a diffusion model whose network predicts sigma s = -eps; how both are sampled stands in
+`ancestral.models.denoising`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ancestral.batch import Batch
+from ancestral.conditioning import Conditioner
+from ancestral.denoiser import Denoiser, column
+from ancestral.errors import UsageError
+from ancestral.models.base import Standardize
+from ancestral.models.denoising import DenoisingModel
+from ancestral.noise import Noise
+from ancestral.schedules import Levels, Schedule
+
+Matching = Literal["denoising", "sliced", "exact"]
+Lambda = Literal["sigma2", "likelihood"]
+
+
+class Score(DenoisingModel):
+    """A noise-conditional score network.
+
+    matching: which of the three forms of J. weight: lambda(t), see `weights`. levels: of the data, for likelihoods.
+    Raises UsageError for exact and sliced matching of images and signals: they differentiate the network twice.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        standardize: Standardize,
+        conditioner: Conditioner,
+        denoiser: Denoiser,
+        schedule: Schedule,
+        matching: Matching = "denoising",
+        weight: Lambda = "sigma2",
+        levels: int | None = None,
+    ):
+        super().__init__(shape, standardize, conditioner, denoiser, schedule, levels)
+        if matching != "denoising" and len(shape) > 1:
+            raise UsageError(f"{matching} score matching is for vectors: choose model.matching=denoising")
+        self.matching: Matching = matching
+        self.weight: Lambda = weight
+
+    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+        """lambda(t) J for one t a sample: {"total": `(n,)`}, summed over dimensions."""
+        x, eps = self.standardize.normalize(batch.x), noise.normal(self.shape)
+        level = self.schedule.at(self.schedule.noisy(noise.stratified()))
+        alpha, sigma = column(level.alpha, x), column(level.sigma, x)
+        x_t = alpha * x + sigma * eps
+        context = self.conditioner(batch.conditions, len(batch), noise)
+        if self.matching == "denoising":
+            s = self.denoiser(x_t, level, context).score
+            j = 0.5 * (s + eps / sigma).flatten(1).square().sum(1)
+        else:
+            with torch.enable_grad():
+                x_t.requires_grad_()
+                s = self.denoiser(x_t, level, context).score
+                j = 0.5 * s.square().sum(1) + (self._trace(s, x_t) if self.matching == "exact" else self._slice(s, x_t, noise))
+        return {"total": self.weights(level).to(j) * j}
+
+    def weights(self, level: Levels) -> Tensor:
+        """lambda(t) `(n,)` float64.
+
+        sigma2:     sigma^2, with which a level's loss does not depend on its scale (Song & Ermon 2019, section 4.2).
+        likelihood: g^2, with which J bounds the Kullback-Leibler divergence of the SDE's samples from the data, in nats
+                    (Song et al. 2021, arXiv:2101.09258, theorem 1).
+        """
+        return level.sigma**2 if self.weight == "sigma2" else self.schedule.diffusion2(level.t)
+
+    @staticmethod
+    def _trace(s: Tensor, x_t: Tensor) -> Tensor:
+        """tr(grad s), a derivative for each dimension."""
+        rows = [torch.autograd.grad(s[:, j].sum(), x_t, create_graph=True)[0][:, j] for j in range(s.shape[1])]
+        return torch.stack(rows).sum(0)
+
+    @staticmethod
+    def _slice(s: Tensor, x_t: Tensor, noise: Noise) -> Tensor:
+        """V' (grad s) v, whose mean over random signs v is the trace."""
+        v = torch.where(noise.uniform(s.shape[1:]) < 0.5, -1.0, 1.0).to(s)
+        (product,) = torch.autograd.grad((s * v).sum(), x_t, create_graph=True)
+        return (product * v).sum(1)
+
+
+def largest_noise(dimensions: int) -> float:
+    """About the largest distance of two samples of unit variance a dimension, from which any reaches any other (Song & Ermon
+    2020, arXiv:2006.09011, technique 1): twice the typical distance sqrt(2 D), at most 80.
+    """
+    return min(80.0, 2 * math.sqrt(2 * dimensions))
+
+
+def ladder_length(dimensions: int, ratio: float) -> int:
+    """Levels of a geometric ladder from 1 to `ratio` whose neighbours overlap in half of their mass (ibid., technique 2):
+
+    Phi(sqrt(2D) (g - 1) + 3g) - Phi(sqrt(2D) (g - 1) - 3g) = 1/2,      g at most 1.5
+    """
+    phi = torch.special.ndtr
+    g = torch.linspace(1.001, 1.5, 5000, dtype=torch.float64)
+    reach = math.sqrt(2 * dimensions) * (g - 1)
+    overlapping = g[(phi(reach + 3 * g) - phi(reach - 3 * g)) >= 0.5]
+    step = overlapping[-1].item() if len(overlapping) else 1.001
+    return 1 + math.ceil(math.log(ratio) / math.log(step))

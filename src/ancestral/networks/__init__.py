@@ -1,0 +1,82 @@
+"""Networks: they know tensors, not losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import nn
+
+from ancestral.conditioning import NOTHING, ContextShape
+from ancestral.errors import UsageError
+from ancestral.networks.dit import DiT
+from ancestral.networks.mlp import MLP
+from ancestral.networks.unet import UNet
+
+Net = Literal["auto", "unet", "dit"]
+DENSE = 12  # numbers of a position
+
+
+def denoising_network(
+    shape: Sequence[int],
+    *,
+    net: Net = "auto",
+    width: int | None = None,
+    channels: Sequence[int] | None = None,
+    blocks: int | None = None,
+    patch: int | None = None,
+    dropout: float = 0.0,
+    context: ContextShape = NOTHING,
+) -> nn.Module:
+    """The network for samples of that shape: an MLP for `(d,)`; for `(c, l)` and `(c, h, w)` a U-Net or a transformer.
+
+    context: the widths of what it is told; vectors are told a vector alone.
+
+    What is None follows from the shape: patches of 1, 2 or at most 4, so that the finest map has 16 positions a side (that of
+    a signal 256) where that suffices; as many levels as bring the coarsest map to at most 8, and at least two, but one where
+    so small a map has 12 numbers or more at each position, as latents have: they would be lost on a coarser one.
+    Raises UsageError for an option that the network of that shape has not.
+    """
+    if len(shape) == 1:
+        if net != "auto":
+            raise UsageError(f"vectors have no neighbours for a {net}: leave model.net out")
+        if dropout or channels or patch:
+            raise UsageError("a network for vectors has width and blocks, but no dropout, channels or patch: leave them out")
+        return MLP(shape[0], width or max(128, min(512, 4 * shape[0])), blocks or 3, context)
+    if net == "dit" and channels:
+        raise UsageError("a transformer has width and blocks, but no levels of channels: leave model.channels out")
+    side = max(shape[1:])
+    patch = patch_size(shape, net, patch)
+    if net == "dit":
+        return DiT(shape, width or 256, blocks or 6, patch, dropout=dropout, context=context)
+    if channels is None:
+        levels = max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 8))))
+        base = width or 64
+        channels = [base * min(2**level, 4) for level in range(levels)]
+        if side / patch <= 8 and shape[0] * patch ** (len(shape) - 1) >= DENSE:
+            channels = [width or 128]
+    return UNet(
+        shape[0],
+        channels,
+        blocks=blocks or 1,
+        patch=patch,
+        dropout=dropout,
+        context=context,
+        dims=len(shape) - 1,
+    )
+
+
+def patch_size(shape: Sequence[int], net: Net = "auto", patch: int | None = None) -> int:
+    """The patches' side for samples `(c, l)` or `(c, h, w)`. patch: the one asked for, if any."""
+    if patch is not None:
+        return patch
+    side = max(shape[1:])
+    finest = 16 if len(shape) == 3 else 256
+    found = 1 if side <= finest else 2 if side <= 2 * finest else 4
+    if net == "dit" and side / found > 8 and len(shape) == 3:
+        found *= 2  # at most 64 patches, whose attention is cheap
+    return found
+
+
+__all__ = ["MLP", "DiT", "Net", "UNet", "denoising_network", "patch_size"]

@@ -1,0 +1,279 @@
+"""Networks to a vector of numbers and back: residual convolutions for images and signals of any size, an MLP for vectors.
+
+As in the U-Net the finest convolution sees patches, not pixels; a decoder's blocks are modulated by the latents, so that they
+speak at every resolution and not only through the coarsest map. Signals are images of height 1 with flat kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ancestral.conditioning import NOTHING, Context, ContextShape
+from ancestral.networks.layers import ChannelNorm, SpatialContext, zero
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What encoder and decoder of one model share.
+
+    shape: of a sample. channels: features at each level, each half the resolution of the one before. blocks: residual blocks a
+    level. patch: size of the stem's patches. context: widths of what the networks are told: a vector, channels.
+    """
+
+    shape: tuple[int, ...]
+    channels: tuple[int, ...]
+    blocks: int
+    patch: int
+    context: ContextShape = NOTHING
+
+    @classmethod
+    def of(
+        cls,
+        shape: Sequence[int],
+        *,
+        width: int | None = None,
+        blocks: int | None = None,
+        patch: int | None = None,
+        context: ContextShape = NOTHING,
+    ) -> Plan:
+        """What is None follows from the shape: patches of 1, 2 or 4, and levels until the coarsest map is 8 or less."""
+        side = max(shape[1:])
+        finest = 16 if len(shape) == 3 else 128
+        patch = patch or (1 if side <= finest else 2 if side <= 2 * finest else 4)
+        levels = 1 if side == 1 else max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 8))))
+        channels = tuple((width or 32) * min(2**level, 4) for level in range(levels))
+        return cls(tuple(shape), channels, blocks or 1, patch, context)
+
+    @property
+    def flat(self) -> bool:
+        """Whether samples are signals."""
+        return len(self.shape) == 2
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        return (1, 3) if self.flat else (3, 3)
+
+    @property
+    def halving(self) -> tuple[int, int]:
+        return (1, 2) if self.flat else (2, 2)
+
+    @property
+    def space(self) -> tuple[int, int]:
+        """Height and width of a sample."""
+        return (1, self.shape[1]) if self.flat else (self.shape[1], self.shape[2])
+
+    def map_at(self, level: int) -> tuple[int, int]:
+        """Height and width of the feature map of a level."""
+        whole = self.patch * 2 ** (len(self.channels) - 1)
+        h, w = (math.ceil(size / whole) * 2 ** (len(self.channels) - 1 - level) for size in self.space)
+        return (1, w) if self.flat else (h, w)
+
+    def spatial(self, features: Sequence[int]) -> SpatialContext | None:
+        """What tells each level, of so many features, of a context's channels, where it has any."""
+        if not self.context.channels:
+            return None
+        sizes = [self.map_at(level) for level in range(len(self.channels))]
+        padded = [self.patch * size for size in sizes[0]]
+        return SpatialContext(self.context.channels, self.patch, padded, features, sizes)
+
+    def conv(self, c_in: int, c_out: int, stride: tuple[int, int] = (1, 1)) -> nn.Conv2d:
+        return nn.Conv2d(c_in, c_out, self.kernel, stride, padding=(self.kernel[0] // 2, 1))
+
+
+class Residual(nn.Module):
+    """norm, SiLU, conv; norm modulated by a vector `(n, width)`, SiLU, conv; added to the (projected) input."""
+
+    def __init__(self, plan: Plan, c_in: int, c_out: int, width: int = 0):
+        super().__init__()
+        self.norm1, self.conv1 = ChannelNorm(c_in), plan.conv(c_in, c_out)
+        self.modulation = nn.Linear(width, 2 * c_out) if width else None
+        self.norm2, self.conv2 = ChannelNorm(c_out), zero(plan.conv(c_out, c_out))
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor, vector: Tensor | None = None) -> Tensor:
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        if self.modulation is not None:
+            scale, shift = self.modulation(vector)[:, :, None, None].chunk(2, 1)
+            h = torch.addcmul(shift, h, 1 + scale)
+        out: Tensor = self.skip(x) + self.conv2(F.silu(h))
+        return out
+
+
+class Stem(nn.Module):
+    """Samples `(n, c, *space)` -> the finest feature map; padded below and right until every level divides evenly."""
+
+    def __init__(self, plan: Plan):
+        super().__init__()
+        self.plan = plan
+        p = plan.patch
+        size = 3 if p == 1 else 2 * p
+        across = (1, 1, 0) if plan.flat else (size, p, (size - p + 1) // 2)
+        kernel, stride, padding = zip(across, (size, p, (size - p + 1) // 2), strict=True)
+        self.conv = nn.Conv2d(plan.shape[0] + plan.context.channels, plan.channels[0], kernel, stride, padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, :, None, :] if self.plan.flat else x
+        h, w = self.plan.map_at(0)
+        h, w = h * (1 if self.plan.flat else self.plan.patch), w * self.plan.patch
+        out: Tensor = self.conv(F.pad(x, (0, w - x.shape[3], 0, h - x.shape[2])))
+        return out
+
+
+class Head(nn.Module):
+    """The finest feature map -> `(n, outputs, *space)`, cut to size."""
+
+    def __init__(self, plan: Plan, outputs: int):
+        super().__init__()
+        self.plan = plan
+        p = plan.patch
+        self.norm = ChannelNorm(plan.channels[0])
+        self.conv = plan.conv(plan.channels[0], outputs * p * (1 if plan.flat else p))
+
+    def forward(self, h: Tensor) -> Tensor:
+        y: Tensor = self.conv(F.silu(self.norm(h)))
+        p, q = (1, self.plan.patch) if self.plan.flat else (self.plan.patch, self.plan.patch)
+        n, folded, rows, columns = y.shape
+        y = y.view(n, folded // (p * q), p, q, rows, columns).permute(0, 1, 4, 2, 5, 3).reshape(n, -1, rows * p, columns * q)
+        y = y[..., : self.plan.space[0], : self.plan.space[1]]
+        return y[:, :, 0] if self.plan.flat else y
+
+
+class Trunk(nn.Module):
+    """Samples -> the feature maps of all levels, the finest first."""
+
+    def __init__(self, plan: Plan):
+        super().__init__()
+        self.stem = Stem(plan)
+        self.steps = nn.ModuleList()
+        c = plan.channels[0]
+        for level, c_out in enumerate(plan.channels):
+            if level > 0:
+                self.steps.append(plan.conv(c, c, plan.halving))
+            for _ in range(plan.blocks):
+                self.steps.append(Residual(plan, c, c_out, plan.context.vector))
+                c = c_out
+
+    def forward(self, y: Tensor, context: Context) -> list[Tensor]:
+        h, found = self.stem(y if context.channels is None else torch.cat([y, context.channels.to(y.dtype)], 1)), []
+        for step in self.steps:
+            if not isinstance(step, Residual):
+                found.append(h)
+            h = step(h, context.vector) if isinstance(step, Residual) else step(h)
+        return [*found, h]
+
+
+class ConvEncoder(nn.Module):
+    """(y `(n, c, *space)`, Context) -> `(n, features)`, or, local, `(n, positions * features)`: so many numbers for each
+    position of the coarsest map.
+    """
+
+    def __init__(self, plan: Plan, features: int, local: bool = False):
+        super().__init__()
+        self.local = local
+        self.trunk = Trunk(plan)
+        c = plan.channels[-1]
+        rows, columns = plan.map_at(len(plan.channels) - 1)
+        self.norm = ChannelNorm(c)
+        self.head = nn.Linear(c if local else c * rows * columns, features)
+
+    def forward(self, y: Tensor, context: Context) -> Tensor:
+        h = F.silu(self.norm(self.trunk(y, context)[-1])).permute(0, 2, 3, 1)
+        out: Tensor = self.head(h).flatten(1) if self.local else self.head(h.flatten(1))
+        return out
+
+
+class ConvDecoder(nn.Module):
+    """(z, shaped as the output of a `ConvEncoder`, Context) -> `(n, outputs, *space)`."""
+
+    def __init__(self, plan: Plan, features: int, outputs: int, local: bool = False, width: int = 128):
+        super().__init__()
+        self.map = plan.map_at(len(plan.channels) - 1)
+        self.local = local
+        c = plan.channels[-1]
+        self.stem = nn.Linear(features, c if local else c * self.map[0] * self.map[1])
+        self.style = None if local else nn.Linear(features + plan.context.vector, width)
+        width = plan.context.vector if local else width
+        entering = [*plan.channels[1:], c]  # features that a level receives from the coarser one
+        self.told = plan.spatial(entering)
+        self.levels = nn.ModuleList()
+        for level, c_out in reversed(list(enumerate(plan.channels))):
+            steps: list[nn.Module] = []
+            for _ in range(plan.blocks):
+                steps.append(Residual(plan, c, c_out, width))
+                c = c_out
+            if level > 0:
+                steps.append(nn.Upsample(scale_factor=plan.halving, mode="nearest"))
+            self.levels.append(nn.ModuleList(steps))
+        self.head = Head(plan, outputs)
+
+    def forward(self, z: Tensor, context: Context) -> Tensor:
+        rows, columns = self.map
+        h = self.stem(z.view(len(z), rows, columns, -1) if self.local else z).view(len(z), rows, columns, -1)
+        h = h.permute(0, 3, 1, 2)
+        vector = context.vector
+        if self.style is not None:
+            vector = F.silu(self.style(z if vector is None else torch.cat([z, vector], 1)))
+        told = [] if self.told is None else self.told(context.channels)
+        for level in self.levels:
+            h = h + told.pop() if told else h
+            assert isinstance(level, nn.ModuleList)
+            for step in level:
+                h = step(h, vector) if isinstance(step, Residual) else step(h)
+        out: Tensor = self.head(h)
+        return out
+
+
+class DenseEncoder(nn.Module):
+    """(y `(n, *shape)`, Context) -> `(n, features)`: residual layers."""
+
+    def __init__(self, shape: Sequence[int], features: int, width: int, blocks: int, context: ContextShape = NOTHING):
+        super().__init__()
+        self.layers = Dense(math.prod(shape) + context.vector, features, width, blocks)
+
+    def forward(self, y: Tensor, context: Context) -> Tensor:
+        out: Tensor = self.layers(_with(y.flatten(1), context))
+        return out
+
+
+class DenseDecoder(nn.Module):
+    """(z `(n, features)`, Context) -> `(n, outputs * shape[0], *shape[1:])`."""
+
+    def __init__(
+        self, shape: Sequence[int], features: int, outputs: int, width: int, blocks: int, context: ContextShape = NOTHING
+    ):
+        super().__init__()
+        self.shape = (outputs * shape[0], *shape[1:])
+        self.layers = Dense(features + context.vector, math.prod(self.shape), width, blocks)
+
+    def forward(self, z: Tensor, context: Context) -> Tensor:
+        out: Tensor = self.layers(_with(z, context)).view(len(z), *self.shape)
+        return out
+
+
+class Dense(nn.Sequential):
+    """A layer to `width`, residual blocks, a layer to `outputs`."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, blocks: int):
+        super().__init__(
+            nn.Linear(inputs, width), *(_Block(width) for _ in range(blocks)), nn.SiLU(), nn.Linear(width, outputs)
+        )
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.first, self.second = nn.Linear(width, width), zero(nn.Linear(width, width))
+
+    def forward(self, h: Tensor) -> Tensor:
+        out: Tensor = h + self.second(F.silu(self.first(F.silu(h))))
+        return out
+
+
+def _with(x: Tensor, context: Context) -> Tensor:
+    return x if context.vector is None else torch.cat([x, context.vector], 1)

@@ -1,6 +1,0 @@
-"""The report: one HTML file that holds all it shows, the same as Markdown, and the same as JSON."""
-
-from ancestral.report.entry import Entry
-from ancestral.report.write import html, markdown, write
-
-__all__ = ["Entry", "html", "markdown", "write"]

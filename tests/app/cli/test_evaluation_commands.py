@@ -1,0 +1,209 @@
+"""evaluate, compare and report as a person runs them."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ancestral as an
+from ancestral.app.cli import main
+
+SETTINGS = ("model.channels=[8, 16]", "train.batch=16", "train.previews=0")
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANCESTRAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _little_work(monkeypatch):
+    from ancestral.app import compare as contest
+    from ancestral.app.evaluation import judge
+    from ancestral.app.evaluation.extractors import classifier
+
+    monkeypatch.setattr(classifier, "SEEN", 3000)
+    monkeypatch.setattr(judge, "CAS_SEEN", 1000)
+    monkeypatch.setattr(contest, "SWEEP", (2, 3))
+    monkeypatch.setattr(contest, "SWEEP_N", 40)
+
+
+def ask(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+@pytest.fixture
+def run(capsys):
+    code, _, err = ask(capsys, "train", "digits", "--for", "10it", "--out", "runs/a", "--device", "cpu", "-q", *SETTINGS)
+    assert code == 0, err
+    return "runs/a"
+
+
+def test_evaluate_a_run(run, capsys, tmp_path):
+    options = ("-n", "60", "--features", "random,classifier", "--steps", "2", "--device", "cpu")
+    code, out, err = ask(capsys, "evaluate", run, *options)
+    assert code == 0, err
+    for name in ("fd-random", "kid-classifier", "recall-random", "copy-rate", "samples a second", "real data"):
+        assert name in out, out
+    assert "60 samples against 179 of digits (test)" in out
+    assert (tmp_path / "runs/a/evaluation.json").is_file()
+    code, out, _ = ask(capsys, "evaluate", run, *options, "--json")
+    found = json.loads(out)
+    assert found["n"] == 60
+    assert found["how"] == {"steps": "2"}
+    code, out, _ = ask(capsys, "evaluate", run, *options, "-q")
+    assert re.fullmatch(r"fd-random [\d.]+ ± [\d.]+ \(real data [\d.]+ ± [\d.]+\)\n", out)
+    code, _, err = ask(capsys, "evaluate", run, "-n", "60", "--features", "inception")
+    assert code == 1
+    assert "--inception-weights" in err
+    code, _, err = ask(capsys, "evaluate", run, "-n", "60", "--features", "random", "--solver", "hean")
+    assert code == 2
+    assert "did you mean 'heun'" in err
+
+
+def test_evaluate_folders_of_other_software(capsys, tmp_path):
+    random = np.random.default_rng(0)
+    for name, brightness in (("real", 120), ("same", 120), ("dark", 30)):
+        (tmp_path / name).mkdir()
+        for i in range(60):
+            Image.fromarray(random.integers(0, 2 * brightness, size=(16, 20, 3)).astype(np.uint8)).save(
+                tmp_path / name / f"{i}.png"
+            )
+    figures = {}
+    for name in ("same", "dark"):
+        code, out, err = ask(capsys, "evaluate", name, "--against", "real", "--features", "random", "--json", "--out", "e.json")
+        assert code == 0, err
+        found = json.loads(out)
+        assert found["against"] == "all"
+        assert found["n"] == 30
+        assert json.loads((tmp_path / "e.json").read_text())["subject"] == name
+        figures[name] = found["metrics"][0]["value"]["value"]
+    assert figures["dark"] > 10 * figures["same"]
+    code, _, err = ask(capsys, "evaluate", "same")
+    assert code == 2
+    assert "--against SOURCE" in err
+
+
+def test_report_of_a_run(run, capsys, tmp_path):
+    code, out, err = ask(capsys, "report", run, "-n", "60", "--features", "random", "--device", "cpu")
+    assert code == 0, err
+    page = (tmp_path / "runs/a/report.html").read_text()
+    assert out.strip() == "runs/a/report.html"
+    assert "Learned or copied?" in page
+    assert not re.search(r"(src|href)=.https?:", page)
+    assert page.count("data:image/png;base64,") >= 4
+
+
+def test_compare_trains_continues_and_reports(capsys, tmp_path, monkeypatch):
+    words = (
+        "compare",
+        "digits",
+        "--models",
+        "diffusion",
+        "--for",
+        "8it",
+        "-n",
+        "60",
+        "--device",
+        "cpu",
+        "--features",
+        "random,classifier",
+    )
+    monkeypatch.setattr("ancestral.app.recipes.DiffusionRecipe.training", {"batch": 16})
+    code, out, err = ask(capsys, *words)
+    assert code == 0, err
+    assert "diffusion" in out
+    assert "copy repeats its training data" in out
+    folder = tmp_path / "runs/compare-digits"
+    page = (folder / "report.html").read_text()
+    for name in ("diffusion", "gaussian", "mixture", "kernel", "copy", "Which differences are real"):
+        assert name in page
+    assert not re.search(r"(src|href)=.https?:", page)
+    assert "| fd-random (less is better) |" in (folder / "report.md").read_text()
+    stored = json.loads((folder / "report.json").read_text())
+    assert stored["baselines"] == ["gaussian", "mixture", "kernel", "copy"] or set(stored["baselines"]) == {
+        "gaussian",
+        "mixture",
+        "kernel",
+        "copy",
+    }
+    code, again, err = ask(capsys, *words)
+    assert code == 0
+    assert "finished before" in err
+    assert again == out
+
+
+def test_compare_runs(run, capsys):
+    ask(capsys, "train", "digits", "--for", "5it", "--out", "runs/b", "--device", "cpu", "-q", *SETTINGS)
+    code, out, err = ask(capsys, "compare", "runs/a", "runs/b", "-n", "60", "--features", "random", "--device", "cpu", "--json")
+    assert code == 0, err
+    names = [e["subject"] for e in json.loads(out)["evaluations"]]
+    assert {"runs/a", "runs/b"} < set(names)
+    ask(capsys, "train", "moons", "--for", "2it", "--out", "runs/c", "--device", "cpu", "-q")
+    code, _, err = ask(capsys, "compare", "runs/a", "runs/c")
+    assert code == 2
+    assert "of different data" in err
+    code, _, err = ask(capsys, "compare", "runs/a", "digits")
+    assert code == 2
+    assert "digits is no run folder" in err
+    code, _, err = ask(capsys, "compare", "runs/a", "runs/b", "--for", "1m")
+    assert code == 2
+    assert "runs are compared as they are" in err
+    code, _, err = ask(capsys, "evaluate", "runs/a", "--likelihood", "--steps", "9")
+    assert code == 2
+    assert "draws no samples: leave --steps out" in err
+    code, _, err = ask(capsys, "compare", "digits", "--models", "difusion")
+    assert code == 2
+    assert "did you mean 'diffusion'" in err
+
+
+@pytest.mark.parametrize(
+    "words", ["CUDA out of memory. Tried", "DefaultCPUAllocator: can't allocate memory", "not enough memory"]
+)
+def test_a_full_memory_is_one_sentence(capsys, monkeypatch, words):
+    from ancestral.app import api
+
+    def full(*args, **options):
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(api, "plan", full)
+    code, _, err = ask(capsys, "train", "digits")
+    assert code == 1
+    assert "the memory is full: lower train.batch" in " ".join(err.split())
+
+
+def test_bernoulli_on_grey_data_is_judged_without_a_likelihood(capsys):
+    """Its cross-entropy stands in no column of likelihoods, and is refused by name where one is asked for."""
+    settings = ("model.likelihood=bernoulli", "model.width=8", "train.previews=0")
+    code, _, err = ask(
+        capsys, "train", "digits", "--model", "vae", "--for", "5it", "--out", "runs/grey", "--device", "cpu", "-q", *settings
+    )
+    assert code == 0, err
+    code, out, err = ask(capsys, "evaluate", "runs/grey", "-n", 40, "--features", "random", "--device", "cpu", "--json")
+    assert code == 0, err
+    assert not any(metric["name"].startswith("bits") for metric in json.loads(out)["metrics"])
+    code, _, err = ask(capsys, "evaluate", "runs/grey", "--likelihood", "--device", "cpu")
+    assert code == 2
+    assert "is no likelihood" in " ".join(err.split())
+
+
+def test_training_with_live_evaluation(capsys):
+    words = ("train", "digits", "--for", "12it", "--evaluate-every", "6it", "--device", "cpu", *SETTINGS)
+    code, _, err = ask(capsys, *words, "--out", "runs/live")
+    assert code == 0, err
+    assert "kid-classifier" in err
+    code, _, err = ask(capsys, "train", "digits", "--for", "5it", "--patience", "2", "--out", "runs/none")
+    assert code == 2
+    assert "--evaluate-every" in err
+
+
+def test_from_python(run):
+    found = an.evaluate(run, n=60, extractors=["random"], how={"steps": 2}, device="cpu").evaluation
+    assert found.headline.name == "fd-random"
+    assert found.cost["nfe"] == 2

@@ -1,0 +1,184 @@
+"""Image files of every mode become the right 8-bit pixels at the right size."""
+
+import errno
+import io
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ancestral.app.data.images import ImageError, inspect, read
+
+
+def save(path, image, **how):
+    image.save(path, **how)
+    return path
+
+
+def pixels(source, size=(4, 4), grey=True):
+    return read(source, size, grey)[0]
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "gif", "webp", "jpg", "jpeg"])
+def test_every_format_is_read(tmp_path, suffix):
+    how = {"lossless": True} if suffix == "webp" else {"quality": 100} if suffix[0] == "j" else {}
+    noise = np.random.RandomState(0).randint(256, size=(4, 6), dtype=np.uint8)
+    path = save(tmp_path / f"a.{suffix}", Image.fromarray(noise), **how)
+    np.testing.assert_allclose(pixels(path, (4, 6)), noise[None], atol=3 if suffix[0] == "j" else 0)
+
+
+def test_rgb_comes_channels_first(tmp_path):
+    noise = np.random.RandomState(0).randint(256, size=(4, 6, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.png", Image.fromarray(noise))
+    assert (inspect(path).height, inspect(path).width, inspect(path).grey) == (4, 6, False)
+    np.testing.assert_array_equal(pixels(path, (4, 6), grey=False), noise.transpose(2, 0, 1))
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    deep = (np.arange(16, dtype=np.uint16) * 4369).reshape(4, 4)  # 0 .. 65535
+    for suffix in ("png", "tiff"):
+        path = save(tmp_path / f"a.{suffix}", Image.fromarray(deep))
+        assert inspect(path).grey
+        np.testing.assert_array_equal(pixels(path), (deep / 257).round()[None])
+    big_endian = save(tmp_path / "b.tiff", Image.fromarray(deep.astype(">u2")))
+    np.testing.assert_array_equal(pixels(big_endian), (deep / 257).round()[None])
+
+
+def test_one_bit_is_black_and_white(tmp_path):
+    bits = np.eye(4, dtype=bool)
+    path = save(tmp_path / "a.png", Image.fromarray(bits))
+    assert inspect(path).grey
+    np.testing.assert_array_equal(pixels(path), bits[None] * 255)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA"])
+def test_transparency_becomes_white(tmp_path, mode):
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 2, 4))
+    image.putpixel((3, 3), (0, 0, 0, 128))
+    if mode == "P":
+        image.putpixel((3, 3), (0, 0, 0, 255))
+        image = image.convert("P")
+        image.info["transparency"] = image.getpixel((0, 0))
+        image.putpixel((2, 0), 0 if image.getpixel((0, 0)) else 1)
+    path = save(tmp_path / ("a.tiff" if mode == "PA" else "a.png"), image.convert("RGBA" if mode == "PA" else mode))
+    found, transparent = read(path, (4, 4), grey=False)
+    assert transparent
+    assert (found[:, :, :2] == 255).all()
+    assert (found[:, 1:3, 2:] == 0).all()
+    if mode in ("RGBA", "LA"):
+        assert found[0, 3, 3] == 127
+
+
+def test_an_opaque_alpha_channel_changes_nothing(tmp_path):
+    noise = np.random.RandomState(0).randint(256, size=(4, 4), dtype=np.uint8)
+    path = save(tmp_path / "a.png", Image.fromarray(noise).convert("LA"))
+    found, transparent = read(path, (4, 4), grey=True)
+    assert not transparent
+    np.testing.assert_array_equal(found[0], noise)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_exif_orientation_is_applied(tmp_path, suffix):
+    image = Image.new("L", (6, 4))
+    image.paste(255, (0, 0, 3, 4))  # bright on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise: bright at the top
+    path = save(tmp_path / f"a.{suffix}", image, exif=exif)
+    assert (inspect(path).height, inspect(path).width) == (6, 4)
+    found = pixels(path, (6, 4))[0].astype(int)
+    assert found[:2].min() > 200
+    assert found[4:].max() < 50
+
+
+def test_the_first_frame_of_an_animation_is_taken(tmp_path):
+    frames = [Image.new("L", (4, 4), 250), Image.new("L", (4, 4), 0)]
+    path = save(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert inspect(path).animated
+    assert pixels(path).min() > 240
+    assert not inspect(save(tmp_path / "b.gif", frames[0])).animated
+
+
+def test_cmyk_is_converted(tmp_path):
+    path = save(tmp_path / "a.jpg", Image.new("CMYK", (4, 4), (255, 0, 0, 0)), quality=100)
+    red, green, blue = pixels(path, grey=False).reshape(3, -1).mean(1)
+    assert red < 20
+    assert green > 230
+    assert blue > 230
+
+
+def test_the_shorter_side_fits_and_the_rest_is_cropped_evenly(tmp_path):
+    image = Image.new("L", (12, 4), 0)
+    image.paste(255, (4, 0, 8, 4))  # the middle third
+    found = pixels(save(tmp_path / "a.png", image), (4, 4))
+    assert (found == 255).all()
+    assert pixels(save(tmp_path / "b.png", image.rotate(90, expand=True)), (8, 8)).shape == (1, 8, 8)
+
+
+def test_scaling_down_is_antialiased(tmp_path):
+    """Stripes of one pixel become even grey; without a filter they would stay black or white."""
+    stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
+    found = pixels(save(tmp_path / "a.png", Image.fromarray(stripes)), (8, 8)).astype(int)
+    assert abs(found - 127.5).max() < 10
+
+
+def test_the_content_of_a_file_is_as_good_as_its_path(tmp_path):
+    path = save(tmp_path / "a.png", Image.new("L", (4, 4), 9))
+    assert (pixels(path.read_bytes()) == 9).all()
+
+
+def test_files_that_are_broken_say_why(tmp_path):
+    noise = Image.fromarray(np.random.RandomState(0).randint(256, size=(64, 64, 3), dtype=np.uint8))
+    whole = io.BytesIO()
+    noise.save(whole, "png")
+    cases = {
+        "text": (b"hello", "not an image"),
+        "empty": (b"", "not an image"),
+        "cut": (whole.getvalue()[:-3000], "broken"),
+    }
+    for content, reason in cases.values():
+        with pytest.raises(ImageError, match=f"^{reason}$") as caught:
+            read(content, (4, 4), False)
+        assert not caught.value.passing
+    floats = save(tmp_path / "f.tiff", Image.fromarray(np.zeros((4, 4), dtype=np.float32)))
+    integers = save(tmp_path / "i.tiff", Image.fromarray(np.zeros((4, 4), dtype=np.int32)))
+    for path in (floats, integers):
+        with pytest.raises(ImageError, match=r"^32-bit pixels have no standard scale$"):
+            read(path, (4, 4), True)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", Image.new("L", (30, 30)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match=r"^more than 100 pixels$"):
+        inspect(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # less than twice too large is a warning to Pillow
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageError, match=r"^more than 500 pixels$"):
+            inspect(path)
+
+
+def test_a_reason_that_may_pass_is_marked(tmp_path, monkeypatch):
+    for function in (inspect, lambda path: read(path, (4, 4), True)):
+        with pytest.raises(ImageError, match=r"^No such file or directory$") as caught:
+            function(tmp_path / "missing.png")
+        assert caught.value.passing
+
+    def denied(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", denied)
+    with pytest.raises(ImageError, match=r"^Permission denied$"):
+        inspect(tmp_path / "a.png")
+
+
+def test_no_memory_is_not_a_broken_file(monkeypatch, tmp_path):
+    def exhausted(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", exhausted)
+    for function in (inspect, lambda path: read(path, (4, 4), True)):
+        with pytest.raises(MemoryError):
+            function(tmp_path / "a.png")
