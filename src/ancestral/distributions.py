@@ -137,15 +137,22 @@ class Likelihood(nn.Module):
     outputs = 1
     discrete = False
 
-    def forward(self, h: Tensor, x: Tensor | None = None) -> Observation:
-        """h: float32. x: the data that h is to explain, in training."""
+    def forward(self, h: Tensor, batch_error: Tensor | None = None) -> Observation:
+        """h: float32. batch_error: the mean of `error` over the training batch, where the likelihood uses it."""
         raise NotImplementedError
+
+    def error(self, h: Tensor, x: Tensor) -> Tensor | None:
+        """What of each sample `(n,)` the likelihood takes the mean of over a training batch; None: nothing."""
+        return None
+
+    def after_step(self, batch_error: Tensor) -> None:
+        """Follow the mean of `error` over the last training batch."""
 
 
 class GaussianLikelihood(Likelihood):
     """N(m + s h, v s^2): m, s mean and standard deviation of each channel `(c, 1, ..., 1)`, v one number for all of x.
 
-    variance: "fixed" to `value`; "learned" by gradient; "optimal", v* = E |x - m - s h|^2/(s^2 D) over the batch, where the
+    variance: "fixed" to `value`; "learned" by gradient; "optimal", v* = E |x - m - s h|^2/(s^2 D) over the batch (`error`), where the
     likelihood is largest and its reconstruction term D/2 [log(2 pi v*) + 1] (Rybkin et al. 2021, arXiv:2006.13202, eq. 5). Its
     moving average, or what `fit_after` finds, stands in where there is no batch. A variance that falls with the error is what
     lets a decoder become sharp (Dai & Wipf 2019, arXiv:1903.05789).
@@ -166,21 +173,27 @@ class GaussianLikelihood(Likelihood):
         else:
             self.register_buffer("value", log_value.exp())
 
-    def forward(self, h: Tensor, x: Tensor | None = None) -> Normal:
+    def forward(self, h: Tensor, batch_error: Tensor | None = None) -> Normal:
         mean = self.shift + self.scale * h
         if self.variance == "learned":
             v = self.log_value.exp()
-        elif self.variance == "optimal" and self.training and x is not None:
-            v = self.error(mean, x).clamp(min=1e-8)
-            with torch.no_grad():
-                self.value.lerp_(torch.where(v.isfinite(), v, self.value), 0.05)
         else:
-            v = self.value
+            v = self.value if batch_error is None else batch_error.clamp(min=1e-8)
         return Normal(mean, v * self.scale**2)
 
-    def error(self, mean: Tensor, x: Tensor) -> Tensor:
-        """The mean squared error per dimension, in units of the channels' variance."""
-        return ((x - mean) / self.scale).square().mean()
+    def error(self, h: Tensor, x: Tensor) -> Tensor | None:
+        """|x - m - s h|^2/(s^2 D) `(n,)` where the variance is the optimal one.
+
+        The loss has no slope in v at v*, so that v may be taken without gradient.
+        """
+        if self.variance != "optimal":
+            return None
+        return ((x - self.shift) / self.scale - h).square().flatten(1).mean(1)
+
+    @torch.no_grad()
+    def after_step(self, batch_error: Tensor) -> None:
+        v = batch_error.clamp(min=1e-8)
+        self.value.lerp_(torch.where(v.isfinite(), v, self.value), 0.05)
 
 
 class BernoulliLikelihood(Likelihood):
@@ -188,14 +201,14 @@ class BernoulliLikelihood(Likelihood):
 
     discrete = True
 
-    def forward(self, h: Tensor, x: Tensor | None = None) -> Bernoulli:
+    def forward(self, h: Tensor, batch_error: Tensor | None = None) -> Bernoulli:
         return Bernoulli(h)
 
 
 class ContinuousBernoulliLikelihood(Likelihood):
     """Continuous Bernoulli with logit h."""
 
-    def forward(self, h: Tensor, x: Tensor | None = None) -> ContinuousBernoulli:
+    def forward(self, h: Tensor, batch_error: Tensor | None = None) -> ContinuousBernoulli:
         return ContinuousBernoulli(h)
 
 
@@ -215,7 +228,7 @@ class LogisticLikelihood(Likelihood):
         self.register_buffer("scale", std.unsqueeze(1), persistent=False)
         self.register_buffer("spread", torch.linspace(-1, 1, parts).view(-1, *[1] * (mean.ndim - 1)), persistent=False)
 
-    def forward(self, h: Tensor, x: Tensor | None = None) -> LogisticMixture:
+    def forward(self, h: Tensor, batch_error: Tensor | None = None) -> LogisticMixture:
         n, c = len(h), self.shift.shape[0]
         weights, means, scales = h.view(n, c, 3, -1, *h.shape[2:]).unbind(2)
         log_scales = (scales - 1).clamp(min=-7.0) + self.scale.log()

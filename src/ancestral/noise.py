@@ -92,6 +92,26 @@ class StreamNoise:
         return (self.host.random() + torch.arange(self.n, dtype=torch.float64) / self.n) % 1
 
 
+class PartNoise:
+    """The noise of some rows of a batch: what `whole` draws for all of them, and of that the rows.
+
+    So a sample's noise does not depend on the number of parts in which its batch is computed.
+    """
+
+    def __init__(self, whole: StreamNoise, rows: slice):
+        self.whole, self.rows = whole, rows
+        self.n = len(range(*rows.indices(whole.n)))
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        return self.whole.normal(shape)[self.rows]
+
+    def uniform(self, shape: Sequence[int] = ()) -> Tensor:
+        return self.whole.uniform(shape)[self.rows]
+
+    def stratified(self) -> Tensor:
+        return self.whole.stratified()[self.rows]
+
+
 def _key(seed: int, counter: int) -> np.ndarray:
     """Philox's key of two 64-bit words."""
     return np.array([seed & _MASK, counter & _MASK], dtype=np.uint64)

@@ -157,10 +157,10 @@ def test_a_map_is_guided_as_a_class_is(scenes):
 
 
 def test_guidance_away_from_a_null_that_was_not_trained_is_refused(scenes):
-    model, _ = woken(scenes, "diffusion", "class", "model.drop=0")
+    model, _ = woken(scenes, "diffusion", "class", "model.condition_dropout=0")
     model.sample(1, {"class": "odd"}, steps=1)
     model.sample(1, {"class": "odd"}, steps=1, guidance=2.0, negative={"class": "even"})
-    with pytest.raises(UsageError, match=r"trained with model\.drop=0"):
+    with pytest.raises(UsageError, match=r"trained with model\.condition_dropout=0"):
         model.sample(1, {"class": "odd"}, steps=1, guidance=2.0)
 
 

@@ -92,7 +92,7 @@ def test_losses_and_gradients_as_on_the_cpu(tmp_path, name):
             tmp_path, name, out=device, device=device, settings=(*FAMILIES[name]["settings"], "train.precision=fp32")
         )
         stage = trainer.stage.model
-        batch = trainer.table.data.batch(torch.arange(32)).to(trainer.runtime.device)
+        batch = trainer.state.data.batch(torch.arange(32)).to(trainer.runtime.device)
         for player in stage.players():
             stage.zero_grad()
             terms = stage.loss(batch, player.name, SampleNoise(range(32), device))

@@ -20,6 +20,7 @@ from ancestral.app.recipes.recipe import DEFAULT_FAMILY, Recipe, family_of, over
 from ancestral.app.training import pretrained
 from ancestral.app.training.budget import Budget
 from ancestral.app.training.loop import Trainer
+from ancestral.app.training.player import MakeOptimizer
 from ancestral.app.training.run import Run
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
@@ -81,11 +82,24 @@ class Plan:
     run: Run
     started: float
 
-    def begin(self, reporter: Reporter | None = None) -> Trainer:
-        """A trainer that stands where the run folder left off; makes the folder. Raises UsageError if it holds another run."""
+    def begin(self, reporter: Reporter | None = None, optimizer: MakeOptimizer | None = None) -> Trainer:
+        """A trainer that continues where the run folder left off; makes the folder. optimizer: see `Trainer`.
+
+        Raises UsageError if the folder holds another run.
+        """
         self.run.create(self.recipe)
-        with (reporter or Reporter(quiet=True)).live() as line:
-            return Trainer(self.model, self.data, self.run, self.recipe, self.runtime, started=self.started, tell=line.update)
+        reporter = reporter or Reporter(quiet=True)
+        with reporter.live():
+            return Trainer(
+                self.model,
+                self.data,
+                self.run,
+                self.recipe,
+                self.runtime,
+                started=self.started,
+                progress=reporter.show,
+                optimizer=optimizer,
+            )
 
 
 def plan(
@@ -104,7 +118,7 @@ def plan(
     reporter: Reporter | None = None,
     data: DataSet | None = None,
 ) -> Plan:
-    """Read the data and fit_after the recipe. What is left out is as in the run folder, if there is one, else what suits the data.
+    """Read the data and complete the recipe. What is left out is as in the run folder, if there is one, else what suits the data.
 
     recipe: values to begin from instead, under all other arguments. started: the `time.monotonic()` from which a time budget
     counts. reporter: shows the reading of the data. data: of the source at that size, where they were read before.
@@ -163,8 +177,8 @@ def run_name(source: object, model: str | None) -> str:
 
 def autoencoder_of(values: Mapping[str, Any]) -> str | None:
     """Whence a recipe has its autoencoder, which its run then holds."""
-    taken = (values.get("model") or {}).get("taken") or {}
-    source: str | None = taken.get("source")
+    pretrained_of = (values.get("model") or {}).get("pretrained") or {}
+    source: str | None = pretrained_of.get("source")
     return source
 
 

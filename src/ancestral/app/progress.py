@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ancestral.app.training.loop import Trainer
-from ancestral.app.training.state import Step
+from ancestral.app.training.loop import Step, Trainer
 from ancestral.app.training.trackers import Tracker, tracked
 
 PLAIN_EVERY = 10.0  # seconds between lines where no terminal redraws them
@@ -29,6 +28,7 @@ class Reporter:
     def __init__(self, *, quiet: bool = False):
         self.quiet = quiet
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._line: Line | None = None
 
     def say(self, text: str) -> None:
         if not self.quiet:
@@ -37,11 +37,22 @@ class Reporter:
     @contextmanager
     def live(self) -> Iterator[Line]:
         """A line that is redrawn on a terminal, printed now and then elsewhere, and absent where quiet."""
-        if self.quiet or not self.console.is_terminal:
-            yield Line(self)
-            return
-        with Live(console=self.console, refresh_per_second=8, transient=True) as live:
-            yield Line(self, live)
+        before = self._line
+        try:
+            if self.quiet or not self.console.is_terminal:
+                self._line = Line(self)
+                yield self._line
+                return
+            with Live(console=self.console, refresh_per_second=8, transient=True) as live:
+                self._line = Line(self, live)
+                yield self._line
+        finally:
+            self._line = before
+
+    def show(self, text: str) -> None:
+        """Show a text on the line that is live at the moment, if one is."""
+        if self._line is not None:
+            self._line.update(text)
 
 
 class Line:
@@ -96,7 +107,6 @@ def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iter
     for note in trainer.data.notes:
         reporter.say(f"  {note}")
     with stoppable() as stop, reporter.live() as line:
-        trainer.tell = line.update
         step, health, stage = None, "", ""
         told: tuple[str, ...] = ()
         for step in tracked(trainer if steps is None else steps, *trackers):

@@ -12,6 +12,7 @@ from ancestral.models.capabilities import (
     HasPrior,
     HasProgress,
     HasReconstruction,
+    HasRunningState,
     HasScore,
 )
 
@@ -22,11 +23,12 @@ __all__ = [
     "HasCritic",
     "HasDecoder",
     "HasDiagnosis",
-    "HasPostFit",
     "HasLatent",
-    "HasProgress",
+    "HasPostFit",
     "HasPrior",
+    "HasProgress",
     "HasReconstruction",
+    "HasRunningState",
     "HasScore",
     "Player",
     "Standardize",

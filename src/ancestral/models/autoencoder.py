@@ -18,7 +18,7 @@ training, then learns alone, and joins once it knows what it speaks of: its firs
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -92,31 +92,37 @@ class Autoencoder(GenerativeModel):
         with torch.enable_grad():
             code, x_hat = self._coded(x, noise)
             seen = x_hat.detach().requires_grad_()
-            reconstruction, terms = self._reconstruction(x, seen)
+            reconstruction, terms = self._reconstruction(x, seen, batch)
             pull = _gradient(reconstruction, seen)
             total = reconstruction.detach()
             if self.patches is not None and self.progress >= self.heard:
                 game = self._game(x, seen)
                 push = _gradient(game, seen)
-                weight = self.weight * self.ratio(x_hat, pull, push)
+                weight = self.weight * self.ratio(x_hat, pull, push, batch)
                 total, pull = total + weight * game.detach(), pull + weight * push
                 terms["weight"] = weight * self.loss_unit * torch.ones_like(game)
             total = total + _carry(pull, x_hat) + self.beta * code.kl.sum(1)
             if code.penalty is not None:
                 total = total + code.penalty
+        self.coder.record(batch, code, noise)
         return {"total": total, **terms, "kl": code.kl.sum(1)}
 
-    def _reconstruction(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def after_step(self, player: str, sums: Mapping[str, Tensor], n: int) -> None:
+        """Follow the batch with what is not learned by gradient: the codebook."""
+        if player == "autoencoder":
+            self.coder.after_step(sums)
+
+    def _reconstruction(self, x: Tensor, x_hat: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The first term of eq. 1 `(n,)`."""
         e = (x - x_hat).square().flatten(1).mean(1)
         terms = {"error": e.detach() * self.dimensions}
         if self.perceptual:
             self.perceptual[0].to(x.device)
-            some = -(-len(x) // self.share)
-            d = self.perceptual[0](*(self._pixels(y[:some]) for y in (x, x_hat)))
-            terms["perceptual"] = spread(d.detach(), len(x)) * self.dimensions
-            e = e + self.perceptual_weight * spread(d, len(x))
-        s2 = e.mean().detach().clamp(min=1e-8)
+            rows, ratio = batch.every(self.share)
+            d = spread(self.perceptual[0](*(self._pixels(y[rows]) for y in (x, x_hat))), rows, len(x), ratio)
+            terms["perceptual"] = d.detach() * self.dimensions
+            e = e + self.perceptual_weight * d
+        s2 = batch.mean(e).clamp(min=1e-8)
         return self.dimensions / 2 * ((2 * math.pi * s2).log() + e / s2), terms
 
     def _game(self, x: Tensor, x_hat: Tensor) -> Tensor:
@@ -140,11 +146,11 @@ class Autoencoder(GenerativeModel):
         real, fake = logits.chunk(2)
         return {"total": self.objective.discriminator(real, fake).mean(1) * self.loss_unit}
 
-    def ratio(self, x_hat: Tensor, pull: Tensor, push: Tensor) -> Tensor:
+    def ratio(self, x_hat: Tensor, pull: Tensor, push: Tensor, batch: Batch) -> Tensor:
         """Eq. 3 from the two losses' gradients in x_hat, which the last layer carries back to its weights W."""
         W = cast(nn.Parameter, self.coder.decoder.head.conv.weight)  # type: ignore[union-attr]
         gradients = [torch.autograd.grad(x_hat, W, g, retain_graph=True)[0] for g in (pull, push)]
-        along, against = (torch.linalg.vector_norm(g) for g in gradients)
+        along, against = (torch.linalg.vector_norm(batch.average(g)) for g in gradients)
         return torch.clamp(along / against.clamp(min=1e-12), max=LARGEST)
 
     def _coded(self, x: Tensor, noise: Noise | None) -> tuple[Encoding, Tensor]:

@@ -5,6 +5,7 @@ A family has a capability by having its methods; whoever needs one asks `isinsta
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -110,6 +111,17 @@ class HasPostFit(Protocol):
 
     def fit_after(self, batch: Batch) -> None:
         """Fit them to some training samples, in buffers; called with the averaged parameters, before samples are drawn."""
+
+
+@runtime_checkable
+class HasRunningState(Protocol):
+    """A model with counters or running means, which training updates after each step; losses themselves change nothing."""
+
+    def after_step(self, player: str, sums: Mapping[str, Tensor], n: int) -> None:
+        """Update after a player's step on a global batch of n samples.
+
+        sums: what its losses recorded (`Batch.record`), summed over the parts of the batch.
+        """
 
 
 @runtime_checkable

@@ -8,12 +8,14 @@ or a flow.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from ancestral.batch import Batch
 from ancestral.conditioning import Context
 from ancestral.errors import AncestralError
 from ancestral.gaussian import Gaussian
@@ -28,7 +30,7 @@ class Encoding:
 
     z: a draw of q(z | x), or without noise its centre, `(n, d)`. kl: terms that add up to KL(q || p), `(n, k)`, k = d where
     each dimension has one. log_ratio: log q(z | x) - log p(z) at z `(n,)`. q: where it is a diagonal Gaussian. penalty: what
-    training adds to -ELBO `(n,)`.
+    training adds to -ELBO `(n,)`. codes: of a codebook, the encoder's vectors `(n, positions, width)` and the code of each.
     """
 
     z: Tensor
@@ -36,6 +38,7 @@ class Encoding:
     log_ratio: Tensor
     q: Gaussian | None = None
     penalty: Tensor | None = None
+    codes: tuple[Tensor, Tensor] | None = None
 
 
 class LatentCodec(nn.Module):
@@ -65,6 +68,12 @@ class LatentCodec(nn.Module):
     def prior(self, noise: Noise) -> Tensor:
         """Z ~ p(z) `(n, d)`."""
         return noise.normal((self.latent,))
+
+    def record(self, batch: Batch, code: Encoding, noise: Noise) -> None:
+        """Record what `after_step` needs of the codes of a part of a training batch."""
+
+    def after_step(self, sums: Mapping[str, Tensor]) -> None:
+        """Update what is not learned by gradient from the sums over a training batch of what was recorded."""
 
     def diagnose(self) -> tuple[dict[str, float], tuple[str, ...]]:
         """Numbers and findings of its own."""

@@ -9,9 +9,9 @@ gradients alone circle or diverge (Mescheder et al. 2018). Sampling is one step:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from ancestral.models.base import GenerativeModel, Player, Standardize
 from ancestral.models.capabilities import Diagnosis
 from ancestral.models.health.gan import Standing
 from ancestral.models.objectives import OBJECTIVES, Name, Penalties
+from ancestral.networks.adversarial import hold, iterate
 from ancestral.noise import Noise
 from ancestral.schedules import CLEAN
 from ancestral.solvers import State
@@ -80,17 +81,33 @@ class GAN(GenerativeModel):
                 context = self.conditioner(batch.conditions, n, noise)
                 fake = self.generator(z, context).float()
             real_l, fake_l, penalties = self.penalties(
-                lambda x, rows: self.judge(x, context, rows), self.seen(x, noise), self.seen(fake, noise), noise.uniform()
+                lambda x, rows: self.judge(x, context, rows),
+                self.seen(x, noise),
+                self.seen(fake, noise),
+                noise.uniform(),
+                batch.every(self.penalties.lazy),
             )
             total = self.objective.discriminator(real_l, fake_l) + sum(penalties.values())
             return {"total": total, **penalties}
-        self.turns += self.training
         context = self.conditioner(batch.conditions, n, noise)
         fake = self.generator(z, context).float()
         with frozen(self.discriminator):
             fake_l = self.judge(self.seen(fake, noise), context)
             other_l = self.judge(self.seen(x, noise), context) if self.objective.paired else None
         return {"total": self.objective.generator(fake_l, other_l)}
+
+    def train(self, mode: bool = True) -> Self:
+        """As in torch, but for spectral normalisation, whose power iteration is a part of `after_step`."""
+        super().train(mode)
+        hold(self.discriminator)
+        return self
+
+    def after_step(self, player: str, sums: Mapping[str, Tensor], n: int) -> None:
+        """Count the generator's turns; one power iteration where the discriminator's layers are normalised by their norm."""
+        if player == "generator":
+            self.turns += 1
+        else:
+            iterate(self.discriminator)
 
     def judge(self, x: Tensor, context: Context, rows: Tensor | None = None) -> Tensor:
         """D's logits `(n,)`, float32; x: in the models' units. The context teaches D, not the reverse."""

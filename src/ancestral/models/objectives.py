@@ -146,33 +146,48 @@ class Penalties:
         return bool(self.r1 or self.r2 or self.gp)
 
     def __call__(
-        self, critic: Callable[[Tensor, Tensor], Tensor], real: Tensor, fake: Tensor, u: Tensor
+        self,
+        critic: Callable[[Tensor, Tensor], Tensor],
+        real: Tensor,
+        fake: Tensor,
+        u: Tensor,
+        every: tuple[Tensor, float] | None = None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(D of data, D of samples, penalties by name), each `(n,)`; a penalty's mean over them is its estimate.
 
-        critic: (x, which of the n rows they are) -> logits. u: `(n,)` uniform numbers for the gradient penalty.
+        critic: (x, which of the n rows they are) -> logits. u: `(n,)` uniform numbers for the gradient penalty. every: the rows
+        that penalties look at and the ratio of all samples to them, as of `Batch.every`; None: one in `lazy` of these.
         """
         n, terms = len(real), {}
-        rows, some = torch.arange(n, device=real.device), -(-n // self.lazy)
-        a, b = (some if weight else 0 for weight in (self.r1, self.r2))
+        rows = torch.arange(n, device=real.device)
+        some, ratio = every or (rows[:: self.lazy], n / len(rows[:: self.lazy]))
+        rest = torch.ones(n, dtype=torch.bool, device=real.device)
+        rest[some] = False
+        looked_at = [some if weight else rows[:0] for weight in (self.r1, self.r2)]
+        others_at = [rows[rest] if weight else rows for weight in (self.r1, self.r2)]
+        a = len(looked_at[0])
         # data and samples in one pass: of those looked at, through a graph that D's gradient is taken of, and of the others
-        seen = torch.cat([real[:a], fake[:b]]).detach().requires_grad_()
-        looked = critic(seen, torch.cat([rows[:a], rows[:b]])) if a + b else real.new_empty(0)
-        others = (
-            critic(torch.cat([real[a:], fake[b:]]), torch.cat([rows[a:], rows[b:]])) if a + b < 2 * n else real.new_empty(0)
-        )
-        if a + b:
+        seen = torch.cat([real[looked_at[0]], fake[looked_at[1]]]).detach().requires_grad_()
+        looked = critic(seen, torch.cat(looked_at)) if len(seen) else real.new_empty(0)
+        left = torch.cat(others_at)
+        others = critic(torch.cat([real[others_at[0]], fake[others_at[1]]]), left) if len(left) else real.new_empty(0)
+        if len(seen):
             square = gradient(looked, seen).square().flatten(1).sum(1)
-            terms = {"r1": self.r1 / 2 * square[:a]} if a else {}
-            terms |= {"r2": self.r2 / 2 * square[a:]} if b else {}
-        if self.gp:
-            share = u[:some].view(-1, *[1] * (real.ndim - 1))
-            between = (share * real[:some] + (1 - share) * fake[:some]).detach().requires_grad_()
-            norm = gradient(critic(between, rows[:some]), between).square().flatten(1).sum(1).add(1e-12).sqrt()
-            terms["gp"] = self.gp * (norm - 1).square()
-        real_l = torch.cat([looked[:a], others[: n - a]])
-        fake_l = torch.cat([looked[a:], others[n - a :]])
-        return real_l, fake_l, {name: spread(term, n) for name, term in terms.items()}
+            terms = {"r1": spread(self.r1 / 2 * square[:a], some, n, ratio)} if self.r1 else {}
+            terms |= {"r2": spread(self.r2 / 2 * square[a:], some, n, ratio)} if self.r2 else {}
+        if self.gp and len(some):
+            share = u[some].view(-1, *[1] * (real.ndim - 1))
+            between = (share * real[some] + (1 - share) * fake[some]).detach().requires_grad_()
+            norm = gradient(critic(between, some), between).square().flatten(1).sum(1).add(1e-12).sqrt()
+            terms["gp"] = spread(self.gp * (norm - 1).square(), some, n, ratio)
+        real_l = _joined(looked[:a], looked_at[0], others[: len(others_at[0])], others_at[0])
+        fake_l = _joined(looked[a:], looked_at[1], others[len(others_at[0]) :], others_at[1])
+        return real_l, fake_l, terms
+
+
+def _joined(a: Tensor, rows_a: Tensor, b: Tensor, rows_b: Tensor) -> Tensor:
+    """Values at some rows and at the others as one `(n,)`."""
+    return torch.cat([a, b])[torch.cat([rows_a, rows_b]).argsort()]
 
 
 def gradient(l: Tensor, x: Tensor) -> Tensor:
@@ -182,6 +197,6 @@ def gradient(l: Tensor, x: Tensor) -> Tensor:
     return g.to(torch.promote_types(g.dtype, torch.float32))
 
 
-def spread(values: Tensor, n: int) -> Tensor:
-    """`(m,)` values as `(n,)` with the same mean: n/m times each, then zeros."""
-    return torch.cat([values * (n / len(values)), values.new_zeros(n - len(values))])
+def spread(values: Tensor, rows: Tensor, n: int, ratio: float) -> Tensor:
+    """`(m,)` values at rows `(m,)` of n, times `ratio`, and 0 elsewhere: `(n,)`."""
+    return values.new_zeros(n).index_copy(0, rows, values * ratio)

@@ -12,12 +12,14 @@ and the codebook follows the encoder as moving averages of what each code stands
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ancestral.batch import Batch
 from ancestral.conditioning import Context
 from ancestral.models.codec import Encoding, LatentCodec
 from ancestral.noise import Noise
@@ -65,12 +67,10 @@ class Quantised(LatentCodec):
         z_e = features
         k = self.nearest(z_e)
         e = self.codebook[k]
-        if self.training and noise is not None and torch.is_grad_enabled():  # once a step, not when the critic learns
-            self._follow(z_e.detach(), k, noise)
         penalty = self.commitment * (z_e - e).square().flatten(1).sum(1)
         z = (z_e + (e - z_e).detach()).flatten(1)  # straight through
         kl = torch.full((len(z), self.positions), math.log(self.codes), device=z.device)
-        return Encoding(z, kl, kl.sum(1), penalty=penalty)
+        return Encoding(z, kl, kl.sum(1), penalty=penalty, codes=(z_e.detach(), k))
 
     def decode(self, z: Tensor, context: Context) -> Tensor:
         """Of the codes nearest to z."""
@@ -88,20 +88,34 @@ class Quantised(LatentCodec):
             return (self.codebook.square().sum(1) - 2 * z_e @ self.codebook.T).argmin(-1)
 
     @torch.no_grad()
-    def _follow(self, z_e: Tensor, k: Tensor, noise: Noise) -> None:
+    def record(self, batch: Batch, code: Encoding, noise: Noise) -> None:
+        """Counts `(K,)` and sums `(K, width)` of the vectors of each code, and for each code a vector that could revive it.
+
+        Sample i of a global batch of N proposes one of its own vectors, at random, for the codes i m, ..., i m + m - 1, m = K/N.
+        """
+        assert code.codes is not None
+        z_e, k = code.codes
+        n, positions = k.shape
+        batch.record("codebook/counts", torch.bincount(k.flatten(), minlength=self.codes).float())
+        zeros = torch.zeros_like(self.sums)
+        batch.record("codebook/sums", zeros.index_add(0, k.flatten(), z_e.flatten(0, 1)))
+        m = math.ceil(self.codes / batch.size)
+        which = (noise.uniform((m,)) * positions).long().clamp(max=positions - 1)
+        proposed = z_e.gather(1, which[..., None].expand(-1, -1, self.width)).flatten(0, 1)
+        start = (0 if batch.part is None else batch.part.start) * m
+        of = torch.arange(start, start + n * m, device=k.device)
+        kept = of < self.codes
+        batch.record("codebook/fresh", zeros.index_copy(0, of[kept], proposed[kept]))
+
+    @torch.no_grad()
+    def after_step(self, sums: Mapping[str, Tensor]) -> None:
         """N_k, m_k <- moving averages of the count and sum of the vectors of code k; e_k = m_k / N_k; the dead are revived."""
-        if not z_e.isfinite().all():  # the step will be skipped
-            return
-        z_e, k = z_e.flatten(0, 1), k.flatten()
-        now = torch.bincount(k, minlength=self.codes).float()
+        now, fresh = sums["codebook/counts"], sums["codebook/fresh"]
         self.counts.lerp_(now, 1 - self.decay)
-        self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, k, z_e), 1 - self.decay)
-        dead = self.counts < DEAD * len(k) / self.codes
-        if dead.any():
-            u = noise.uniform((math.ceil(self.codes / noise.n),)).flatten()[: self.codes]
-            pick = (u * len(z_e)).long().clamp(max=len(z_e) - 1)
-            fresh = z_e[pick]
-            self.sums[dead], self.counts[dead] = fresh[dead], 1.0
+        self.sums.lerp_(sums["codebook/sums"], 1 - self.decay)
+        dead = self.counts < DEAD * now.sum() / self.codes
+        self.sums.copy_(torch.where(dead[:, None], fresh, self.sums))
+        self.counts.masked_fill_(dead, 1.0)
         self.codebook.copy_(self.sums / self.counts[:, None])
 
     def diagnose(self) -> tuple[dict[str, float], tuple[str, ...]]:

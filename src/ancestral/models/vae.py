@@ -79,22 +79,34 @@ class VAE(GenerativeModel):
         """-L of eq. 1 with the second term weighed: {"total", "reconstruction": -log p(x | z), "kl"}, `(n,)` each."""
         context = self.conditioner(batch.conditions, len(batch), noise)
         code, h = self.coder(self._features(batch.x, context), context, noise)
-        reconstruction = -self.likelihood(h.float(), batch.x).log_prob(batch.x)
+        h = h.float()
+        error = self.likelihood.error(h, batch.x) if self.training else None
+        observed = self.likelihood(h, None if error is None else batch.mean(error))
+        reconstruction = -observed.log_prob(batch.x)
         weight: float | Tensor = self.beta
         if self.warmup and self.training:
             weight = self.beta * (self.seen / self.warmup).clamp(max=1.0)
         if self.training:
-            self.seen += len(batch)
-        total = reconstruction + weight * self._charged(code.kl)
+            if error is not None:
+                batch.record("error", error.sum())
+            self.coder.record(batch, code, noise)
+        total = reconstruction + weight * self._charged(code.kl, batch)
         if code.penalty is not None:
             total = total + code.penalty
         return {"total": total, "reconstruction": reconstruction, "kl": code.kl.sum(1)}
 
-    def _charged(self, kl: Tensor) -> Tensor:
+    def _charged(self, kl: Tensor, batch: Batch) -> Tensor:
         """sum_j max(lambda, KL_j), the KL of a dimension being its mean over the batch `(n,)`."""
         if self.free_bits:
-            kl = torch.where(kl.mean(0) > self.free_bits, kl, self.free_bits)
+            kl = torch.where(batch.mean(kl) > self.free_bits, kl, self.free_bits)
         return kl.sum(1)
+
+    def after_step(self, player: str, sums: Mapping[str, Tensor], n: int) -> None:
+        """Count the samples seen, and follow the batch with what is not learned by gradient."""
+        self.seen += n
+        if "error" in sums:
+            self.likelihood.after_step(sums["error"] / n)
+        self.coder.after_step(sums)
 
     def _features(self, x: Tensor, context: Context) -> Any:
         return self.coder.features(self.standardize.normalize(x), context)
@@ -223,7 +235,7 @@ class VAE(GenerativeModel):
                 context = self.conditioner({name: c[start : start + PART] for name, c in conditions.items()}, len(x))
                 code, h = self.coder(self._features(x, context), context, StreamNoise(len(x), 0, FIT_KEY + start, self.device))
                 if gaussian is not None:
-                    errors.append(gaussian.error(gaussian(h.float()).mean, x) * len(x))
+                    errors.append(((gaussian(h.float()).mean - x) / gaussian.scale).square().flatten(1).mean(1).sum())
                 draws.append(code.z)
                 centres.append(code.z if code.q is None else code.q.mean)
                 if mixture is self.mixture_given:

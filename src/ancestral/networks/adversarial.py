@@ -292,4 +292,32 @@ def spectral(network: nn.Module) -> nn.Module:
         if not layer.weight.any():
             nn.init.kaiming_normal_(layer.weight, SLOPE, nonlinearity="leaky_relu")
         nn.utils.parametrizations.spectral_norm(layer)
+        parametrized(layer).eval()
     return network
+
+
+def parametrized(layer: nn.Module) -> nn.Module:
+    """The spectral normalisation of a layer's weight.
+
+    It stays in evaluation mode, in which reading the weight changes nothing; `iterate` is its power iteration.
+    """
+    norms: nn.Module = layer.parametrizations.weight[0]  # type: ignore[union-attr,index,assignment]
+    return norms
+
+
+def hold(network: nn.Module) -> None:
+    """Keep the normalisations of `spectral` in evaluation mode."""
+    for layer in network.modules():
+        if nn.utils.parametrize.is_parametrized(layer, "weight"):
+            parametrized(layer).eval()
+
+
+@torch.no_grad()
+def iterate(network: nn.Module) -> None:
+    """One step of the power iteration of every layer that `spectral` normalises."""
+    for layer in network.modules():
+        if nn.utils.parametrize.is_parametrized(layer, "weight"):
+            norm = parametrized(layer)
+            norm.train()
+            norm(layer.parametrizations.weight.original)  # type: ignore[union-attr]
+            norm.eval()

@@ -44,7 +44,7 @@ def test_resume_is_exact(tmp_path, settings):
     last = trainer(tmp_path / "parts", "12it", *settings, condition="class")
     assert last.step == 7
     list(last)
-    for a, b in zip(whole.seats, last.seats, strict=True):
+    for a, b in zip(whole.players, last.players, strict=True):
         assert torch.equal(a.flat.value, b.flat.value)
         assert torch.equal(a.ema.average, b.ema.average)
     models = [r.run.path.joinpath("model/model.safetensors").read_bytes() for r in (whole, last)]

@@ -5,6 +5,9 @@ import json
 
 import pytest
 import torch
+from ancestral.app.training.earlier import earlier
+from ancestral.app.training.flat import FlatParameters, PowerEMA, gamma_of
+from ancestral.app.training.state import Step
 from PIL import Image
 from torch import nn
 
@@ -14,10 +17,7 @@ from ancestral.app.progress import describe
 from ancestral.app.recipes import DiffusionRecipe
 from ancestral.app.recipes.recipe import Recipe, override, parse
 from ancestral.app.training.budget import Budget
-from ancestral.app.training.earlier import earlier
-from ancestral.app.training.flat import FlatParameters, PowerEMA, gamma_of
 from ancestral.app.training.run import Run
-from ancestral.app.training.state import Step
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
 from ancestral.version import __version__

@@ -60,7 +60,7 @@ def colours(n=60, side=16, channels=3):
 
 def normal(t):
     """That the prior's data have mean 0 and deviation 1, and that the normalisation changes no reconstruction."""
-    z = t.table.data.train.array
+    z = t.state.data.train.array
     axes = (0, *range(2, z.ndim))
     std = z.std(axes, unbiased=False)
     moves = t.model.std.flatten() != 1  # a constant channel keeps its own

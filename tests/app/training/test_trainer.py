@@ -11,7 +11,7 @@ from PIL import Image
 
 import ancestral as an
 from ancestral.app.api import plan
-from ancestral.app.training import clock as clock_module
+from ancestral.app.training import budget as budget_module
 from ancestral.app.training import loop as trainer_module
 from ancestral.errors import AncestralError, UsageError
 
@@ -27,7 +27,7 @@ def prepare(source, **options):
 
 
 def weights(t):
-    return torch.cat([seat.flat.value.detach() for seat in t.seats]).clone()
+    return torch.cat([state.flat.value.detach() for state in t.players]).clone()
 
 
 def test_loss_falls_and_the_run_is_whole(tmp_path):
@@ -52,7 +52,7 @@ def test_the_saved_model_is_the_average(tmp_path):
     with t.averaged():
         for p, q in zip(t.model.parameters(), model.parameters(), strict=True):
             torch.testing.assert_close(p.detach(), q, atol=0, rtol=0)
-    assert not torch.equal(weights(t), t.seats[0].ema.average)
+    assert not torch.equal(weights(t), t.players[0].ema.average)
 
 
 @pytest.mark.parametrize("cuts", [(7,), (1, 13)])
@@ -69,7 +69,7 @@ def test_resume_is_exact(tmp_path, cuts):
     assert last.step == cuts[-1]
     list(last)
     assert torch.equal(weights(whole), weights(last))
-    assert torch.equal(whole.seats[0].ema.average, last.seats[0].ema.average)
+    assert torch.equal(whole.players[0].ema.average, last.players[0].ema.average)
     a, b = (r.run.path.joinpath("model/model.safetensors").read_bytes() for r in (whole, last))
     assert a == b
 
@@ -96,8 +96,8 @@ def test_every_epoch_sees_every_sample_once(tmp_path):
     n = len(t.data.train)
     seen = []
     while t.epochs < 2:
-        seen.append(t.table.order.at(t.images, t.table.batch))
-        t.images += t.table.batch
+        seen.append(t.state.indices(t.images))
+        t.images += t.state.batch
     order = torch.cat(seen)[: 2 * n]
     assert torch.equal(order[:n].sort().values, torch.arange(n))
     assert torch.equal(order[n:].sort().values, torch.arange(n))
@@ -108,7 +108,7 @@ def test_learning_rate_warms_up_stays_and_falls(tmp_path):
     t = trainer(tmp_path, "1000it", "run", "train.warmup=100", "train.lr=0.01")
     rates = {}
     for t.step in (0, 49, 99, 400, 749, 999):
-        rates[t.step] = t.table.train.rate(t.step, t.progress)
+        rates[t.step] = t.state.train.lr * t.state.train.factor(t.step, t.progress)
     assert rates[0] == pytest.approx(0.0001)
     assert rates[49] == pytest.approx(0.005)
     assert rates[99] == rates[400] == 0.01
@@ -119,7 +119,7 @@ def test_learning_rate_warms_up_stays_and_falls(tmp_path):
 def test_a_time_budget_is_kept(tmp_path, monkeypatch):
     """On a clock that only the trainer's looking at it moves."""
     ticks = itertools.count()
-    for module in (trainer_module, clock_module):
+    for module in (trainer_module, budget_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.01))
     t = trainer(tmp_path, "6s", started=0.0)
     steps = list(t)

@@ -27,7 +27,6 @@ def guidance_options(
     autoguide: a step of the run's checkpoints, or another run's folder. condition: what is asked for.
     Raises UsageError for guidance that has nothing to go to or away from.
     """
-    from ancestral.app.training.earlier import earlier
     from ancestral.app.training.run import Run
     from ancestral.errors import UsageError
 
@@ -53,7 +52,7 @@ def guidance_options(
         if denoiser is None:
             raise UsageError("--autoguide needs a model that denoises: train one with --model diffusion or --model score")
         weak = (
-            earlier(run, int(autoguide), str(model.device))
+            run.load_model(str(model.device), step=int(autoguide))
             if autoguide.isdecimal()
             else Run.existing(autoguide).load_model(str(model.device))
         )

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from dataclasses import replace
 
 from ancestral.app.evaluation.judge import Evaluator
 from ancestral.app.evaluation.samples import SEED, rows_for
 from ancestral.app.training.budget import Budget
-from ancestral.app.training.loop import Trainer
-from ancestral.app.training.state import Step
+from ancestral.app.training.loop import Step, Trainer
 from ancestral.metrics import kid
 from ancestral.models import seeds_from
 
@@ -42,13 +42,9 @@ def evaluated(trainer: Trainer, judge: Evaluator, every: Budget, patience: int |
             if (value := row[f"live/kid-{e.name}"]) is not None:
                 judged(value, row["live/std_err"] or 0.0)
     for step in trainer:
-        yield step
         if (now := _count(trainer, every, trainer.seconds, trainer.step, trainer.images)) > passed and trainer.final:
             passed = now
-            trainer.table.fit_after()
-            with trainer.averaged():
-                condition = trainer.data.asked(rows_for(trainer.data, n))
-                x = trainer.model.sample(n, condition, seeds=seeds_from(SEED, n))
+            x = trainer.draw(n, trainer.data.asked(rows_for(trainer.data, n)), seeds_from(SEED, n))
             found = kid(e(x), reference)
             trainer.run.append_metrics(
                 {
@@ -59,10 +55,12 @@ def evaluated(trainer: Trainer, judge: Evaluator, every: Budget, patience: int |
                     "live/std_err": found.std_err,
                 }
             )
-            trainer.notes.append(f"step {step.step}: kid-{e.name} {found.value:.4f} ± {found.std_err:.4f}")
+            note = f"step {step.step}: kid-{e.name} {found.value:.4f} ± {found.std_err:.4f}"
+            step = replace(step, notes=[*step.notes, note])
             judged(found.value, found.std_err or 0.0)
             if patience is not None and since >= patience and step.progress < 1:
                 trainer.conclude(f"no better in {patience} evaluations, the best kid-{e.name} was {best:.4f}")
+        yield step
 
 
 def _count(trainer: Trainer, every: Budget, seconds: float, step: int, images: int) -> int:

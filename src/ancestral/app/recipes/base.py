@@ -21,13 +21,18 @@ class Section(BaseModel):
 
 
 class FamilyRecipe(Section):
-    """The model of a run. training: the values of the recipe's section `train` that suit the family where nothing is asked."""
+    """The model of a run. training: the values of the recipe's section `train` that suit the family where nothing is asked.
+    least_steps: steps below which its samples are noise.
+    """
 
     training: ClassVar[dict[str, Any]] = {}
+    least_steps: ClassVar[int] = 1000
 
     family: str
     condition: tuple[ConditionName, ...] = Field((), description="what generation is controlled by")
-    drop: float = Field(0.1, ge=0, le=1, description="rate at which a condition is dropped, for guidance")
+    condition_dropout: float = Field(
+        0.1, ge=0, le=1, description="rate at which training replaces a condition by its null, for guidance"
+    )
     text: Literal["own", "minilm"] = Field(
         "own", description="of the condition text: read by an encoder that is trained along, or by a frozen sentence encoder"
     )
@@ -80,7 +85,7 @@ class FamilyRecipe(Section):
                     f"the condition {name} is told in {' and '.join(forms)}, and the networks of {self.family} for samples of "
                     f"shape {spec.shape} take {' and '.join(takes)}: leave it out, or choose another model"
                 )
-        return Conditioner(kinds, self.drop)
+        return Conditioner(kinds, self.condition_dropout)
 
 
 def standardize(spec: DataSpec) -> Standardize:

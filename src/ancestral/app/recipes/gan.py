@@ -30,7 +30,7 @@ class GANRecipe(FamilyRecipe):
     }
 
     family: Literal["gan"] = "gan"
-    drop: float = Field(
+    condition_dropout: float = Field(
         0.1, gt=0, le=1, description="rate at which the condition is withheld, so that it can be left out later"
     )
     objective: Name = Field("relativistic", description="what the two players minimise")

@@ -46,7 +46,7 @@ Prior = Annotated[
 ]
 
 
-class Taken(Section):
+class Pretrained(Section):
     """Whence a trained autoencoder was taken over, as `--autoencoder` says it."""
 
     source: str = Field(description="a run of a latent model or a VAE, or a folder of diffusers' AutoencoderKL")
@@ -58,7 +58,7 @@ class LatentRecipe(FamilyRecipe):
 
     family: Literal["latent"] = "latent"
     autoencoder: First = Field(AutoencoderRecipe(), description="the first stage: autoencoder, or what is taken over")
-    taken: Taken | None = Field(None, description="a trained autoencoder in place of the first stage")
+    pretrained: Pretrained | None = Field(None, description="a trained autoencoder in place of the first stage")
     prior: Prior = Field(DiffusionRecipe(), description="the model of the latents, with the settings of its family")
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:
@@ -90,18 +90,18 @@ class LatentRecipe(FamilyRecipe):
         """The autoencoder without its weights, which scales by the data that it was trained on."""
         if why := self.unfit(spec):
             raise UsageError(f"{why}: choose another --model")
-        if self.taken is None and not isinstance(self.autoencoder, AutoencoderRecipe):
+        if self.pretrained is None and not isinstance(self.autoencoder, AutoencoderRecipe):
             raise UsageError(
                 f"an autoencoder of the family {self.autoencoder.family} is not trained here but taken over: name the run or "
                 "the folder with --autoencoder"
             )
-        if self.taken is None or self.taken.data is None:
+        if self.pretrained is None or self.pretrained.data is None:
             return self.autoencoder.build(spec)
-        of = DataSpec.from_json(self.taken.data)
+        of = DataSpec.from_json(self.pretrained.data)
         if of.shape != spec.shape or (of.kind == "real") != (spec.kind == "real"):
             theirs, ours = (f"{'x'.join(map(str, s.shape))} ({s.kind})" for s in (of, spec))
             raise UsageError(
-                f"the autoencoder of {self.taken.source} is for samples of {theirs}, and those of {spec.name} are {ours}: "
+                f"the autoencoder of {self.pretrained.source} is for samples of {theirs}, and those of {spec.name} are {ours}: "
                 "prepare the data at its size, or train another autoencoder"
             )
         return self.autoencoder.build(of)

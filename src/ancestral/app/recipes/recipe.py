@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, create_model
 
+from ancestral.app import migration
 from ancestral.app.recipes import FAMILIES, FamilyRecipe, Section
 from ancestral.errors import UsageError
 from ancestral.suggest import unknown
@@ -26,6 +27,13 @@ class DataRecipe(Section):
     source: str = Field(description="a built-in name, a folder of images, or an .npy, .npz or .parquet file")
     size: int | tuple[int, int] | None = Field(None, description="height and width of the images; None: as they are")
     flip: bool = Field(False, description="mirror half of the training images from left to right")
+
+
+class PlayerRecipe(Section):
+    """What differs for one player of a game, e.g. train.players.discriminator.lr=2e-3."""
+
+    lr: float | None = Field(None, gt=0, description="peak learning rate of the player; None: train.lr")
+    turns: int = Field(1, ge=1, description="updates of the player in each step")
 
 
 class TrainRecipe(Section):
@@ -43,7 +51,8 @@ class TrainRecipe(Section):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's pull of the parameters towards 0")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient of the mean loss per dimension")
     ema: float = Field(0.1, gt=0, lt=0.28, description="width of the average of parameters, relative to the run's length")
-    seed: int = Field(0, description="of weights, noise and order")
+    players: dict[str, PlayerRecipe] = Field({}, description="settings of single players, by name")
+    seed: int = Field(0, description="random seed for weights, noise and data order")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="arithmetic of the networks; auto: bf16 where it is fast"
     )
@@ -52,10 +61,13 @@ class TrainRecipe(Section):
     previews: int = Field(8, ge=0, description="pictures of samples on the way")
     diagnoses: int = Field(32, ge=0, description="looks at the model's health on the way, for families that have one")
 
-    def rate(self, step: int, progress: float) -> float:
-        """The learning rate: linear warm-up, constant, then a cosine down to 0 over the last `decay` of the training."""
+    def factor(self, step: int, progress: float) -> float:
+        """The share of the peak learning rate: linear warm-up, 1, then a cosine down to 0 over the last `decay` of the training.
+
+        step: of the stage. progress: share of the stage that has passed, in [0, 1].
+        """
         fall = max(0.0, (progress - (1 - self.decay)) / self.decay) if self.decay else 0.0
-        return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * (1 + math.cos(math.pi * fall)) / 2
+        return min(1.0, (step + 1) / max(1, self.warmup)) * (1 + math.cos(math.pi * fall)) / 2
 
 
 class Recipe(Section):
@@ -68,6 +80,7 @@ class Recipe(Section):
     @classmethod
     def of(cls, values: dict[str, Any]) -> Recipe:
         """The checked recipe. Raises UsageError with all that is wrong, in plain words."""
+        values = migration.recipe(values)
         checked = _of_family(family_of(values))
         try:
             return checked.model_validate(values)
@@ -114,7 +127,7 @@ def parse(assignments: tuple[str, ...]) -> dict[str, Any]:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         try:
-            settings[path] = yaml.safe_load(text)
+            settings[migration.setting(path)] = yaml.safe_load(text)
         except yaml.YAMLError:
             equals = ""
         if not equals:

@@ -19,15 +19,19 @@ class ScoreRecipe(DenoisingRecipe):
     """Score matching at every noise level."""
 
     family: Literal["score"] = "score"
-    schedule: Literal["ve", "ladder", "vp", "sub-vp"] = Field(
+    schedule: Literal["ve", "geometric", "vp", "sub-vp"] = Field(
         "ve",
-        description="the forward process: noise alone, in continuous time or on a ladder of levels; or variance preserving",
+        description="the forward process: noise alone, in continuous time or at a geometric sequence of levels; or variance preserving",
     )
     matching: Matching = Field("denoising", description="the form of the objective; sliced and exact are for vectors")
     weight: Lambda = Field("sigma2", description="the weight of each noise level in the loss")
-    sigma_min: float = Field(0.01, gt=0, description="least noise of ve and ladder, where the data have deviation 1")
-    sigma_max: float | None = Field(None, gt=0, description="greatest noise of ve and ladder; None: twice the data's distances")
-    ladder: int | None = Field(None, ge=2, description="levels of the ladder; None: so that neighbours overlap by half")
+    sigma_min: float = Field(0.01, gt=0, description="least noise of ve and geometric, where the data have deviation 1")
+    sigma_max: float | None = Field(
+        None, gt=0, description="greatest noise of ve and geometric; None: twice the data's distances"
+    )
+    noise_levels: int | None = Field(
+        None, ge=2, description="number of levels of the schedule geometric; None: so that neighbours overlap by half"
+    )
 
     def build(self, spec: DataSpec) -> Score:
         conditioner = self.conditioner(spec)
@@ -43,7 +47,7 @@ class ScoreRecipe(DenoisingRecipe):
         )
 
     def process(self, dimensions: int) -> Schedule:
-        """The forward process. Raises UsageError for a ladder that does not rise."""
+        """The forward process. Raises UsageError for levels that do not rise."""
         if self.schedule in ("vp", "sub-vp"):
             return VP() if self.schedule == "vp" else SubVP()
         sigma_max = self.sigma_max or largest_noise(dimensions)
@@ -51,4 +55,6 @@ class ScoreRecipe(DenoisingRecipe):
             raise UsageError(f"sigma_max={sigma_max:g} must be above sigma_min={self.sigma_min:g}")
         if self.schedule == "ve":
             return VE(self.sigma_min, sigma_max)
-        return GeometricLevels(self.sigma_min, sigma_max, self.ladder or ladder_length(dimensions, sigma_max / self.sigma_min))
+        return GeometricLevels(
+            self.sigma_min, sigma_max, self.noise_levels or ladder_length(dimensions, sigma_max / self.sigma_min)
+        )

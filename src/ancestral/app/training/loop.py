@@ -2,38 +2,81 @@
 
     for step in Trainer(model, data, run, recipe, runtime): ...
 
-Whoever consumes the loop decides what to show and when to stop; the trainer keeps the run folder. All randomness is
-keyed by (seed, step), so a checkpoint needs no generator state, and a continued run repeats the uninterrupted one bit by
-bit where the budget is not a time.
+Whoever consumes the loop decides what to show and when to stop, and writes nothing into it; the trainer keeps the run folder.
+All randomness is keyed by (seed, step), so a checkpoint needs no generator state, and a continued run repeats the uninterrupted
+one bit by bit where the budget is not a time.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from ancestral.app import migration
 from ancestral.app.data import DataSet
 from ancestral.app.pictures import save_grid
 from ancestral.app.recipes.recipe import Recipe
-from ancestral.app.training.budget import Budget
-from ancestral.app.training.clock import Clock
-from ancestral.app.training.kept import kept, put_back
-from ancestral.app.training.player import PlayerState
-from ancestral.app.training.preview import preview
+from ancestral.app.training.budget import Budget, Intervals
+from ancestral.app.training.checkpoint import other_tensors, restore_others
+from ancestral.app.training.player import MakeOptimizer, PlayerState
 from ancestral.app.training.run import Run
-from ancestral.app.training.stage import Progress, Stage, silent
+from ancestral.app.training.stage import Progress, Stage, StageState, silent
 from ancestral.app.training.stages import stages_of
-from ancestral.app.training.state import Step
-from ancestral.app.training.table import StageState
+from ancestral.conditioning.render import Rendering
 from ancestral.errors import AncestralError
 from ancestral.files import disk_errors
-from ancestral.models import GenerativeModel, HasPostFit, HasProgress
+from ancestral.models import Diagnosis, GenerativeModel, HasPostFit, HasProgress
 from ancestral.runtime import Runtime
 
+REMEDY = "give more time with --for, a smaller --size, or a smaller network with model.width"
 PATIENCE = 5  # non-finite steps in a row before training stops
 HOPELESS = 3  # diagnoses in a row that find the model failed before training stops
+WARM, TIMED = 2, 8  # steps before the speed is measured, and at which it is
+SHOWN = 16  # samples of a preview, of vectors 512
+
+
+@dataclass(frozen=True)
+class Step:
+    """The state of training after a step.
+
+    losses: means over the batch and the dimensions, by "player/term". grad_norms: before clipping, by player. skipped: why the
+    step was not taken, if so. diagnosis: the model's check of its own health, if it was due. preview: the picture just written, if any.
+    logged: whether the step went to metrics.jsonl. rate: images a second, recently. stage: what is being trained, where a run
+    trains several models.
+    """
+
+    step: int
+    images: int
+    seconds: float
+    progress: float
+    losses: dict[str, float]
+    grad_norms: dict[str, float]
+    lr: float
+    rate: float
+    memory: int
+    skipped: str | None = None
+    diagnosis: Diagnosis | None = None
+    preview: Path | None = None
+    logged: bool = False
+    notes: list[str] = field(default_factory=list)
+    stage: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """A line of metrics.jsonl."""
+        numbers: dict[str, Any] = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 3), "lr": self.lr}
+        numbers |= {"stage": self.stage} if self.stage else {}
+        numbers |= {"rate": round(self.rate, 1), "memory": self.memory, **self.losses}
+        numbers |= {f"{name}/grad_norm": value for name, value in self.grad_norms.items()}
+        if self.diagnosis is not None:
+            numbers |= self.diagnosis.row()
+        return numbers | ({"skipped": self.skipped} if self.skipped else {})
 
 
 class Trainer:
@@ -41,8 +84,9 @@ class Trainer:
 
     Iterating yields a `Step` after every step until the budget is spent. `save()` writes a checkpoint at once.
     model: what the folder will hold; the recipe says in which stages it is trained, over all of which steps, images, seconds
-    and progress are counted. started: the `time.monotonic()` from which a time budget counts. tell: is told what takes long
-    between steps.
+    and progress are counted. started: the `time.monotonic()` from which a time budget counts. progress: called with a line of
+    text while something takes long between steps. optimizer: from parameters to their optimiser, one for each player; None:
+    AdamW with the recipe's settings.
     Raises AncestralError when losses stay non-finite.
     """
 
@@ -55,7 +99,8 @@ class Trainer:
         runtime: Runtime,
         *,
         started: float | None = None,
-        tell: Progress = silent,
+        progress: Progress = silent,
+        optimizer: MakeOptimizer | None = None,
     ):
         model.conditioner.fit(data.train.columns)
         self.model, self.run, self.recipe, self.runtime = model, run, recipe, runtime
@@ -63,42 +108,43 @@ class Trainer:
         self.budget = Budget.parse(recipe.train.budget)
         runtime.place(model)
         model.precision = runtime.autocast
-        self.tell = tell
+        self.show, self.optimizer = progress, optimizer
         self.stages = stages_of(model, self.data, recipe.model, flip=recipe.data.flip)
         self.step = self.images = self.skipped = 0
-        self.notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
+        self._notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
         if recipe.train.epochs is not None and self.budget.unit == "seconds":
-            self.notes.append(
+            self._notes.append(
                 f"training ends with {recipe.train.epochs:g} passes through the data (train.epochs): with more, so few samples "
                 "are learned by heart"
             )
         self.failed: str | None = None  # what the last diagnosis said
         self.hopeless = 0  # diagnoses in a row that said so
         self.concluded: str | None = None  # why training ends before its budget
-        self._before = 0.0  # seconds spent by earlier sittings of this run
+        self._before = 0.0  # seconds spent by earlier sessions of this run
         self._started = time.monotonic() if started is None else started
+        self._taken, self._timed = 0, 0.0  # steps of this session, and the moment after its first ones
         self._resume()
         run.describe(data.spec, recipe)
 
     def _enter(self, number: int, begun: int) -> None:
-        """Sit down to the stage of that number, begun at that step."""
+        """Enter training stage `number`, which began at step `begun`."""
         self.number, self.begun = number, begun
         stage = self.stage
-        data = stage.data(self.run.path, self.tell)
+        data = stage.data(self.run.path, self.show)
         train = self.recipe.train.model_copy(update=dict(stage.train))
-        self.table = StageState(stage.model, data, train, self.runtime, flip=self.recipe.data.flip)
+        self.state = StageState(stage.model, data, train, self.runtime, flip=self.recipe.data.flip, optimizer=self.optimizer)
         if stage.name:
-            self.notes.append(f"stage {number + 1} of {len(self.stages)}: the {stage.name}, {stage.share:.0%} of the budget")
-            self.notes += stage.model.notes
+            self._notes.append(f"stage {number + 1} of {len(self.stages)}: the {stage.name}, {stage.share:.0%} of the budget")
+            self._notes += stage.model.notes
         if data is not self.data:
-            self.notes += data.notes
+            self._notes += data.notes
 
     def _begin(self, number: int) -> None:
-        """Enter a stage for the first time, with a look at what those before it have left."""
+        """Enter a stage for the first time, with a check of what the stages before it have left."""
         self._enter(number, self.step)
         if self.stage.look is not None:
             found = self.stage.look()
-            self.notes.append(found.line)
+            self._notes.append(found.line)
             numbers = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 3)}
             self.run.append_metrics(numbers | found.row())
 
@@ -112,12 +158,13 @@ class Trainer:
         return self.number == len(self.stages) - 1
 
     @property
-    def seats(self) -> list[PlayerState]:
-        return self.table.seats
+    def players(self) -> list[PlayerState]:
+        """The training state of each player of the present stage."""
+        return self.state.players
 
     @property
     def seconds(self) -> float:
-        """Spent on this run so far, all sittings together."""
+        """Spent on this run so far, all sessions together."""
         return self._before + time.monotonic() - self._started
 
     @property
@@ -144,7 +191,7 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Step]:
         train = self.recipe.train
-        clock = Clock(
+        intervals = Intervals(
             self.progress,
             self.images,
             previews=train.previews,
@@ -157,14 +204,14 @@ class Trainer:
             progress = self.progress  # read once a step, so that the step which ends the budget knows it
             while progress < 1 or not self.final or self.step == self.begun:  # a step of each stage at least
                 if self.within(progress) >= 1 and not self.final:
-                    self.table.rest()
+                    self.state.finish()
                     self._begin(self.number + 1)
                     self.save()
                     self.model.train()
-                lr = self.table.train.rate(self.step - self.begun, self.within(progress))
+                factor = self.state.train.factor(self.step - self.begun, self.within(progress))
                 if isinstance(self.stage.model, HasProgress):
                     self.stage.model.on_progress(self.within(progress))
-                losses, grad_norms, failure = self.table.update(self.step, self.images, lr)
+                losses, grad_norms, failure = self.state.update(self.step, self.images, factor)
                 failures = failures + 1 if failure else 0
                 if failures >= PATIENCE:
                     self.save()
@@ -173,22 +220,23 @@ class Trainer:
                         f"the averaged model from before is in {self.run.model}; lower train.lr or set train.precision=fp32"
                     )
                 self.step += 1
-                self.images += self.table.batch
+                self.images += self.state.batch
                 self.skipped += failure is not None
                 progress = self.progress
-                diagnosis = self.table.diagnose() if clock.diagnoses.due(progress) else None
+                diagnosis = self.state.diagnose() if intervals.diagnoses.due(progress) else None
                 if diagnosis is not None:
                     self.failed = diagnosis.failed
                     self.hopeless = self.hopeless + 1 if self.failed else 0
                     if not self.failed and not isinstance(self.stage.model, HasPostFit):
                         self._save_model()  # of all moments the one that is known to be good
-                picture = self._preview() if clock.previews.due(progress) else None
-                if clock.checkpoint_due():
+                picture = self._preview() if intervals.previews.due(progress) else None
+                if intervals.checkpoint_due():
                     self.save()
-                logged = clock.log_due(
+                logged = intervals.log_due(
                     self.images, now_at_least=self.step == 1 or progress >= 1 or failure is not None or diagnosis is not None
                 )
-                notes, self.notes = self.notes, []
+                self._measure(progress)
+                notes, self._notes = self._notes, []
                 state = Step(
                     step=self.step,
                     images=self.images,
@@ -196,8 +244,8 @@ class Trainer:
                     progress=progress,
                     losses=losses,
                     grad_norms=grad_norms,
-                    lr=lr,
-                    rate=clock.rate,
+                    lr=factor * self.state.train.lr,
+                    rate=intervals.rate,
                     memory=self.runtime.memory() if logged else 0,
                     skipped=failure,
                     diagnosis=diagnosis,
@@ -214,10 +262,34 @@ class Trainer:
                     raise AncestralError(f"training stopped at step {self.step}: {self.failed}; {self.run.kept}")
             self.save()
 
+    def _measure(self, progress: float) -> None:
+        """Measure the speed after the first steps of this session, and say what the budget buys."""
+        self._taken += 1
+        if self._taken == WARM:
+            self._timed = time.monotonic()
+        elif self._taken == WARM + TIMED and self.budget.unit == "seconds":
+            each = (time.monotonic() - self._timed) / TIMED
+            total = self.step + max(0.0, self.budget.amount - self.seconds) / each
+            passes = total * self.state.batch / len(self.data.train)
+            least = self.recipe.model.least_steps
+            self._notes.append(
+                f"about {total:,.0f} steps fit into {self.recipe.train.budget}: {passes:.1f} passes through the data"
+            )
+            if total < least:
+                self._notes.append(f"{total:,.0f} steps are few: samples will be noise below about {least:,}; {REMEDY}")
+
+    @property
+    def verdict(self) -> str | None:
+        """What to say at the end of a training of too few steps; None where there were enough."""
+        least = self.recipe.model.least_steps
+        if self.step >= least or self.budget.unit != "seconds" or self.concluded:
+            return None
+        return f"only {self.step:,} steps fitted into {self.recipe.train.budget}: expect noise, not samples; {REMEDY}"
+
     def conclude(self, reason: str) -> None:
         """End the training with the next step, as if its budget were spent; a continued run stays ended."""
         self.concluded = reason
-        self.notes.append(f"training ends early: {reason}")
+        self._notes.append(f"training ends early: {reason}")
 
     def save(self) -> None:
         """Write a checkpoint, and the averaged model for sampling unless its last diagnosis was that it failed.
@@ -230,14 +302,16 @@ class Trainer:
                     f"training stopped at step {self.step}: {name} of the model is not finite; the last checkpoint from "
                     f"before is kept in {self.run.checkpoints}; lower train.lr or set train.precision=fp32"
                 )
-        tensors = self.table.tensors() | kept(self.model, self.seats)
+        trained = [p for state in self.players for p in state.player.parameters]
+        tensors = self.state.tensors() | other_tensors(self.model, trained)
         numbers = {
             "step": self.step,
             "images": self.images,
             "skipped": self.skipped,
             "seconds": self.seconds,
             "progress": self.progress,
-            "updates": [seat.ema.t for seat in self.seats],
+            "format": 2,
+            "updates": [state.ema.t for state in self.players],
             "concluded": self.concluded,
             "failed": self.failed,
             "hopeless": self.hopeless,
@@ -248,7 +322,7 @@ class Trainer:
         }
         self.run.save_checkpoint(self.step, tensors, numbers, self.recipe.train.keep)
         if self.failed is None:
-            self.table.fit_after()
+            self.state.fit_after()
             self._save_model()
 
     def _save_model(self) -> None:
@@ -258,16 +332,27 @@ class Trainer:
     def _preview(self) -> Path:
         """A picture from the averaged model, where it stands now."""
         path = self.run.samples / f"step-{self.step:08d}.png"
-        self.table.fit_after()
+        self.state.fit_after()
         with self.averaged():
-            x, shown = preview(self.model, self.stage, self.table.data, self.data)
+            x, shown = _preview_of(self.model, self.stage, self.state.data, self.data)
         with disk_errors(self.run.path):
             save_grid(x, path, self.data.spec, shown=shown)
         return path
 
     def averaged(self) -> AbstractContextManager[None]:
         """Run with the moving averages in the model's place."""
-        return self.table.averaged()
+        return self.state.averaged()
+
+    def draw(self, n: int, condition: Any, seeds: Sequence[int]) -> Tensor:
+        """Samples `(n, *shape)` of the averaged model as it is now, its parts without a gradient fitted."""
+        self.state.fit_after()
+        with self.averaged():
+            return self.model.sample(n, condition, seeds=seeds)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What no step has said yet, after the last of them."""
+        return tuple(self._notes)
 
     def _resume(self) -> None:
         stored = self.run.load_checkpoint()
@@ -276,8 +361,8 @@ class Trainer:
             self._begin(0)
             return
         tensors, numbers = stored.tensors, stored.numbers
-        for damaged in stored.damaged:  # out of the way, lest it pass for the newest
-            self.notes.append(f"{damaged.name} is damaged; continuing from {stored.file.name}")
+        for damaged in stored.damaged:  # out of the way, so that it is not taken for the newest
+            self._notes.append(f"{damaged.name} is damaged; continuing from {stored.file.name}")
             damaged.rename(damaged.with_suffix(".damaged"))
         if numbers["data"] != self.data.spec.fingerprint:
             raise AncestralError(
@@ -288,10 +373,24 @@ class Trainer:
                 f"the checkpoints of {self.run.path} are of another network ({numbers['parameters']:,} parameters, not "
                 f"{self.parameters:,}): they were made by another version; train anew with another --out"
             )
-        put_back(self.model, tensors)
+        restore_others(self.model, tensors)
         self._enter(numbers.get("stage", 0), numbers.get("begun", 0))
-        self.table.restore(tensors, numbers["updates"])
+        for state in self.players:
+            tensors = migration.checkpoint(tensors, state.player.name, state.names, state.player.parameters)
+        self.state.restore(tensors, numbers["updates"])
         self.step, self.images, self.skipped = numbers["step"], numbers["images"], numbers["skipped"]
         self._before, self.concluded = numbers["seconds"], numbers.get("concluded")
         self.failed, self.hopeless = numbers.get("failed"), numbers.get("hopeless", 0)
         self.run.rewind_metrics(self.step)
+
+
+def _preview_of(model: GenerativeModel, stage: Stage, seen: DataSet, data: DataSet) -> tuple[Tensor, Sequence[Rendering]]:
+    """Samples of the run's model, always of the same seeds and asked for the same, and what that was; or, of a stage that has
+    pictures of its own, these. seen: what the stage is trained on. data: of the run.
+    """
+    if stage.pictures is not None:
+        few = torch.arange(min(SHOWN // 2, len(seen.test)))
+        return stage.pictures(seen.batch(few, "test").to(model.device)), ()
+    n = SHOWN if len(model.shape) > 1 else 512
+    rows = torch.linspace(0, len(data.test) - 1, n).long()
+    return model.sample(n, data.asked(rows), seeds=range(n)), data.shown(rows)

@@ -1,47 +1,174 @@
-"""What training keeps for each player."""
+"""The training state of a player: its parameters as one buffer, their optimiser and their moving average.
+
+Parameters and their gradients are views of two flat tensors, so that the gradient norm, the moving average and the default
+optimiser each are one operation on one tensor. A checkpoint holds them by parameter name.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral.app.recipes.recipe import TrainRecipe
-from ancestral.app.training.flat import FlatParameters, PowerEMA
 from ancestral.models import Player
+
+MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+
+class FlatParameters:
+    """Parameters as views of one tensor `value`.
+
+    parameters: dense tensors of one dtype and device; they keep their shapes and memory layouts.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]):
+        self.parameters = list(parameters)
+        first = self.parameters[0]
+        total = sum(p.numel() for p in self.parameters)
+        self.value = nn.Parameter(torch.empty(total, dtype=first.dtype, device=first.device))
+        self.value.grad = torch.zeros_like(self.value)
+        parts = views(self.parameters, self.value.data), views(self.parameters, self.value.grad)
+        for p, value, grad in zip(self.parameters, *parts, strict=True):
+            value.copy_(p.data)
+            p.data, p.grad = value, grad
+
+    @property
+    def grad(self) -> Tensor:
+        grad = self.value.grad
+        assert grad is not None
+        return grad
+
+    @contextmanager
+    def holding(self, other: Tensor) -> Iterator[None]:
+        """Run with the values of another buffer in place, e.g. the moving average."""
+        own = self.value.data.clone()
+        self.value.data.copy_(other)
+        try:
+            yield
+        finally:
+            self.value.data.copy_(own)
+
+
+def views(parameters: Iterable[Tensor], flat: Tensor) -> Iterator[Tensor]:
+    """The part of a flat buffer that is each parameter's, in its shape and memory layout."""
+    offset = 0
+    for p in parameters:
+        yield flat[offset : offset + p.numel()].as_strided(p.shape, p.stride())
+        offset += p.numel()
+
+
+class PowerEMA:
+    """The average of all past parameters with weights proportional to t^gamma (Karras et al. 2024, arXiv:2312.02696, eq. 1).
+
+        average <- beta average + (1 - beta) value,    beta = (1 - 1/t)^(gamma + 1)
+
+    Its width is a fixed fraction of the training time, so it fits any budget and needs no warm-up: at t = 1 it is the
+    value itself. std: that relative width, sigma_rel in the paper; 0.1 gives gamma = 6.94.
+    """
+
+    def __init__(self, value: Tensor, std: float = 0.1):
+        self.average = value.detach().clone()
+        self.gamma = gamma_of(std)
+        self.t = 0
+
+    def update(self, value: Tensor) -> None:
+        self.t += 1
+        self.average.lerp_(value.detach(), 1 - (1 - 1 / self.t) ** (self.gamma + 1))
+
+
+def gamma_of(std: float) -> float:
+    """Gamma > -1 with sigma_rel = sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))) (Karras et al. 2024, eq. 123),
+    by bisection.
+    """
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        gamma = (low + high) / 2
+        wide = math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))) > std
+        low, high = (gamma, high) if wide else (low, gamma)
+    return low
 
 
 class PlayerState:
-    """A player's place at the table: parameters as one buffer, their optimiser, their moving average."""
+    """What training keeps for a player: parameters as one buffer, an optimiser, a moving average.
 
-    def __init__(self, player: Player, train: TrainRecipe):
-        self.player = player
+    names: of the player's parameters in its model. optimizer: from parameters to any optimiser of torch's kind, with parameter
+    groups; None: fused AdamW with the recipe's settings, on the flat buffer.
+    """
+
+    def __init__(self, player: Player, train: TrainRecipe, names: list[str], optimizer: MakeOptimizer | None = None):
+        self.player, self.names = player, names
+        self.name_of = {id(p): name for p, name in zip(player.parameters, names, strict=True)}
+        own = train.players.get(player.name)
+        self.lr = train.lr if own is None or own.lr is None else own.lr
+        self.turns = 1 if own is None else own.turns
         self.flat = FlatParameters(player.parameters)
         self.ema = PowerEMA(self.flat.value, train.ema)
-        # on the CPU the fused kernel is five times as fast; all three devices have it
-        self.optimizer = torch.optim.AdamW(
-            [self.flat.value],
-            lr=train.lr,
-            betas=(train.beta1, train.beta2),
-            weight_decay=train.weight_decay,
-            fused=True,
-        )
+        if optimizer is not None:
+            self.optimizer = optimizer(list(player.parameters))
+        else:  # on the CPU the fused kernel is five times as fast; all three devices have it
+            self.optimizer = torch.optim.AdamW(
+                [self.flat.value],
+                lr=self.lr,
+                betas=(train.beta1, train.beta2),
+                weight_decay=train.weight_decay,
+                fused=True,
+            )
+        self.base = [group["lr"] for group in self.optimizer.param_groups]
+
+    def step(self, factor: float) -> None:
+        """One update with learning rates `factor` times those that the optimiser was made with."""
+        for group, lr in zip(self.optimizer.param_groups, self.base, strict=True):
+            group["lr"] = factor * lr
+        self.optimizer.step()
+        self.ema.update(self.flat.value)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that continuing needs, by "player/name"."""
-        state = self.optimizer.state.get(self.flat.value, {})
-        moments = {f"{self.player.name}/{key}": torch.as_tensor(value) for key, value in state.items()}
-        return {
-            f"{self.player.name}/value": self.flat.value.data,
-            f"{self.player.name}/average": self.ema.average,
-            **moments,
-        }
+        """All tensors that continuing needs, by "player/quantity/parameter"."""
+        found = self._named("value", self.flat.value.data) | self._named("average", self.ema.average)
+        for p in self._optimized():
+            for key, value in self.optimizer.state.get(p, {}).items():
+                if p is self.flat.value and isinstance(value, Tensor) and value.shape == p.shape:
+                    found |= self._named(key, value)
+                else:
+                    name = "" if p is self.flat.value else f"/{self.name_of[id(p)]}"
+                    found[f"{self.player.name}/{key}{name}"] = torch.as_tensor(value)
+        return found
 
-    def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
-        """The inverse of `tensors`; updates: of the moving average."""
-        own = {key.partition("/")[2]: t for key, t in tensors.items() if key.partition("/")[0] == self.player.name}
-        self.flat.value.data.copy_(own.pop("value"))
-        self.ema.average.copy_(own.pop("average"))
+    def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
+        """The inverse of `tensors`; updates: of the moving average. Raises KeyError where one is missing."""
+        prefix = f"{self.player.name}/"
+        own = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+        self._fill("value", self.flat.value.data, own)
+        self._fill("average", self.ema.average, own)
         self.ema.t = updates
-        if own:
-            device = self.flat.value.device
-            self.optimizer.state[self.flat.value] = {key: t.to(device) for key, t in own.items()}
+        keys = list(dict.fromkeys(name.partition("/")[0] for name in own))
+        for group in self.optimizer.param_groups:
+            on_device = group.get("fused") or group.get("capturable")
+            for p in group["params"]:
+                state: dict[str, Any] = {}
+                for key in keys:
+                    if p is self.flat.value and f"{key}/{self.names[0]}" in own:
+                        state[key] = torch.empty_like(p.data)
+                        self._fill(key, state[key], own)
+                    else:
+                        name = key if p is self.flat.value else f"{key}/{self.name_of[id(p)]}"
+                        if name in own:
+                            state[key] = own[name].to(p.device) if own[name].ndim or on_device else own[name]
+                if state:
+                    self.optimizer.state[p] = state
+
+    def _optimized(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def _named(self, key: str, flat: Tensor) -> dict[str, Tensor]:
+        parts = views(self.player.parameters, flat)
+        return {f"{self.player.name}/{key}/{name}": part for name, part in zip(self.names, parts, strict=True)}
+
+    def _fill(self, key: str, flat: Tensor, own: dict[str, Tensor]) -> None:
+        for name, part in zip(self.names, views(self.player.parameters, flat), strict=True):
+            part.copy_(own.pop(f"{key}/{name}"))

@@ -46,7 +46,7 @@ def trained(source: str | Path) -> Trained:
 def settings(source: str | Path) -> dict[str, Any]:
     """What a recipe says of a latent model that takes it over."""
     found = trained(source)
-    return {"model.autoencoder": found.section, "model.taken": {"source": str(source), "data": found.data}}
+    return {"model.autoencoder": found.section, "model.pretrained": {"source": str(source), "data": found.data}}
 
 
 def load_pretrained(autoencoder: nn.Module, source: str | Path) -> None:
@@ -73,7 +73,7 @@ def _of_run(run: Run) -> Trained:
                 "without conditions, and give them to the latent model"
             )
         return Trained(recipe.model_dump(mode="json"), run.spec.to_json(), lambda: run.load_model("cpu").state_dict())
-    data = run.spec.to_json() if recipe.taken is None else recipe.taken.data
+    data = run.spec.to_json() if recipe.pretrained is None else recipe.pretrained.data
     return Trained(recipe.autoencoder.model_dump(mode="json"), data, lambda: _first_stage(run))
 
 

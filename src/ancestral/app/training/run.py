@@ -15,36 +15,28 @@ from __future__ import annotations
 
 import json
 import math
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from ancestral.app import migration
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes import FAMILIES
 from ancestral.app.recipes.recipe import Recipe
+from ancestral.app.training import checkpoint
+from ancestral.app.training.checkpoint import Checkpoint
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import disk_errors, write_atomically
 from ancestral.models import GenerativeModel
+from ancestral.models.latent import LatentModel
 from ancestral.runtime import Precision, Runtime
 from ancestral.version import __version__
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """All that training needs to continue: tensors and numbers by name; damaged: newer files that could not be read."""
-
-    file: Path
-    tensors: dict[str, Tensor]
-    numbers: dict[str, Any]
-    damaged: list[Path]
 
 
 class Run:
@@ -117,11 +109,15 @@ class Run:
         """Raises AncestralError if the run's description is missing or damaged."""
         return DataSpec.from_json(self._config()["data"])
 
-    def load_model(self, device: str = "auto", precision: Precision = "auto") -> GenerativeModel:
-        """The trained model, on the device. Raises AncestralError if it is missing, damaged, or another version's."""
+    def load_model(self, device: str = "auto", precision: Precision = "auto", *, step: int | None = None) -> GenerativeModel:
+        """The trained model, on the device; with `step` as it was averaged at the checkpoint of that step.
+
+        Raises AncestralError if it is missing, damaged, or another version's; UsageError if there is no such checkpoint, or it
+        is of an earlier stage of the training.
+        """
         spec, config = self.spec, self._config()
         try:
-            model = FAMILIES[config["model"]["family"]].model_validate(config["model"]).build(spec)
+            model = FAMILIES[config["model"]["family"]].model_validate(migration.model(config["model"])).build(spec)
         except (KeyError, ValidationError):
             raise self._foreign(config, "its settings are not those of this version") from None
         file = self.weights
@@ -142,7 +138,27 @@ class Run:
         runtime.place(model)
         model.precision = runtime.autocast
         model.requires_grad_(False)
+        if step is not None:
+            self._restore(model, step)
         return model.eval()
+
+    @torch.no_grad()
+    def _restore(self, model: GenerativeModel, step: int) -> None:
+        """Give the model the averaged weights of a checkpoint."""
+        tensors = self.checkpoint_of(step).tensors
+        trained = model.prior if isinstance(model, LatentModel) else model  # in the last stage
+        names = {id(p): name for name, p in trained.named_parameters()}
+        for player in trained.players():
+            own = [names[id(p)] for p in player.parameters]
+            tensors = migration.checkpoint(tensors, player.name, own, player.parameters)
+            for name, p in zip(own, player.parameters, strict=True):
+                average = tensors.get(f"{player.name}/average/{name}")
+                if average is None or average.shape != p.shape:
+                    raise UsageError(
+                        f"at step {step} {self.path} had not yet begun the training of its last stage: choose a later one"
+                    )
+                p.copy_(average)
+        checkpoint.restore_others(model, tensors)
 
     def _foreign(self, config: Mapping[str, Any], why: str) -> AncestralError:
         """What is said of a model that this version cannot build."""
@@ -169,10 +185,8 @@ class Run:
 
     def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], keep: int) -> None:
         """Write a checkpoint, then delete all but the newest `keep`."""
-        contents = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
-        metadata = {"numbers": json.dumps(dict(numbers)), "crc32": str(_crc32(contents))}
         with disk_errors(self.path):
-            write_atomically(self.checkpoints / f"step-{step:08d}.safetensors", save(contents, metadata))
+            checkpoint.write(self.checkpoints / f"step-{step:08d}.safetensors", tensors, numbers)
             for old in self.checkpoint_files()[:-keep]:
                 old.unlink()
 
@@ -187,7 +201,7 @@ class Run:
         """
         damaged: list[Path] = []
         for file in reversed(self.checkpoint_files()):
-            if (found := _read(file, damaged)) is not None:
+            if (found := checkpoint.read(file, damaged)) is not None:
                 return found
             damaged.append(file)
         if damaged:
@@ -197,10 +211,10 @@ class Run:
             )
         return None
 
-    def checkpoint(self, step: int) -> Checkpoint:
+    def checkpoint_of(self, step: int) -> Checkpoint:
         """The one of that step. Raises UsageError if it is not there, or damaged."""
         steps = {int(file.stem.removeprefix("step-")): file for file in self.checkpoint_files()}
-        found = _read(steps[step], []) if step in steps else None
+        found = checkpoint.read(steps[step], []) if step in steps else None
         if found is None:
             why = "is damaged" if step in steps else "is not kept"
             kept = ", ".join(str(other) for other in steps if other != step) or "none"
@@ -240,23 +254,3 @@ class Run:
             kept = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
             with disk_errors(self.path):
                 write_atomically(self.metrics_file, "".join(f"{line}\n" for line in kept).encode())
-
-
-def _read(file: Path, damaged: list[Path]) -> Checkpoint | None:
-    """None if the file is damaged."""
-    try:
-        with safe_open(file, "pt") as stored:
-            metadata = stored.metadata()
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        if int(metadata["crc32"]) != _crc32(tensors):
-            return None
-        return Checkpoint(file, tensors, json.loads(metadata["numbers"]), damaged)
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError):
-        return None
-
-
-def _crc32(tensors: Mapping[str, Tensor]) -> int:
-    crc = 0
-    for name in sorted(tensors):
-        crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)
-    return crc

@@ -23,7 +23,7 @@ def stages_of(model: GenerativeModel, data: DataSet, recipe: FamilyRecipe, *, fl
     """The stages of the training of `model` on `data`. flip: whether half of the training images are mirrored."""
     if not isinstance(model, LatentModel):
         return (Stage(model, lambda folder, tell: data),)
-    pretrained = recipe.taken if isinstance(recipe, LatentRecipe) else None
+    pretrained = recipe.pretrained if isinstance(recipe, LatentRecipe) else None
 
     def latents(folder: Path, tell: Progress) -> Latents:
         if pretrained is not None and not model.known:  # in a continued run the checkpoint has brought it

@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from ancestral.app.training.loop import Step
 from ancestral.app.training.run import Run
-from ancestral.app.training.state import Step
 from ancestral.errors import AncestralError, UsageError
 from ancestral.suggest import unknown
 

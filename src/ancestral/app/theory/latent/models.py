@@ -58,7 +58,9 @@ def conditional(drop: float) -> LatentModel:
     """Latent diffusion of classes as its recipe builds it; the weights of its denoiser are random in every layer."""
 
     def make() -> LatentModel:
-        recipe = LatentRecipe(condition=("class",), drop=drop, autoencoder=AutoencoderRecipe(f=2, width=8, perceptual=0))
+        recipe = LatentRecipe(
+            condition=("class",), condition_dropout=drop, autoencoder=AutoencoderRecipe(f=2, width=8, perceptual=0)
+        )
         model = recipe.model_copy(update={"prior": recipe.prior.model_copy(update={"channels": (8, 16), "patch": 1})}).build(
             spec(1, 8, 8)
         )

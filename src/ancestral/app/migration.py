@@ -1,0 +1,71 @@
+"""Runs of format 1, read as those of format 2: the one place that knows both.
+
+Format 1 is that of version 0.1: recipes with other names of settings, and checkpoints that hold all parameters of a player in one
+tensor, in the order of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import Any
+
+from torch import Tensor
+
+MODEL = {"drop": "condition_dropout", "taken": "pretrained", "ladder": "noise_levels"}  # settings of the section model
+TARGETS = {"flow": "velocity"}
+SCHEDULES = {"ladder": "geometric"}
+
+
+def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a recipe, unchecked, with today's names of settings and their values."""
+    new = deepcopy(dict(values))
+    section = new.get("model")
+    if isinstance(section, dict):
+        new["model"] = _model(section)
+    return new
+
+
+def model(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for a recipe's section `model` alone, as a run's config.json holds it."""
+    return _model(deepcopy(dict(values)))
+
+
+def setting(path: str) -> str:
+    """The name today of one setting, e.g. model.drop -> model.condition_dropout."""
+    *sections, name = path.split(".")
+    return ".".join([*sections, MODEL.get(name, name)]) if sections[:1] == ["model"] else path
+
+
+def _model(section: dict[str, Any]) -> dict[str, Any]:
+    new: dict[str, Any] = {}
+    for name, value in section.items():
+        if name in ("prior", "autoencoder") and isinstance(value, dict):
+            value = _model(value)
+        elif name == "target" and isinstance(value, str):
+            value = TARGETS.get(value, value)
+        elif name == "schedule" and isinstance(value, str):
+            value = SCHEDULES.get(value, value)
+        new[MODEL.get(name, name)] = value
+    return new
+
+
+def checkpoint(
+    tensors: Mapping[str, Tensor], player: str, names: Iterable[str], parameters: Iterable[Tensor]
+) -> dict[str, Tensor]:
+    """A checkpoint's tensors with those of a player by the names of its parameters. Those of format 2 are returned as they are."""
+    if f"{player}/value" not in tensors:
+        return dict(tensors)
+    names, parameters = list(names), list(parameters)
+    total = sum(p.numel() for p in parameters)
+    new: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if not key.startswith(f"{player}/") or value.numel() != total or not value.ndim:
+            new[key] = value
+            continue
+        offset = 0
+        for name, p in zip(names, parameters, strict=True):
+            part = value[offset : offset + p.numel()]
+            new[f"{key}/{name}"] = part.as_strided(p.shape, p.stride(), part.storage_offset())
+            offset += p.numel()
+    return new

@@ -1,0 +1,90 @@
+"""A global batch in parts: as many or as few, losses, gradients and running means are the same."""
+
+import pytest
+import torch
+
+from ancestral.app.api import plan
+from ancestral.noise import PartNoise, StreamNoise
+
+SMALL = ("train.batch=30", "train.previews=0", "train.diagnoses=0", "train.precision=fp32", "train.warmup=1")
+CONV = ("model.width=4",)
+KINDS = {
+    "diffusion": ("digits", "diffusion", "class", ("model.channels=[8, 8]", "data.flip=true")),
+    "diffusion, filled in": ("digits", "diffusion", "inpaint", ("model.channels=[8, 8]",)),
+    "score": ("moons", "score", None, ("model.width=16", "model.blocks=1")),
+    "vae": ("digits", "vae", None, (*CONV, "model.latent=4")),
+    "vae, free bits": ("digits", "vae", None, (*CONV, "model.latent=4", "model.free_bits=0.3")),
+    "vae, warm-up of the KL": ("digits", "vae", None, (*CONV, "model.latent=4", "model.kl_warmup=200")),
+    "vae, codebook": ("digits", "vae", None, (*CONV, "model.bottleneck=vq", "model.codes=64")),
+    "vae, groups": ("digits", "vae", None, (*CONV, "model.hierarchy=2")),
+    "gan": ("digits", "gan", "class", ("model.channels=[8, 8]", "model.latent=4", "model.augment=0.5")),
+    "gan, gradient penalty": (
+        "digits",
+        "gan",
+        None,
+        ("model.channels=[8, 8]", "model.latent=4", "model.objective=wasserstein"),
+    ),
+    "gan, spectral": ("digits", "gan", None, ("model.channels=[8, 8]", "model.latent=4", "model.objective=hinge")),
+    "latent, first stage": ("digits", "latent", None, ("model.autoencoder.width=4", "model.autoencoder.heard=0.15")),
+    "latent, codebook": (
+        "digits",
+        "latent",
+        None,
+        ("model.autoencoder.width=4", "model.autoencoder.bottleneck=vq", "model.autoencoder.codes=64"),
+    ),
+}
+
+
+def trained(folder, kind, accumulate, steps):
+    source, model, condition, settings = KINDS[kind]
+    settings = (*SMALL, *settings, f"train.accumulate={accumulate}")
+    t = plan(source, model=model, condition=condition, budget="20it", out=folder, settings=settings, device="cpu").begin(
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e-3, momentum=0.5)
+    )  # Adam turns rounding into signs
+    found = []
+    for step in t:
+        found.append(step)
+        if step.step == steps:
+            break
+    return t, found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_gradients_and_running_means_do_not_depend_on_the_number_of_parts(tmp_path, kind):
+    """Three steps, so that what a step leaves (codebook, variance, counters) enters the next; 30 samples in 1, 4 and 8 parts."""
+    whole, steps = trained(tmp_path / "1", kind, 1, 3)
+    for accumulate in (4, 8):
+        parts, found = trained(tmp_path / str(accumulate), kind, accumulate, 3)
+        for a, b in zip(steps, found, strict=True):
+            assert b.losses == pytest.approx(a.losses, rel=1e-4, abs=1e-5)
+            assert b.grad_norms == pytest.approx(a.grad_norms, rel=1e-3)
+        assert found[0].losses == pytest.approx(steps[0].losses, rel=1e-5, abs=1e-6)
+        assert found[0].grad_norms == pytest.approx(steps[0].grad_norms, rel=1e-4)
+        for (name, a), b in zip(whole.stage.model.named_buffers(), parts.stage.model.buffers(), strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_the_noise_of_parts_is_that_of_the_whole():
+    for draw in (lambda n: n.normal((2, 3)), lambda n: n.uniform(), lambda n: n.stratified()):
+        whole = draw(StreamNoise(10, 5, 7))
+        parts = [draw(PartNoise(StreamNoise(10, 5, 7), slice(a, a + 4))) for a in (0, 4, 8)]
+        assert torch.equal(torch.cat(parts), whole)
+
+
+def test_a_player_may_have_its_own_rate_and_number_of_turns(tmp_path):
+    """Two updates of the discriminator a step, each on a batch of its own; the generator's rate is half the other's."""
+    players = '{"discriminator": {"turns": 2}, "generator": {"lr": 0.0005}}'
+    again = plan(
+        "digits",
+        model="gan",
+        budget="20it",
+        out=tmp_path / "own",
+        settings=(*SMALL, "model.channels=[8, 8]", f"train.players={players}"),
+        device="cpu",
+    ).begin()
+    next(iter(again))
+    discriminator, generator = again.players
+    assert (discriminator.ema.t, generator.ema.t) == (2, 1)
+    assert generator.base == [0.0005]
+    assert discriminator.base == [again.recipe.train.lr]
+    assert not torch.equal(again.state.indices(0, 0), again.state.indices(0, 1))
