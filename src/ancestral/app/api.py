@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ancestral.app.data import DataSet, DataSpec
 from ancestral.app.data import load as load_data
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes.recipe import DEFAULT_FAMILY, Recipe, family_of, override, parse
-from ancestral.app.training import pretrained
+from ancestral.app.training import finetuning, pretrained
 from ancestral.app.training.budget import Budget
 from ancestral.app.training.loop import Trainer
 from ancestral.app.training.player import MakeOptimizer
@@ -36,6 +36,7 @@ def train(
     size: int | tuple[int, int] | None = None,
     condition: str | Sequence[str] | None = None,
     autoencoder: str | Path | None = None,
+    start_from: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
     settings: tuple[str, ...] = (),
@@ -44,7 +45,8 @@ def train(
 
     source: as `ancestral.app.data.load`. model: the family; None: diffusion. budget: "2m", "20000it", "5epochs"; None: what suits
     the data. out: the run folder; None: runs/NAME. condition: "class", "text" or another kind, or several. autoencoder: of a
-    latent model, a trained one to take over: a run of a latent model or a VAE, or a folder of diffusers' AutoencoderKL.
+    latent model, the pretrained one: a run of a latent model or a VAE, or a folder of diffusers' AutoencoderKL. start_from: a
+    run of the same family and shape whose averaged weights the training starts from (fine-tuning).
     settings: further "section.name=value" of the recipe.
     Raises UsageError and AncestralError, each one sentence; KeyboardInterrupt, once all is saved, where a signal stops it.
     """
@@ -57,6 +59,7 @@ def train(
         size=size,
         condition=condition,
         autoencoder=autoencoder,
+        start_from=start_from,
         device=device,
         settings=settings,
         reporter=reporter,
@@ -111,6 +114,7 @@ def plan(
     size: int | tuple[int, int] | None = None,
     condition: str | Sequence[str] | None = None,
     autoencoder: str | Path | None = None,
+    start_from: str | Path | None = None,
     device: str = "auto",
     settings: tuple[str, ...] = (),
     recipe: dict[str, Any] | None = None,
@@ -132,9 +136,14 @@ def plan(
         family_of({"model": {"family": model}})  # known?
     run = Run(out or Path("runs") / run_name(source, model))
     values = recipe or (run.recipe.model_dump(mode="json") if run.recipe_file.is_file() else {})
+    if start_from is not None and not run.recipe_file.is_file():
+        values = {**values, "model": finetuning.model_of(start_from) | (values.get("model") or {})}
     if model is not None and family_of(values) != model:
+        if start_from is not None:
+            raise UsageError(f"{start_from} is a run of the family {family_of(values)}, not {model}: leave --model out")
         values = {**values, "model": {}}  # another family's settings say nothing of this one
     wanted: dict[str, Any] = {"data.size": size, "model.family": model, "train.budget": budget}
+    wanted["train.start_from"] = None if start_from is None else str(start_from)
     wanted["model.condition"] = ([condition] if isinstance(condition, str) else list(condition or ())) or None
     if autoencoder is not None and autoencoder_of(values) != str(autoencoder):
         wanted |= pretrained.settings(autoencoder)
@@ -158,6 +167,9 @@ def plan(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(checked.train.seed)
         network = checked.model.build(data.spec)
+    if checked.train.start_from is not None:
+        notes = finetuning.start(network, checked.train.start_from)
+        data = replace(data, notes=(*data.notes, *notes))
     runtime = Runtime.choose(device, checked.train.precision, parameters=sum(p.numel() for p in network.parameters()))
     return Plan(checked, data, network, runtime, run, started)
 

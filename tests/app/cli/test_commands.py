@@ -147,9 +147,9 @@ def test_bad_words_to_sample(run, words, message, tmp_path):
 
 
 def test_a_run_of_another_recipe(run):
-    done = command("train", "digits", *SMALL, "--for", "31it", "--condition", "class", "--out", run)
+    done = command("train", "digits", *SMALL, "train.batch=17", "--for", "30it", "--condition", "class", "--out", run)
     assert done.returncode == 2
-    assert "holds a run of another recipe (train.budget: 30it -> 31it)" in done.stderr
+    assert "holds a run of another recipe (train.batch: 16 -> 17)" in done.stderr
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

@@ -5,9 +5,6 @@ import json
 
 import pytest
 import torch
-from ancestral.app.training.earlier import earlier
-from ancestral.app.training.flat import FlatParameters, PowerEMA, gamma_of
-from ancestral.app.training.state import Step
 from PIL import Image
 from torch import nn
 
@@ -17,6 +14,8 @@ from ancestral.app.progress import describe
 from ancestral.app.recipes import DiffusionRecipe
 from ancestral.app.recipes.recipe import Recipe, override, parse
 from ancestral.app.training.budget import Budget
+from ancestral.app.training.loop import Step
+from ancestral.app.training.player import FlatParameters, PowerEMA, gamma_of
 from ancestral.app.training.run import Run
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
@@ -315,9 +314,9 @@ def test_an_earlier_checkpoint_is_the_model_that_ended_there(tmp_path):
         train("digits", budget=f"{steps}it", out=tmp_path / str(steps), settings=(*settings, "train.keep=9"), quiet=True)
     run = Run.existing(tmp_path / "3")
     short, final = (Run.existing(tmp_path / name).load_model("cpu").state_dict() for name in "23")
-    second, third = (earlier(run, step, "cpu").state_dict() for step in (2, 3))
+    second, third = (run.load_model("cpu", step=step).state_dict() for step in (2, 3))
     assert all(torch.equal(second[name], short[name]) for name in short)
     assert all(torch.equal(third[name], final[name]) for name in final)
     assert not all(torch.equal(short[name], final[name]) for name in short)
     with pytest.raises(UsageError, match=r"of step 7 is not kept in .*; there are those of 1, 2, 3: train with a larger"):
-        earlier(run, 7)
+        run.load_model(step=7)

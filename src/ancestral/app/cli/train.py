@@ -19,6 +19,7 @@ def train(
     hierarchy: int | None = None,
     bottleneck: Literal["gaussian", "vq"] | None = None,
     autoencoder: Path | None = None,
+    start_from: Annotated[Path | None, Parameter(name="--from")] = None,
     seed: int | None = None,
     recipe: Path | None = None,
     track: tuple[str, ...] = (),
@@ -55,8 +56,10 @@ def train(
     autoencoder
         Of a latent model: a trained one to take over, of a run of --model latent or vae or of a folder of diffusers'
         AutoencoderKL.
+    start_from
+        A run of the same family and shape whose averaged weights the training starts from (fine-tuning).
     seed
-        Of weights, noise and order.
+        Random seed for weights, noise and data order.
     recipe
         A recipe.yaml to begin from; other options override it.
     track
@@ -104,6 +107,7 @@ def train(
         size=size,
         condition=condition,
         autoencoder=autoencoder,
+        start_from=start_from,
         device=device,
         settings=settings,
         recipe=values,
@@ -127,8 +131,12 @@ def train(
     resumed = trainer.step > 0
     if resumed and trainer.progress >= 1:
         trainer.save()  # a kill between checkpoint and model, or a damaged model, is mended here
+        for note in trainer.notes if trainer.changed else ():
+            reporter.say(f"  {note}")
         reporter.say(f"{run.path} is finished: {trainer.step} steps in {duration(trainer.seconds)}. ")
-        reporter.say(f"Sample from it with `ancestral sample {run.path}`, or train longer into another folder with --out.")
+        reporter.say(
+            f"Sample from it with `ancestral sample {run.path}`, or train longer: the same command with a larger --for."
+        )
         return _result(trainer, json, "finished before")
     shape = "x".join(map(str, data.spec.shape))
     reporter.say(f"{data.spec.name}: {len(data.train):,} samples of {shape}, {len(data.test):,} held out")
@@ -144,6 +152,9 @@ def train(
         return 128 + stopped
     skipped = f", {trainer.skipped} skipped" if trainer.skipped else ""
     reporter.say(f"done: {trainer.step} steps{skipped}, {count(trainer.images)} images in {duration(trainer.seconds)}")
+    if (verdict := trainer.verdict) is not None:
+        reporter.say(verdict)
+        return _result(trainer, json, "finished")
     previews = sorted(run.samples.glob("step-*.png"))
     if previews:
         reporter.say(f"samples: {previews[-1]}")

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ancestral.app.data import toys
 from ancestral.app.data.arrays import Layout, array_file, from_array
@@ -26,6 +27,7 @@ from ancestral.app.data.parquet import parquet
 from ancestral.app.data.resize import resize
 from ancestral.app.data.scenes import scenes
 from ancestral.app.data.scenes64 import scenes64
+from ancestral.app.data.torch_data import from_torch
 from ancestral.errors import UsageError
 from ancestral.suggest import unknown
 
@@ -43,7 +45,7 @@ FILES = (".npy", ".npz", ".parquet")
 
 
 def load(
-    source: str | Path | np.ndarray | Tensor | DataSet,
+    source: str | Path | np.ndarray | Tensor | DataSet | Dataset[Any] | DataLoader[Any],
     *,
     size: int | tuple[int, int] | None = None,
     labels: Any = None,
@@ -53,7 +55,7 @@ def load(
     """The data of `source`, in memory and described.
 
     source: a built-in name (`built_in()`), which goes before a file of that name; a folder of images (`folder`); an
-        `.npy`, `.npz` (`array_file`) or `.parquet` file (`parquet`); an array or tensor of N samples (`from_array`);
+        `.npy`, `.npz` (`array_file`) or `.parquet` file (`parquet`); an array or tensor of N samples (`from_array`); a torch `Dataset` or `DataLoader` (`from_torch`);
         or a `DataSet`.
     size: of images: one side, or (height, width). Each is scaled, antialiased, to cover it and cropped at the centre.
     labels: one number or name a sample, for arrays.
@@ -67,6 +69,8 @@ def load(
         raise UsageError(unknown("layout", layout, get_args(Layout)))
     if isinstance(source, np.ndarray | Tensor):
         data = from_array(source, labels=labels, layout=layout)
+    elif isinstance(source, Dataset | DataLoader):
+        data = from_torch(source, layout)
     elif isinstance(source, DataSet):
         _only_for_arrays(source.spec.name, labels, layout)
         data = source

@@ -51,6 +51,7 @@ class TrainRecipe(Section):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's pull of the parameters towards 0")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient of the mean loss per dimension")
     ema: float = Field(0.1, gt=0, lt=0.28, description="width of the average of parameters, relative to the run's length")
+    start_from: str | None = Field(None, description="run whose averaged weights the training starts from")
     players: dict[str, PlayerRecipe] = Field({}, description="settings of single players, by name")
     seed: int = Field(0, description="random seed for weights, noise and data order")
     precision: Literal["auto", "fp32", "bf16"] = Field(

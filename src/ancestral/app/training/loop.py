@@ -124,6 +124,7 @@ class Trainer:
         self._started = time.monotonic() if started is None else started
         self._taken, self._timed = 0, 0.0  # steps of this session, and the moment after its first ones
         self._resume()
+        self._change_budget()
         run.describe(data.spec, recipe)
 
     def _enter(self, number: int, begun: int) -> None:
@@ -261,6 +262,23 @@ class Trainer:
                     self.save()
                     raise AncestralError(f"training stopped at step {self.step}: {self.failed}; {self.run.kept}")
             self.save()
+
+    def _change_budget(self) -> None:
+        """Continue to another budget than the run was begun with, or keep the old one where the new one is spent already."""
+        stored = self.run.recipe
+        self.changed = stored.train.budget != self.recipe.train.budget
+        if not self.changed:
+            return
+        old, new = stored.train.budget, self.recipe.train.budget
+        if self.progress >= 1 and not self.concluded:
+            self._notes.append(f"the budget {new} is spent already: this run was trained for {old}")
+            return
+        self.concluded = None
+        self._notes.append(
+            f"the budget changes from {old} to {new}: {self.progress:.0%} of it is spent; learning rate and average follow the "
+            "new one"
+        )
+        self.run.rewrite(self.recipe)
 
     def _measure(self, progress: float) -> None:
         """Measure the speed after the first steps of this session, and say what the budget buys."""

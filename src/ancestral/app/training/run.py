@@ -64,7 +64,7 @@ class Run:
         return Recipe.load(self.recipe_file)
 
     def create(self, recipe: Recipe) -> None:
-        """Make the folder, or check that it holds the same recipe. Raises UsageError if it holds another."""
+        """Make the folder, or check that it holds the same recipe but for its budget. Raises UsageError if it holds another."""
         with disk_errors(self.path):
             if not self.recipe_file.exists():
                 for folder in (self.checkpoints, self.model, self.samples):
@@ -74,11 +74,17 @@ class Run:
             for folder in (self.path, self.checkpoints, self.model, self.samples):
                 for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
                     leftover.unlink()
-        if different := self.recipe.differences(recipe):
+        different = self.recipe.differences(recipe)
+        if any(not change.startswith("train.budget:") for change in different):
             raise UsageError(
                 f"{self.path} holds a run of another recipe ({'; '.join(different)}): "
                 "choose another folder with --out, or delete that one"
             )
+
+    def rewrite(self, recipe: Recipe) -> None:
+        """Replace the recipe, whose budget has changed."""
+        with disk_errors(self.path):
+            write_atomically(self.recipe_file, recipe.dump().encode())
 
     # model
 
