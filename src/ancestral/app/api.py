@@ -17,7 +17,7 @@ from ancestral.app.data import DataSet, DataSpec
 from ancestral.app.data import load as load_data
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes.recipe import DEFAULT_FAMILY, Recipe, family_of, override, parse
-from ancestral.app.training import finetuning, pretrained
+from ancestral.app.training import finetuning, pace, pretrained
 from ancestral.app.training.budget import Budget
 from ancestral.app.training.loop import Trainer
 from ancestral.app.training.player import MakeOptimizer
@@ -135,6 +135,7 @@ def plan(
     if model is not None:
         family_of({"model": {"family": model}})  # known?
     run = Run(out or Path("runs") / run_name(source, model))
+    recipe_given = bool(recipe)
     values = recipe or (run.recipe.model_dump(mode="json") if run.recipe_file.is_file() else {})
     if start_from is not None and not run.recipe_file.is_file():
         values = {**values, "model": finetuning.model_of(start_from) | (values.get("model") or {})}
@@ -164,6 +165,11 @@ def plan(
     checked = Recipe.of(values)
     checked = checked.model_copy(update={"model": checked.model.settled(data.spec)})
     Budget.parse(checked.train.budget)
+    asked_model = recipe_given or (values.get("model") or {}).keys() & {"width", "channels", "blocks", "patch", "net"}
+    if not run.recipe_file.is_file() and not asked_model and checked.train.start_from is None:
+        family, notes = pace.suited(checked, data, device)
+        checked = checked.model_copy(update={"model": family})
+        data = replace(data, notes=(*data.notes, *notes))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(checked.train.seed)
         network = checked.model.build(data.spec)

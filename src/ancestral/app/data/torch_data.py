@@ -51,7 +51,8 @@ def _apart(batch: Any) -> Iterable[Any]:
     if isinstance(batch, list | tuple):
         parts: Iterable[Any] = zip(*batch, strict=True)
         return parts
-    return iter(batch)
+    rows: Iterable[Any] = batch
+    return rows
 
 
 def _read(sample: Any) -> tuple[Tensor, Any]:

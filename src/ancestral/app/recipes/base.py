@@ -49,6 +49,15 @@ class FamilyRecipe(Section):
         """The same with all that the data decide and no weight's shape tells, which a run keeps whatever later defaults are."""
         return self
 
+    def smaller(self) -> Self | None:
+        """The same with the next smaller network, where its size was left to the default; None where it was not."""
+        return None
+
+    @property
+    def size(self) -> str:
+        """The settings that say how large the network is."""
+        return ""
+
     def unfit(self, spec: DataSpec) -> str | None:
         """Why the family can have no model of such data; None where it can."""
         return None

@@ -1,0 +1,67 @@
+"""How fast a network trains on this machine, and which size of network suits a budget of time."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from ancestral.app.data import DataSet
+from ancestral.app.recipes import FamilyRecipe
+from ancestral.app.recipes.recipe import Recipe
+from ancestral.app.training.budget import Budget
+from ancestral.models import GenerativeModel
+from ancestral.noise import StreamNoise
+from ancestral.runtime import Runtime
+
+ENOUGH = 0.5  # share of the steps that a family needs at least, below which a smaller network is the better choice
+
+
+def seconds_per_step(model: GenerativeModel, data: DataSet, batch: int, runtime: Runtime) -> float:
+    """Seconds of one pass forward and back of every player on a batch of training samples, the second time."""
+    model.conditioner.fit(data.train.columns)
+    some = data.encoded(model.conditioner)
+    runtime.place(model)
+    model.precision = runtime.autocast
+    with runtime.threaded():
+        for _ in range(2):
+            started = time.monotonic()
+            for player in model.players():
+                noise = StreamNoise(min(batch, len(data.train)), 0, 0, runtime.device)
+                drawn = some.batch(torch.arange(noise.n), noise=noise).to(runtime.device)
+                with runtime.autocast():
+                    terms = model.loss(drawn, player.name, noise)
+                if terms:
+                    torch.autograd.backward(terms["total"].float().mean())
+                for p in player.parameters:
+                    p.grad = None
+            if runtime.device.type == "cuda":
+                torch.cuda.synchronize(runtime.device)
+            took = time.monotonic() - started
+    return took
+
+
+def suited(recipe: Recipe, data: DataSet, device: str) -> tuple[FamilyRecipe, tuple[str, ...]]:
+    """The recipe's model, or with a smaller network where the default one is far too slow for a budget of time; and what to say.
+
+    Only sizes that nobody asked for are changed.
+    """
+    budget, family = Budget.parse(recipe.train.budget), recipe.model
+    if budget.unit != "seconds" or family.smaller() is None:
+        return family, ()
+    tried: list[float] = []
+    while True:
+        with torch.random.fork_rng(devices=[]):
+            model = family.build(data.spec)
+        runtime = Runtime.choose(device, recipe.train.precision, parameters=sum(p.numel() for p in model.parameters()))
+        tried.append(budget.amount / seconds_per_step(model, data, recipe.train.batch, runtime))
+        smaller = family.smaller()
+        if tried[-1] >= ENOUGH * family.least_steps or smaller is None:
+            break
+        family = smaller
+    if len(tried) == 1:
+        return family, ()
+    return family, (
+        f"a smaller network than usual ({family.size}): the usual one would take about {tried[0]:,.0f} steps in "
+        f"{recipe.train.budget}, this one {tried[-1]:,.0f}",
+    )

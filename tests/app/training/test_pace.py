@@ -1,0 +1,57 @@
+"""A network that is far too slow for its budget of time gives way to a smaller one, where nobody asked for its size."""
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+
+from ancestral.app.api import plan
+from ancestral.app.training import budget, loop, pace
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A machine on which a step takes a millisecond for each feature of the finest level."""
+    widths = []
+
+    def seconds(model, data, batch, runtime):
+        widths.append(model.denoiser.network.stem.out_channels)
+        return widths[-1] / 1000
+
+    monkeypatch.setattr(pace, "seconds_per_step", seconds)
+    return widths
+
+
+@pytest.mark.parametrize(
+    ("amount", "width", "tried"),
+    [("10m", None, [64]), ("20s", 32, [64, 48, 32]), ("2s", 16, [64, 48, 32, 16]), ("50it", None, [])],
+)
+def test_the_network_suits_the_budget(tmp_path, slow, amount, width, tried):
+    planned = plan("digits", budget=amount, out=tmp_path / "run", device="cpu")
+    assert planned.recipe.model.width == width
+    assert slow == tried
+    assert any("a smaller network than usual" in note for note in planned.data.notes) == (width is not None)
+
+
+def test_what_was_asked_for_is_kept(tmp_path, slow):
+    planned = plan("digits", budget="2s", out=tmp_path / "run", device="cpu", settings=("model.width=64",))
+    assert planned.recipe.model.width == 64
+    assert slow == []
+
+
+def test_the_speed_is_measured(tmp_path):
+    planned = plan("digits", budget="5it", out=tmp_path / "run", device="cpu", settings=("model.width=16",))
+    assert 0 < pace.seconds_per_step(planned.model, planned.data, 8, planned.runtime) < 10
+
+
+def test_few_steps_are_said_before_and_after(tmp_path, monkeypatch):
+    """On a clock that only the trainer's looking at it moves."""
+    ticks = itertools.count()
+    for module in (loop, budget):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.01))
+    planned = plan("moons", budget="4s", out=tmp_path, device="cpu", settings=("train.previews=0",), started=0.0)
+    trainer = planned.begin()
+    notes = [note for step in trainer for note in step.notes]
+    assert any("steps fit into 4s" in note for note in notes)
+    assert any("samples will be noise below about 1,000; give more time with --for" in note for note in notes)
+    assert trainer.verdict.startswith(f"only {trainer.step} steps fitted into 4s: expect noise, not samples; give more time")
