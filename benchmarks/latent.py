@@ -39,7 +39,7 @@ from ancestral.app.evaluate import data_of
 from ancestral.app.recipes import DiffusionRecipe
 from ancestral.app.recipes.autoencoder import AutoencoderRecipe
 from ancestral.app.recipes.recipe import TrainRecipe
-from ancestral.app.training.player import Seat
+from ancestral.app.training.player import PlayerState
 from ancestral.app.training.run import Run
 from ancestral.batch import Batch
 from ancestral.models import GenerativeModel
@@ -135,18 +135,19 @@ def networks(asked: argparse.Namespace) -> None:
     made = {}
     for name, (recipe, spec) in variants(data.spec).items():
         model = runtime.place(recipe.build(spec)).train()
-        seat = Seat(model.players()[-1], TrainRecipe(budget="1it"))
-        made[name] = model, seat, Batch(torch.rand(32 if isinstance(recipe, AutoencoderRecipe) else 64, *model.shape))
+        player = model.players()[-1]
+        names = [str(i) for i in range(len(player.parameters))]
+        state = PlayerState(player, TrainRecipe(budget="1it"), names)
+        made[name] = model, state, Batch(torch.rand(32 if isinstance(recipe, AutoencoderRecipe) else 64, *model.shape))
     fastest = dict.fromkeys(made, 0.0)
     for turn in range(TURNS):
-        for name, (model, seat, batch) in made.items():
+        for name, (model, state, batch) in made.items():
             begun = time.perf_counter()
-            seat.flat.grad.zero_()
+            state.flat.grad.zero_()
             with runtime.autocast():
-                loss = model.loss(batch, seat.player.name, StreamNoise(len(batch), 0, turn))["total"].float().mean()
+                loss = model.loss(batch, state.player.name, StreamNoise(len(batch), 0, turn))["total"].float().mean()
             (loss / model.loss_unit).backward()
-            seat.optimizer.step()
-            seat.ema.update(seat.flat.value)
+            state.step(1.0)
             fastest[name] = max(fastest[name], len(batch) / (time.perf_counter() - begun))
     print("| network | parameters | images/s | ratio |\n|---|---|---|---|")
     for name, (model, *_) in made.items():

@@ -244,7 +244,7 @@ class Ancestral:
 
     @property
     def batch(self) -> int:
-        return self.trainer.batch
+        return self.trainer.state.batch
 
     def train(self) -> Iterator[Any]:
         yield from self.trainer  # as a generator of this object, which holds the run folder
@@ -271,7 +271,7 @@ class Ancestral:
 
     def bare(self) -> Iterator[None]:
         """What no loop can do without: forward, backward, fused optimiser, on one noisy batch made beforehand."""
-        from ancestral.app.training.flat import FlatParameters
+        from ancestral.app.training.player import FlatParameters
 
         network = self.network.train()
         flat = FlatParameters(network.parameters())
