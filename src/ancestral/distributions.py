@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
+from ancestral.configuration import configurable, optional_in_state
 from ancestral.gaussian import Gaussian
 from ancestral.noise import Noise
 
@@ -158,8 +159,9 @@ class GaussianLikelihood(Likelihood):
     def __init__(self, mean: Tensor, std: Tensor, variance: Variance = "optimal", value: float = 1.0):
         super().__init__()
         self.variance = variance
-        self.register_buffer("shift", mean, persistent=False)
-        self.register_buffer("scale", std, persistent=False)
+        self.register_buffer("shift", mean)
+        self.register_buffer("scale", std)
+        optional_in_state(self, "shift", "scale")
         log_value = torch.tensor(math.log(value))
         if variance == "learned":
             self.log_value = nn.Parameter(log_value)
@@ -211,8 +213,9 @@ class LogisticLikelihood(Likelihood):
         super().__init__()
         self.outputs = 3 * parts
         self.levels = levels
-        self.register_buffer("shift", mean.unsqueeze(1), persistent=False)
-        self.register_buffer("scale", std.unsqueeze(1), persistent=False)
+        self.register_buffer("shift", mean.unsqueeze(1))
+        self.register_buffer("scale", std.unsqueeze(1))
+        optional_in_state(self, "shift", "scale")
         self.register_buffer("spread", torch.linspace(-1, 1, parts).view(-1, *[1] * (mean.ndim - 1)), persistent=False)
 
     def forward(self, h: Tensor, x: Tensor | None = None) -> LogisticMixture:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner
+from ancestral.configuration import optional_in_state
 from ancestral.errors import UsageError
 from ancestral.noise import Noise, SampleNoise
 from ancestral.solvers import State
@@ -39,20 +40,43 @@ class PerSample(Protocol):
 
 
 class Standardize(nn.Module):
-    """Between the units of the data and those of the models, where each channel has mean 0 and standard deviation 1.
+    """Between the units of the data and those of the model, where each channel has mean 0 and standard deviation 1.
 
-    mean, std: one number a channel. low, high: the range of the data, or None where it is unbounded.
+        z = (x - mean) / std,      x = mean + std z, clamped to the bounds
+
+    `mean` and `std` are part of the `state_dict`, so that weights never change their units on the way. A `state_dict` without
+    them (format 1) loads as well and leaves those of the constructor in place.
+
+    Args:
+        shape: of one sample `(c, *space)`.
+        mean, std: one number for each of the c channels, or one for all.
+        bounds: the range of the data, or None where it is unbounded.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, shape: Sequence[int], mean: Sequence[float], std: Sequence[float], bounds: tuple[float, float] | None):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        bounds: tuple[float, float] | None = None,
+    ):
         super().__init__()
-        per_channel = (len(mean), *[1] * (len(shape) - 1))
-        self.register_buffer("mean", torch.tensor(mean).view(per_channel), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(per_channel), persistent=False)
-        self.bounds = bounds
+        per_channel = (shape[0], *[1] * (len(shape) - 1))
+        for name, value in (("mean", mean), ("std", std)):
+            numbers = torch.as_tensor(value, dtype=torch.float32).detach().cpu().flatten()
+            if len(numbers) not in (1, shape[0]):
+                raise UsageError(f"{name} has {len(numbers)} numbers and a sample {shape[0]} channels: give one number each")
+            self.register_buffer(name, numbers.expand(shape[0]).clone().view(per_channel))
+        self.bounds = None if bounds is None else (float(bounds[0]), float(bounds[1]))
+        optional_in_state(self, "mean", "std")
+
+    @property
+    def units(self) -> dict[str, Any]:
+        """The arguments `mean`, `std` and `bounds` of a model in the same units."""
+        return {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist(), "bounds": self.bounds}
 
     def normalize(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

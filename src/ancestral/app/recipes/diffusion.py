@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import standardize
@@ -24,6 +24,7 @@ SCHEDULES: dict[ScheduleName, Schedule] = {
     "ddpm": Chain.linear(),
     "ddpm-cosine": Chain.cosine(),
 }
+FORMER = {"flow": "velocity"}  # targets by the names that they have in format 1
 CROWDED = 32  # numbers of a patch of pixels whose noise is too much for a U-Net's finest level to carry
 
 
@@ -41,6 +42,12 @@ class DiffusionRecipe(DenoisingRecipe):
     )
     weight: Weight = Field("simple", description="the weight of each noise level in the loss")
     times: Times = Field("logit-normal", description="the density from which training draws noise levels")
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _renamed(cls, target: Any) -> Any:
+        """Read the names of format 1 as well."""
+        return FORMER.get(target, target) if isinstance(target, str) else target
 
     def build(self, spec: DataSpec) -> Diffusion:
         conditioner = self.conditioner(spec)

@@ -1,0 +1,139 @@
+"""Objects that can be written down: which class, built with which arguments.
+
+    @configurable
+    class UNet(nn.Module): ...
+
+    encode(UNet(1, (64, 128)))  ->  {"class": "UNet", "in_channels": 1, "channels": [64, 128], "blocks": 1, ...}
+    decode(...)                 ->  a new UNet with those arguments
+
+What is written is JSON: numbers, strings, lists, and objects of registered classes inside each other. Reading it builds objects
+of registered classes and of no others, so that a file can never run code of its own choice. A module of a class that is not
+registered, such as a person's own network, is written as `{"foreign": CLASS}` and must be given to `decode`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.errors import AncestralError, UsageError
+
+C = TypeVar("C", bound=type)
+
+CLASSES: dict[str, type] = {}  # by the names that configurations have for them
+RECORD = "_configuration_arguments"
+
+
+def configurable(cls: C) -> C:
+    """Register a class by its name and record the arguments that its objects are built with.
+
+    A dataclass is registered only: its fields are its arguments. Raises ValueError if another class has the name.
+    """
+    if CLASSES.get(cls.__name__, cls).__qualname__ != cls.__qualname__:
+        raise ValueError(f"there is a configurable class {cls.__name__} already: {CLASSES[cls.__name__]}")
+    CLASSES[cls.__name__] = cls
+    if is_dataclass(cls):
+        return cls
+    build = cls.__init__
+    signature = inspect.signature(build)
+
+    @wraps(build)
+    def record(self: Any, *args: Any, **kwargs: Any) -> None:
+        if type(self) is cls:  # a subclass records arguments of its own
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            object.__setattr__(self, RECORD, dict(list(bound.arguments.items())[1:]))
+        build(self, *args, **kwargs)
+
+    cls.__init__ = record
+    return cls
+
+
+def encode(value: Any, where: str = "") -> Any:
+    """JSON from which `decode` builds an equal object.
+
+    Raises UsageError for what has no such form. where: names the value in that error.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        return {"tensor": value.detach().cpu().tolist(), "dtype": str(value.dtype).removeprefix("torch.")}
+    if isinstance(value, Mapping):
+        return {"mapping": {str(name): encode(v, f"{where}.{name}") for name, v in value.items()}}
+    if CLASSES.get(type(value).__name__) is type(value):
+        if is_dataclass(value):
+            arguments = {field.name: getattr(value, field.name) for field in fields(value)}
+        else:
+            arguments = getattr(value, RECORD)
+        name = type(value).__name__
+        return {"class": name} | {key: encode(v, f"{where}.{key}".strip(".")) for key, v in arguments.items()}
+    if isinstance(value, nn.Module):
+        return {"foreign": type(value).__qualname__}
+    if isinstance(value, Sequence | torch.Size):
+        return [encode(v, f"{where}[{i}]") for i, v in enumerate(value)]
+    raise UsageError(f"{where or 'a value'} is of the class {type(value).__name__}, which a configuration cannot hold")
+
+
+def decode(config: Any, foreign: Mapping[str, nn.Module] | nn.Module | None = None, where: str = "") -> Any:
+    """The object of a configuration.
+
+    Args:
+        config: what `encode` returned, also after a way through JSON.
+        foreign: the modules that are not ancestral's: one, or by the names of the arguments that they were.
+
+    Raises:
+        UsageError: if a foreign module is missing. AncestralError: if a class is unknown or its arguments do not fit.
+    """
+    if isinstance(config, list):
+        return [decode(v, foreign, f"{where}[{i}]") for i, v in enumerate(config)]
+    if not isinstance(config, dict):
+        return config
+    if "tensor" in config:
+        return torch.tensor(config["tensor"], dtype=getattr(torch, str(config.get("dtype", "float32"))))
+    if "mapping" in config:
+        return {name: decode(v, foreign, f"{where}.{name}") for name, v in config["mapping"].items()}
+    if "foreign" in config:
+        return _given(config["foreign"], foreign, where.rsplit(".", 1)[-1])
+    cls = CLASSES.get(str(config.get("class")))
+    if cls is None:
+        raise AncestralError(f"the class {config.get('class')!r} of {where or 'the model'} is unknown to this version")
+    arguments = {key: decode(v, foreign, f"{where}.{key}".strip(".")) for key, v in config.items() if key != "class"}
+    try:
+        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items()})
+    except TypeError as error:
+        raise AncestralError(f"{where or 'the model'} cannot be built: {error}") from None
+
+
+def foreign_modules(config: Any, where: str = "") -> dict[str, str]:
+    """The foreign modules of a configuration: the name of the argument and that of the class."""
+    if isinstance(config, list):
+        return {name: cls for i, v in enumerate(config) for name, cls in foreign_modules(v, f"{where}[{i}]").items()}
+    if not isinstance(config, dict):
+        return {}
+    if "foreign" in config:
+        return {where.rsplit(".", 1)[-1]: str(config["foreign"])}
+    return {name: cls for key, v in config.items() for name, cls in foreign_modules(v, f"{where}.{key}").items()}
+
+
+def _given(cls: str, foreign: Mapping[str, nn.Module] | nn.Module | None, name: str) -> nn.Module:
+    if isinstance(foreign, nn.Module):
+        return foreign
+    if foreign is not None and name in foreign:
+        return foreign[name]
+    raise UsageError(f"the {name} of this model, of the class {cls}, is your own and no file holds its code: build it and give it")
+
+
+def optional_in_state(module: nn.Module, *names: str) -> None:
+    """Let `load_state_dict` of a state without these tensors pass, and leave them as they are."""
+
+    def fill(module: nn.Module, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        for name in names:
+            state.setdefault(prefix + name, getattr(module, name))
+
+    module.register_load_state_dict_pre_hook(fill)
