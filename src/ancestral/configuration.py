@@ -14,7 +14,7 @@ registered, such as a person's own network, is written as `{"foreign": CLASS}` a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import Any, TypeVar
@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from ancestral.errors import AncestralError, UsageError
 
 C = TypeVar("C", bound=type)
+N = TypeVar("N", bound=nn.Module)
 
-CLASSES: dict[str, type] = {}  # by the names that configurations have for them
-RECORD = "_configuration_arguments"
+CLASSES: dict[str, Callable[..., Any]] = {}  # by the names that configurations have for them
+RECORD, TRANSFORMS = "_configuration_arguments", "_configuration_transforms"
 
 
 def configurable(cls: C) -> C:
@@ -35,24 +36,34 @@ def configurable(cls: C) -> C:
 
     A dataclass is registered only: its fields are its arguments. Raises ValueError if another class has the name.
     """
-    if CLASSES.get(cls.__name__, cls).__qualname__ != cls.__qualname__:
-        raise ValueError(f"there is a configurable class {cls.__name__} already: {CLASSES[cls.__name__]}")
+    if (there := CLASSES.get(cls.__name__, cls)).__module__ != cls.__module__:
+        raise ValueError(f"there is a configurable class {cls.__name__} already, in {there.__module__}")
     CLASSES[cls.__name__] = cls
     if is_dataclass(cls):
         return cls
-    build = cls.__init__
+    build: Callable[..., None] = vars(cls).get("__init__") or getattr(cls, "__init__")  # noqa: B009
     signature = inspect.signature(build)
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    names = [name for name, parameter in signature.parameters.items() if parameter.kind not in several][1:]
+    names = [name for name in names if name not in getattr(cls, "unrecorded", ())]
 
     @wraps(build)
     def record(self: Any, *args: Any, **kwargs: Any) -> None:
         if type(self) is cls:  # a subclass records arguments of its own
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
-            object.__setattr__(self, RECORD, dict(list(bound.arguments.items())[1:]))
+            object.__setattr__(self, RECORD, {name: bound.arguments[name] for name in names})
         build(self, *args, **kwargs)
 
-    cls.__init__ = record
+    setattr(cls, "__init__", record)  # noqa: B010  # mypy lets no method be assigned
     return cls
+
+
+def transformed(network: N, function: Callable[[N], N]) -> N:
+    """Record that `function` has changed a network in place, so that a network that is built anew is changed alike."""
+    CLASSES[function.__name__] = function
+    object.__setattr__(network, TRANSFORMS, (*getattr(network, TRANSFORMS, ()), function.__name__))
+    return network
 
 
 def encode(value: Any, where: str = "") -> Any:
@@ -67,15 +78,18 @@ def encode(value: Any, where: str = "") -> Any:
     if isinstance(value, Mapping):
         return {"mapping": {str(name): encode(v, f"{where}.{name}") for name, v in value.items()}}
     if CLASSES.get(type(value).__name__) is type(value):
-        if is_dataclass(value):
+        if is_dataclass(type(value)):
             arguments = {field.name: getattr(value, field.name) for field in fields(value)}
         else:
             arguments = getattr(value, RECORD)
-        name = type(value).__name__
-        return {"class": name} | {key: encode(v, f"{where}.{key}".strip(".")) for key, v in arguments.items()}
+        config = {"class": type(value).__name__}
+        config |= {key: encode(v, f"{where}.{key}".strip(".")) for key, v in arguments.items()}
+        for name in getattr(value, TRANSFORMS, ()):
+            config = {"class": name, "network": config}
+        return config
     if isinstance(value, nn.Module):
         return {"foreign": type(value).__qualname__}
-    if isinstance(value, Sequence | torch.Size):
+    if isinstance(value, Sequence):
         return [encode(v, f"{where}[{i}]") for i, v in enumerate(value)]
     raise UsageError(f"{where or 'a value'} is of the class {type(value).__name__}, which a configuration cannot hold")
 
@@ -86,6 +100,7 @@ def decode(config: Any, foreign: Mapping[str, nn.Module] | nn.Module | None = No
     Args:
         config: what `encode` returned, also after a way through JSON.
         foreign: the modules that are not ancestral's: one, or by the names of the arguments that they were.
+        where: names the object in errors.
 
     Raises:
         UsageError: if a foreign module is missing. AncestralError: if a class is unknown or its arguments do not fit.
@@ -126,7 +141,7 @@ def _given(cls: str, foreign: Mapping[str, nn.Module] | nn.Module | None, name: 
         return foreign
     if foreign is not None and name in foreign:
         return foreign[name]
-    raise UsageError(f"the {name} of this model, of the class {cls}, is your own and no file holds its code: build it and give it")
+    raise UsageError(f"the {name} of this model, of the class {cls}, is your own: build it and give it")
 
 
 def optional_in_state(module: nn.Module, *names: str) -> None:

@@ -143,6 +143,7 @@ class Likelihood(nn.Module):
         raise NotImplementedError
 
 
+@configurable
 class GaussianLikelihood(Likelihood):
     """N(m + s h, v s^2): m, s mean and standard deviation of each channel `(c, 1, ..., 1)`, v one number for all of x.
 
@@ -185,6 +186,7 @@ class GaussianLikelihood(Likelihood):
         return ((x - mean) / self.scale).square().mean()
 
 
+@configurable
 class BernoulliLikelihood(Likelihood):
     """Bernoulli(sigmoid(h))."""
 
@@ -194,6 +196,7 @@ class BernoulliLikelihood(Likelihood):
         return Bernoulli(h)
 
 
+@configurable
 class ContinuousBernoulliLikelihood(Likelihood):
     """Continuous Bernoulli with logit h."""
 
@@ -201,6 +204,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
         return ContinuousBernoulli(h)
 
 
+@configurable
 class LogisticLikelihood(Likelihood):
     """A discretised mixture of `parts` logistics for each number in x. mean, std: of each channel; levels: of the data."""
 

@@ -28,10 +28,10 @@ __all__ = [
     "LayoutCondition",
     "MapCondition",
     "MiniLM",
-    "TextLayoutCondition",
-    "SentenceCondition",
     "Rendering",
+    "SentenceCondition",
     "SketchCondition",
     "TextCondition",
+    "TextLayoutCondition",
     "UpscaleCondition",
 ]

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner, Context
+from ancestral.conditioning import Context
+from ancestral.configuration import configurable
 from ancestral.fidelity import fidelity, words
-from ancestral.models.base import GenerativeModel, Player, Standardize
+from ancestral.models.base import GenerativeModel, Player
 from ancestral.models.capabilities import Diagnosis
 from ancestral.models.codec import Encoding, LatentCodec
 from ancestral.models.gan import frozen
@@ -42,6 +43,7 @@ ALONE = 0.1  # of the training, in which the critic learns before it is heard
 LARGEST = 1e6  # lambda
 
 
+@configurable
 class Autoencoder(GenerativeModel):
     """coder: q(z | x) and the decoder, of latents flat by position. latent_shape: `(c, *space)` of their map.
 
@@ -49,11 +51,12 @@ class Autoencoder(GenerativeModel):
     that d looks at, each 1/share times as much. weight: of eq. 3. heard: the progress at which the critic is first heard.
     """
 
+    unrecorded = ("perceptual",)  # training alone needs it
+
     def __init__(
         self,
-        shape: Sequence[int],
-        standardize: Standardize,
         coder: LatentCodec,
+        shape: Sequence[int],
         latent_shape: Sequence[int],
         critic: PatchCritic | None = None,
         perceptual: Perceptual | None = None,
@@ -65,8 +68,11 @@ class Autoencoder(GenerativeModel):
         weight: float = 0.5,
         heard: float = 0.6,
         notes: tuple[str, ...] = (),
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        bounds: tuple[float, float] | None = None,
     ):
-        super().__init__(shape, standardize, Conditioner({}))
+        super().__init__(shape, mean=mean, std=std, bounds=bounds)
         self.coder = coder
         self.latent_shape = tuple(latent_shape)
         self.patches = critic

@@ -96,18 +96,31 @@ class Standardize(nn.Module):
 class GenerativeModel(nn.Module):
     """A model that draws from a prior it knows and pushes the draw through learned conditionals until it is data.
 
-    Subclasses define `loss` and `sample_path`. shape: of one sample. standardize: to and from the units of the data.
+    Subclasses define `loss` and `sample_path`.
+
+    Args:
+        shape: of one sample `(c, *space)`, or `(d,)`.
+        mean, std, bounds: the units of the data, see `Standardize`.
+        conditioner: encodes the conditions; None: the model has none.
     """
 
     # walk(noise, context, **how): the family's way from prior to data, in the models' units
     sample_path: Callable[..., Iterator[State]]
     notes: tuple[str, ...] = ()  # what a person should be told before training
 
-    def __init__(self, shape: Sequence[int], standardize: Standardize, conditioner: Conditioner):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        bounds: tuple[float, float] | None = None,
+        conditioner: Conditioner | None = None,
+    ):
         super().__init__()
         self.shape = tuple(shape)
-        self.standardize = standardize
-        self.conditioner = conditioner
+        self.standardize = Standardize(shape, mean, std, bounds)
+        self.conditioner = Conditioner({}) if conditioner is None else conditioner
         self.precision: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @property

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.conditioning import Context
+from ancestral.configuration import configurable
 from ancestral.errors import AncestralError
 from ancestral.gaussian import Gaussian
 from ancestral.noise import Noise
@@ -71,6 +72,7 @@ class LatentCodec(nn.Module):
         return {}, ()
 
 
+@configurable
 class Amortised(LatentCodec):
     """One group of latents: an encoder that outputs the parameters of a posterior, and a decoder."""
 
@@ -105,6 +107,7 @@ class Posterior(nn.Module):
         raise NotImplementedError
 
 
+@configurable
 class Diagonal(Posterior):
     """N(mean, diag(var)); KL in closed form (Kingma & Welling 2014, appendix B).
 
@@ -122,6 +125,7 @@ class Diagonal(Posterior):
         return Encoding(z, q.kl_terms(), q.log_prob(z) - log_standard(z), q)
 
 
+@configurable
 class Full(Posterior):
     """N(mean, L L^T), L lower triangular; KL = 1/2 sum_j [sum_i L_ji^2 + mean_j^2 - 1 - 2 log L_jj]."""
 
@@ -141,6 +145,7 @@ class Full(Posterior):
         return Encoding(z, kl, log_standard(eps) - 0.5 * var.log().sum(1) - log_standard(z))
 
 
+@configurable
 class Flow(Posterior):
     """z = f(u), u ~ N(mean, diag(var)), f inverse autoregressive (Kingma et al. 2016, arXiv:1606.04934), by zuko:
     log q(z | x) = log N(u) - log |df/du|; its KL is estimated at the draw.

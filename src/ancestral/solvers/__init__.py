@@ -47,11 +47,10 @@ def solver(name: str | Solver) -> Solver:
 
 __all__ = [
     "SOLVERS",
-    "DormandPrince",
     "Ancestral",
-    "StochasticHeun",
     "DPMpp",
     "Denoise",
+    "DormandPrince",
     "Euler",
     "EulerMaruyama",
     "Heun",
@@ -61,6 +60,7 @@ __all__ = [
     "RungeKutta4",
     "Solver",
     "State",
+    "StochasticHeun",
     "UnadjustedLangevin",
     "UniPC",
     "move",

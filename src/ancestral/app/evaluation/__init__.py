@@ -12,12 +12,12 @@ from ancestral.app.evaluation.samples import Samples, draw
 __all__ = [
     "BASELINES",
     "Comparison",
-    "Subject",
     "Evaluation",
     "Evaluator",
     "Metric",
     "N",
     "Samples",
+    "Subject",
     "baseline",
     "compare",
     "draw",

@@ -7,9 +7,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator
 
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.recipes.base import standardize
+from ancestral.app.recipes.base import units
 from ancestral.app.recipes.denoising import DenoisingRecipe
-from ancestral.denoiser import Denoiser
 from ancestral.models.diffusion import Diffusion, Times, Weight
 from ancestral.prediction import PredictionType
 from ancestral.schedules import VE, VP, Chain, Cosine, Linear, Schedule, SubVP
@@ -51,9 +50,19 @@ class DiffusionRecipe(DenoisingRecipe):
 
     def build(self, spec: DataSpec) -> Diffusion:
         conditioner = self.conditioner(spec)
-        denoiser = Denoiser(self.network(spec, conditioner.widths), *self.reading(spec))
-        schedule = SCHEDULES[self.schedule]
-        return Diffusion(spec.shape, standardize(spec), conditioner, denoiser, schedule, self.weight, self.times, spec.levels)
+        target, sigma_data = self.reading(spec)
+        return Diffusion(
+            self.network(spec, conditioner.widths),
+            spec.shape,
+            schedule=SCHEDULES[self.schedule],
+            target=target,
+            sigma_data=sigma_data,
+            weight=self.weight,
+            times=self.times,
+            levels=spec.levels,
+            conditioner=conditioner,
+            **units(spec),
+        )
 
     def settled(self, spec: DataSpec) -> Self:
         if self.target is not None:
