@@ -76,13 +76,15 @@ def encode(value: Any, where: str = "") -> Any:
     if isinstance(value, Tensor):
         return {"tensor": value.detach().cpu().tolist(), "dtype": str(value.dtype).removeprefix("torch.")}
     if isinstance(value, Mapping):
-        return {"mapping": {str(name): encode(v, f"{where}.{name}") for name, v in value.items()}}
-    if CLASSES.get(type(value).__name__) is type(value):
-        if is_dataclass(type(value)):
+        return {"mapping": {str(name): encode(v, f"{where}.{name}".strip(".")) for name, v in value.items()}}
+    cls: Any = type(value)
+    registered: Any = CLASSES.get(cls.__name__)
+    if registered is cls:
+        if is_dataclass(cls):
             arguments = {field.name: getattr(value, field.name) for field in fields(value)}
         else:
             arguments = getattr(value, RECORD)
-        config = {"class": type(value).__name__}
+        config: dict[str, Any] = {"class": str(cls.__name__)}
         config |= {key: encode(v, f"{where}.{key}".strip(".")) for key, v in arguments.items()}
         for name in getattr(value, TRANSFORMS, ()):
             config = {"class": name, "network": config}
@@ -112,9 +114,9 @@ def decode(config: Any, foreign: Mapping[str, nn.Module] | nn.Module | None = No
     if "tensor" in config:
         return torch.tensor(config["tensor"], dtype=getattr(torch, str(config.get("dtype", "float32"))))
     if "mapping" in config:
-        return {name: decode(v, foreign, f"{where}.{name}") for name, v in config["mapping"].items()}
+        return {name: decode(v, foreign, f"{where}.{name}".strip(".")) for name, v in config["mapping"].items()}
     if "foreign" in config:
-        return _given(config["foreign"], foreign, where.rsplit(".", 1)[-1])
+        return _given(config["foreign"], foreign, where)
     cls = CLASSES.get(str(config.get("class")))
     if cls is None:
         raise AncestralError(f"the class {config.get('class')!r} of {where or 'the model'} is unknown to this version")
@@ -126,22 +128,24 @@ def decode(config: Any, foreign: Mapping[str, nn.Module] | nn.Module | None = No
 
 
 def foreign_modules(config: Any, where: str = "") -> dict[str, str]:
-    """The foreign modules of a configuration: the name of the argument and that of the class."""
+    """The classes of a configuration's foreign modules, by the path of the argument, e.g. `network` or `prior.network`."""
     if isinstance(config, list):
         return {name: cls for i, v in enumerate(config) for name, cls in foreign_modules(v, f"{where}[{i}]").items()}
     if not isinstance(config, dict):
         return {}
     if "foreign" in config:
-        return {where.rsplit(".", 1)[-1]: str(config["foreign"])}
-    return {name: cls for key, v in config.items() for name, cls in foreign_modules(v, f"{where}.{key}").items()}
+        return {where: str(config["foreign"])}
+    parts = config.get("mapping", config).items()
+    return {name: cls for key, v in parts for name, cls in foreign_modules(v, f"{where}.{key}".strip(".")).items()}
 
 
-def _given(cls: str, foreign: Mapping[str, nn.Module] | nn.Module | None, name: str) -> nn.Module:
+def _given(cls: str, foreign: Mapping[str, nn.Module] | nn.Module | None, where: str) -> nn.Module:
     if isinstance(foreign, nn.Module):
         return foreign
-    if foreign is not None and name in foreign:
-        return foreign[name]
-    raise UsageError(f"the {name} of this model, of the class {cls}, is your own: build it and give it")
+    for name in (where, where.rsplit(".", 1)[-1]):
+        if foreign is not None and name in foreign:
+            return foreign[name]
+    raise UsageError(f"the {where} of this model, of the class {cls}, is your own: build it and give it")
 
 
 def optional_in_state(module: nn.Module, *names: str) -> None:

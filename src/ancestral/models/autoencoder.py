@@ -51,6 +51,7 @@ class Autoencoder(GenerativeModel):
     that d looks at, each 1/share times as much. weight: of eq. 3. heard: the progress at which the critic is first heard.
     """
 
+    family = "autoencoder"
     unrecorded = ("perceptual",)  # training alone needs it
 
     def __init__(

@@ -8,18 +8,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from ancestral import weights
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner
-from ancestral.configuration import optional_in_state
+from ancestral.configuration import encode, optional_in_state
 from ancestral.errors import UsageError
 from ancestral.noise import Noise, SampleNoise
 from ancestral.solvers import State
 from ancestral.suggest import unknown
+from ancestral.version import __version__
+from ancestral.weights import FORMAT
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ class GenerativeModel(nn.Module):
     # walk(noise, context, **how): the family's way from prior to data, in the models' units
     sample_path: Callable[..., Iterator[State]]
     notes: tuple[str, ...] = ()  # what a person should be told before training
+    family: ClassVar[str] = ""  # by which configurations and people name it
 
     def __init__(
         self,
@@ -136,6 +141,31 @@ class GenerativeModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.standardize.mean.device
+
+    def config(self) -> dict[str, Any]:
+        """What the model is, without its weights, as JSON: family, shape, units, network, schedule and all other settings.
+
+        A network of a class that is not ancestral's is named only, as `{"foreign": CLASS}`.
+        Raises UsageError for a setting that no configuration can hold.
+        """
+        found: dict[str, Any] = encode(self)
+        if "class" not in found:
+            raise UsageError(
+                f"the class {type(self).__name__} records no configuration: decorate it with @ancestral.configurable to save it"
+            )
+        units: dict[str, Any] = encode(self.standardize.units)["mapping"]
+        return {"format": FORMAT, "version": __version__, "family": self.family} | found | {"shape": list(self.shape)} | units
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model to a folder as `config.json` and `model.safetensors`, for `ancestral.load(folder)`.
+
+        Both files carry checksums; each is written whole or not at all.
+
+        Raises:
+            AncestralError: if a weight is not finite, or the folder cannot be written.
+            UsageError: for a setting that no configuration can hold.
+        """
+        weights.write(Path(folder), self.config(), self.state_dict())
 
     def players(self) -> tuple[Player, ...]:
         """Who is trained; one player unless the family is a game of more."""

@@ -53,6 +53,8 @@ class Diffusion(DenoisingModel):
         UsageError: if target, weight or times do not fit the schedule, or the network takes other inputs.
     """
 
+    family = "diffusion"
+
     def __init__(
         self,
         network: nn.Module,

@@ -53,6 +53,7 @@ class GAN(GenerativeModel):
         UsageError: if the size of z is not known, or a network takes other inputs.
     """
 
+    family = "gan"
     turns: Tensor
 
     def __init__(

@@ -46,6 +46,7 @@ class LatentModel(GenerativeModel):
         UsageError: if the prior is of another shape than the latents, or the shape of the data is not known.
     """
 
+    family = "latent"
     mean: Tensor
     std: Tensor
     known: Tensor

@@ -58,6 +58,8 @@ class ScoreModel(DenoisingModel):
             network that takes other inputs.
     """
 
+    family = "score"
+
     def __init__(
         self,
         network: nn.Module,

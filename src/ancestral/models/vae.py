@@ -68,6 +68,7 @@ class VAE(GenerativeModel):
         UsageError: if decoder or latent are missing, or a network takes other inputs.
     """
 
+    family = "vae"
     methods: tuple[Method, ...] = ("elbo", "iwae")  # of `log_prob`
     seen: Tensor
     activity: Tensor

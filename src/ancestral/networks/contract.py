@@ -46,7 +46,8 @@ def taking_context(network: nn.Module, *inputs: str, conditional: bool = False) 
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
     n = len(inputs)
-    if len(positional) < n or len(required) > n + 1:
+    named = any(p.kind is p.KEYWORD_ONLY for p in required)
+    if len(positional) < n or len(required) > n + 1 or named:
         raise UsageError(f"{where} takes ({', '.join(p.name for p in parameters)}): its forward must take {wanted}")
     if len(positional) > n and (positional[n].default is inspect.Parameter.empty or positional[n].name == "context"):
         return network

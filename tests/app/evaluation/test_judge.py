@@ -14,7 +14,6 @@ from ancestral.app.evaluation import judge as judge_module
 from ancestral.app.evaluation.extractors import classifier as classifier_module
 from ancestral.app.evaluation.samples import rows_for
 from ancestral.app.recipes.base import units
-from ancestral.conditioning import Conditioner
 from ancestral.errors import AncestralError, UsageError
 from ancestral.noise import SampleNoise
 from ancestral.oracles import PointsOracle
