@@ -324,6 +324,33 @@ def test_a_latent_model_takes_shape_and_units_from_its_autoencoder():
         LatentModel(autoencoder(), Diffusion(MLP(3), (3,)))
 
 
+# gradients
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_maps_tensors_is_differentiable_and_what_draws_is_not(name):
+    """One rule for every family: gradients are tracked where the caller tracks them, in evaluation mode and in training mode."""
+    model = MODELS[name]().train()
+    x, condition = torch.rand(2, *model.shape), {"class": "dog"} if model.conditioner.kinds else None
+    maps = {"critic": x, "reconstruct": x, "encode": x}
+    if hasattr(model, "latent_shape"):
+        maps["decode"] = torch.randn(2, *model.latent_shape)
+    found = {m: getattr(model, m)(at.requires_grad_(), condition) for m, at in maps.items() if hasattr(model, m)}
+    if hasattr(model, "denoise"):
+        found |= {"denoise": model.denoise(x, 0.5, condition).x, "score": model.score(x, 0.5, condition)}
+    assert found
+    for method, y in found.items():
+        assert y.requires_grad, method
+        assert y.grad_fn is not None, method
+    with torch.no_grad():
+        assert not any(getattr(model, m)(at, condition).requires_grad for m, at in maps.items() if hasattr(model, m))
+    assert model.training
+    assert not sample(model).requires_grad
+    assert not any(state.x.requires_grad for state in model.trajectory(2, condition))
+    if hasattr(model, "log_prob"):
+        assert not model.log_prob(model.shown(x).detach().round(), condition).value.requires_grad
+
+
 # losses of models that are built by hand
 
 

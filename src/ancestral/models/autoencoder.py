@@ -169,13 +169,13 @@ class Autoencoder(GenerativeModel):
 
     def encode(self, x: Tensor, condition: Any = None) -> Tensor:
         """The centres of q(z | x) `(n, c, *space)`."""
-        with self.inference():
+        with self.evaluation():
             z = self.coder.code(self.coder.features(self.standardize.normalize(x), Context()), None).z.float()
         return z.view(len(x), *self.latent_shape[1:], self.latent_shape[0]).movedim(-1, 1)
 
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
         """Latents `(n, c, *space)` -> samples `(n, *shape)` in the units of the data."""
-        with self.inference():
+        with self.evaluation():
             return self.standardize.denormalize(self.coder.decode(z.movedim(1, -1).flatten(1), Context()).float())
 
     def reconstruct(self, x: Tensor, condition: Any = None) -> Tensor:
@@ -186,7 +186,7 @@ class Autoencoder(GenerativeModel):
         """The mean logit of a sample's patches `(n,)`; 0 without a critic."""
         if self.patches is None:
             return x.new_zeros(len(x))
-        with self.inference():
+        with self.evaluation():
             mean: Tensor = self.patches(self.standardize.normalize(x))[0].mean(1)
         return mean
 

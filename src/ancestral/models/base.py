@@ -1,4 +1,10 @@
-"""The one protocol that the families obey."""
+"""The one protocol that the families obey.
+
+Gradients follow one rule. What maps one tensor to another, `encode`, `decode`, `reconstruct`, `denoise`, `score`, `critic`, is a
+plain differentiable function: it runs in evaluation mode, and autograd records it where the caller has gradients enabled, in the
+parameters and in the input. What draws or measures, `sample`, `trajectory`, `batches`, `log_prob`, `diagnose`, `fit_after`, runs
+without gradients. `loss` is what training differentiates.
+"""
 
 from __future__ import annotations
 
@@ -190,7 +196,9 @@ class GenerativeModel(nn.Module):
         Raises UsageError for a condition, option or value that the model does not know.
         """
         for state in self._states(n, condition, seeds, **how):
-            yield replace(state, x=self.shown(state.x))
+            with self.inference():
+                x = self.shown(state.x)
+            yield replace(state, x=x)
 
     def batches(
         self,
@@ -218,7 +226,8 @@ class GenerativeModel(nn.Module):
         results = []
         for n_part, raw, chosen, options in self._parts(n, condition, seeds, batch, how):
             last = deque(self._states(n_part, raw, chosen, **options), maxlen=1).pop()
-            results.append(self.shown(last.x))
+            with self.inference():
+                results.append(self.shown(last.x))
         return torch.cat(results)
 
     def shown(self, x: Tensor) -> Tensor:
@@ -273,11 +282,17 @@ class GenerativeModel(nn.Module):
     @contextmanager
     def inference(self) -> Iterator[None]:
         """Run without gradients, in evaluation mode and in the precision of the machine."""
+        with torch.no_grad(), self.evaluation():
+            yield
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Run in evaluation mode and in the precision of the machine; gradients are tracked as the caller has them."""
         training = self.training
         if training:
             self.eval()
         try:
-            with torch.no_grad(), self.precision():
+            with self.precision():
                 yield
         finally:
             if training:

@@ -147,7 +147,8 @@ class DenoisingModel(GenerativeModel):
 
     def denoise(self, x_t: Tensor, t: Level | float, condition: Any = None) -> Prediction:
         """The prediction for x_t `(n, *shape)` in the models' units, at a level or at a time of the schedule."""
-        return self._conditional(condition, len(x_t))(x_t, self._level(t))
+        with self.evaluation():
+            return self._conditional(condition, len(x_t))(x_t, self._level(t))
 
     def score(self, x_t: Tensor, t: Level | float, condition: Any = None) -> Tensor:
         """Grad log p(x_t), shaped as x_t; sigma > 0."""
@@ -195,12 +196,12 @@ class DenoisingModel(GenerativeModel):
 
     def encode(self, x: Tensor, condition: Any = None, steps: int = 16) -> Tensor:
         """The noise `(n, *shape)`, about N(0, I), from which the probability flow comes to samples in the units of the data."""
-        with self.inference(), torch.autocast(x.device.type, enabled=False):
+        with self.evaluation(), torch.autocast(x.device.type, enabled=False):
             return self._flow(condition, len(x)).to_noise(self.standardize.normalize(x), steps)
 
     def decode(self, z: Tensor, condition: Any = None, steps: int = 16) -> Tensor:
         """The inverse of `encode`, up to the error of as many Runge-Kutta steps of order 4."""
-        with self.inference(), torch.autocast(z.device.type, enabled=False):
+        with self.evaluation(), torch.autocast(z.device.type, enabled=False):
             return self.standardize.denormalize(self._flow(condition, len(z)).to_data(z, steps))
 
     def between(self, a: Tensor, b: Tensor, n: int = 9, condition: Any = None, steps: int = 16) -> Tensor:

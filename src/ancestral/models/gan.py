@@ -135,12 +135,12 @@ class GAN(GenerativeModel):
 
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
         """G(z) `(n, *shape)` in the units of the data. condition: a Context, or what people write, as in `sample`."""
-        with self.precision():
+        with self.evaluation():
             return self.standardize.denormalize(self.generator(z, self.conditioner.context(condition, len(z))).float())
 
     def critic(self, x: Tensor, condition: Any = None) -> Tensor:
         """D's logits `(n,)` for samples in the units of the data."""
-        with self.precision():
+        with self.evaluation():
             return self.judge(self.standardize.normalize(x), self.conditioner.context(condition, len(x)))
 
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:

@@ -131,12 +131,12 @@ class LatentModel(GenerativeModel):
 
     def encode(self, x: Tensor, condition: Any = None) -> Tensor:
         """Normalised latents `(n, c, *space)` of samples in the units of the data."""
-        with self.inference():
+        with self.evaluation():
             return (self.coder.encode(x).float() - self.mean) / self.std
 
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
         """Normalised latents -> samples in the units of the data."""
-        with self.inference():
+        with self.evaluation():
             return self.standardize.denormalize(self.standardize.normalize(self.coder.decode(z * self.std + self.mean).float()))
 
     def reconstruct(self, x: Tensor, condition: Any = None) -> Tensor:

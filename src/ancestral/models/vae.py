@@ -176,14 +176,14 @@ class VAE(GenerativeModel):
 
     def encode(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
         """The centres of q(z | x) `(n, d)` of samples in the units of the data."""
-        with self.inference():
+        with self.evaluation():
             context = self.conditioner.context(condition, len(x))
             code: Encoding = self.coder(self._features(x, context), context, None)[0]
             return code.z
 
     def decode(self, z: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
         """The means of p(x | z) `(n, *shape)` in the units of the data."""
-        with self.inference():
+        with self.evaluation():
             mean = self.observation(z, self.conditioner.context(condition, len(z))).mean
             return self.shown(self.standardize.normalize(mean))  # within the range of the data
 

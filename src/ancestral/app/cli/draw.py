@@ -218,5 +218,6 @@ def _between(run: str, rows: str, asked: Asked, steps: int | None, device: str) 
     if not 0 <= min(a, b) <= max(a, b) < len(data.test):
         raise UsageError(f"--rows {rows}: the held-out data have samples 0 to {len(data.test) - 1}")
     x = data.batch(torch.tensor([a, b]), "test").x.to(model.device)
-    y = model.between(x[0], x[1], 9, asked.condition(model, folder.spec), steps or 16)
+    with model.inference():
+        y = model.between(x[0], x[1], 9, asked.condition(model, folder.spec), steps or 16)
     return grid(torch.cat([x[:1], y, x[1:]]), folder.spec, columns=11)
