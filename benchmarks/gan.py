@@ -38,8 +38,7 @@ from ancestral.app.api import Plan, plan
 from ancestral.app.data import load
 from ancestral.app.evaluation import Evaluation, Evaluator, Samples
 from ancestral.app.pictures import save_grid
-from ancestral.conditioning import Conditioner, Context
-from ancestral.models import Standardize
+from ancestral.conditioning import Context
 from ancestral.models.gan import GAN
 
 SOURCE = "fashion-mnist"
@@ -144,8 +143,8 @@ def same_nets(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> M
     with tempfile.TemporaryDirectory(prefix="gan-") as folder:
         made = planned(seconds, seed, Path(folder), (*words, *settings))
         torch.manual_seed(seed)
-        scaling = Standardize(made.data.spec.shape, (0.5,), (0.5,), (0.0, 1.0))
-        model = GAN(made.data.spec.shape, scaling, Conditioner({}), Generator(), Discriminator(), "non-saturating")
+        units: dict[str, Any] = {"mean": 0.5, "std": 0.5, "bounds": (0.0, 1.0)}
+        model = GAN(Generator(), Discriminator(), made.data.spec.shape, objective="non-saturating", **units)
         trainer = replace(made, model=model, started=time.monotonic()).begin()
         for _ in trainer:
             pass

@@ -35,10 +35,7 @@ from torch import Tensor, nn
 from ancestral.app.api import load, plan
 from ancestral.app.data import load as load_data
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner, Context
-from ancestral.distributions import BernoulliLikelihood
-from ancestral.models import Standardize
-from ancestral.models.codec import Amortised, Diagonal
+from ancestral.conditioning import Context
 from ancestral.models.vae import VAE
 from ancestral.noise import StreamNoise
 from peers import torchvision_stand_in
@@ -97,9 +94,9 @@ class TheirDecoder(nn.Module):
         return out
 
 
-def wrapped(encoder: nn.Module, decoder: nn.Module, standardize: Standardize | None = None) -> VAE:
-    standardize = standardize or Standardize(SHAPE, (0.0,), (1.0,), (0.0, 1.0))
-    return VAE(SHAPE, standardize, Conditioner({}), Amortised(encoder, Diagonal(LATENT), decoder), BernoulliLikelihood())
+def wrapped(encoder: nn.Module, decoder: nn.Module, **units: Any) -> VAE:
+    units = units or {"bounds": (0.0, 1.0)}
+    return VAE(encoder, decoder, shape=SHAPE, latent=LATENT, likelihood="bernoulli", **units)
 
 
 def ours(x: np.ndarray, seconds: float, folder: Path, *settings: str, same_nets: bool = False) -> Trained:
@@ -107,7 +104,7 @@ def ours(x: np.ndarray, seconds: float, folder: Path, *settings: str, same_nets:
     torch.manual_seed(0)
     planned = plan(x, model="vae", budget=f"{seconds:g}s", out=folder / "run", settings=words)
     if same_nets:
-        planned = replace(planned, model=wrapped(Encoder(), Decoder(), planned.model.standardize))
+        planned = replace(planned, model=wrapped(Encoder(), Decoder(), **planned.model.standardize.units))
     planned = replace(planned, started=time.monotonic())  # reading is not part of anyone's time
     trainer = planned.begin()
     for _ in trainer:
@@ -115,7 +112,7 @@ def ours(x: np.ndarray, seconds: float, folder: Path, *settings: str, same_nets:
     if not same_nets:
         return load(folder / "run"), trainer.images, trainer.seconds  # type: ignore[return-value]
     with trainer.averaged():
-        model = wrapped(Encoder(), Decoder(), planned.model.standardize)
+        model = wrapped(Encoder(), Decoder(), **planned.model.standardize.units)
         model.load_state_dict(trainer.model.state_dict())
     return model, trainer.images, trainer.seconds
 

@@ -40,6 +40,13 @@ def test_public_names():
         ancestral.trian  # noqa: B018
 
 
+def test_the_librarys_packages_are_attributes():
+    """Loaded when they are first named, in a process that imported nothing else."""
+    code = "import ancestral as an; an.networks.UNet, an.schedules.Linear, an.solvers.Heun, an.Diffusion, an.noise, an.models"
+    assert "pydantic" not in loaded(code)
+    assert {"networks", "schedules", "solvers", "Diffusion"} <= set(dir(ancestral))
+
+
 def test_runtime_chooses():
     assert Runtime.choose("cpu", "fp32", parameters=10**7).bf16 is False
     assert Runtime.choose("cpu", "bf16", parameters=10).bf16 is True

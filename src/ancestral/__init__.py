@@ -3,6 +3,11 @@
 import ancestral as an
 model = an.train("digits", budget="2m")
 x = model.sample(16, seeds=range(16))
+
+or with networks and a loop of your own:
+
+model = an.Diffusion(network, shape=(1, 28, 28), mean=0.13, std=0.31, bounds=(0, 1))
+x = model.sample(16, solver=an.solvers.Heun(), steps=20)
 """
 
 from __future__ import annotations
@@ -13,13 +18,31 @@ from typing import TYPE_CHECKING, Any
 from ancestral.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ancestral import conditioning as conditioning
+    from ancestral import distributions as distributions
+    from ancestral import guidance as guidance
+    from ancestral import likelihood as likelihood
+    from ancestral import metrics as metrics
+    from ancestral import models as models
+    from ancestral import networks as networks
+    from ancestral import noise as noise
+    from ancestral import oracles as oracles
+    from ancestral import schedules as schedules
+    from ancestral import solvers as solvers
     from ancestral.app.api import load, train
     from ancestral.app.compare import compare
     from ancestral.app.data import DataError, DataSet, DataSpec
     from ancestral.app.data import load as load_data
     from ancestral.app.evaluate import evaluate, report
+    from ancestral.configuration import configurable
+    from ancestral.denoiser import Denoiser
     from ancestral.errors import AncestralError, UsageError
     from ancestral.models import GenerativeModel
+    from ancestral.models.diffusion import Diffusion
+    from ancestral.models.gan import GAN
+    from ancestral.models.latent import LatentModel
+    from ancestral.models.score import ScoreModel
+    from ancestral.models.vae import VAE
 
 _HOMES = {
     "train": ("ancestral.app.api", "train"),
@@ -34,16 +57,44 @@ _HOMES = {
     "AncestralError": ("ancestral.errors", "AncestralError"),
     "UsageError": ("ancestral.errors", "UsageError"),
     "GenerativeModel": ("ancestral.models", "GenerativeModel"),
+    "Diffusion": ("ancestral.models.diffusion", "Diffusion"),
+    "ScoreModel": ("ancestral.models.score", "ScoreModel"),
+    "VAE": ("ancestral.models.vae", "VAE"),
+    "GAN": ("ancestral.models.gan", "GAN"),
+    "LatentModel": ("ancestral.models.latent", "LatentModel"),
+    "Denoiser": ("ancestral.denoiser", "Denoiser"),
+    "configurable": ("ancestral.configuration", "configurable"),
 }
 
+_MODULES = (  # an.networks.UNet, an.solvers.Heun: the library's packages, each loaded when it is first named
+    "conditioning",
+    "distributions",
+    "guidance",
+    "likelihood",
+    "metrics",
+    "models",
+    "networks",
+    "noise",
+    "oracles",
+    "schedules",
+    "solvers",
+)
+
 __all__ = [
+    "GAN",
+    "VAE",
     "AncestralError",
     "DataError",
     "DataSet",
     "DataSpec",
+    "Denoiser",
+    "Diffusion",
     "GenerativeModel",
+    "LatentModel",
+    "ScoreModel",
     "UsageError",
     "compare",
+    "configurable",
     "evaluate",
     "load",
     "load_data",
@@ -54,6 +105,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Names load what they need when they are first used, so that importing the package costs nothing."""
+    if name in _MODULES:
+        return import_module(f"ancestral.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'ancestral' has no attribute {name!r}")
     module, attribute = _HOMES[name]
@@ -62,4 +115,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *_MODULES, "__version__"]

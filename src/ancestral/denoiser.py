@@ -21,27 +21,37 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.conditioning import Context
+from ancestral.configuration import configurable
 from ancestral.errors import UsageError
+from ancestral.networks.contract import taking_context
 from ancestral.prediction import Prediction, PredictionType
 from ancestral.schedules import Level, Levels
 
 LOGSNR_LIMIT = 20.0  # what the network is told stays within +-20, also where alpha or sigma is 0
 
 
+@configurable
 class Denoiser(nn.Module):
     """A network read as E[x | x_t].
 
-    network: (z `(n, *shape)`, logsnr `(n,)`, Context) -> F `(n, *shape)`. target: which reading F is.
-    sigma_data: s of eq. 1, where data have deviation 1. Raises UsageError where it is not 1 and the target not v.
+    Args:
+        network: any module (z `(n, *shape)`, logsnr `(n,)`, Context) -> F `(n, *shape)`; one that takes (z, logsnr) serves too
+            (`ancestral.networks.contract`).
+        target: which reading F is.
+        sigma_data: s of eq. 1, where data have deviation 1.
+        conditional: whether the network must be told of conditions.
+
+    Raises:
+        UsageError: if sigma_data is not 1 and the target not v, or the network takes other inputs.
     """
 
-    def __init__(self, network: nn.Module, target: PredictionType, sigma_data: float = 1.0):
+    def __init__(self, network: nn.Module, target: PredictionType, sigma_data: float = 1.0, conditional: bool = False):
         super().__init__()
         if sigma_data != 1 and target != "v":
             raise UsageError(
                 f"sigma_data={sigma_data:g} is of the target v, and the target is {target}: set target=v, or sigma_data=1"
             )
-        self.network = network
+        self.network = taking_context(network, "z", "logsnr", conditional=conditional)
         self.target: PredictionType = target
         self.sigma_data = sigma_data
 

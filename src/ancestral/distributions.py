@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
+from ancestral.configuration import configurable, optional_in_state
 from ancestral.gaussian import Gaussian
 from ancestral.noise import Noise
 
@@ -149,6 +150,7 @@ class Likelihood(nn.Module):
         """Follow the mean of `error` over the last training batch."""
 
 
+@configurable
 class GaussianLikelihood(Likelihood):
     """N(m + s h, v s^2): m, s mean and standard deviation of each channel `(c, 1, ..., 1)`, v one number for all of x.
 
@@ -165,8 +167,9 @@ class GaussianLikelihood(Likelihood):
     def __init__(self, mean: Tensor, std: Tensor, variance: Variance = "optimal", value: float = 1.0):
         super().__init__()
         self.variance = variance
-        self.register_buffer("shift", mean, persistent=False)
-        self.register_buffer("scale", std, persistent=False)
+        self.register_buffer("shift", mean)
+        self.register_buffer("scale", std)
+        optional_in_state(self, "shift", "scale")
         log_value = torch.tensor(math.log(value))
         if variance == "learned":
             self.log_value = nn.Parameter(log_value)
@@ -196,6 +199,7 @@ class GaussianLikelihood(Likelihood):
         self.value.lerp_(torch.where(v.isfinite(), v, self.value), 0.05)
 
 
+@configurable
 class BernoulliLikelihood(Likelihood):
     """Bernoulli(sigmoid(h))."""
 
@@ -205,6 +209,7 @@ class BernoulliLikelihood(Likelihood):
         return Bernoulli(h)
 
 
+@configurable
 class ContinuousBernoulliLikelihood(Likelihood):
     """Continuous Bernoulli with logit h."""
 
@@ -212,6 +217,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
         return ContinuousBernoulli(h)
 
 
+@configurable
 class LogisticLikelihood(Likelihood):
     """A discretised mixture of `parts` logistics for each number in x. mean, std: of each channel; levels: of the data."""
 
@@ -224,8 +230,9 @@ class LogisticLikelihood(Likelihood):
         super().__init__()
         self.outputs = 3 * parts
         self.levels = levels
-        self.register_buffer("shift", mean.unsqueeze(1), persistent=False)
-        self.register_buffer("scale", std.unsqueeze(1), persistent=False)
+        self.register_buffer("shift", mean.unsqueeze(1))
+        self.register_buffer("scale", std.unsqueeze(1))
+        optional_in_state(self, "shift", "scale")
         self.register_buffer("spread", torch.linspace(-1, 1, parts).view(-1, *[1] * (mean.ndim - 1)), persistent=False)
 
     def forward(self, h: Tensor, batch_error: Tensor | None = None) -> LogisticMixture:

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from ancestral.conditioning import ClassCondition, Conditioner, ContextShape
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
-from ancestral.models import Standardize, seeds_from
+from ancestral.models import seeds_from
 from ancestral.models.diffusion import Diffusion
 from ancestral.models.edits import Classified, Inpaint, Measured, Upscale, Vary
-from ancestral.models.score import Score
+from ancestral.models.score import ScoreModel
 from ancestral.networks import denoising_network
 from ancestral.schedules import VE, VP, Cosine, Linear, grid
 
@@ -39,8 +39,7 @@ MEAN, STD = 0.4, 0.25
 
 
 def smooth(schedule=None, family=Diffusion):
-    scaling = Standardize(SHAPE, (MEAN,), (STD,), None)
-    return family(SHAPE, scaling, Conditioner({}), Denoiser(Smooth(), "x"), schedule or Cosine())
+    return family(Denoiser(Smooth(), "x"), SHAPE, schedule=schedule or Cosine(), mean=MEAN, std=STD)
 
 
 def trained(classes=3, **scaling):
@@ -51,8 +50,8 @@ def trained(classes=3, **scaling):
         nn.init.normal_(p, std=0.05)
     kinds = {"class": ClassCondition([f"c{i}" for i in range(classes)], 8)}
     nn.init.normal_(kinds["class"].table.weight, std=5.0)
-    scale = Standardize((1, 8, 8), (0.3,), (0.4,), scaling.get("bounds", (0.0, 1.0)))
-    return Diffusion((1, 8, 8), scale, Conditioner(kinds), Denoiser(network, "v"), Cosine())
+    units = {"mean": 0.3, "std": 0.4, "bounds": scaling.get("bounds", (0.0, 1.0))}
+    return Diffusion(network, (1, 8, 8), schedule=Cosine(), target="v", conditioner=Conditioner(kinds), **units)
 
 
 LEFT = torch.tensor([True, True, False, False]).view(1, 1, 1, 4)
@@ -60,9 +59,9 @@ SOLVERS = ["dpmpp", "ddpm", "heun", "unipc", "churn"]
 
 
 @pytest.mark.parametrize("solver", [*SOLVERS, "adaptive", "langevin", "langevin-one"])
-@pytest.mark.parametrize("family", [Diffusion, Score])
+@pytest.mark.parametrize("family", [Diffusion, ScoreModel])
 def test_no_strength_is_the_picture_and_all_strength_a_fresh_sample(family, solver):
-    model = smooth(VE() if family is Score else Linear(), family)
+    model = smooth(VE() if family is ScoreModel else Linear(), family)
     x = torch.rand(3, *SHAPE)
     torch.testing.assert_close(model.sample(3, steps=6, solver=solver, edit=Vary(x, 0.0)), x)
     fresh = model.sample(3, steps=6, solver=solver)

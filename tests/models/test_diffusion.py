@@ -11,7 +11,7 @@ from ancestral.conditioning import ClassCondition, Conditioner, Context, Context
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.guidance import ClassifierFree, Clip, Conditional, guided
-from ancestral.models import Standardize, seeds_from
+from ancestral.models import seeds_from
 from ancestral.models.diffusion import Diffusion
 from ancestral.networks import denoising_network
 from ancestral.noise import SampleNoise, StreamNoise
@@ -40,11 +40,9 @@ class OracleNetwork(nn.Module):
 
 
 def model(target="v", schedule=None, weight="simple", times="uniform", shape=(3,), network=None, kinds=None, **scaling):
-    scale = Standardize(
-        shape, scaling.get("mean", (0.0,) * shape[0]), scaling.get("std", (1.0,) * shape[0]), scaling.get("bounds")
-    )
-    network = network or OracleNetwork(target)
-    return Diffusion(shape, scale, Conditioner(kinds or {}), Denoiser(network, target), schedule or VP(), weight, times)
+    network, conditioner = network or OracleNetwork(target), Conditioner(kinds or {})
+    options = {"target": target, "weight": weight, "times": times, "conditioner": conditioner}
+    return Diffusion(network, shape, schedule=schedule or VP(), **options, **scaling)
 
 
 @pytest.mark.parametrize("schedule", [VP(), Cosine(), Linear(), Chain.linear()], ids=ids)
@@ -75,8 +73,7 @@ def test_nothing_is_left_to_learn_of_gaussian_data_of_deviation_sigma_data(sched
     level = schedule.at(torch.linspace(0.05, 0.95, 9, dtype=torch.float64))
     variance = s**2 * level.sigma**2 / (level.sigma**2 + s**2 * level.alpha**2)  # of x given x_t
     for weight in ("simple", "edm"):
-        scale = Standardize((1,), (0.0,), (1.0,), None)
-        w = Diffusion((1,), scale, Conditioner({}), denoiser, schedule, weight).weights(level)
+        w = Diffusion(denoiser, (1,), schedule=schedule, weight=weight).weights(level)
         torch.testing.assert_close(w * variance, torch.full_like(w, s**2))
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from ancestral.batch import Batch
 from ancestral.conditioning import ClassCondition, Conditioner, Context, ContextShape
 from ancestral.errors import UsageError
-from ancestral.models import HasCritic, HasDecoder, HasDiagnosis, Standardize
+from ancestral.models import HasCritic, HasDecoder, HasDiagnosis
 from ancestral.models.augment import augment, cut_out, translate
 from ancestral.models.gan import GAN, frozen
 from ancestral.models.health.gan import Standing, calibration, coverage, distinct, jensen_shannon, spacing
@@ -182,9 +182,15 @@ class Slope(nn.Module):
 
 def gan(objective="relativistic", shape=(1,), generator=None, discriminator=None, kinds=None, augmented=0.0, **penalties):
     g, d = adversarial_networks(shape, width=16, context=ContextShape(8 if kinds else 0))
-    scale = Standardize(shape, (0.0,) * shape[0], (1.0,) * shape[0], None)
     made = generator or g, discriminator or d
-    return GAN(shape, scale, Conditioner(kinds or {}), *made, objective, Penalties(**penalties), augmented)
+    return GAN(
+        *made,
+        shape,
+        objective=objective,
+        penalties=Penalties(**penalties),
+        augmented=augmented,
+        conditioner=Conditioner(kinds or {}),
+    )
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.4, 2.0])

@@ -14,8 +14,6 @@ from ancestral.app.data import load as load_data
 from ancestral.app.recipes.autoencoder import AutoencoderRecipe
 from ancestral.app.recipes.latent import LatentRecipe
 from ancestral.app.training.latents import encoded
-from ancestral.conditioning import Conditioner
-from ancestral.denoiser import Denoiser
 from ancestral.errors import AncestralError, UsageError
 from ancestral.fidelity import psnr, ssim
 from ancestral.models import HasBound, HasLatent, HasPrior, HasProgress, Standardize
@@ -62,8 +60,8 @@ def plain(d, bounds=None):
 
 
 def rotated(known=True):
-    prior = Diffusion((3,), plain(3), Conditioner({}), Denoiser(Standard(), "x"), Cosine())
-    model = LatentModel((3,), plain(3), Rotation(), prior)
+    prior = Diffusion(Standard(), (3,), schedule=Cosine(), target="x")
+    model = LatentModel(Rotation(), prior, shape=(3,))
     if known:
         model.mean.copy_(MU)
         model.std.copy_(S)

@@ -10,13 +10,11 @@ from ancestral.app.api import plan
 from ancestral.app.data import load
 from ancestral.app.data.toys import DENSITIES
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner
-from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.metrics import sliced_wasserstein
-from ancestral.models import HasBound, HasLatent, HasScore, Standardize
+from ancestral.models import HasBound, HasLatent, HasScore
 from ancestral.models.diffusion import Diffusion
-from ancestral.models.score import Score, ladder_length, largest_noise
+from ancestral.models.score import ScoreModel, ladder_length, largest_noise
 from ancestral.networks import denoising_network
 from ancestral.noise import SampleNoise, StreamNoise
 from ancestral.oracles import GaussianOracle
@@ -44,9 +42,8 @@ class Affine(nn.Module):
 
 
 def score_model(matching="denoising", schedule=None, weight="sigma2", shape=(3,), network=None, **scale):
-    scaling = Standardize(shape, scale.get("mean", (0.0,) * shape[0]), scale.get("std", (1.0,) * shape[0]), scale.get("bounds"))
-    denoiser = Denoiser(network or Affine(0.5), "score")
-    return Score(shape, scaling, Conditioner({}), denoiser, schedule or VE(0.05, 5.0), matching, weight, scale.get("levels"))
+    options = {"matching": matching, "weight": weight, **scale}
+    return ScoreModel(network or Affine(0.5), shape, schedule=schedule or VE(0.05, 5.0), **options)
 
 
 @pytest.mark.parametrize("matching", ["denoising", "sliced", "exact"])
@@ -87,7 +84,7 @@ def test_it_is_the_loss_of_diffusion_in_other_words():
     x = torch.randn(50, 3)
     for weight, other in (("sigma2", "simple"), ("likelihood", "vlb")):
         model = score_model("denoising", VP(), weight)
-        diffusion = Diffusion((3,), model.standardize, model.conditioner, model.denoiser, VP(), other)
+        diffusion = Diffusion(model.denoiser, (3,), schedule=VP(), weight=other)
         mine = model.loss(Batch(x), "model", StreamNoise(50, 0, 0))["total"]
         same_draws = SwappedNoise(StreamNoise(50, 0, 0))
         theirs = diffusion.loss(Batch(x), "model", same_draws)["total"]
@@ -95,7 +92,7 @@ def test_it_is_the_loss_of_diffusion_in_other_words():
 
 
 class SwappedNoise:
-    """Diffusion draws the time first, Score the noise first: hand out the same numbers."""
+    """Diffusion draws the time first, ScoreModel the noise first: hand out the same numbers."""
 
     def __init__(self, noise):
         self.n = noise.n
@@ -151,8 +148,7 @@ def test_neighbouring_levels_of_the_ladder_overlap_in_half_of_their_mass(dimensi
 )
 def test_a_diffusion_model_has_a_score(target, schedule):
     """score = -eps/sigma = (alpha x_hat - x_t)/sigma^2, the exact one where the network is; at a level or a time."""
-    scaling = Standardize((2,), (0.0, 0.0), (1.0, 1.0), None)
-    model = Diffusion((2,), scaling, Conditioner({}), Denoiser(Affine(0.5, target), target), schedule)
+    model = Diffusion(Affine(0.5, target), (2,), schedule=schedule, target=target)
     assert isinstance(model, HasScore)
     assert isinstance(model, HasBound)
     assert isinstance(model, HasLatent)
@@ -169,8 +165,8 @@ def test_every_solver_samples_from_a_trained_denoiser(name):
     """Of a DDPM as of a score model; sample i depends on its seed alone (adaptive steps: to their tolerance)."""
     torch.manual_seed(0)
     network = denoising_network((1, 8, 8), channels=(8, 16))
-    scaling = Standardize((1, 8, 8), (0.3,), (0.4,), (0.0, 1.0))
-    model = Diffusion((1, 8, 8), scaling, Conditioner({}), Denoiser(network, "eps"), Chain.linear())
+    units = {"mean": 0.3, "std": 0.4, "bounds": (0.0, 1.0)}
+    model = Diffusion(network, (1, 8, 8), schedule=Chain.linear(), target="eps", **units)
     name = Langevin(repeats=10, step_size=0.1) if name == "langevin-v1" else name  # the same, sooner
     x = model.sample(3, seeds=[5, 6, 7], solver=name, steps=4)
     assert x.shape == (3, 1, 8, 8)

@@ -8,11 +8,11 @@ from torch import distributions as td
 from torch import nn
 
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner, Context, ContextShape
+from ancestral.conditioning import Context, ContextShape
 from ancestral.distributions import BernoulliLikelihood, GaussianLikelihood
 from ancestral.errors import UsageError
 from ancestral.gaussian import Gaussian, slerp
-from ancestral.models import HasBound, HasDiagnosis, HasLatent, HasPostFit, HasPrior, Standardize
+from ancestral.models import HasBound, HasDiagnosis, HasLatent, HasPostFit, HasPrior
 from ancestral.models.aggregate_prior import Mixture
 from ancestral.models.codec import Amortised, Diagonal, Flow, Full, log_standard
 from ancestral.models.health.vae import information
@@ -61,10 +61,9 @@ def data(latent):
 
 
 def linear(latent, variance="learned", value=1.0, **options):
-    scaling = Standardize((D,), (0.0,) * D, (1.0,) * D, None)
     head = GaussianLikelihood(torch.zeros(D), torch.ones(D), variance, value)
     coder = Amortised(LinearEncoder(latent), Diagonal(latent), LinearDecoder(latent, D))
-    return VAE((D,), scaling, Conditioner({}), coder, head, **options)
+    return VAE(coder, shape=(D,), likelihood=head, **options)
 
 
 def trained(model):
@@ -179,8 +178,7 @@ def test_the_second_stage_prior_tightens_the_bound_of_data_that_are_not_normal()
 
 def test_bounds_that_there_are_not():
     """Of grey values under a Bernoulli, of a density of codes that have none, of an unknown prior."""
-    scaling, coder = Standardize((24,), (0.0,) * 24, (1.0,) * 24, None), quantised(width=4, codes=16)
-    model = VAE((24,), scaling, Conditioner({}), coder, BernoulliLikelihood()).eval()
+    model = VAE(quantised(width=4, codes=16), shape=(24,), likelihood=BernoulliLikelihood()).eval()
     black_and_white = (torch.rand(3, 24) > 0.5).float()
     value = model.log_prob(black_and_white).value
     assert (value < -6 * math.log(16)).all()  # its prior's price is never dropped

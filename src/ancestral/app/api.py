@@ -24,7 +24,9 @@ from ancestral.app.training.player import MakeOptimizer
 from ancestral.app.training.run import Run
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
+from ancestral.models.saved import Network, load_model
 from ancestral.runtime import Precision, Runtime
+from ancestral.weights import CONFIG
 
 
 def train(
@@ -69,9 +71,30 @@ def train(
     return load(trainer.run.path, device=device)
 
 
-def load(run: str | Path, *, device: str = "auto", precision: Precision = "auto") -> GenerativeModel:
-    """The trained model of a run folder, ready to sample. Raises UsageError if there is none."""
-    return Run.existing(run).load_model(device, precision)
+def load(
+    folder: str | Path, *, network: Network | None = None, device: str = "auto", precision: Precision = "auto"
+) -> GenerativeModel:
+    """The trained model of a run folder, or a model that was saved with `model.save(folder)`, ready to sample.
+
+    Args:
+        folder: the run's or the model's.
+        network: of a saved model, its own network if that is not ancestral's (`ancestral.models.saved.load_model`).
+        device: "auto", "cpu", "cuda", "mps".
+        precision: "auto", "fp32" or "bf16"; auto: of a run what is fast on the device, of a saved model fp32.
+
+    Raises:
+        UsageError: if there is no model, or its own network is missing.
+        AncestralError: if a file is damaged.
+    """
+    folder = Path(folder)
+    if (folder / "recipe.yaml").is_file() or not (folder / CONFIG).is_file():
+        if network is not None and folder.exists():
+            raise UsageError(f"a network is given for a model that was saved with model.save, and {folder} holds none")
+        return Run.existing(folder).load_model(device, precision)
+    model = load_model(folder, network)
+    runtime = Runtime.choose(device, "fp32" if precision == "auto" else precision, parameters=0)
+    model.precision = runtime.autocast
+    return model.to(runtime.device)
 
 
 @dataclass(frozen=True)

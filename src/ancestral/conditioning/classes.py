@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from ancestral.conditioning.conditioner import Condition, one_or_each
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.render import Rendering
+from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 from ancestral.suggest import unknown
 
 
+@configurable
 class ClassCondition(Condition):
     """A class label -> a learned vector `(n, width)`. Row `len(names)` of the table is the null.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.render import Rendering
+from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 from ancestral.noise import Noise
 
@@ -62,6 +63,7 @@ class Condition(nn.Module):
         raise NotImplementedError
 
 
+@configurable
 class Conditioner(nn.Module):
     """The conditions of one model, by name; `drop` is the rate at which training replaces each by its null."""
 

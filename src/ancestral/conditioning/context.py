@@ -8,7 +8,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from ancestral.configuration import configurable
 
+
+@configurable
 @dataclass(frozen=True)
 class ContextShape:
     """The widths d, e, c of a `Context`'s forms, from which networks are built; 0 where a form is absent."""

@@ -17,12 +17,14 @@ from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Spatial
 from ancestral.conditioning.render import Rendering
+from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 from ancestral.noise import Noise
 
 CHANNELS = 16
 
 
+@configurable
 class ImageCondition(Condition):
     """An image that goes with each sample -> channels. Raw: `(n, *shape)`, uint8 levels of 256 or numbers in the data's units.
 
@@ -72,6 +74,7 @@ class ImageCondition(Condition):
         return x
 
 
+@configurable
 class UpscaleCondition(ImageCondition):
     """The sample at a smaller size, each pixel the mean of `factor` x `factor`. Raw: `(n, c, h / factor, w / factor)`."""
 
@@ -90,6 +93,7 @@ class UpscaleCondition(ImageCondition):
         return F.interpolate(x, scale_factor=float(self.factor), mode="nearest")
 
 
+@configurable
 class SketchCondition(ImageCondition):
     """The sample's edges. Raw: `(n, 1, h, w)` in [0, 1]."""
 
@@ -102,6 +106,7 @@ class SketchCondition(ImageCondition):
         return edges(x)
 
 
+@configurable
 class InpaintCondition(ImageCondition):
     """What is left of the sample where a part is hidden. Raw: `(n, c + 1, h, w)`: the image, 0 where hidden, and what is known
     (1) and hidden (0).

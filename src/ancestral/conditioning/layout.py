@@ -13,11 +13,13 @@ from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Transformer, fourier
 from ancestral.conditioning.render import Rendering
+from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 
 SPATIAL = 13  # channels in which a box's class is painted, beside the three of `paint`
 
 
+@configurable
 class LayoutCondition(Condition):
     """A set of boxes, each with a class -> a token a box and one for the whole, a vector, and the boxes painted as channels.
 

@@ -12,12 +12,14 @@ from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Spatial
 from ancestral.conditioning.render import Rendering, coloured
+from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 
 COLOURS = 8  # numbers that a class is embedded in, in each pixel
 CHANNELS = 16
 
 
+@configurable
 class MapCondition(Condition):
     """A class for every pixel -> channels, and a vector of their mean.
 

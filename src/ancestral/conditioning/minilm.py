@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ancestral.configuration import configurable
 from ancestral.errors import AncestralError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ PAD = 0  # the number of the token that fills up
 BATCH = 64  # texts at a time
 
 
+@configurable
 class MiniLM:
     """Texts -> a vector of 384 numbers for each of their tokens. It is no part of a model's weights and is never trained.
 

@@ -12,6 +12,7 @@ from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Transformer
 from ancestral.conditioning.vocabulary import LONGEST, PAD, Vocabulary
+from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 
 
@@ -58,6 +59,7 @@ def cut(lengths: Iterable[int]) -> tuple[str, ...]:
     return (f"{many:,} different captions are longer than {LONGEST} tokens and are read so far only",) if many else ()
 
 
+@configurable
 class TextCondition(Prompts):
     """Text -> tokens `(n, length, width)` by a small transformer that is trained with the model, and a vector from the first
     token, which sees them all.
@@ -129,6 +131,7 @@ class SentenceEncoder(Protocol):
         """`(n, length, width)`, at most `length` tokens of each text and rows of 0 after its last."""
 
 
+@configurable
 class SentenceCondition(Prompts):
     """Text -> what a frozen encoder makes of its tokens, projected to `(n, length, width)`, and a vector of their mean.
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from ancestral.conditioning.layout import SPATIAL, LayoutCondition
 from ancestral.conditioning.text import TextCondition
 from ancestral.conditioning.vocabulary import PAD, START
+from ancestral.configuration import configurable
 
 
+@configurable
 class TextLayoutCondition(LayoutCondition):
     """A layout with a text in each box, of any words that the training boxes had: `a red house` where they held red roofs and
     a house.

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner, Context
+from ancestral.conditioning import Context
+from ancestral.configuration import configurable
 from ancestral.fidelity import fidelity, words
-from ancestral.models.base import GenerativeModel, Player, Standardize
+from ancestral.models.base import GenerativeModel, Player
 from ancestral.models.capabilities import Diagnosis
 from ancestral.models.codec import Encoding, LatentCodec
 from ancestral.models.gan import frozen
@@ -42,6 +43,7 @@ ALONE = 0.1  # of the training, in which the critic learns before it is heard
 LARGEST = 1e6  # lambda
 
 
+@configurable
 class Autoencoder(GenerativeModel):
     """coder: q(z | x) and the decoder, of latents flat by position. latent_shape: `(c, *space)` of their map.
 
@@ -49,11 +51,13 @@ class Autoencoder(GenerativeModel):
     that d looks at, each 1/share times as much. weight: of eq. 3. heard: the progress at which the critic is first heard.
     """
 
+    family = "autoencoder"
+    unrecorded = ("perceptual",)  # training alone needs it
+
     def __init__(
         self,
-        shape: Sequence[int],
-        standardize: Standardize,
         coder: LatentCodec,
+        shape: Sequence[int],
         latent_shape: Sequence[int],
         critic: PatchCritic | None = None,
         perceptual: Perceptual | None = None,
@@ -65,8 +69,11 @@ class Autoencoder(GenerativeModel):
         weight: float = 0.5,
         heard: float = 0.6,
         notes: tuple[str, ...] = (),
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        bounds: tuple[float, float] | None = None,
     ):
-        super().__init__(shape, standardize, Conditioner({}))
+        super().__init__(shape, mean=mean, std=std, bounds=bounds)
         self.coder = coder
         self.latent_shape = tuple(latent_shape)
         self.patches = critic
@@ -168,13 +175,13 @@ class Autoencoder(GenerativeModel):
 
     def encode(self, x: Tensor, condition: Any = None) -> Tensor:
         """The centres of q(z | x) `(n, c, *space)`."""
-        with self.inference():
+        with self.evaluation():
             z = self.coder.code(self.coder.features(self.standardize.normalize(x), Context()), None).z.float()
         return z.view(len(x), *self.latent_shape[1:], self.latent_shape[0]).movedim(-1, 1)
 
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
         """Latents `(n, c, *space)` -> samples `(n, *shape)` in the units of the data."""
-        with self.inference():
+        with self.evaluation():
             return self.standardize.denormalize(self.coder.decode(z.movedim(1, -1).flatten(1), Context()).float())
 
     def reconstruct(self, x: Tensor, condition: Any = None) -> Tensor:
@@ -185,7 +192,7 @@ class Autoencoder(GenerativeModel):
         """The mean logit of a sample's patches `(n,)`; 0 without a critic."""
         if self.patches is None:
             return x.new_zeros(len(x))
-        with self.inference():
+        with self.evaluation():
             mean: Tensor = self.patches(self.standardize.normalize(x))[0].mean(1)
         return mean
 

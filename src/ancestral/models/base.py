@@ -1,4 +1,10 @@
-"""The one protocol that the families obey."""
+"""The one protocol that the families obey.
+
+Gradients follow one rule. What maps one tensor to another, `encode`, `decode`, `reconstruct`, `denoise`, `score`, `critic`, is a
+plain differentiable function: it runs in evaluation mode, and autograd records it where the caller has gradients enabled, in the
+parameters and in the input. What draws or measures, `sample`, `trajectory`, `batches`, `log_prob`, `diagnose`, `fit_after`, runs
+without gradients. `loss` is what training differentiates.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +14,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from ancestral import weights
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner
+from ancestral.configuration import encode, optional_in_state
 from ancestral.errors import UsageError
 from ancestral.noise import Noise, SampleNoise
 from ancestral.solvers import State
 from ancestral.suggest import unknown
+from ancestral.version import __version__
+from ancestral.weights import FORMAT
 
 
 @dataclass(frozen=True)
@@ -39,20 +50,43 @@ class PerSample(Protocol):
 
 
 class Standardize(nn.Module):
-    """Between the units of the data and those of the models, where each channel has mean 0 and standard deviation 1.
+    """Between the units of the data and those of the model, where each channel has mean 0 and standard deviation 1.
 
-    mean, std: one number a channel. low, high: the range of the data, or None where it is unbounded.
+        z = (x - mean) / std,      x = mean + std z, clamped to the bounds
+
+    `mean` and `std` are part of the `state_dict`, so that weights never change their units on the way. A `state_dict` without
+    them (format 1) loads as well and leaves those of the constructor in place.
+
+    Args:
+        shape: of one sample `(c, *space)`.
+        mean, std: one number for each of the c channels, or one for all.
+        bounds: the range of the data, or None where it is unbounded.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, shape: Sequence[int], mean: Sequence[float], std: Sequence[float], bounds: tuple[float, float] | None):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        bounds: tuple[float, float] | None = None,
+    ):
         super().__init__()
-        per_channel = (len(mean), *[1] * (len(shape) - 1))
-        self.register_buffer("mean", torch.tensor(mean).view(per_channel), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(per_channel), persistent=False)
-        self.bounds = bounds
+        per_channel = (shape[0], *[1] * (len(shape) - 1))
+        for name, value in (("mean", mean), ("std", std)):
+            numbers = torch.as_tensor(value, dtype=torch.float32).detach().cpu().flatten()
+            if len(numbers) not in (1, shape[0]):
+                raise UsageError(f"{name} has {len(numbers)} numbers and a sample {shape[0]} channels: give one number each")
+            self.register_buffer(name, numbers.expand(shape[0]).clone().view(per_channel))
+        self.bounds = None if bounds is None else (float(bounds[0]), float(bounds[1]))
+        optional_in_state(self, "mean", "std")
+
+    @property
+    def units(self) -> dict[str, Any]:
+        """The arguments `mean`, `std` and `bounds` of a model in the same units."""
+        return {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist(), "bounds": self.bounds}
 
     def normalize(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
@@ -72,18 +106,32 @@ class Standardize(nn.Module):
 class GenerativeModel(nn.Module):
     """A model that draws from a prior it knows and pushes the draw through learned conditionals until it is data.
 
-    Subclasses define `loss` and `sample_path`. shape: of one sample. standardize: to and from the units of the data.
+    Subclasses define `loss` and `sample_path`.
+
+    Args:
+        shape: of one sample `(c, *space)`, or `(d,)`.
+        mean, std, bounds: the units of the data, see `Standardize`.
+        conditioner: encodes the conditions; None: the model has none.
     """
 
     # walk(noise, context, **how): the family's way from prior to data, in the models' units
     sample_path: Callable[..., Iterator[State]]
     notes: tuple[str, ...] = ()  # what a person should be told before training
+    family: ClassVar[str] = ""  # by which configurations and people name it
 
-    def __init__(self, shape: Sequence[int], standardize: Standardize, conditioner: Conditioner):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        bounds: tuple[float, float] | None = None,
+        conditioner: Conditioner | None = None,
+    ):
         super().__init__()
         self.shape = tuple(shape)
-        self.standardize = standardize
-        self.conditioner = conditioner
+        self.standardize = Standardize(shape, mean, std, bounds)
+        self.conditioner = Conditioner({}) if conditioner is None else conditioner
         self.precision: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @property
@@ -99,6 +147,31 @@ class GenerativeModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.standardize.mean.device
+
+    def config(self) -> dict[str, Any]:
+        """What the model is, without its weights, as JSON: family, shape, units, network, schedule and all other settings.
+
+        A network of a class that is not ancestral's is named only, as `{"foreign": CLASS}`.
+        Raises UsageError for a setting that no configuration can hold.
+        """
+        found: dict[str, Any] = encode(self)
+        if "class" not in found:
+            raise UsageError(
+                f"the class {type(self).__name__} records no configuration: decorate it with @ancestral.configurable to save it"
+            )
+        units: dict[str, Any] = encode(self.standardize.units)["mapping"]
+        return {"format": FORMAT, "version": __version__, "family": self.family} | found | {"shape": list(self.shape)} | units
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model to a folder as `config.json` and `model.safetensors`, for `ancestral.load(folder)`.
+
+        Both files carry checksums; each is written whole or not at all.
+
+        Raises:
+            AncestralError: if a weight is not finite, or the folder cannot be written.
+            UsageError: for a setting that no configuration can hold.
+        """
+        weights.write(Path(folder), self.config(), self.state_dict())
 
     def players(self) -> tuple[Player, ...]:
         """Who is trained; one player unless the family is a game of more."""
@@ -123,7 +196,9 @@ class GenerativeModel(nn.Module):
         Raises UsageError for a condition, option or value that the model does not know.
         """
         for state in self._states(n, condition, seeds, **how):
-            yield replace(state, x=self.shown(state.x))
+            with self.inference():
+                x = self.shown(state.x)
+            yield replace(state, x=x)
 
     def batches(
         self,
@@ -151,7 +226,8 @@ class GenerativeModel(nn.Module):
         results = []
         for n_part, raw, chosen, options in self._parts(n, condition, seeds, batch, how):
             last = deque(self._states(n_part, raw, chosen, **options), maxlen=1).pop()
-            results.append(self.shown(last.x))
+            with self.inference():
+                results.append(self.shown(last.x))
         return torch.cat(results)
 
     def shown(self, x: Tensor) -> Tensor:
@@ -206,11 +282,17 @@ class GenerativeModel(nn.Module):
     @contextmanager
     def inference(self) -> Iterator[None]:
         """Run without gradients, in evaluation mode and in the precision of the machine."""
+        with torch.no_grad(), self.evaluation():
+            yield
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Run in evaluation mode and in the precision of the machine; gradients are tracked as the caller has them."""
         training = self.training
         if training:
             self.eval()
         try:
-            with torch.no_grad(), self.precision():
+            with self.precision():
                 yield
         finally:
             if training:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ancestral.batch import Batch
 from ancestral.conditioning import Context
+from ancestral.configuration import configurable
 from ancestral.errors import AncestralError
 from ancestral.gaussian import Gaussian
 from ancestral.noise import Noise
@@ -80,6 +81,7 @@ class LatentCodec(nn.Module):
         return {}, ()
 
 
+@configurable
 class Amortised(LatentCodec):
     """One group of latents: an encoder that outputs the parameters of a posterior, and a decoder."""
 
@@ -114,6 +116,7 @@ class Posterior(nn.Module):
         raise NotImplementedError
 
 
+@configurable
 class Diagonal(Posterior):
     """N(mean, diag(var)); KL in closed form (Kingma & Welling 2014, appendix B).
 
@@ -131,6 +134,7 @@ class Diagonal(Posterior):
         return Encoding(z, q.kl_terms(), q.log_prob(z) - log_standard(z), q)
 
 
+@configurable
 class Full(Posterior):
     """N(mean, L L^T), L lower triangular; KL = 1/2 sum_j [sum_i L_ji^2 + mean_j^2 - 1 - 2 log L_jj]."""
 
@@ -150,6 +154,7 @@ class Full(Posterior):
         return Encoding(z, kl, log_standard(eps) - 0.5 * var.log().sum(1) - log_standard(z))
 
 
+@configurable
 class Flow(Posterior):
     """z = f(u), u ~ N(mean, diag(var)), f inverse autoregressive (Kingma et al. 2016, arXiv:1606.04934), by zuko:
     log q(z | x) = log N(u) - log |df/du|; its KL is estimated at the draw.

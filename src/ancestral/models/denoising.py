@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral.conditioning import Condition, Conditioner, Context
 from ancestral.denoiser import Denoiser
@@ -23,10 +23,10 @@ from ancestral.errors import UsageError
 from ancestral.gaussian import slerp
 from ancestral.guidance import Autoguidance, Clip, Conditional, guided
 from ancestral.likelihood import CHEAP, Bound, Lattice, ode_log_prob, vlb
-from ancestral.models.base import GenerativeModel, Standardize
+from ancestral.models.base import GenerativeModel
 from ancestral.models.edits import Edit, SamplePath
 from ancestral.noise import Noise, SampleNoise
-from ancestral.prediction import Prediction
+from ancestral.prediction import Prediction, PredictionType
 from ancestral.schedules import Chain, Level, Schedule, Spacing, grid
 from ancestral.solvers import Denoise, ProbabilityFlow, Solver, State
 from ancestral.solvers import solver as solver_of
@@ -40,21 +40,37 @@ Method = Literal["vlb", "ode"]
 
 
 class DenoisingModel(GenerativeModel):
-    """A denoiser and the schedule of its noise. levels: of data stored as whole levels in [0, 1], None for real data."""
+    """A denoiser and the schedule of its noise.
+
+    Args:
+        network: any module (z `(n, *shape)`, logsnr `(n,)`, context) -> F `(n, *shape)`, see `ancestral.denoiser`; one that
+            takes (z, logsnr) serves too. Or a `Denoiser`, whose own target and sigma_data then hold.
+        shape: of one sample.
+        schedule: the forward process, x_t = alpha(t) x + sigma(t) eps.
+        target: which reading of the prediction F is. sigma_data: of the target v.
+        levels: of data that are stored as whole levels within the bounds, None for real data. Likelihoods need it.
+        mean, std, bounds: the units of the data. conditioner: encodes the conditions.
+    """
 
     methods: tuple[Method, ...] = ("vlb", "ode")  # of `log_prob`
 
     def __init__(
         self,
+        network: nn.Module,
         shape: Sequence[int],
-        standardize: Standardize,
-        conditioner: Conditioner,
-        denoiser: Denoiser,
+        *,
         schedule: Schedule,
+        target: PredictionType,
+        sigma_data: float = 1.0,
         levels: int | None = None,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        bounds: tuple[float, float] | None = None,
+        conditioner: Conditioner | None = None,
     ):
-        super().__init__(shape, standardize, conditioner)
-        self.denoiser = denoiser
+        super().__init__(shape, mean=mean, std=std, bounds=bounds, conditioner=conditioner)
+        conditional = bool(len(self.conditioner.kinds))
+        self.denoiser = network if isinstance(network, Denoiser) else Denoiser(network, target, sigma_data, conditional)
         self.schedule = schedule
         self.levels = levels
         self.latent_shape = self.shape
@@ -131,7 +147,8 @@ class DenoisingModel(GenerativeModel):
 
     def denoise(self, x_t: Tensor, t: Level | float, condition: Any = None) -> Prediction:
         """The prediction for x_t `(n, *shape)` in the models' units, at a level or at a time of the schedule."""
-        return self._conditional(condition, len(x_t))(x_t, self._level(t))
+        with self.evaluation():
+            return self._conditional(condition, len(x_t))(x_t, self._level(t))
 
     def score(self, x_t: Tensor, t: Level | float, condition: Any = None) -> Tensor:
         """Grad log p(x_t), shaped as x_t; sigma > 0."""
@@ -179,12 +196,12 @@ class DenoisingModel(GenerativeModel):
 
     def encode(self, x: Tensor, condition: Any = None, steps: int = 16) -> Tensor:
         """The noise `(n, *shape)`, about N(0, I), from which the probability flow comes to samples in the units of the data."""
-        with self.inference(), torch.autocast(x.device.type, enabled=False):
+        with self.evaluation(), torch.autocast(x.device.type, enabled=False):
             return self._flow(condition, len(x)).to_noise(self.standardize.normalize(x), steps)
 
     def decode(self, z: Tensor, condition: Any = None, steps: int = 16) -> Tensor:
         """The inverse of `encode`, up to the error of as many Runge-Kutta steps of order 4."""
-        with self.inference(), torch.autocast(z.device.type, enabled=False):
+        with self.evaluation(), torch.autocast(z.device.type, enabled=False):
             return self.standardize.denormalize(self._flow(condition, len(z)).to_data(z, steps))
 
     def between(self, a: Tensor, b: Tensor, n: int = 9, condition: Any = None, steps: int = 16) -> Tensor:

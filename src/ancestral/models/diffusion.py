@@ -16,47 +16,80 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner
-from ancestral.denoiser import Denoiser, column
+from ancestral.configuration import configurable
+from ancestral.denoiser import column
 from ancestral.errors import UsageError
-from ancestral.models.base import Standardize
 from ancestral.models.denoising import DenoisingModel
 from ancestral.noise import Noise
-from ancestral.schedules import Chain, Levels, Schedule
+from ancestral.prediction import PredictionType
+from ancestral.schedules import Chain, Levels, Linear, Schedule
 
 Weight = Literal["simple", "min-snr", "edm", "vlb"]
 Times = Literal["uniform", "logit-normal", "log-normal"]
 
 
+@configurable
 class Diffusion(DenoisingModel):
     """A denoiser of every noise level and the walk that it guides.
 
-    denoiser: network and target. schedule: the forward process. weight: w(t) of eq. 1, see `weights`.
-    times: the density from which training draws t, see `draw_times`. levels: of the data, for likelihoods.
-    Raises UsageError where target, weight or times do not fit the schedule.
+        model = Diffusion(network, shape=(1, 28, 28), schedule=Linear(), target="velocity", mean=0.13, std=0.31, bounds=(0, 1))
+
+    Args:
+        network: any module (z `(n, *shape)`, logsnr `(n,)`, context) -> F `(n, *shape)`, see `DenoisingModel`.
+        shape: of one sample.
+        schedule: the forward process; None: `Linear()`.
+        target: what F is: "eps", "x", "v", "velocity" or "score". sigma_data: of the target v.
+        weight: w(t) of eq. 1, see `weights`.
+        times: the density from which training draws t, see `draw_times`.
+        levels: of data that are stored as whole levels, for likelihoods.
+        mean, std, bounds: the units of the data, see `Standardize`.
+        conditioner: encodes the conditions; None: the model has none.
+
+    Raises:
+        UsageError: if target, weight or times do not fit the schedule, or the network takes other inputs.
     """
+
+    family = "diffusion"
 
     def __init__(
         self,
+        network: nn.Module,
         shape: Sequence[int],
-        standardize: Standardize,
-        conditioner: Conditioner,
-        denoiser: Denoiser,
-        schedule: Schedule,
+        *,
+        schedule: Schedule | None = None,
+        target: PredictionType = "velocity",
+        sigma_data: float = 1.0,
         weight: Weight = "simple",
         times: Times = "uniform",
         levels: int | None = None,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        bounds: tuple[float, float] | None = None,
+        conditioner: Conditioner | None = None,
     ):
-        super().__init__(shape, standardize, conditioner, denoiser, schedule, levels)
+        schedule = Linear() if schedule is None else schedule
+        super().__init__(
+            network,
+            shape,
+            schedule=schedule,
+            target=target,
+            sigma_data=sigma_data,
+            levels=levels,
+            mean=mean,
+            std=std,
+            bounds=bounds,
+            conditioner=conditioner,
+        )
         self.weight: Weight = weight
         self.times: Times = times
         end = schedule.at(torch.ones(1))
-        if denoiser.target in ("eps", "score") and end.alpha.item() < 1e-6:
+        if self.denoiser.target in ("eps", "score") and end.alpha.item() < 1e-6:
             raise UsageError(
-                f"a network that predicts {denoiser.target} says nothing of x where no signal is left (t = 1 of this "
+                f"a network that predicts {self.denoiser.target} says nothing of x where no signal is left (t = 1 of this "
                 "schedule): choose target v, x or velocity, or the schedule ddpm, vp or ve"
             )
         if weight == "vlb" and times != "uniform":

@@ -18,46 +18,71 @@ from torch import Tensor, nn
 
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner, Context
+from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 from ancestral.models.augment import augment
-from ancestral.models.base import GenerativeModel, Player, Standardize
+from ancestral.models.base import GenerativeModel, Player
 from ancestral.models.capabilities import Diagnosis
 from ancestral.models.health.gan import Standing
 from ancestral.models.objectives import OBJECTIVES, Name, Penalties
 from ancestral.networks.adversarial import hold, iterate
+from ancestral.networks.contract import taking_context
 from ancestral.noise import Noise
 from ancestral.schedules import CLEAN
 from ancestral.solvers import State
 
 
+@configurable
 class GAN(GenerativeModel):
-    """A generator, a discriminator, and the game between them.
+    """A generator, a critic, and the game between them.
 
-    generator: (z, Context) -> samples, with `latent`, the size of z. discriminator: (samples, Context) -> logits `(n,)`.
-    augmented: the share of samples that the discriminator sees altered, for small data.
-    The conditioner is the generator's; the discriminator reads its vectors and does not train them.
+        model = GAN(generator, critic, shape=(1, 28, 28), latent=64)
+
+    The conditioner is the generator's; the critic reads its vectors and does not train them.
+
+    Args:
+        generator: any module (z `(n, latent)`, context) -> samples `(n, *shape)`; one that takes (z) alone serves too.
+        critic: the discriminator, any module (samples `(n, *shape)`, context) -> logits `(n,)`, or without the context.
+        shape: of one sample.
+        latent: numbers in z; None: the generator's attribute `latent`.
+        objective: what the players minimise. penalties: of the critic's gradients.
+        augmented: the share of samples that the critic sees altered, for small data.
+        mean, std, bounds: the units of the data, see `Standardize`.
+        conditioner: encodes the conditions; None: the model has none.
+
+    Raises:
+        UsageError: if the size of z is not known, or a network takes other inputs.
     """
 
+    family = "gan"
     turns: Tensor
 
     def __init__(
         self,
-        shape: Sequence[int],
-        standardize: Standardize,
-        conditioner: Conditioner,
         generator: nn.Module,
-        discriminator: nn.Module,
+        critic: nn.Module,
+        shape: Sequence[int],
+        *,
+        latent: int | None = None,
         objective: Name = "relativistic",
         penalties: Penalties | None = None,
         augmented: float = 0.0,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        bounds: tuple[float, float] | None = None,
+        conditioner: Conditioner | None = None,
     ):
-        super().__init__(shape, standardize, conditioner)
-        self.generator = generator
-        self.discriminator = discriminator
+        super().__init__(shape, mean=mean, std=std, bounds=bounds, conditioner=conditioner)
+        conditional = bool(len(self.conditioner.kinds))
+        self.generator = taking_context(generator, "z", conditional=conditional)
+        self.discriminator = taking_context(critic, "x")
         self.objective = OBJECTIVES[objective]
         self.penalties = penalties or Penalties()
         self.augmented = augmented
-        self.latent_shape: tuple[int, ...] = (generator.latent,)  # type: ignore[assignment]  # nn.Module's attributes are Any
+        latent = getattr(generator, "latent", None) if latent is None else latent
+        if not isinstance(latent, int):
+            raise UsageError("the generator has no attribute `latent`, the numbers in z: give latent=")
+        self.latent_shape: tuple[int, ...] = (latent,)
         self.register_buffer("turns", torch.zeros((), dtype=torch.long))  # of the generator, so far
 
     @property
@@ -127,12 +152,12 @@ class GAN(GenerativeModel):
 
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
         """G(z) `(n, *shape)` in the units of the data. condition: a Context, or what people write, as in `sample`."""
-        with self.precision():
+        with self.evaluation():
             return self.standardize.denormalize(self.generator(z, self.conditioner.context(condition, len(z))).float())
 
     def critic(self, x: Tensor, condition: Any = None) -> Tensor:
         """D's logits `(n,)` for samples in the units of the data."""
-        with self.precision():
+        with self.evaluation():
             return self.judge(self.standardize.normalize(x), self.conditioner.context(condition, len(x)))
 
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:

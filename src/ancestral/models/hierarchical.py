@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ancestral.conditioning import Context
+from ancestral.configuration import configurable
 from ancestral.gaussian import Gaussian
 from ancestral.models.codec import Encoding, LatentCodec, bounded, log_standard
 from ancestral.networks.autoencoder import Head, Plan, Residual, Trunk
@@ -26,6 +27,7 @@ from ancestral.networks.layers import zero
 from ancestral.noise import Noise
 
 
+@configurable
 class Hierarchical(LatentCodec):
     """groups: how many, spread evenly over the levels of the plan, coarsest first. channels: of each group's map.
 

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner, Context
+from ancestral.configuration import configurable
 from ancestral.errors import AncestralError, UsageError
-from ancestral.models.base import GenerativeModel, Player, Standardize
+from ancestral.models.base import GenerativeModel, Player
 from ancestral.models.capabilities import HasLatent
 from ancestral.models.edits import Vary, check
 from ancestral.noise import Noise
@@ -30,18 +31,46 @@ from ancestral.solvers import State
 STAGES = ("autoencoder", "prior")
 
 
+@configurable
 class LatentModel(GenerativeModel):
-    """autoencoder: a module that `HasLatent`. prior: a model of samples of its latent shape, of mean 0 and deviation 1, whose
-    conditions are this model's. Both are trained apart, in stages.
+    """An autoencoder and a model of its latents, which are trained apart, in stages.
+
+        model = LatentModel(autoencoder, prior)
+
+    Args:
+        autoencoder: a module that `HasLatent`.
+        prior: a model of samples of its latent shape, of mean 0 and deviation 1. Its conditions are this model's.
+        shape, mean, std, bounds: of the data; None: those of an autoencoder that is a model itself.
+
+    Raises:
+        UsageError: if the prior is of another shape than the latents, or the shape of the data is not known.
     """
 
+    family = "latent"
     mean: Tensor
     std: Tensor
     known: Tensor
     stages = STAGES
 
-    def __init__(self, shape: Sequence[int], standardize: Standardize, autoencoder: nn.Module, prior: GenerativeModel):
-        super().__init__(shape, standardize, prior.conditioner)
+    def __init__(
+        self,
+        autoencoder: nn.Module,
+        prior: GenerativeModel,
+        *,
+        shape: Sequence[int] | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        bounds: tuple[float, float] | None = None,
+    ):
+        units: dict[str, Any] = {"mean": 0.0 if mean is None else mean, "std": 1.0 if std is None else std, "bounds": bounds}
+        if isinstance(autoencoder, GenerativeModel):
+            shape = autoencoder.shape if shape is None else shape
+            units = autoencoder.standardize.units if mean is None and std is None and bounds is None else units
+        if shape is None:
+            raise UsageError("the autoencoder does not say of which shape the data are: give shape=")
+        if tuple(getattr(autoencoder, "latent_shape", prior.shape)) != prior.shape:
+            raise UsageError(f"the latents have shape {tuple(cast(Any, autoencoder).latent_shape)} and the prior {prior.shape}")
+        super().__init__(shape, conditioner=prior.conditioner, **units)
         del self.conditioner  # registered once, as the prior's: see below
         self.autoencoder, self.prior = autoencoder, prior
         self.latent_shape = prior.shape
@@ -102,12 +131,12 @@ class LatentModel(GenerativeModel):
 
     def encode(self, x: Tensor, condition: Any = None) -> Tensor:
         """Normalised latents `(n, c, *space)` of samples in the units of the data."""
-        with self.inference():
+        with self.evaluation():
             return (self.coder.encode(x).float() - self.mean) / self.std
 
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
         """Normalised latents -> samples in the units of the data."""
-        with self.inference():
+        with self.evaluation():
             return self.standardize.denormalize(self.standardize.normalize(self.coder.decode(z * self.std + self.mean).float()))
 
     def reconstruct(self, x: Tensor, condition: Any = None) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from ancestral.configuration import configurable
+
 Name = Literal["relativistic", "non-saturating", "minimax", "least-squares", "hinge", "wasserstein"]
 
 
@@ -126,6 +128,7 @@ OBJECTIVES: dict[Name, Objective] = {
 }
 
 
+@configurable
 @dataclass(frozen=True)
 class Penalties:
     """Weights of the penalties of D's gradient in its input, which make the game converge.

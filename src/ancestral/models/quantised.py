@@ -21,12 +21,14 @@ from torch.nn import functional as F
 
 from ancestral.batch import Batch
 from ancestral.conditioning import Context
+from ancestral.configuration import configurable
 from ancestral.models.codec import Encoding, LatentCodec
 from ancestral.noise import Noise
 
 DEAD = 0.01  # of a fair share of the codes: below it a code is replaced by something that the encoder says now
 
 
+@configurable
 class Quantised(LatentCodec):
     """encoder: to `(n, positions * width)`, decoder: from there. codes: K. commitment: beta."""
 

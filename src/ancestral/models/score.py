@@ -22,40 +22,69 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner
-from ancestral.denoiser import Denoiser, column
+from ancestral.configuration import configurable
+from ancestral.denoiser import column
 from ancestral.errors import UsageError
-from ancestral.models.base import Standardize
 from ancestral.models.denoising import DenoisingModel
 from ancestral.noise import Noise
-from ancestral.schedules import Levels, Schedule
+from ancestral.schedules import VE, Levels, Schedule
 
 Matching = Literal["denoising", "sliced", "exact"]
 Lambda = Literal["sigma2", "likelihood"]
 
 
-class Score(DenoisingModel):
+@configurable
+class ScoreModel(DenoisingModel):
     """A noise-conditional score network.
 
-    matching: which of the three forms of J. weight: lambda(t), see `weights`. levels: of the data, for likelihoods.
-    Raises UsageError for exact and sliced matching of images and signals: they differentiate the network twice.
+        model = ScoreModel(network, shape=(2,), schedule=VE(0.01, 20.0))
+
+    Args:
+        network: any module (z `(n, *shape)`, logsnr `(n,)`, context) -> sigma s `(n, *shape)`, see `DenoisingModel`.
+        shape: of one sample.
+        schedule: the forward process; None: `VE(0.01, largest_noise(dimensions))`.
+        matching: which of the three forms of J.
+        weight: lambda(t), see `weights`.
+        levels: of data that are stored as whole levels, for likelihoods.
+        mean, std, bounds: the units of the data, see `Standardize`.
+        conditioner: encodes the conditions; None: the model has none.
+
+    Raises:
+        UsageError: for exact and sliced matching of images and signals, since they differentiate the network twice, and for a
+            network that takes other inputs.
     """
+
+    family = "score"
 
     def __init__(
         self,
+        network: nn.Module,
         shape: Sequence[int],
-        standardize: Standardize,
-        conditioner: Conditioner,
-        denoiser: Denoiser,
-        schedule: Schedule,
+        *,
+        schedule: Schedule | None = None,
         matching: Matching = "denoising",
         weight: Lambda = "sigma2",
         levels: int | None = None,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        bounds: tuple[float, float] | None = None,
+        conditioner: Conditioner | None = None,
     ):
-        super().__init__(shape, standardize, conditioner, denoiser, schedule, levels)
+        super().__init__(
+            network,
+            shape,
+            schedule=VE(0.01, largest_noise(math.prod(shape))) if schedule is None else schedule,
+            target="score",
+            levels=levels,
+            mean=mean,
+            std=std,
+            bounds=bounds,
+            conditioner=conditioner,
+        )
         if matching != "denoising" and len(shape) > 1:
             raise UsageError(f"{matching} score matching is for vectors: choose model.matching=denoising")
         self.matching: Matching = matching

@@ -16,19 +16,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner, Context
-from ancestral.distributions import BernoulliLikelihood, GaussianLikelihood, Likelihood, Observation
+from ancestral.configuration import configurable
+from ancestral.distributions import BernoulliLikelihood, GaussianLikelihood, Likelihood, LikelihoodName, Observation
+from ancestral.distributions import likelihood as likelihood_of
 from ancestral.errors import NoLikelihoodError, UsageError
 from ancestral.gaussian import slerp
 from ancestral.likelihood import Bound, elbo, iwae
 from ancestral.models.aggregate_prior import Mixture, aggregate, numbers
-from ancestral.models.base import GenerativeModel, Standardize
+from ancestral.models.base import GenerativeModel
 from ancestral.models.capabilities import Diagnosis
-from ancestral.models.codec import Encoding, LatentCodec, log_standard
+from ancestral.models.codec import POSTERIORS, Amortised, Encoding, LatentCodec, PosteriorName, log_standard
 from ancestral.models.health.vae import Standing
+from ancestral.networks.contract import taking_context
 from ancestral.noise import Noise, SampleNoise, StreamNoise
 from ancestral.schedules import CLEAN
 from ancestral.solvers import State
@@ -40,36 +43,72 @@ FIT_KEY = 2**61  # of the noise with which the mixtures are fitted, beyond any s
 PART = 512  # samples encoded at a time where there are many
 
 
+@configurable
 class VAE(GenerativeModel):
-    """coder: q(z | x) and the decoder. likelihood: p(x | z) from the decoder's output. beta: weight of the KL term, reached
-    after `warmup` samples. free_bits: nats of each latent dimension that cost nothing. parts: of the second-stage prior.
-    notes: what a person should be told before training.
+    """An encoder, a decoder, and the bound that both raise.
+
+        model = VAE(encoder, decoder, shape=(1, 28, 28), latent=16, likelihood="bernoulli", bounds=(0, 1))
+
+    Args:
+        encoder: any module (y `(n, *shape)` of mean 0 and deviation 1, context) -> the posterior's parameters `(n, outputs)`:
+            for a diagonal posterior the means and the log variances, 2 `latent` numbers. One that takes (y) alone serves too.
+            Or a `LatentCodec`, which is encoder, posterior and decoder in one; then decoder, latent and posterior are left out.
+        decoder: any module (z `(n, latent)`, context) -> h, the likelihood's parameters `(n, outputs * c, *space)`.
+        shape: of one sample.
+        latent: numbers in z.
+        posterior: q(z | x): "diagonal", "full" or "flow".
+        likelihood: p(x | z) from the decoder's output, by name (`ancestral.distributions.likelihood`) or as an object.
+        levels: of data that are stored as whole levels, for the likelihood "logistic".
+        beta: weight of the KL term, reached after `warmup` samples. free_bits: nats of each latent dimension that cost nothing.
+        parts: of the second-stage prior. notes: what a person should be told before training.
+        mean, std, bounds: the units of the data, see `Standardize`.
+        conditioner: encodes the conditions; None: the model has none.
+
+    Raises:
+        UsageError: if decoder or latent are missing, or a network takes other inputs.
     """
 
+    family = "vae"
     methods: tuple[Method, ...] = ("elbo", "iwae")  # of `log_prob`
     seen: Tensor
     activity: Tensor
 
     def __init__(
         self,
-        shape: Sequence[int],
-        standardize: Standardize,
-        conditioner: Conditioner,
-        coder: LatentCodec,
-        likelihood: Likelihood,
+        encoder: nn.Module,
+        decoder: nn.Module | None = None,
         *,
+        shape: Sequence[int],
+        latent: int | None = None,
+        posterior: PosteriorName = "diagonal",
+        likelihood: Likelihood | LikelihoodName = "gaussian",
+        levels: int | None = None,
         beta: float = 1.0,
         warmup: int = 0,
         free_bits: float = 0.0,
         parts: int = 16,
         notes: tuple[str, ...] = (),
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        bounds: tuple[float, float] | None = None,
+        conditioner: Conditioner | None = None,
     ):
-        super().__init__(shape, standardize, conditioner)
+        super().__init__(shape, mean=mean, std=std, bounds=bounds, conditioner=conditioner)
+        if isinstance(encoder, LatentCodec):
+            coder = encoder
+        elif decoder is None or latent is None:
+            raise UsageError("a VAE of an encoder needs a decoder and the numbers in z: give decoder and latent=")
+        else:
+            encoder, decoder = taking_context(encoder, "y"), taking_context(decoder, "z")
+            coder = Amortised(encoder, POSTERIORS[posterior](latent), decoder)
+        if isinstance(likelihood, str):
+            units = self.standardize.units
+            likelihood = likelihood_of(likelihood, units["mean"], units["std"], len(shape) - 1, levels)
         self.coder, self.likelihood = coder, likelihood
         self.beta, self.warmup, self.free_bits = beta, warmup, free_bits
         self.latent_shape = (coder.latent,)
         self.mixture = Mixture(coder.latent, parts)
-        context_dims = conditioner.widths.vector + conditioner.widths.channels
+        context_dims = self.conditioner.widths.vector + self.conditioner.widths.channels
         self.mixture_given = Mixture(coder.latent, parts, context_dims) if context_dims else None  # of conditional samples
         self.notes = notes
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
@@ -149,14 +188,14 @@ class VAE(GenerativeModel):
 
     def encode(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
         """The centres of q(z | x) `(n, d)` of samples in the units of the data."""
-        with self.inference():
+        with self.evaluation():
             context = self.conditioner.context(condition, len(x))
             code: Encoding = self.coder(self._features(x, context), context, None)[0]
             return code.z
 
     def decode(self, z: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
         """The means of p(x | z) `(n, *shape)` in the units of the data."""
-        with self.inference():
+        with self.evaluation():
             mean = self.observation(z, self.conditioner.context(condition, len(z))).mean
             return self.shown(self.standardize.normalize(mean))  # within the range of the data
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from ancestral.conditioning import NOTHING, ContextShape
 from ancestral.errors import UsageError
+from ancestral.networks.adversarial import Discriminator, Generator, VectorDiscriminator, VectorGenerator
+from ancestral.networks.autoencoder import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, Plan
 from ancestral.networks.dit import DiT
 from ancestral.networks.mlp import MLP
 from ancestral.networks.unet import UNet
@@ -79,4 +81,20 @@ def patch_size(shape: Sequence[int], net: Net = "auto", patch: int | None = None
     return found
 
 
-__all__ = ["MLP", "DiT", "Net", "UNet", "denoising_network", "patch_size"]
+__all__ = [
+    "MLP",
+    "ConvDecoder",
+    "ConvEncoder",
+    "DenseDecoder",
+    "DenseEncoder",
+    "DiT",
+    "Discriminator",
+    "Generator",
+    "Net",
+    "Plan",
+    "UNet",
+    "VectorDiscriminator",
+    "VectorGenerator",
+    "denoising_network",
+    "patch_size",
+]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ancestral.conditioning import NOTHING, Context, ContextShape
+from ancestral.configuration import configurable, transformed
 from ancestral.errors import UsageError
 from ancestral.networks.layers import SpatialContext, zero
 
@@ -103,6 +104,7 @@ class Pyramid:
         return x[:, :, 0] if self.signal else x
 
 
+@configurable
 class Generator(nn.Module):
     """(z `(n, latent)`, Context) -> samples `(n, *shape)`. A context's vector joins z, its channels every level."""
 
@@ -138,6 +140,7 @@ class Generator(nn.Module):
         return self.pyramid.unfold(self.head(F.leaky_relu(x, SLOPE)))
 
 
+@configurable
 class Discriminator(nn.Module):
     """(x `(n, *shape)`, Context) -> logits `(n,)`. A context enters by projection: l = w f(x) + <V y, f(x)>
     (Miyato & Koyama 2018, arXiv:1802.05637, eq. 4); its channels stand beside those of x.
@@ -173,6 +176,7 @@ class Discriminator(nn.Module):
         return out
 
 
+@configurable
 class VectorGenerator(nn.Module):
     """(z `(n, latent)`, Context) -> vectors `(n, features)`."""
 
@@ -188,6 +192,7 @@ class VectorGenerator(nn.Module):
         return out
 
 
+@configurable
 class VectorDiscriminator(nn.Module):
     """(x `(n, features)`, Context) -> logits `(n,)`."""
 
@@ -293,7 +298,7 @@ def spectral(network: nn.Module) -> nn.Module:
             nn.init.kaiming_normal_(layer.weight, SLOPE, nonlinearity="leaky_relu")
         nn.utils.parametrizations.spectral_norm(layer)
         parametrized(layer).eval()
-    return network
+    return transformed(network, spectral)
 
 
 def parametrized(layer: nn.Module) -> nn.Module:

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ancestral.conditioning import NOTHING, Context, ContextShape
+from ancestral.configuration import configurable
 from ancestral.networks.layers import ChannelNorm, SpatialContext, zero
 
 
+@configurable
 @dataclass(frozen=True)
 class Plan:
     """What encoder and decoder of one model share.
@@ -168,6 +170,7 @@ class Trunk(nn.Module):
         return [*found, h]
 
 
+@configurable
 class ConvEncoder(nn.Module):
     """(y `(n, c, *space)`, Context) -> `(n, features)`, or, local, `(n, positions * features)`: so many numbers for each
     position of the coarsest map.
@@ -188,6 +191,7 @@ class ConvEncoder(nn.Module):
         return out
 
 
+@configurable
 class ConvDecoder(nn.Module):
     """(z, shaped as the output of a `ConvEncoder`, Context) -> `(n, outputs, *space)`."""
 
@@ -229,6 +233,7 @@ class ConvDecoder(nn.Module):
         return out
 
 
+@configurable
 class DenseEncoder(nn.Module):
     """(y `(n, *shape)`, Context) -> `(n, features)`: residual layers."""
 
@@ -241,6 +246,7 @@ class DenseEncoder(nn.Module):
         return out
 
 
+@configurable
 class DenseDecoder(nn.Module):
     """(z `(n, features)`, Context) -> `(n, outputs * shape[0], *shape[1:])`."""
 

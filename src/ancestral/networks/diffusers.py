@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ancestral.configuration import configurable
 from ancestral.errors import AncestralError, UsageError
 
 NAME = "AutoencoderKL"
@@ -50,6 +51,7 @@ def halvings(config: Mapping[str, Any]) -> int:
     return len(config.get("block_out_channels", (64,))) - 1
 
 
+@configurable
 class DiffusersAutoencoder(nn.Module):
     """config: the library's, as in its config.json. shape: of pictures `(c, h, w)`. bounds: the range of their values.
 

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ancestral.conditioning import NOTHING, Context, ContextShape
+from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 from ancestral.networks.layers import CrossAttention, NoiseEmbedding, heads, zero
 
 
+@configurable
 class DiT(nn.Module):
     """(z `(n, c, h, w)` or `(n, c, l)`, logsnr `(n,)`, Context) -> a tensor shaped as z.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ancestral.conditioning import NOTHING, Context, ContextShape
+from ancestral.configuration import configurable
 from ancestral.networks.layers import NoiseEmbedding, zero
 
 
+@configurable
 class MLP(nn.Module):
     """(z `(n, d)`, logsnr `(n,)`, Context) -> `(n, d)`: residual blocks of `width`, modulated by noise level and context."""
 

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ancestral.configuration import configurable
 from ancestral.networks.adversarial import SLOPE, Pyramid
 
 
+@configurable
 class PatchCritic(nn.Module):
     """Pictures or signals `(n, *shape)` -> (logits `(n, positions)`, features of each layer).
 

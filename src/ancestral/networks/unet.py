@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ancestral.conditioning import NOTHING, Context, ContextShape
+from ancestral.configuration import configurable
 from ancestral.networks.layers import Attention, ChannelNorm, CrossAttention, NoiseEmbedding, zero
 
 
+@configurable
 class UNet(nn.Module):
     """(z `(n, c, h, w)` or `(n, c, l)`, logsnr `(n,)`, Context) -> a tensor shaped as z.
 

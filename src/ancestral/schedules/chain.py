@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ancestral.configuration import configurable
 from ancestral.schedules.base import Level, Schedule, posterior
 
 
+@configurable
 class Chain(Schedule):
     """The discrete Markov chain of DDPM (Ho et al. 2020, arXiv:2006.11239), steps i = 1..T at times t = i/T.
 

@@ -13,8 +13,7 @@ from ancestral.app.evaluation import BASELINES, Evaluation, Evaluator, Samples, 
 from ancestral.app.evaluation import judge as judge_module
 from ancestral.app.evaluation.extractors import classifier as classifier_module
 from ancestral.app.evaluation.samples import rows_for
-from ancestral.app.recipes.base import standardize
-from ancestral.conditioning import Conditioner
+from ancestral.app.recipes.base import units
 from ancestral.errors import AncestralError, UsageError
 from ancestral.noise import SampleNoise
 from ancestral.oracles import PointsOracle
@@ -223,7 +222,7 @@ class Returning(an.GenerativeModel):
     latent_shape = (1, 12, 12)
 
     def __init__(self, data, returned):
-        super().__init__(data.spec.shape, standardize(data.spec), Conditioner({}))
+        super().__init__(data.spec.shape, **units(data.spec))
         self.reconstruct = lambda x, condition=None: returned(x)
 
     def encode(self, x, condition=None):

@@ -104,7 +104,7 @@ MINIMAX = "ancestral.models.objectives.Minimax"
 CHAIN = "ancestral.schedules.Chain"
 VLB = "ancestral.likelihood.vlb"
 DIFFUSION = "ancestral.models.diffusion.Diffusion"
-SCORE = "ancestral.models.score.Score"
+SCORE = "ancestral.models.score.ScoreModel"
 ODE = "ancestral.likelihood.ode"
 
 MUTATIONS = [

@@ -20,7 +20,7 @@ SAMPLED = [path.name for path in sorted(RUNS.iterdir()) if (path / "expected.saf
 def test_an_old_run_draws_what_it_drew(name):
     expected = load_file(RUNS / name / "expected.safetensors")["half"]
     found = an.load(RUNS / name, device="cpu", precision="fp32").sample(2, seeds=[3, 7])
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [path.name for path in sorted(RUNS.iterdir())])

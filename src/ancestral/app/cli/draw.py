@@ -150,9 +150,10 @@ def _forward(source: str, schedule: str, steps: int | None, seed: int, animated:
     import torch
 
     from ancestral.app.data import load
-    from ancestral.app.recipes.base import standardize
+    from ancestral.app.recipes.base import units
     from ancestral.app.recipes.diffusion import SCHEDULES
     from ancestral.errors import UsageError
+    from ancestral.models import Standardize
     from ancestral.noise import SampleNoise
     from ancestral.suggest import unknown
 
@@ -161,7 +162,7 @@ def _forward(source: str, schedule: str, steps: int | None, seed: int, animated:
     process = SCHEDULES[schedule]
     data = load(source)
     n = 8 if len(data.spec.shape) > 1 else 2000
-    scale, index = standardize(data.spec), torch.linspace(0, len(data.train) - 1, n).long()
+    scale, index = Standardize(data.spec.shape, **units(data.spec)), torch.linspace(0, len(data.train) - 1, n).long()
     x = scale.normalize(data.batch(index).x)
     eps = SampleNoise(range(seed, seed + n)).normal(data.spec.shape)
     count = steps or (FRAMES if animated else 8)
@@ -217,5 +218,6 @@ def _between(run: str, rows: str, asked: Asked, steps: int | None, device: str) 
     if not 0 <= min(a, b) <= max(a, b) < len(data.test):
         raise UsageError(f"--rows {rows}: the held-out data have samples 0 to {len(data.test) - 1}")
     x = data.batch(torch.tensor([a, b]), "test").x.to(model.device)
-    y = model.between(x[0], x[1], 9, asked.condition(model, folder.spec), steps or 16)
+    with model.inference():
+        y = model.between(x[0], x[1], 9, asked.condition(model, folder.spec), steps or 16)
     return grid(torch.cat([x[:1], y, x[1:]]), folder.spec, columns=11)

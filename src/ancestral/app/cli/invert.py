@@ -45,8 +45,9 @@ def invert(
     target = read_picture(image, spec, "--invert").to(model.device)
     coder: Any = model
     if isinstance(coder, HasLatent):  # its encoder, or its ODE, finds the latent
-        z = coder.encode(target, condition)
-        x = coder.decode(z, condition)
+        with model.inference():
+            z = coder.encode(target, condition)
+            x = coder.decode(z, condition)
         found = Inversion(z, x, (x - target).square().mean().item(), 1.0)
     else:
         noise, std = SampleNoise(seeds_from(seed, STARTS), model.device), sum(spec.std) / len(spec.std)

@@ -105,7 +105,8 @@ def latent_map(model: GenerativeModel, folder: Run, condition: Any) -> Image:
     data = data_of(folder).encoded(model.conditioner)
     index = torch.linspace(0, len(data.train) - 1, min(POINTS, len(data.train))).long()
     batch = data.batch(index)
-    z = torch.cat([encoder.encode(x.to(model.device), _known(model, x, c)) for x, c in _parts(batch.x, batch.conditions)])
+    with model.inference():
+        z = torch.cat([encoder.encode(x.to(model.device), _known(model, x, c)) for x, c in _parts(batch.x, batch.conditions)])
     z = z.flatten(1).cpu() - z.flatten(1).mean(0).cpu()
     _, _, axes = torch.linalg.svd(z, full_matrices=False)
     return _scatter(z @ axes[:2].T, batch.conditions.get("class"), spec)
@@ -125,7 +126,8 @@ def reconstruct(model: GenerativeModel, spec: DataSpec, source: str, n: int) -> 
     batch = data.batch(torch.arange(min(n, len(data.train))))
     x = _fitted(batch.x, spec, data).to(model.device)
     condition = _known(model, x, batch.conditions)
-    y = coder.decode(coder.encode(x, condition), condition)
+    with model.inference():
+        y = coder.decode(coder.encode(x, condition), condition)
     columns = min(COLUMNS - 1, len(x))
     rows = [part for a, b in zip(x.split(columns), y.split(columns), strict=True) for part in (a, b)]
     if len(rows[-1]) < columns:  # fill up, so that a picture stands above what came back of it

@@ -24,7 +24,8 @@ def returned(model: HasReconstruction, data: DataSet, rows: Tensor, progress: Pr
     for part in rows.split(BATCH):
         progress(f"reconstructions: {BATCH * len(y):,} of {len(rows):,}")
         x.append(data.batch(part, "test").x)
-        y.append(model.reconstruct(x[-1].to(model.device), data.asked(part) or None).cpu())
+        with model.inference():
+            y.append(model.reconstruct(x[-1].to(model.device), data.asked(part) or None).cpu())
     return torch.cat(x), at_levels(torch.cat(y), data)
 
 

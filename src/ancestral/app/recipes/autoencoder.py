@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.recipes.base import Section, standardize
+from ancestral.app.recipes.base import Section, units
 from ancestral.errors import UsageError
 from ancestral.models.autoencoder import ALONE, Autoencoder
 from ancestral.models.codec import Amortised, Diagonal, LatentCodec
@@ -75,9 +75,8 @@ class AutoencoderRecipe(Section):
             why = "pip install 'ancestral[features]' for better" if sees else "such data are not for the ImageNet network"
             notes.append(f"reconstructions are compared by pixels and by the critic's features: {why}")
         return Autoencoder(
-            spec.shape,
-            standardize(spec),
             self.coder(plan, channels, math.prod(space)),
+            spec.shape,
             latent_shape,
             PatchCritic(spec.shape) if self.adversarial else None,
             perceptual,
@@ -88,6 +87,7 @@ class AutoencoderRecipe(Section):
             weight=self.adversarial,
             heard=self.heard,
             notes=tuple(notes),
+            **units(spec),
         )
 
     def coder(self, plan: Plan, channels: int, positions: int) -> LatentCodec:

@@ -11,7 +11,7 @@ from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.conditions import ConditionName, encoder
 from ancestral.conditioning import Condition, Conditioner
 from ancestral.errors import UsageError
-from ancestral.models import GenerativeModel, Standardize
+from ancestral.models import GenerativeModel
 
 
 class Section(BaseModel):
@@ -97,6 +97,6 @@ class FamilyRecipe(Section):
         return Conditioner(kinds, self.condition_dropout)
 
 
-def standardize(spec: DataSpec) -> Standardize:
-    """To mean 0 and standard deviation 1 a channel, and back into the range that the data have by nature."""
-    return Standardize(spec.shape, spec.mean, spec.std, spec.range if spec.kind != "real" else None)
+def units(spec: DataSpec) -> dict[str, Any]:
+    """The arguments of a model that say the units of the data: mean, std, and the range that they have by nature."""
+    return {"mean": spec.mean, "std": spec.std, "bounds": spec.range if spec.kind != "real" else None}

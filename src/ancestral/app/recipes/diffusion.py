@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.recipes.base import standardize
+from ancestral.app.recipes.base import units
 from ancestral.app.recipes.denoising import DenoisingRecipe
-from ancestral.denoiser import Denoiser
 from ancestral.models.diffusion import Diffusion, Times, Weight
 from ancestral.prediction import PredictionType
 from ancestral.schedules import VE, VP, Chain, Cosine, Linear, Schedule, SubVP
@@ -24,6 +23,7 @@ SCHEDULES: dict[ScheduleName, Schedule] = {
     "ddpm": Chain.linear(),
     "ddpm-cosine": Chain.cosine(),
 }
+FORMER = {"flow": "velocity"}  # targets by the names that they have in format 1
 CROWDED = 32  # numbers of a patch of pixels whose noise is too much for a U-Net's finest level to carry
 
 
@@ -42,11 +42,27 @@ class DiffusionRecipe(DenoisingRecipe):
     weight: Weight = Field("simple", description="the weight of each noise level in the loss")
     times: Times = Field("logit-normal", description="the density from which training draws noise levels")
 
+    @field_validator("target", mode="before")
+    @classmethod
+    def _renamed(cls, target: Any) -> Any:
+        """Read the names of format 1 as well."""
+        return FORMER.get(target, target) if isinstance(target, str) else target
+
     def build(self, spec: DataSpec) -> Diffusion:
         conditioner = self.conditioner(spec)
-        denoiser = Denoiser(self.network(spec, conditioner.widths), *self.reading(spec))
-        schedule = SCHEDULES[self.schedule]
-        return Diffusion(spec.shape, standardize(spec), conditioner, denoiser, schedule, self.weight, self.times, spec.levels)
+        target, sigma_data = self.reading(spec)
+        return Diffusion(
+            self.network(spec, conditioner.widths),
+            spec.shape,
+            schedule=SCHEDULES[self.schedule],
+            target=target,
+            sigma_data=sigma_data,
+            weight=self.weight,
+            times=self.times,
+            levels=spec.levels,
+            conditioner=conditioner,
+            **units(spec),
+        )
 
     def settled(self, spec: DataSpec) -> Self:
         if self.target is not None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.recipes.base import FamilyRecipe, standardize
+from ancestral.app.recipes.base import FamilyRecipe, units
 from ancestral.models.gan import GAN
 from ancestral.models.objectives import Name, Penalties
 from ancestral.networks.adversarial import adversarial_networks, spectral
@@ -72,14 +72,14 @@ class GANRecipe(FamilyRecipe):
             spectral(discriminator)
         altered = 0.2 if spec.size < SMALL and len(spec.shape) > 1 else 0.0
         return GAN(
-            spec.shape,
-            standardize(spec),
-            conditioner,
             generator,
             discriminator,
-            self.objective,
-            self.penalties(spec),
-            pick(self.augment, altered),
+            spec.shape,
+            objective=self.objective,
+            penalties=self.penalties(spec),
+            augmented=pick(self.augment, altered),
+            conditioner=conditioner,
+            **units(spec),
         )
 
     def penalties(self, spec: DataSpec) -> Penalties:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.autoencoder import AutoencoderRecipe, DiffusersRecipe
-from ancestral.app.recipes.base import FamilyRecipe, Section, standardize
+from ancestral.app.recipes.base import FamilyRecipe, Section, units
 from ancestral.app.recipes.diffusion import DiffusionRecipe
 from ancestral.app.recipes.gan import GANRecipe
 from ancestral.app.recipes.score import ScoreRecipe
@@ -84,7 +84,7 @@ class LatentRecipe(FamilyRecipe):
         asked = {name: getattr(self, name) for name in FamilyRecipe.model_fields if name != "family"}
         inner = self.prior.model_copy(update=asked)
         prior = inner.build(spec.of_latents(cast(Any, first).latent_shape))
-        return LatentModel(spec.shape, standardize(spec), first, prior)
+        return LatentModel(first, prior, shape=spec.shape, **units(spec))
 
     def first(self, spec: DataSpec) -> nn.Module:
         """The autoencoder without its weights, which scales by the data that it was trained on."""

@@ -7,11 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.recipes.base import standardize
+from ancestral.app.recipes.base import units
 from ancestral.app.recipes.denoising import DenoisingRecipe
-from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
-from ancestral.models.score import Lambda, Matching, Score, ladder_length, largest_noise
+from ancestral.models.score import Lambda, Matching, ScoreModel, ladder_length, largest_noise
 from ancestral.schedules import VE, VP, GeometricLevels, Schedule, SubVP
 
 
@@ -33,17 +32,17 @@ class ScoreRecipe(DenoisingRecipe):
         None, ge=2, description="number of levels of the schedule geometric; None: so that neighbours overlap by half"
     )
 
-    def build(self, spec: DataSpec) -> Score:
+    def build(self, spec: DataSpec) -> ScoreModel:
         conditioner = self.conditioner(spec)
-        return Score(
+        return ScoreModel(
+            self.network(spec, conditioner.widths),
             spec.shape,
-            standardize(spec),
-            conditioner,
-            Denoiser(self.network(spec, conditioner.widths), "score"),
-            self.process(spec.dims),
-            self.matching,
-            self.weight,
-            spec.levels,
+            schedule=self.process(spec.dims),
+            matching=self.matching,
+            weight=self.weight,
+            levels=spec.levels,
+            conditioner=conditioner,
+            **units(spec),
         )
 
     def process(self, dimensions: int) -> Schedule:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.recipes.base import FamilyRecipe, standardize
+from ancestral.app.recipes.base import FamilyRecipe, units
 from ancestral.conditioning import ContextShape
 from ancestral.distributions import Likelihood, LikelihoodName, likelihood
 from ancestral.errors import UsageError
@@ -78,16 +78,16 @@ class VAERecipe(FamilyRecipe):
         conditioner = self.conditioner(spec)
         coder = self.coder(spec, spec.shape[0] * head.outputs, head.outputs, conditioner.widths)
         return VAE(
-            spec.shape,
-            standardize(spec),
-            conditioner,
             coder,
-            head,
+            shape=spec.shape,
+            likelihood=head,
             beta=self.beta,
             warmup=self.kl_warmup,
             free_bits=self.free_bits,
             parts=self.parts,
             notes=notes,
+            conditioner=conditioner,
+            **units(spec),
         )
 
     def head(self, spec: DataSpec) -> tuple[Likelihood, tuple[str, ...]]:

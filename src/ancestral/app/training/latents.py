@@ -78,7 +78,8 @@ def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | Non
 def look(model: LatentModel, data: DataSet) -> Diagnosis:
     """How much of held-out samples the autoencoder brings back."""
     x = data.values(data.test.array[:LOOK]).to(model.device)
-    found = fidelity(x, model.reconstruct(x), model.standardize.bounds)
+    with model.inference():
+        found = fidelity(x, model.reconstruct(x), model.standardize.bounds)
     return Diagnosis(found, f"what comes back of {len(x)} held-out samples: {words(found)}")
 
 

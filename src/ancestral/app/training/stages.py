@@ -43,4 +43,9 @@ def stages_of(model: GenerativeModel, data: DataSet, recipe: FamilyRecipe, *, fl
 
 def _pairs(model: Autoencoder) -> Callable[[Batch], Tensor]:
     """Each sample beside its reconstruction."""
-    return lambda batch: torch.stack([batch.x, model.reconstruct(batch.x)], 1).flatten(0, 1)
+
+    def pairs(batch: Batch) -> Tensor:
+        with model.inference():
+            return torch.stack([batch.x, model.reconstruct(batch.x)], 1).flatten(0, 1)
+
+    return pairs

@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ancestral.app.theory.known import M, S, as_it_is
-from ancestral.conditioning import Conditioner
-from ancestral.denoiser import Denoiser
+from ancestral.app.theory.known import M, S
 from ancestral.models.diffusion import Diffusion
 from ancestral.prediction import PredictionType
 from ancestral.schedules import Schedule
@@ -31,7 +29,7 @@ def signs_of_data() -> Tensor:
 
 
 def family(network: nn.Module, schedule: Schedule, target: PredictionType = "eps", d: int = 1, **options: object) -> Diffusion:
-    return Diffusion((d,), as_it_is(d), Conditioner({}), Denoiser(network, target), schedule, **options)  # type: ignore[arg-type]
+    return Diffusion(network, (d,), schedule=schedule, target=target, **options)  # type: ignore[arg-type]
 
 
 class OneLevel(Schedule):

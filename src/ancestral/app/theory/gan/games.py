@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.app.theory.claims import seeded
-from ancestral.conditioning import Conditioner, Context
+from ancestral.conditioning import Context
 from ancestral.gaussian import Gaussian
-from ancestral.models.base import Standardize
 from ancestral.models.gan import GAN
 from ancestral.models.objectives import (
     Name,
@@ -66,8 +65,7 @@ def descended(objective: Objective, p: Tensor, q: Tensor, rate: float, steps: in
 
 
 def game(objective: Name, generator: nn.Module, discriminator: nn.Module, r1: float = 0.0) -> GAN:
-    scaling = Standardize((1,), (0.0,), (1.0,), None)
-    return GAN((1,), scaling, Conditioner({}), generator, discriminator, objective, Penalties(r1=r1))
+    return GAN(generator, discriminator, (1,), objective=objective, penalties=Penalties(r1=r1))
 
 
 def networks(objective: Name) -> GAN:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.app.theory.claims import SINGLE, Along, Sides, at_most, claim, draws, equal, mean, table, variance
-from ancestral.app.theory.known import as_it_is
 from ancestral.app.theory.latent.models import conditional
 from ancestral.batch import Batch
 from ancestral.conditioning import ClassCondition, Conditioner, Context
@@ -17,6 +16,7 @@ from ancestral.denoiser import Denoiser
 from ancestral.guidance import ClassifierFree, Conditional, guided
 from ancestral.models.diffusion import Diffusion
 from ancestral.models.latent import LatentModel
+from ancestral.networks.contract import WithoutContext
 from ancestral.oracles import GaussianOracle
 from ancestral.prediction import Prediction
 from ancestral.schedules import VP, Level, Levels, grid
@@ -27,7 +27,7 @@ class ByClass(Denoiser):
     """The exact denoiser of N(mean, std^2), whose mean is what the context says."""
 
     def __init__(self, std: float):
-        super().__init__(nn.Identity(), "x")
+        super().__init__(WithoutContext(nn.Identity()), "x")  # a network that is never called
         self.std = std
 
     def forward(self, x_t: Tensor, level: Level | Levels, context: Context | None = None) -> Prediction:
@@ -57,8 +57,8 @@ def shifted(mu_c: float, mu_u: float, std: float) -> LatentModel:
     """A latent model whose prior is exact: N(mu_c, std^2) of class c, N(mu_u, std^2) where nothing is asked."""
     condition = ClassCondition(("c",), 1)
     condition.table.weight.data.copy_(torch.tensor([[mu_c], [mu_u]]))
-    prior = Diffusion((1,), as_it_is(1), Conditioner({"class": condition}), ByClass(std), VP())
-    model = LatentModel((1,), as_it_is(1), Affine(), prior)
+    prior = Diffusion(ByClass(std), (1,), schedule=VP(), conditioner=Conditioner({"class": condition}))
+    model = LatentModel(Affine(), prior, shape=(1,))
     model.measure(torch.tensor([[-1.0], [1.0]]))
     return model
 

@@ -11,9 +11,6 @@ from ancestral.app.data import DataSpec
 from ancestral.app.recipes.autoencoder import AutoencoderRecipe
 from ancestral.app.recipes.latent import LatentRecipe
 from ancestral.app.theory.claims import seeded
-from ancestral.app.theory.known import as_it_is
-from ancestral.conditioning import Conditioner
-from ancestral.denoiser import Denoiser
 from ancestral.models.autoencoder import Autoencoder
 from ancestral.models.diffusion import Diffusion
 from ancestral.models.latent import LatentModel
@@ -34,7 +31,7 @@ def spec(*shape: int) -> DataSpec:
 def diffusion(shape: tuple[int, ...], attention: int) -> Diffusion:
     """The family with its U-Net, equally wide for every shape. attention: of its levels, the coarsest, so many attend."""
     network = UNet(shape[0], CHANNELS, patch=1, attention=attention)
-    return Diffusion(shape, as_it_is(*shape), Conditioner({}), Denoiser(network, "v"), Cosine())
+    return Diffusion(network, shape, schedule=Cosine(), target="v")
 
 
 def in_pixels(attention: int = 0) -> Diffusion:
@@ -47,7 +44,7 @@ def in_latents(f: int, attention: int = 0) -> LatentModel:
     def make() -> LatentModel:
         first = LatentRecipe(autoencoder=AutoencoderRecipe(f=f, channels=PIXELS[0], width=8, adversarial=0, perceptual=0))
         autoencoder = cast(Autoencoder, first.first(spec(*PIXELS)))
-        model = LatentModel(PIXELS, autoencoder.standardize, autoencoder, diffusion(autoencoder.latent_shape, attention))
+        model = LatentModel(autoencoder, diffusion(autoencoder.latent_shape, attention))
         model.measure(torch.randn(2, *autoencoder.latent_shape))
         return model
 

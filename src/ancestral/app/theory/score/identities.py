@@ -11,10 +11,9 @@ from ancestral.app.theory.claims import Along, Sides, claim, draws, equal
 from ancestral.app.theory.known import MIXTURE, X, binned, random_network
 from ancestral.app.theory.score.models import LEVEL, Apart, family
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner
 from ancestral.gaussian import Gaussian
 from ancestral.models.diffusion import Diffusion
-from ancestral.models.score import Lambda, Score
+from ancestral.models.score import Lambda, ScoreModel
 from ancestral.oracles import MixtureOracle
 from ancestral.prediction import Prediction
 from ancestral.schedules import CLEAN, VP
@@ -72,7 +71,7 @@ def tweedie() -> Iterator[Sides]:
     yield equal("w = (.3, .7), x_t = ½: E[x|x_t]", MIXTURE(at, LEVEL).x, 1.4113769729)
 
 
-@claim("Song et al. 2021, section 3.3; Song et al. 2021 (arXiv:2101.09258), theorem 1", (Score.loss, Diffusion.loss))
+@claim("Song et al. 2021, section 3.3; Song et al. 2021 (arXiv:2101.09258), theorem 1", (ScoreModel.loss, Diffusion.loss))
 def is_diffusion() -> Iterator[Sides]:
     """A score model is a diffusion model: the same losses in other words
 
@@ -86,7 +85,7 @@ def is_diffusion() -> Iterator[Sides]:
     weights: tuple[tuple[Lambda, str, float], ...] = (("sigma2", "simple", 0.5), ("likelihood", "vlb", 1.0))
     for ours, theirs, factor in weights:
         score = family(network, VP(), weight=ours)
-        ddpm = Diffusion((2,), score.standardize, Conditioner({}), score.denoiser, VP(), theirs)  # type: ignore[arg-type]
+        ddpm = Diffusion(score.denoiser, (2,), schedule=VP(), weight=theirs)  # type: ignore[arg-type]
         with torch.no_grad():
             a, b = (model.loss(Batch(x), "model", Apart(256))["total"] for model in (score, ddpm))  # type: ignore[arg-type]
         yield equal(f"of each sample: weights {ours} and {theirs}", a, factor * b, tolerance=1e-4)

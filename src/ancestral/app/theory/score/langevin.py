@@ -9,7 +9,7 @@ import torch
 from ancestral.app.theory.claims import Along, Clouds, Made, Sides, at_most, claim, draws, equal, mean, table, variance
 from ancestral.app.theory.known import MIXTURE, M, S, histogram
 from ancestral.app.theory.score.models import MODES, WEIGHT, N, plain_and_annealed
-from ancestral.models.score import Score
+from ancestral.models.score import ScoreModel
 from ancestral.oracles import GaussianOracle
 from ancestral.schedules import Level
 from ancestral.solvers import Langevin, UnadjustedLangevin
@@ -64,7 +64,7 @@ def annealed_variance() -> Iterator[Sides]:
     yield equal("the recursion", left, right, error, along=Along("level u", at, "variance after it", "xy"))
 
 
-@claim("Song & Ermon 2019, section 3.2.2 and algorithm 1", (UnadjustedLangevin.step, Langevin.step, Score.sample_path))
+@claim("Song & Ermon 2019, section 3.2.2 and algorithm 1", (UnadjustedLangevin.step, Langevin.step, ScoreModel.sample_path))
 def mode_weights() -> Iterator[Made]:
     """Annealed Langevin dynamics finds the right weights of modes, where plain Langevin does not
 

@@ -12,14 +12,14 @@ from ancestral.app.theory.known import random_network
 from ancestral.app.theory.score.models import CLEAN, MODES, NOISY, THREE, angle, around, family, two_networks
 from ancestral.batch import Batch
 from ancestral.denoiser import column
-from ancestral.models.score import Matching, Score
+from ancestral.models.score import Matching, ScoreModel
 from ancestral.oracles import MixtureOracle
 from ancestral.schedules import VP
 
 
 @claim(
     "Vincent 2011, section 4.2; Hyvarinen 2005, theorem 1; Song et al. 2019 (arXiv:1905.07088), section 3",
-    (Score.loss, Score.weights),
+    (ScoreModel.loss, ScoreModel.weights),
 )
 def matching() -> Iterator[Sides]:
     """Denoising score matching is explicit score matching plus a constant; so are exact and sliced
@@ -59,7 +59,7 @@ def matching() -> Iterator[Sides]:
         yield equal("explicit + C", left, right, error, along=Along("t", at, f"{form} score matching, σ² × loss"))
 
 
-@claim("Song & Ermon 2019, section 3.2.1 and figure 2", (Score.loss, Score.score, MixtureOracle.score))
+@claim("Song & Ermon 2019, section 3.2.1 and figure 2", (ScoreModel.loss, ScoreModel.score, MixtureOracle.score))
 def far_from_data() -> Iterator[Sides]:
     """Far from the data the score of clean data is not learned, that of noisy data is
 

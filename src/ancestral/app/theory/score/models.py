@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.app.theory.claims import draws, seeded
-from ancestral.app.theory.known import Exact, as_it_is
+from ancestral.app.theory.known import Exact
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner, Context
-from ancestral.denoiser import Denoiser
-from ancestral.models.score import Lambda, Matching, Score
+from ancestral.conditioning import Context
+from ancestral.models.score import Lambda, Matching, ScoreModel
 from ancestral.networks import denoising_network
 from ancestral.oracles import MixtureOracle
 from ancestral.schedules import VE, Level, Schedule
@@ -45,8 +44,8 @@ STEPS = 500  # of training
 
 def family(
     network: nn.Module, schedule: Schedule, d: int = 2, matching: Matching = "denoising", weight: Lambda = "sigma2"
-) -> Score:
-    return Score((d,), as_it_is(d), Conditioner({}), Denoiser(network, "score"), schedule, matching, weight)
+) -> ScoreModel:
+    return ScoreModel(network, (d,), schedule=schedule, matching=matching, weight=weight)
 
 
 class Apart:
@@ -62,7 +61,7 @@ class Apart:
         return self.uniforms.stratified()
 
 
-def trained(schedule: Schedule) -> Score:
+def trained(schedule: Schedule) -> ScoreModel:
     """A score network of three modes, after `STEPS` steps with the family's own loss."""
     model = family(seeded(lambda: denoising_network((2,), width=64, blocks=2)), schedule)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -74,12 +73,12 @@ def trained(schedule: Schedule) -> Score:
     return model.requires_grad_(False)
 
 
-def two_networks() -> tuple[Score, Score]:
+def two_networks() -> tuple[ScoreModel, ScoreModel]:
     """One that saw hardly any noise, and one that saw all noise levels, trained alike."""
     return trained(VE(0.99 * CLEAN, CLEAN)), trained(VE(CLEAN, NOISY))
 
 
-def angle(model: Score, u: float, x: Tensor) -> Tensor:
+def angle(model: ScoreModel, u: float, x: Tensor) -> Tensor:
     """Between the network's score and the true one at noise level u, in degrees `(n,)`."""
     level = Level(0.0, 1.0, u)
     s, truth = model.score(x, level).double(), THREE.score(x.double(), level)

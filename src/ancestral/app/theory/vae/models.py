@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from ancestral.app.theory.claims import draws, seeded
 from ancestral.batch import Batch
-from ancestral.conditioning import Conditioner, Context
+from ancestral.conditioning import Context
 from ancestral.distributions import GaussianLikelihood
 from ancestral.gaussian import Gaussian
-from ancestral.models.base import Standardize
 from ancestral.models.codec import Amortised, Diagonal
 from ancestral.models.vae import VAE
 from ancestral.networks.autoencoder import DenseDecoder, DenseEncoder
@@ -88,9 +87,8 @@ def pca(s2: float, latent: int = 2, *, beta: float = 1.0) -> VAE:
 
 
 def _vae(d: int, encoder: nn.Module, decoder: nn.Module, posterior: Diagonal, s2: float, beta: float = 1.0) -> VAE:
-    scaling = Standardize((d,), (0.0,) * d, (1.0,) * d, None)
     head = GaussianLikelihood(torch.zeros(d), torch.ones(d), "fixed", s2)
-    return VAE((d,), scaling, Conditioner({}), Amortised(encoder, posterior, decoder), head, beta=beta)
+    return VAE(Amortised(encoder, posterior, decoder), shape=(d,), likelihood=head, beta=beta)
 
 
 def ones(model: VAE, x: Tensor, n: int = FEW) -> dict[str, Tensor]:

@@ -1,0 +1,78 @@
+"""A model in a folder: `config.json` says what it is, `model.safetensors` holds its weights.
+
+The weights' file carries two checksums: of the tensors, by name, type, shape and bytes, and of the configuration that they belong
+to. So a flipped bit, a cut file or a file of another model is found when it is read. Nothing is unpickled or executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ancestral.errors import AncestralError
+from ancestral.files import disk_errors, write_atomically
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FORMAT = 2  # of the configuration
+
+
+def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write both files, each whole or not at all. Raises AncestralError for a tensor that is not finite, or a full disk."""
+    contents = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    _finite(contents, f"the model is not saved to {folder}")
+    text = json.dumps(config, indent=1).encode()
+    metadata = {"checksum": checksum(contents), "config": _digest(text)}
+    with disk_errors(folder):
+        write_atomically(folder / CONFIG, text)
+        write_atomically(folder / WEIGHTS, save(contents, metadata))
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and tensors. Raises AncestralError, with the file's name, for what is missing, damaged or not finite."""
+    config_file, file = folder / CONFIG, folder / WEIGHTS
+    try:
+        text = config_file.read_bytes()
+        config = json.loads(text)
+        with safe_open(file, "pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        missing = error.filename or file
+        raise AncestralError(f"{missing} is missing: a saved model is {CONFIG} and {WEIGHTS} in one folder") from None
+    except ValueError:
+        raise AncestralError(f"{config_file} is damaged: it is not JSON; save the model again") from None
+    except (SafetensorError, OSError) as error:
+        raise AncestralError(f"{file} is damaged ({str(error).splitlines()[0]}): save the model again") from None
+    if metadata.get("checksum") != checksum(tensors):
+        raise AncestralError(f"{file} is damaged: its tensors do not match its checksum; save the model again")
+    if metadata.get("config") != _digest(text):
+        raise AncestralError(f"{config_file} was changed, or is of another model than {WEIGHTS}: save the model again")
+    _finite(tensors, f"{file} is refused")
+    return config, tensors
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """BLAKE2b over name, type, shape and bytes of the tensors in the order of their names."""
+    digest = blake2b(digest_size=16)
+    for name, t in sorted(tensors.items()):
+        digest.update(f"{name} {t.dtype} {tuple(t.shape)}\n".encode())
+        digest.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _digest(text: bytes) -> str:
+    return blake2b(text, digest_size=16).hexdigest()
+
+
+def _finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    for name, t in tensors.items():
+        if not t.isfinite().all():
+            raise AncestralError(f"{what}: its tensor {name} is not finite")
