@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from ancestral.app.data import toys
-from ancestral.app.data.arrays import Layout, array_file, from_array
+from ancestral.app.data.arrays import Layout, array_file, from_array, from_columns
 from ancestral.app.data.dataset import DataSet
 from ancestral.app.data.decode import Progress
 from ancestral.app.data.digits import digits
@@ -43,7 +43,7 @@ FILES = (".npy", ".npz", ".parquet")
 
 
 def load(
-    source: str | Path | np.ndarray | Tensor | DataSet,
+    source: str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet,
     *,
     size: int | tuple[int, int] | None = None,
     labels: Any = None,
@@ -54,7 +54,7 @@ def load(
 
     source: a built-in name (`built_in()`), which goes before a file of that name; a folder of images (`folder`); an
         `.npy`, `.npz` (`array_file`) or `.parquet` file (`parquet`); an array or tensor of N samples (`from_array`);
-        or a `DataSet`.
+        a mapping of named columns (`from_columns`); or a `DataSet`.
     size: of images: one side, or (height, width). Each is scaled, antialiased, to cover it and cropped at the centre.
     labels: one number or name a sample, for arrays.
     layout: "images", "signals" or "vectors", for arrays whose layout is not what `arrays` would read.
@@ -67,6 +67,8 @@ def load(
         raise UsageError(unknown("layout", layout, get_args(Layout)))
     if isinstance(source, np.ndarray | Tensor):
         data = from_array(source, labels=labels, layout=layout)
+    elif isinstance(source, Mapping):
+        data = from_columns(source, layout=layout, labels=labels)
     elif isinstance(source, DataSet):
         _only_for_arrays(source.spec.name, labels, layout)
         data = source
@@ -79,7 +81,9 @@ def load(
     elif isinstance(source, str | Path):
         data = _from_path(source, target, labels, layout, progress)
     else:
-        raise UsageError(f"a source is a name, a path, an array, a tensor or a DataSet, found {type(source).__name__}")
+        raise UsageError(
+            f"a source is a name, a path, an array, a tensor, a mapping of columns or a DataSet, found {type(source).__name__}"
+        )
     return data if target is None else resize(data, target)
 
 
