@@ -5,8 +5,7 @@ import pytest
 import torch
 
 import ancestral as an
-from ancestral.app.data import load
-from ancestral.conditioning import ClassCondition, Conditioner, NumberCondition
+from ancestral.conditioning import Conditioner, NumberCondition
 from ancestral.conditioning.numbers import read
 from ancestral.errors import UsageError
 from ancestral.noise import StreamNoise

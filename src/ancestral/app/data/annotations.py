@@ -44,7 +44,7 @@ def joined(split: Split, beside: Mapping[str, Any], where: str, number_names: Se
     columns: dict[str, Any] = {}
     for name, values in beside.items():
         if isinstance(values, Column):
-            columns[name] = values
+            columns[COLUMNS.get(name, name)] = values
             continue
         if len(values) != n:
             raise DataError(f"{where} has {n:,} samples and {len(values):,} {name}: one a sample is needed")
