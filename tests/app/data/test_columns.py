@@ -227,7 +227,7 @@ def test_columns_of_a_table(tmp_path):
 
 
 def test_columns_need_samples():
-    with pytest.raises(DataError, match="^the columns hold no samples: expected one named x, found number$"):
+    with pytest.raises(DataError, match=r"^the columns hold no samples: expected one named x, found number$"):
         load({"number": np.ones(3)})
 
 
