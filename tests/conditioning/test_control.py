@@ -1,7 +1,5 @@
 """Models that are told something: what they are told rules what they draw, and is kept with a run."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -87,7 +85,7 @@ def woken(scenes, family, condition, *settings):
     """A model, of which no weight is left at zero, and the scenes as it reads them: with classes, and their maps as images."""
     small = {"vae": ("model.width=8",), "latent": ("model.prior.channels=[8, 16]", "model.autoencoder.width=8")}
     train, test = (
-        replace(part, labels=torch.arange(len(part)) % 2, paired=part.maps[:, None] * 20)
+        part.with_columns({"class": torch.arange(len(part)) % 2, "image": part.maps[:, None] * 20})
         for part in (scenes.train, scenes.test)
     )
     scenes = assemble("scenes", train, test, levels=256, classes=("even", "odd"), box_classes=DIGITS, map_classes=DIGITS)

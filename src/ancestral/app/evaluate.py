@@ -170,7 +170,7 @@ def _samples(subject: Any, data: DataSet) -> Samples:
     """Samples that came from elsewhere, at the size and the levels of the data."""
     size = (data.spec.shape[1], data.spec.shape[2]) if data.spec.is_image else None
     found = load_data(subject, size=size)
-    x = torch.cat([found.values(found.train.array), found.values(found.test.array)])
+    x = torch.cat([found.x("train"), found.x("test")])
     if x.shape[1] == 3 and data.spec.shape[0] == 1 and bool((x == x[:, :1]).all()):
         x = x[:, :1]
     return Samples(at_levels(x, data))

@@ -12,6 +12,7 @@ from ancestral.conditioning.images import ImageCondition, InpaintCondition, Sket
 from ancestral.conditioning.layout import LayoutCondition
 from ancestral.conditioning.maps import MapCondition
 from ancestral.conditioning.minilm import MiniLM
+from ancestral.conditioning.numbers import NumberCondition
 from ancestral.conditioning.render import Rendering
 from ancestral.conditioning.text import SentenceCondition, TextCondition
 from ancestral.conditioning.text_layout import TextLayoutCondition
@@ -28,6 +29,7 @@ __all__ = [
     "LayoutCondition",
     "MapCondition",
     "MiniLM",
+    "NumberCondition",
     "Rendering",
     "SentenceCondition",
     "SketchCondition",

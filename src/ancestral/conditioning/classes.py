@@ -24,7 +24,7 @@ class ClassCondition(Condition):
     names: of the classes, in label order. Raw: labels `(n,)`.
     """
 
-    source = "classes"
+    source = "class"
 
     def __init__(self, names: Sequence[str], width: int):
         super().__init__()

@@ -24,6 +24,7 @@ class Condition(nn.Module):
     """
 
     source: ClassVar[str | None] = None
+    parts: int = 1  # what can be unknown on its own, such as one number of several; training drops each on its own, too
     mirrored: ClassVar[str | None] = None  # what a person should be told where images are mirrored
     notes: tuple[str, ...] = ()  # and of what was fitted
     widths: ContextShape
@@ -59,7 +60,9 @@ class Condition(nn.Module):
         return Rendering()
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
-        """raw: of n samples, or None where nothing is asked; drop: `(n,)` bool, True where the null takes its place."""
+        """raw: of n samples, or None where nothing is asked; drop: `(n,)` bool, True where the null takes its place, or
+        `(n, parts)` where `parts` is more than 1.
+        """
         raise NotImplementedError
 
 
@@ -81,6 +84,11 @@ class Conditioner(nn.Module):
     def widths(self) -> ContextShape:
         """Of the context, from which networks are built."""
         return ContextShape.merge([self._kind(name).widths for name in self.kinds])
+
+    @property
+    def sources(self) -> set[str]:
+        """The columns of the data that the kinds are made from."""
+        return {source for name in self.kinds if (source := self._kind(name).source) is not None}
 
     def fit(self, columns: Mapping[str, Any]) -> None:
         """Let every kind learn what has no gradient from the training split's columns."""
@@ -142,6 +150,8 @@ class Conditioner(nn.Module):
         contexts = []
         for name in self.kinds:
             drop = noise.uniform() < self.drop if noise is not None and self.drop > 0 else None
+            if noise is not None and drop is not None and (parts := self._kind(name).parts) > 1:
+                drop = drop[:, None] | (noise.uniform((parts,)) < self.drop)  # all at once, or some of them
             contexts.append(self._kind(name)(raw.get(name), n, drop))
         return Context.merge(contexts).float()
 

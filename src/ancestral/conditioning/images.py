@@ -31,7 +31,7 @@ class ImageCondition(Condition):
     shape: `(c, h, w)` of the image. canvas: height and width of a sample. space: of the channels.
     """
 
-    source: ClassVar[str | None] = "images"
+    source: ClassVar[str | None] = "image"
 
     def __init__(self, shape: Sequence[int], canvas: Sequence[int], space: Sequence[int], levels: bool):
         super().__init__()

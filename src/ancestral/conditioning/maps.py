@@ -27,7 +27,7 @@ class MapCondition(Condition):
     Raw: uint8 `(n, *canvas)`.
     """
 
-    source = "maps"
+    source = "map"
 
     def __init__(self, names: Sequence[str], canvas: Sequence[int], space: Sequence[int], width: int):
         super().__init__()

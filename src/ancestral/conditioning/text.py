@@ -19,7 +19,7 @@ from ancestral.errors import UsageError
 class Prompts(Condition):
     """A text a sample; the empty text is the null. Raw: what an encoder reads of each, `(n, length, ...)`."""
 
-    source = "captions"
+    source = "text"
     mirrored = "left and right in captions do not hold for images that are mirrored: leave data.flip out if captions use them"
 
     def read(self, texts: Sequence[str]) -> Tensor:

@@ -6,8 +6,9 @@ import torch
 
 from ancestral.app.data import DataError
 from ancestral.app.data import assemble as module
-from ancestral.app.data.assemble import assemble, count, fingerprint, held_out, moments
+from ancestral.app.data.assemble import assemble, count, held_out, moments
 from ancestral.app.data.dataset import Split
+from ancestral.app.data.hashing import fingerprint
 
 
 @pytest.mark.parametrize(("n", "size"), [(2, 1), (9, 1), (25, 2), (1000, 100), (150_000, 10_000)])
@@ -74,13 +75,13 @@ def test_the_deviation_of_a_constant_channel_is_one():
 
 
 def test_statistics_are_those_of_the_training_split():
-    data = assemble("x", Split(torch.tensor([[0.0], [2.0]])), Split(torch.tensor([[100.0]])), levels=None)
+    data = assemble("x", Split({"x": torch.tensor([[0.0], [2.0]])}), Split({"x": torch.tensor([[100.0]])}), levels=None)
     assert (data.spec.mean, data.spec.std, data.spec.range, data.spec.size) == ((1.0,), (1.0,), (0.0, 2.0), 2)
 
 
 @pytest.mark.parametrize(("levels", "kind"), [(2, "binary"), (17, "uint8"), (256, "uint8")])
 def test_levels_name_the_kind(levels, kind):
-    spec = assemble("x", Split(torch.zeros(20, 3, dtype=torch.uint8)), levels=levels).spec
+    spec = assemble("x", Split({"x": torch.zeros(20, 3, dtype=torch.uint8)}), levels=levels).spec
     assert (spec.kind, spec.range, spec.levels, spec.shape) == (kind, (0.0, 1.0), levels, (3,))
 
 
@@ -90,32 +91,34 @@ def test_the_fingerprint_changes_with_all_that_is_learned_from():
     other = array.clone()
     other[3, 1] += 1
     splits = [
-        Split(array),
-        Split(other),
-        Split(array.reshape(2, 4)),
-        Split(array, labels),
-        Split(array, labels.flip(0)),
-        Split(array, captions=captions),
-        Split(array, captions=captions[::-1]),
+        Split({"x": array}),
+        Split({"x": other}),
+        Split({"x": array.reshape(2, 4)}),
+        Split({"x": array, "class": labels}),
+        Split({"x": array, "class": labels.flip(0)}),
+        Split({"x": array, "text": captions}),
+        Split({"x": array, "text": captions[::-1]}),
     ]
     prints = [fingerprint(split, 256) for split in splits] + [fingerprint(splits[0], 8)]
     assert len(set(prints)) == len(prints)
-    assert fingerprint(Split(array.clone()), 256) == prints[0]
+    assert fingerprint(Split({"x": array.clone()}), 256) == prints[0]
     assert all(len(bytes.fromhex(digits)) == 16 for digits in prints)
 
 
 def test_too_little_data_is_said():
-    one = Split(torch.zeros(1, 2))
+    one = Split({"x": torch.zeros(1, 2)})
     with pytest.raises(DataError, match=r"^x holds 1 sample: at least 2 are needed, one to train on and one to hold out"):
         assemble("x", one, levels=None)
     with pytest.raises(DataError, match=r"^the held-out split of x is empty: at least 1 sample is needed there$"):
-        assemble("x", one, Split(torch.zeros(0, 2)), levels=None)
+        assemble("x", one, Split({"x": torch.zeros(0, 2)}), levels=None)
     with pytest.raises(DataError, match=r"^the training split of x is empty"):
-        assemble("x", Split(torch.zeros(0, 2)), one, levels=None)
+        assemble("x", Split({"x": torch.zeros(0, 2)}), one, levels=None)
 
 
 def test_a_random_split_is_told():
-    assert assemble("x", Split(torch.zeros(2000, 1)), levels=None).notes == ("held out 200 of 2,000 samples, chosen at random",)
+    assert assemble("x", Split({"x": torch.zeros(2000, 1)}), levels=None).notes == (
+        "held out 200 of 2,000 samples, chosen at random",
+    )
 
 
 def test_counts_read_as_words():

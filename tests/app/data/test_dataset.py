@@ -16,7 +16,9 @@ def counting(n=20, shape=(1, 2, 3), labels=True):
     """Sample i holds only the level i."""
     array = torch.arange(n, dtype=torch.uint8).reshape(-1, *[1] * len(shape)).expand(n, *shape).contiguous()
     y = torch.arange(n) % 2 if labels else None
-    return assemble("counting", Split(array, y), Split(array + 100, y), levels=201, classes=("even", "odd"))
+    return assemble(
+        "counting", Split({"x": array, "class": y}), Split({"x": array + 100, "class": y}), levels=201, classes=("even", "odd")
+    )
 
 
 def test_a_batch_is_the_samples_asked_for_in_float_with_labels():
@@ -73,7 +75,8 @@ def test_wrong_requests_are_usage_errors():
 def test_take_keeps_what_belongs_together():
     maps = torch.arange(3, dtype=torch.uint8).reshape(3, 1, 1)
     boxes = tuple(torch.full((1, 5), i) for i in range(3))
-    split = Split(maps.unsqueeze(1), torch.arange(3), ("a", None, "c"), boxes, maps).take(torch.tensor([2, 1]))
+    columns = {"x": maps.unsqueeze(1), "class": torch.arange(3), "text": ("a", None, "c"), "boxes": boxes, "map": maps}
+    split = Split(columns).take(torch.tensor([2, 1]))
     assert split.array.flatten().tolist() == split.labels.tolist() == split.maps.flatten().tolist() == [2, 1]
     assert split.captions == ("c", None)
     assert [int(box[0, 0]) for box in split.boxes] == [2, 1]

@@ -119,7 +119,7 @@ def test_training_and_held_out_scenes_are_of_different_handwriting(handwriting):
     shown = {row[0] for box in made.boxes for row in box.tolist()}
     assert shown <= set(white.labels.tolist())
     with pytest.raises(ValueError, match="labelled"):
-        compose(type(white)(white.array), 1, np.random.RandomState(0))
+        compose(type(white)({"x": white.array}), 1, np.random.RandomState(0))
 
 
 @pytest.mark.slow

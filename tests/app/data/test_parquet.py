@@ -101,7 +101,7 @@ def test_a_column_of_lists_is_vectors(file, kind):
     data = load(write(file, {"n": list(range(20)), "x": pa.array([[i, i + 1, -i] for i in range(20)], kind)}))
     assert data.spec.shape == (3,)
     assert torch.equal(data.train.array[:, 0], -data.train.array[:, 2])
-    assert "columns not used: n" in data.notes
+    assert "1 number a sample: n" in data.notes
 
 
 @pytest.mark.parametrize(

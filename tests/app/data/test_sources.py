@@ -97,7 +97,9 @@ def test_a_path_that_may_not_be_looked_at(tmp_path, monkeypatch):
 
 
 def test_things_that_are_no_source():
-    with pytest.raises(UsageError, match=r"^a source is a name, a path, an array, a tensor or a DataSet, found list$"):
+    with pytest.raises(
+        UsageError, match=r"^a source is a name, a path, an array, a tensor, a mapping of columns or a DataSet, found list$"
+    ):
         load([1, 2])
 
 
@@ -159,9 +161,5 @@ def test_what_cannot_be_resized():
     with pytest.raises(UsageError) as caught:
         load("moons", size=8)
     assert str(caught.value) == "size applies to images, and the samples of moons have shape (2,): leave it out"
-    array, maps = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, 8, 8, dtype=torch.uint8)
-    mapped = assemble("mapped", Split(array, maps=maps), levels=256)
-    with pytest.raises(UsageError) as caught:
-        load(mapped, size=16)
-    assert str(caught.value) == "the boxes, maps or images that go with mapped hold for images of 8x8 only: leave out the size"
-    assert load(mapped, size=8) is mapped
+    same = assemble("same", Split({"x": torch.zeros(4, 1, 8, 8, dtype=torch.uint8)}), levels=256)
+    assert load(same, size=8) is same

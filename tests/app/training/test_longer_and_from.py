@@ -59,9 +59,9 @@ def held_out_loss(folder, data):
 
 def some(classes, n):
     digits = an.load_data("digits")
-    labels = digits.train.labels
+    labels = digits.train["class"]
     rows = torch.isin(labels, torch.tensor(classes)).nonzero().flatten()[:n]
-    return digits.values(digits.train.array[rows]).mul(16).round().to(torch.uint8).mul(15)
+    return digits.x("train", rows).mul(16).round().to(torch.uint8).mul(15)
 
 
 def test_fine_tuning_beats_training_from_nothing_on_few_pictures(tmp_path):

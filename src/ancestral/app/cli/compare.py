@@ -42,7 +42,7 @@ def compare(
     size
         Resize and crop images to this many pixels a side.
     condition
-        What generation shall be controlled by: class, text, layout, map, image, upscale, inpaint or sketch.
+        What generation shall be controlled by: class, text, layout, map, image, upscale, inpaint, sketch or number.
     features
         What distances are measured in, as in `ancestral evaluate`.
     inception_weights

@@ -48,7 +48,7 @@ def train(
     size
         Resize and crop images to this many pixels a side.
     condition
-        What generation shall be controlled by: class, text, layout, map, image, upscale, inpaint, sketch. May be repeated.
+        What generation shall be controlled by: class, text, layout, map, image, upscale, inpaint, sketch, number. May be repeated.
     hierarchy
         Of a VAE: so many groups of latents, from coarse to fine.
     bottleneck

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ancestral.app.data.assemble import count
 from ancestral.app.data.captions import ELSEWHERE, rows_of
+from ancestral.app.data.columns import fit_box
 from ancestral.app.data.decode import listed
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import ImageError, inspect, read, read_numbers
@@ -67,17 +68,10 @@ def boxes_of(
     rows, lost = [], 0
     for image in images:
         header = inspect(root / image)
-        scale = max(size[0] / header.height, size[1] / header.width)
-        dy, dx = (scale * header.height - size[0]) / 2, (scale * header.width - size[1]) / 2
-        kept = []
-        for label, (x, y, w, h) in extras.objects.get(image, []):
-            left, right = (min(max(scale * v - dx, 0), size[1]) for v in (x, x + w))
-            top, bottom = (min(max(scale * v - dy, 0), size[0]) for v in (y, y + h))
-            box = (round(left), round(top), round(right) - round(left), round(bottom) - round(top))
-            if box[2] > 0 and box[3] > 0:
-                kept.append((names.index(label), *box))
-            else:
-                lost += 1
+        objects = extras.objects.get(image, [])
+        fitted = [(names.index(label), fit_box(box, (header.height, header.width), size)) for label, box in objects]
+        kept = [(label, *box) for label, box in fitted if box is not None]
+        lost += len(fitted) - len(kept)
         rows.append(torch.tensor(kept, dtype=torch.int64).view(-1, 5))
     notes = [f"{count(sum(map(len, rows)), 'box', 'boxes')} in {count(len(names), 'class', 'classes')}"]
     notes += [f"{count(lost, 'box', 'boxes')} outside of the images, or less than a pixel, left out"] if lost else []

@@ -1,53 +1,110 @@
-"""What is known of samples that come as arrays: captions, boxes, maps, images that go with images."""
+"""What is known of samples that come as arrays: captions, boxes, maps, images that go with images, numbers, and columns of any
+name for conditions that read them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ancestral.app.data.columns import Column, Texts, Values
 from ancestral.app.data.dataset import Split
 from ancestral.app.data.errors import DataError
+from ancestral.app.data.numbers import is_number_name, numbers_from
 
-KNOWN = ("captions", "boxes", "maps", "conditioning")
+# Names in arrays and files, and the columns that they become.
+COLUMNS = {
+    "captions": "text",
+    "boxes": "boxes",
+    "maps": "map",
+    "conditioning": "image",
+    "number": "number",
+    "numbers": "number",
+}
+KNOWN = tuple(COLUMNS)
+NUMBER_NAMES = "number_names"  # k strings, of the numbers (N, k)
 
 
-def joined(split: Split, beside: Mapping[str, Any], where: str) -> Split:
+def joined(split: Split, beside: Mapping[str, Any], where: str, number_names: Sequence[str] = ()) -> Split:
     """The samples with what is known of each.
 
     captions: N strings. boxes: whole numbers `(N, k, 5)`, rows (class, left, top, width, height) in pixels, class -1 where a
     sample has fewer than k. maps: whole numbers `(N, H, W)` from 0, background, to 255. conditioning: uint8 `(N, C, H, W)` or
-    `(N, H, W, C)`. Raises `DataError` for a wrong type or shape.
+    `(N, H, W, C)`. number: `(N,)` or `(N, k)`, with `number_names`. Any other name becomes the column of that name. Where no
+    `number` is given, real numbers `(N,)` or `(N, k)` among these are the numbers, too.
+
+    Raises:
+        DataError: a wrong type or shape.
     """
-    n, space = len(split), tuple(split.array.shape[2:])
+    n = len(split)
+    columns: dict[str, Any] = {}
     for name, values in beside.items():
+        if isinstance(values, Column):
+            columns[COLUMNS.get(name, name)] = values
+            continue
         if len(values) != n:
             raise DataError(f"{where} has {n:,} samples and {len(values):,} {name}: one a sample is needed")
-        if name != "captions" and len(space) != 2:
-            raise DataError(f"{name} of {where} go with images, and its samples have shape {tuple(split.array.shape[1:])}")
-        array = np.asarray(values)
-        if name == "captions":
-            texts = [None if text is None else str(text).strip() or None for text in values]
-            split = replace(split, captions=tuple(texts))
-        elif name == "boxes":
-            if array.ndim != 3 or array.shape[2] != 5 or array.dtype.kind not in "iu":
-                raise DataError(f"boxes of {where} must be whole numbers (N, k, 5), found {array.dtype} {array.shape}")
-            rows = torch.from_numpy(array.astype(np.int64))
-            split = replace(split, boxes=tuple(row[row[:, 0] >= 0] for row in rows))
-        elif name == "maps":
-            whole = array.dtype.kind in "iub" and array.shape[1:] == space and array.min() >= 0 and array.max() <= 255
-            if not whole:
-                raise DataError(f"maps of {where} must be whole numbers from 0 to 255 of shape {(n, *space)}")
-            split = replace(split, maps=torch.from_numpy(array.astype(np.uint8)))
-        else:
-            array = array if array.ndim == 4 and array.shape[2:] == space else np.moveaxis(array, -1, 1)
-            if array.ndim != 4 or array.shape[2:] != space or array.dtype != np.uint8:
-                raise DataError(f"conditioning of {where} must be uint8 images of the same size as the samples")
-            split = replace(split, paired=torch.from_numpy(np.ascontiguousarray(array)))
-    return split
+        columns[COLUMNS.get(name, name)] = _read(split, name, values, where, number_names)
+    if "number" not in columns:
+        real = {name: beside[name] for name in beside if name in columns and _is_real(name, columns[name])}
+        columns |= {"number": numbers_from(real, where, number_names)} if real else {}
+    return split.with_columns(columns)
+
+
+def plain(name: str, values: Any) -> Column | None:
+    """N strings or numbers as a column of any name; None where they are neither."""
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.dtype.kind == "O" and all(text is None or isinstance(text, str) for text in array):
+        return Texts(tuple(array.tolist()))
+    if array.dtype.kind in "US":
+        return Texts(tuple((np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist()))
+    if array.dtype.kind not in "biuf" or not array.ndim:
+        return None
+    kept = array.dtype in (np.uint8, np.bool_)
+    return Values(torch.from_numpy(array.copy() if kept else array.astype(np.float32 if array.dtype.kind == "f" else np.int64)))
+
+
+def _read(split: Split, name: str, values: Any, where: str, number_names: Sequence[str]) -> Any:
+    """The values of one column, checked."""
+    shape = tuple(split["x"].values.shape)
+    n, space = shape[0], shape[2:]
+    column = COLUMNS.get(name)
+    if column == "number":
+        return numbers_from({name: values}, where, number_names)
+    if column is None:
+        if (found := plain(name, values)) is None:
+            raise DataError(f"{name} of {where} must hold strings or numbers, found {np.asarray(values).dtype}")
+        return found
+    if column != "text" and len(space) != 2:
+        raise DataError(f"{name} of {where} go with images, and its samples have shape {shape[1:]}")
+    if column == "text":
+        return tuple(None if text is None else str(text).strip() or None for text in values)
+    array = np.asarray(values)
+    if column == "boxes":
+        if array.ndim != 3 or array.shape[2] != 5 or array.dtype.kind not in "iu":
+            raise DataError(f"boxes of {where} must be whole numbers (N, k, 5), found {array.dtype} {array.shape}")
+        return tuple(row[row[:, 0] >= 0] for row in torch.from_numpy(array.astype(np.int64)))
+    if column == "map":
+        whole = array.dtype.kind in "iub" and array.shape[1:] == space and array.min() >= 0 and array.max() <= 255
+        if not whole:
+            raise DataError(f"maps of {where} must be whole numbers from 0 to 255 of shape {(n, *space)}")
+        return torch.from_numpy(array.astype(np.uint8))
+    array = array if array.ndim == 4 and array.shape[2:] == space else np.moveaxis(array, -1, 1)
+    if array.ndim != 4 or array.shape[2:] != space or array.dtype != np.uint8:
+        raise DataError(f"conditioning of {where} must be uint8 images of the same size as the samples")
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _is_real(name: str, column: Any) -> bool:
+    """Whether a further column holds real numbers `(N,)` or `(N, k)`, none infinite and not all of them unknown."""
+    if type(column) is not Values or not is_number_name(name):
+        return False
+    values = column.values
+    return values.is_floating_point() and values.ndim <= 2 and not values.isinf().any() and not values.isnan().all()
 
 
 def named(*splits: Split | None) -> dict[str, tuple[str, ...]]:

@@ -16,19 +16,22 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
-from ancestral.app.data.annotations import KNOWN, joined, named
+from ancestral.app.data.annotations import COLUMNS, KNOWN, NUMBER_NAMES, joined, named, plain
 from ancestral.app.data.assemble import assemble, count
+from ancestral.app.data.columns import STANDARD, Numbers
 from ancestral.app.data.dataset import DataSet, Split
+from ancestral.app.data.decode import listed
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.labels import encode
 from ancestral.app.data.levels import check_finite, quantise
+from ancestral.app.data.numbers import numbers_note
 
 Layout = Literal["images", "signals", "vectors"]
 DATA, LABELS = ("x", "images", "data", "x_train", "arr_0"), ("y", "labels", "y_train")
@@ -39,8 +42,9 @@ EXPECTED = "expected (N, D) vectors, (N, C, L) signals, (N, H, W) or (N, H, W, C
 
 def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> DataSet:
     """An `.npy` file, or an `.npz` file with `x` (or `images`, `data`, `x_train`, `arr_0`, or a single array),
-    optionally `y` (or `labels`, `y_train`), `x_test` and `y_test`; also what `joined` reads, `captions`, `boxes`, `maps` and
-    `conditioning`, each for a held-out split as `captions_test` and so on.
+    optionally `y` (or `labels`, `y_train`), `x_test` and `y_test`; also what `joined` reads, `captions`, `boxes`, `maps`,
+    `conditioning`, `number` and arrays of any other name with a row for each sample, each for a held-out split as
+    `captions_test` and so on; `number_names`.
 
     Raises `DataError` for what cannot be read or used.
     """
@@ -61,8 +65,11 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
     y, x_test, y_test = (next((k for k in keys if k in arrays), None) for keys in (LABELS, TEST_DATA, TEST_LABELS))
     if labels is not None and y is not None:
         raise DataError(f"{path} already holds labels ({y}): leave out `labels`")
-    names = {name for column in KNOWN for name in (column, f"{column}_test")}
-    unused = sorted(arrays.keys() - {data, y, x_test, y_test} - names)
+    names = {name for column in KNOWN for name in (column, f"{column}_test")} | {NUMBER_NAMES}
+    further = [key for key in arrays.keys() - {data, y, x_test, y_test} - names if _goes_with(arrays, key, data, x_test)]
+    kept = [*KNOWN, *sorted(further)]
+    tested = [] if x_test is None else [f"{key}_test" for key in further]
+    unused = sorted(arrays.keys() - {data, y, x_test, y_test} - names - {*further, *tested})
     return from_array(
         arrays[data],
         name=path.stem,
@@ -70,8 +77,9 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
         labels=labels if y is None else arrays[y],
         test=None if x_test is None else arrays[x_test],
         test_labels=None if y_test is None else arrays[y_test],
-        beside={column: arrays[column] for column in KNOWN if column in arrays},
-        beside_test={column: arrays[f"{column}_test"] for column in KNOWN if f"{column}_test" in arrays},
+        beside={column: arrays[column] for column in kept if column in arrays},
+        beside_test={column: arrays[f"{column}_test"] for column in kept if f"{column}_test" in arrays},
+        number_names=[str(name) for name in arrays.get(NUMBER_NAMES, ())],
         layout=layout,
         notes=(f"arrays not used: {', '.join(unused)}",) if unused else (),
     )
@@ -88,13 +96,14 @@ def from_array(
     class_names: tuple[str, ...] = (),
     beside: Mapping[str, Any] | None = None,
     beside_test: Mapping[str, Any] | None = None,
+    number_names: Sequence[str] = (),
     layout: Layout | None = None,
     notes: tuple[str, ...] = (),
 ) -> DataSet:
     """A `DataSet` of N samples. This module's docstring says which layouts are understood, `quantise` what levels are.
 
     labels: N whole numbers or names. class_names: of labels 0..K-1, where they are known.
-    beside, beside_test: what else is known of the samples, by name; see `joined`. test, test_labels: a
+    beside, beside_test, number_names: what else is known of the samples, by name; see `joined`. test, test_labels: a
     held-out split of the same layout.
     Raises `DataError` for a wrong type or shape, values that are not finite, or labels that do not fit.
     """
@@ -119,12 +128,56 @@ def from_array(
         encoded[: len(known)] = known
     elif test_labels is not None:
         raise DataError(f"{where} has labels for one split only: give y and y_test, or neither")
-    train = joined(Split(quantised[0], encoded[0]), beside or {}, where)
-    held_out = None if test is None else joined(Split(quantised[1], encoded[1]), beside_test or {}, where)
+    splits = [
+        joined(Split({"x": x, "class": labels}), known or {}, where, number_names)
+        for x, labels, known in zip(quantised, encoded, (beside, beside_test), strict=False)
+    ]
+    train, held_out = splits[0], None if test is None else splits[1]
     if held_out is not None and (beside or {}).keys() != (beside_test or {}).keys():
-        raise DataError(f"{where} has {', '.join(KNOWN)} for one split only: give each with and without _test, or neither")
-    told = f"read as {_described(sum(map(len, quantised)), chosen, tuple(train.array.shape[1:]))}"
-    return assemble(name, train, held_out, levels=levels, classes=classes, **named(train, held_out), notes=(told, *notes))
+        one = ", ".join(sorted((beside or {}).keys() ^ (beside_test or {}).keys()))
+        raise DataError(f"{where} has {one} for one split only: give each with and without _test, or neither")
+    told = [f"read as {_described(sum(map(len, quantised)), chosen, tuple(train['x'].values.shape[1:]))}"]
+    if "number" in train:
+        numbers = train["number"]
+        assert isinstance(numbers, Numbers)
+        told += numbers_note(numbers.names)
+    if others := [column for column in train if column not in STANDARD]:
+        told.append(f"columns for conditions that read them: {listed(others)}")
+    return assemble(name, train, held_out, levels=levels, classes=classes, **named(train, held_out), notes=(*told, *notes))
+
+
+def from_columns(
+    columns: Mapping[str, Any], *, name: str = "columns", layout: Layout | None = None, labels: Any = None
+) -> DataSet:
+    """A `DataSet` of named columns, e.g. `{"x": images, "class": names, "number": angles}`.
+
+    Args:
+        columns: `x` `(N, ...)` as in `from_array`; `class`; `text`, `boxes`, `map`, `image`, `number` as `joined` reads them,
+            by either name (`text` or `captions`, ...); `number_names`; columns of any other name.
+        name: of the data.
+        layout: as in `from_array`.
+        labels: N whole numbers or names, unless there is a column `class`.
+
+    Raises:
+        DataError: no `x`, a column of another length, or values of a wrong type or shape.
+    """
+    given = {name: values for name, values in columns.items() if values is not None}
+    x = next((given.pop(key) for key in DATA if key in given), None)
+    if x is None:
+        raise DataError(f"the columns hold no samples: expected one named x, found {', '.join(given) or 'nothing'}")
+    y = next((given.pop(key) for key in ("class", *LABELS) if key in given), labels)
+    number_names = given.pop(NUMBER_NAMES, ())
+    plural = {column: array for array, column in reversed(COLUMNS.items())}
+    beside = {plural.get(key, key): values for key, values in given.items()}
+    where = "the columns"
+    return from_array(x, name=name, where=where, labels=y, beside=beside, number_names=number_names, layout=layout)
+
+
+def _goes_with(arrays: Mapping[str, np.ndarray], key: str, data: str, x_test: str | None) -> bool:
+    """Whether the array of that name has a row for each sample, and one of that name with `_test` for each held-out one."""
+    pairs = [(key, data)] if x_test is None else [(key, data), (f"{key}_test", x_test)]
+    fits = all(a in arrays and arrays[a].ndim and len(arrays[a]) == len(arrays[b]) for a, b in pairs)
+    return fits and plain(key, arrays[key]) is not None
 
 
 def _numbers(x: np.ndarray | Tensor, where: str) -> np.ndarray:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ancestral.app.data.columns import STANDARD, Column, Numbers
 from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.errors import DataError
+from ancestral.app.data.hashing import fingerprint
 from ancestral.app.data.spec import DataSpec, Kind
 
 CHUNK = 1 << 22  # values examined at a time: bounds the float64 and int64 temporaries at 32 MB
@@ -44,11 +44,15 @@ def assemble(
         empty = "training" if not len(train) else "held-out"
         raise DataError(f"the {empty} split of {name} is empty: at least 1 sample is needed there")
     kind: Kind = "real" if levels is None else "binary" if levels == 2 else "uint8"
-    mean, std = moments(train.array, levels)
-    limits = (0.0, 1.0) if levels is not None else (float(train.array.min()), float(train.array.max()))
+    x, texts, boxes, paired = (train.value(name) for name in ("x", "text", "boxes", "image"))
+    mean, std = moments(x, levels)
+    limits = (0.0, 1.0) if levels is not None else (float(x.min()), float(x.max()))
+    numbers = train["number"] if "number" in train else Numbers(torch.empty(len(train), 0))
+    assert isinstance(numbers, Numbers)
+    number_mean, number_std = known_moments(numbers.values)
     spec = DataSpec(
         name=name,
-        shape=tuple(train.array.shape[1:]),
+        shape=tuple(x.shape[1:]),
         kind=kind,
         range=limits,
         levels=levels,
@@ -57,11 +61,15 @@ def assemble(
         classes=classes,
         size=len(train),
         fingerprint=fingerprint(train, levels),
-        captions=sum(text is not None for text in train.captions or ()),
-        boxes=max((len(rows) for rows in train.boxes or ()), default=0),
+        captions=sum(text is not None for text in texts or ()),
+        boxes=max((len(rows) for rows in boxes or ()), default=0),
         box_classes=box_classes,
         map_classes=map_classes,
-        paired=0 if train.paired is None else train.paired.shape[1],
+        paired=0 if paired is None else paired.shape[1],
+        numbers=numbers.names if "number" in train else (),
+        number_mean=number_mean,
+        number_std=number_std,
+        columns=tuple((column, shape_of(train[column])) for column in sorted(train) if column not in STANDARD),
     )
     return DataSet(spec, train, test, notes)
 
@@ -107,20 +115,23 @@ def moments(array: Tensor, levels: int | None) -> tuple[tuple[float, ...], tuple
     return tuple(means), tuple(stds)
 
 
-def fingerprint(split: Split, levels: int | None) -> str:
-    """A 16-byte BLAKE2b hash, in hexadecimal, of samples and what is known of them."""
-    digest = hashlib.blake2b(digest_size=16)
-    head = [tuple(split.array.shape), str(split.array.dtype), levels, split.captions]
-    digest.update(json.dumps(head).encode())
-    digest.update(split.array.contiguous().numpy().reshape(-1).view(np.uint8).data)
-    boxes = None
-    if split.boxes is not None:
-        boxes = torch.cat([torch.tensor([len(rows) for rows in split.boxes]), *(rows.flatten() for rows in split.boxes)])
-    for name, column in (("labels", split.labels), ("boxes", boxes), ("maps", split.maps), ("paired", split.paired)):
-        if column is not None:
-            digest.update(name.encode())
-            digest.update(column.contiguous().numpy().reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+def known_moments(numbers: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each of k numbers `(N, k)`, over the samples of which it is known, i.e. not NaN.
+
+    The deviation is 1 where a number is constant or never known, the mean then that constant or 0.
+    """
+    means, stds = [], []
+    for values in numbers.double().unbind(1):
+        known = values[values.isfinite()]
+        means.append(float(known.mean()) if len(known) else 0.0)
+        std = float(known.std(correction=0)) if len(known) else 0.0
+        stds.append(std if std > 1e-6 * abs(means[-1]) and std > 0 else 1.0)
+    return tuple(means), tuple(stds)
+
+
+def shape_of(column: Column) -> tuple[int, ...]:
+    """Of one row of a column; () for texts."""
+    return tuple(column.values.shape[1:]) if isinstance(column.values, Tensor) else ()
 
 
 def chunks(array: np.ndarray) -> Iterator[np.ndarray]:

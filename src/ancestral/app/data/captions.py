@@ -24,11 +24,12 @@ Row = tuple[int, dict[str, object]]  # number of the line, the line
 
 
 def read_captions(
-    root: Path, images: Sequence[str], metadata: Sequence[str], sidecars: Sequence[str]
+    root: Path, images: Sequence[str], metadata: Sequence[str], sidecars: Sequence[str], read: Sequence[str] = ()
 ) -> tuple[list[str | None], list[str]]:
     """One caption, or None, for each of `images`, and notes on what of the metadata was not used.
 
-    All names are posix paths relative to `root`. Raises `DataError` for a file that cannot be understood.
+    All names are posix paths relative to `root`. read: further columns that are used. Raises `DataError` for a file that cannot
+    be understood.
     """
     found: dict[str, str | None] = {}
     for sidecar in sidecars:
@@ -39,7 +40,7 @@ def read_captions(
         missing: list[str] = []
         unused: set[str] = set()
         for image, text, others in _rows(root, name):
-            unused |= others
+            unused |= others.difference(read)
             if image not in captions:
                 missing.append(image)
             elif text is not None:

@@ -18,5 +18,5 @@ def digits() -> DataSet:
 
     images, labels = load_digits(return_X_y=True)
     array = torch.from_numpy(images.astype(np.uint8).reshape(-1, 1, 8, 8))
-    samples = Split(array, torch.from_numpy(labels.astype(np.int64)))
+    samples = Split({"x": array, "class": torch.from_numpy(labels.astype(np.int64))})
     return assemble("digits", samples, levels=17, classes=tuple("0123456789"))

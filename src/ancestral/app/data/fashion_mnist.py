@@ -93,7 +93,7 @@ def _split(folder: Path, part: str) -> Split:
             f"the {part} files in {folder} do not belong together (images {images.shape}, labels {labels.shape}): "
             "delete them and fetch them again"
         )
-    return Split(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
+    return Split({"x": torch.from_numpy(images).unsqueeze(1), "class": torch.from_numpy(labels.astype(np.int64))})
 
 
 def _fetch_all(folder: Path, address: str, sha256: Mapping[str, str], progress: Callable[[int, int], None] | None) -> None:

@@ -26,6 +26,7 @@ from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import SUFFIXES
 from ancestral.app.data.labels import encode
 from ancestral.app.data.levels import quantise
+from ancestral.app.data.numbers import numbers_note, numbers_of
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation")
@@ -64,20 +65,32 @@ def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress |
     )
     images = [names[i] for i in decoded.kept]
     left_out = [*listing.other, *(f"{name} (outside the split folders)" for name in strays), *decoded.left_out]
-    captions, unused = read_captions(path, images, listing.metadata, listing.sidecars)
+    numbers = numbers_of(path, images, listing.metadata)
+    read = () if numbers is None else numbers.names
+    captions, unused = read_captions(path, images, listing.metadata, listing.sidecars, read)
     captioned = sum(text is not None for text in captions)
     classes, labels, unclassed = _classes(images, split_of)
     (array,), levels = quantise([decoded.pixels], images=True)
     shown = (array.shape[2], array.shape[3])
     boxes, box_classes, told = boxes_of(path, images, extras, shown)
     maps, map_classes = maps_of(path, images, extras, shown)
-    samples = Split(array, labels, tuple(captions) if captioned else None, boxes, maps, paired_of(path, images, extras, shown))
+    samples = Split(
+        {
+            "x": array,
+            "class": labels,
+            "text": captions if captioned else None,
+            "boxes": boxes,
+            "map": maps,
+            "image": paired_of(path, images, extras, shown),
+            "number": numbers,
+        }
+    )
     notes = [count(len(images), "image")]
     notes[0] += f" in {count(len(classes), 'class', 'classes')}" if classes else ""
     notes[0] += f", {count(captioned, 'caption')}, {len(images) - captioned:,} without" if captioned else ""
     if left_out:
         notes.append(f"left out {count(len(left_out), 'file')}: {listed(sorted(left_out))}")
-    notes += [*unclassed, *decoded.notes, *told, *unused]
+    notes += [*unclassed, *decoded.notes, *told, *numbers_note(read), *unused]
     train, test = _divide(path, samples, [split_of[image] for image in images])
     if test is not None:
         notes.append(f"held out {len(test):,} of {len(images):,} images: those of the test or validation folder")

@@ -101,12 +101,12 @@ def read_numbers(source: Source, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(ImageOps.fit(whole, size[::-1], Image.Resampling.NEAREST)).copy()
 
 
-def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scaled with an antialiasing (Lanczos) filter to cover `size` (height, width), then cropped at the centre."""
+def fit(image: Image.Image, size: tuple[int, int], how: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
+    """Scaled to cover `size` (height, width), by default with an antialiasing (Lanczos) filter, then cropped at the centre."""
     height, width = size
     if (image.height, image.width) == (height, width):
         return image
-    return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    return ImageOps.fit(image, (width, height), how)
 
 
 def _open(source: Source) -> Image.Image:

@@ -3,7 +3,8 @@
 - images: the column `image`, `img` or `images`, otherwise the first that holds bytes or a struct of `bytes` and `path`;
 - otherwise vectors: the first column of lists of one length, otherwise all columns of numbers side by side;
 - labels: the column `label`, `labels` or `class`, with the names that Hugging Face's metadata give its numbers;
-- captions: the column `text` or `caption`.
+- captions: the column `text` or `caption`;
+- numbers: beside images or lists, all other columns of numbers that are no identifiers.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ancestral.app.data.dataset import DataSet
 from ancestral.app.data.decode import Progress, listed
 from ancestral.app.data.decode_once import decode_once
 from ancestral.app.data.errors import DataError
+from ancestral.app.data.numbers import is_number_name
 
 if TYPE_CHECKING:
     import pyarrow
@@ -59,7 +61,11 @@ def parquet(path: Path, size: tuple[int, int] | None = None, progress: Progress 
     notes = [f"{captioned:,} captions, {len(kept) - captioned:,} without"] if text else []
     if decoded.left_out:
         notes.append(f"left out {count(len(decoded.left_out), 'row')}: {listed(decoded.left_out)}")
-    notes += [*decoded.notes, *_unused(table, {image, label, text})]
+    numbers = _numbers(table, {image, label, text})
+    notes += [*decoded.notes, *_unused(table, {image, label, text, *numbers})]
+    beside: dict[str, Any] = {"captions": captions} if captioned else {}
+    if numbers:
+        beside["number"] = np.stack([_known(table[column]) for column in numbers], axis=1)[kept]
     labels = None if label is None else _labels(path, table, label)
     return from_array(
         decoded.pixels,
@@ -67,7 +73,8 @@ def parquet(path: Path, size: tuple[int, int] | None = None, progress: Progress 
         where=str(path),
         labels=labels and [labels[i] for i in kept],
         class_names=names,
-        beside={"captions": captions} if captioned else None,
+        beside=beside,
+        number_names=numbers,
         layout="images",
         notes=tuple(notes),
     )
@@ -107,15 +114,38 @@ def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[s
     else:
         found = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
         raise DataError(f"{path} has no column of images, lists or numbers: found {found or 'no column'}")
+    extra = _numbers(table, {*used, label}) if lists else []
     return from_array(
         values,
         name=path.stem,
         where=str(path),
         labels=None if label is None else _labels(path, table, label),
         class_names=names,
+        beside={"number": np.stack([_known(table[column]) for column in extra], axis=1)} if extra else None,
+        number_names=extra,
         layout="vectors",
-        notes=_unused(table, {*used, label}),
+        notes=_unused(table, {*used, *extra, label}),
     )
+
+
+def _numbers(table: pyarrow.Table, used: set[str | None]) -> list[str]:
+    """The columns of numbers that describe the rows."""
+    from pyarrow import types
+
+    is_number = (types.is_integer, types.is_floating, types.is_boolean)
+    free = [field for field in table.schema if field.name not in used and is_number_name(field.name)]
+    return [
+        field.name
+        for field in free
+        if any(test(field.type) for test in is_number) and np.isfinite(_known(table[field.name])).any()
+    ]
+
+
+def _known(column: pyarrow.ChunkedArray) -> np.ndarray:
+    """A column of numbers as float64 `(N,)`, NaN where a row has no finite value."""
+    values = np.array([np.nan if value is None else value for value in column.to_pylist()], dtype=np.float64)
+    values[np.isinf(values)] = np.nan
+    return values
 
 
 def _column(path: Path, name: str, column: pyarrow.ChunkedArray) -> np.ndarray:

@@ -41,10 +41,10 @@ def scenes(train: int = 10_000, test: int = 1_000) -> DataSet:
 
 def compose(source: Split, n: int, random: np.random.RandomState) -> Split:
     """N scenes of the digits of `source`, uint8 (N, 1, 8, 8) in 17 levels with labels."""
-    if source.labels is None:
+    if "class" not in source:
         raise ValueError("scenes are composed of labelled digits")
-    ink = np.rint(source.array[:, 0].numpy() * (255 / 16)).astype(np.uint8)
-    labels = source.labels.tolist()
+    ink = np.rint(source["x"].values[:, 0].numpy() * (255 / 16)).astype(np.uint8)
+    labels = source["class"].values.tolist()
 
     @cache
     def scaled(index: int, side: int) -> np.ndarray:
@@ -63,9 +63,5 @@ def compose(source: Split, n: int, random: np.random.RandomState) -> Split:
             rows.append(mark(semantic, digit >= INK, place, labels[index]))
         boxes.append(torch.tensor(rows))
         captions.append(caption([f"an {row[0]}" if row[0] == 8 else f"a {row[0]}" for row in rows], squares))
-    return Split(
-        torch.from_numpy(pictures).unsqueeze(1),
-        captions=tuple(captions),
-        boxes=tuple(boxes),
-        maps=torch.from_numpy(maps),
-    )
+    x = torch.from_numpy(pictures).unsqueeze(1)
+    return Split({"x": x, "text": captions, "boxes": boxes, "map": torch.from_numpy(maps)})

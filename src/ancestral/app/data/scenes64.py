@@ -71,12 +71,8 @@ def compose(emoji: Sequence[Emoji], n: int, random: np.random.RandomState, progr
         captions.append(caption([one.spoken for one in chosen], squares))
         if progress and (i + 1) % 100 == 0:
             progress(i + 1, n)
-    return Split(
-        torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(),
-        captions=tuple(captions),
-        boxes=tuple(boxes),
-        maps=torch.from_numpy(maps),
-    )
+    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+    return Split({"x": x, "text": captions, "boxes": boxes, "map": torch.from_numpy(maps)})
 
 
 def ground(random: np.random.RandomState) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ancestral.app.data import toys
-from ancestral.app.data.arrays import Layout, array_file, from_array
+from ancestral.app.data.arrays import Layout, array_file, from_array, from_columns
 from ancestral.app.data.dataset import DataSet
 from ancestral.app.data.decode import Progress
 from ancestral.app.data.digits import digits
@@ -45,7 +45,7 @@ FILES = (".npy", ".npz", ".parquet")
 
 
 def load(
-    source: str | Path | np.ndarray | Tensor | DataSet | Dataset[Any] | DataLoader[Any],
+    source: str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet | Dataset[Any] | DataLoader[Any],
     *,
     size: int | tuple[int, int] | None = None,
     labels: Any = None,
@@ -55,8 +55,8 @@ def load(
     """The data of `source`, in memory and described.
 
     source: a built-in name (`built_in()`), which goes before a file of that name; a folder of images (`folder`); an
-        `.npy`, `.npz` (`array_file`) or `.parquet` file (`parquet`); an array or tensor of N samples (`from_array`); a torch `Dataset` or `DataLoader` (`from_torch`);
-        or a `DataSet`.
+        `.npy`, `.npz` (`array_file`) or `.parquet` file (`parquet`); an array or tensor of N samples (`from_array`);
+        a mapping of named columns (`from_columns`); a torch `Dataset` or `DataLoader` (`from_torch`); or a `DataSet`.
     size: of images: one side, or (height, width). Each is scaled, antialiased, to cover it and cropped at the centre.
     labels: one number or name a sample, for arrays.
     layout: "images", "signals" or "vectors", for arrays whose layout is not what `arrays` would read.
@@ -71,6 +71,8 @@ def load(
         data = from_array(source, labels=labels, layout=layout)
     elif isinstance(source, Dataset | DataLoader):
         data = from_torch(source, layout)
+    elif isinstance(source, Mapping):
+        data = from_columns(source, layout=layout, labels=labels)
     elif isinstance(source, DataSet):
         _only_for_arrays(source.spec.name, labels, layout)
         data = source
@@ -83,7 +85,9 @@ def load(
     elif isinstance(source, str | Path):
         data = _from_path(source, target, labels, layout, progress)
     else:
-        raise UsageError(f"a source is a name, a path, an array, a tensor or a DataSet, found {type(source).__name__}")
+        raise UsageError(
+            f"a source is a name, a path, an array, a tensor, a mapping of columns or a DataSet, found {type(source).__name__}"
+        )
     return data if target is None else resize(data, target)
 
 

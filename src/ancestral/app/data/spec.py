@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from ancestral.app.data.errors import DataError
@@ -30,6 +30,9 @@ class DataSpec:
     boxes: most boxes of a sample, 0 without. box_classes, map_classes: names of what boxes and the values 1, 2, ... of maps
     show; `()` without.
     paired: channels of the image that goes with each sample, 0 without.
+    numbers: names of the numbers that go with each sample. number_mean, number_std: of each, over the training samples of which
+    it is known.
+    columns: name and shape of what else goes with each sample, for conditions that read a column of that name.
     canvas: the shape of the samples that boxes, maps and images go with; `shape`, unless a model sees samples in another form.
     """
 
@@ -49,6 +52,10 @@ class DataSpec:
     map_classes: tuple[str, ...] = ()
     paired: int = 0
     canvas: tuple[int, ...] = ()
+    numbers: tuple[str, ...] = ()
+    number_mean: tuple[float, ...] = ()
+    number_std: tuple[float, ...] = ()
+    columns: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.canvas:
@@ -72,15 +79,27 @@ class DataSpec:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary of strings, numbers and lists."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {key: _lists(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DataSpec:
-        """The inverse of `to_json`. Raises `DataError` when a field is missing or unknown."""
-        expected = {field.name for field in fields(cls)}
-        if wrong := sorted(expected ^ values.keys()):
+        """The inverse of `to_json`. Fields with a default may be missing, as earlier versions did not write all of them.
+
+        Raises `DataError` when another field is missing, or one is unknown.
+        """
+        known = {field.name for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if wrong := sorted((needed - values.keys()) | (values.keys() - known)):
             raise DataError(
                 f"these data are described by another version, or damaged: missing or unknown fields {', '.join(wrong)}"
             )
-        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        plain: dict[str, Any] = {key: _tuples(value) for key, value in values.items()}
         return cls(**plain)
+
+
+def _lists(value: Any) -> Any:
+    return [_lists(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

@@ -7,11 +7,10 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from ancestral.app.data.arrays import from_array
+from ancestral.app.data.arrays import from_columns
 from ancestral.app.data.dataset import DataSet
 from ancestral.app.data.errors import DataError
 
@@ -21,9 +20,9 @@ LARGEST = 1_000_000  # samples that are read of a data set without an end
 def from_torch(source: Dataset[Any] | DataLoader[Any], layout: Any = None) -> DataSet:
     """The samples of a torch `Dataset` or `DataLoader`, in memory.
 
-    A sample is a tensor, a pair (tensor, label), or a dict with "x" and, where there is one, "class". A loader's batches are
-    taken apart, its transforms as they are; its order plays no part. Of an iterable without an end the first million is taken.
-    Raises DataError for samples of any other form.
+    A sample is a tensor, a pair (tensor, label), or a dict of named columns: "x", and "class", "text", "number" or any other
+    (`from_columns`). A loader's batches are taken apart, its transforms as they are; its order plays no part. Of an iterable
+    without an end the first million samples are taken. Raises DataError for samples of any other form.
     """
     if isinstance(source, DataLoader):
         samples: Iterator[Any] = (sample for batch in source for sample in _apart(batch))
@@ -31,17 +30,16 @@ def from_torch(source: Dataset[Any] | DataLoader[Any], layout: Any = None) -> Da
         samples = iter(source)
     else:
         samples = (source[i] for i in range(len(source)))  # type: ignore[arg-type]
-    xs, labels = [], []
+    columns: dict[str, list[Any]] = {}
     for sample in islice(samples, LARGEST):
-        x, label = _read(sample)
-        xs.append(x)
-        labels.append(label)
-    if not xs:
+        for name, value in _read(sample).items():
+            columns.setdefault(name, []).append(value)
+    if not columns:
         raise DataError("the data set is empty: at least 2 samples are needed")
-    if len({tuple(x.shape) for x in xs}) > 1:
-        raise DataError("the samples of the data set have different shapes: give a transform that makes them equal")
-    known = None if any(label is None for label in labels) else [_plain(label) for label in labels]
-    return from_array(torch.stack(xs), labels=known, layout=layout)
+    n = len(columns["x"])
+    if partial := [name for name, values in columns.items() if len(values) != n]:
+        raise DataError(f"the column {partial[0]} of the data set is missing in some samples: give it in all or in none")
+    return from_columns({name: _stacked(name, values) for name, values in columns.items()}, name="dataset", layout=layout)
 
 
 def _apart(batch: Any) -> Iterable[Any]:
@@ -55,20 +53,26 @@ def _apart(batch: Any) -> Iterable[Any]:
     return rows
 
 
-def _read(sample: Any) -> tuple[Tensor, Any]:
-    label = None
+def _read(sample: Any) -> dict[str, Any]:
+    """The named columns of one sample."""
     if isinstance(sample, Mapping):
         if "x" not in sample:
             raise DataError(f"a sample that is a dict has its data as 'x'; found the keys {', '.join(map(str, sample))}")
-        sample, label = sample["x"], sample.get("class")
+        found = dict(sample)
     elif isinstance(sample, list | tuple):
-        sample, label = (sample[0], sample[1] if len(sample) > 1 else None)
-    if isinstance(sample, np.ndarray):
-        sample = torch.from_numpy(sample)
-    if not isinstance(sample, Tensor):
-        raise DataError(f"a sample is a tensor, (tensor, label) or a dict with 'x'; found {type(sample).__name__}")
-    return sample, label
+        found = {"x": sample[0]} | ({"class": sample[1]} if len(sample) > 1 else {})
+    else:
+        found = {"x": sample}
+    if not isinstance(found["x"], Tensor | np.ndarray):
+        raise DataError(f"a sample is a tensor, (tensor, label) or a dict with 'x'; found {type(found['x']).__name__}")
+    return found
 
 
-def _plain(label: Any) -> Any:
-    return label.item() if isinstance(label, Tensor | np.generic) else label
+def _stacked(name: str, values: list[Any]) -> Any:
+    """The values of a column as one array; texts as a list."""
+    if isinstance(values[0], str):
+        return values
+    try:
+        return np.stack([np.asarray(value) for value in values])
+    except ValueError:
+        raise DataError(f"the {name} of the samples have different shapes: give a transform that makes them equal") from None

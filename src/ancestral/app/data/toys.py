@@ -63,7 +63,7 @@ def swiss_roll() -> DataSet:
 def _toy(name: str, draw: Draw, classes: tuple[str, ...]) -> DataSet:
     points, labels = draw(np.random.RandomState(0), TRAIN + TEST)
     known = None if labels is None else torch.from_numpy(labels.astype(np.int64))
-    samples = Split(torch.from_numpy(points.astype(np.float32)), known)
+    samples = Split({"x": torch.from_numpy(points.astype(np.float32)), "class": known})
     rows = torch.arange(TRAIN + TEST)
     return assemble(name, samples.take(rows[:TRAIN]), samples.take(rows[TRAIN:]), levels=None, classes=classes)
 

@@ -28,7 +28,7 @@ Draw = Callable[[int], np.ndarray]
 
 def baseline(name: str, data: DataSet, n: int) -> Samples:
     """N samples of the baseline of that name."""
-    x = data.train.array
+    x = data.column("x")
     random = np.random.default_rng(0)
 
     def drawing(rows: np.ndarray | None) -> Draw:
@@ -36,13 +36,14 @@ def baseline(name: str, data: DataSet, n: int) -> Samples:
         some = random.permutation(some)[:LARGEST]
         return BASELINES[name](data.values(x[torch.from_numpy(some)]).flatten(1).double().numpy(), random)
 
-    if data.train.labels is None or data.test.labels is None:
+    known, asked = data.labels("train"), data.labels("test")
+    if known is None or asked is None:
         drawn, labels = drawing(None)(n), None
     else:
-        labels = data.test.labels[rows_for(data, n)]
+        labels = asked[rows_for(data, n)]
         drawn = np.empty((n, data.spec.dims))
         for c in range(len(data.spec.classes)):
-            rows, mine = (labels == c).numpy(), (data.train.labels == c).numpy()
+            rows, mine = (labels == c).numpy(), (known == c).numpy()
             if rows.any():
                 drawn[rows] = drawing(mine)(int(rows.sum()))
     return Samples(at_levels(torch.from_numpy(drawn).float().view(n, *data.spec.shape), data), labels)

@@ -251,7 +251,7 @@ class Evaluator:
     def _classes(self, samples: Samples) -> dict[str, Estimate]:
         """Whether samples show the class asked for, and whether a classifier can learn the classes from them."""
         judge = self._classifier
-        if judge is None or samples.labels is None or self.data.test.labels is None:
+        if judge is None or samples.labels is None or (held_out := self.data.labels("test")) is None:
             return {}
         n = len(samples)
         right = (judge.classes(samples.x) == samples.labels).double().mean().item()
@@ -265,7 +265,7 @@ class Evaluator:
             progress=self.progress,
             what="classifier of samples",
         )
-        learned = (predict(pupil, self.real.test, self.runtime) == self.data.test.labels).double().mean().item()
+        learned = (predict(pupil, self.real.test, self.runtime) == held_out).double().mean().item()
         return {
             "class-agreement": Estimate(right, _binomial(right, n), n),
             "cas": Estimate(learned, _binomial(learned, len(self.real.test)), n),

@@ -53,15 +53,15 @@ def real_side(data: DataSet, against: Against, n: int) -> Real:
     """
     if n < 20:
         raise UsageError(f"samples are compared 20 at the least, and {n} were asked for: raise -n")
-    train, test = data.values(data.train.array), data.values(data.test.array)
-    labels = data.train.labels
+    train, test = data.x("train"), data.x("test")
+    labels, test_labels = data.labels("train"), data.labels("test")
     if against == "test":
         pool, reference = train, test
         rows = _shuffled(len(pool))[: min(n, len(pool))]
     else:
         pool = train if against == "train" else torch.cat([train, test])
-        if against == "all" and labels is not None and data.test.labels is not None:
-            labels = torch.cat([labels, data.test.labels])
+        if against == "all" and labels is not None and test_labels is not None:
+            labels = torch.cat([labels, test_labels])
         order = _shuffled(len(pool))
         rows, rest = order[: min(n, len(pool) // 2)], order[min(n, len(pool) // 2) :]
         reference = pool[rest]
@@ -99,4 +99,4 @@ def _shuffled(n: int) -> Tensor:
 
 def _layout(data: DataSet) -> str:
     """What a fingerprint of the training split does not tell: the held-out one."""
-    return f"{len(data.test)}-{float(data.test.array.double().mean()):.9g}"
+    return f"{len(data.test)}-{float(data.column('x', 'test').double().mean()):.9g}"

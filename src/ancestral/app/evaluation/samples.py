@@ -96,7 +96,8 @@ def draw(
     place = folder / key
     rank, world = rank_and_world()
     held, rows = data.encoded(model.conditioner), rows_for(data, n)
-    labels = data.test.labels[rows] if "class" in model.conditioner.kinds and data.test.labels is not None else None
+    known = data.labels("test") if "class" in model.conditioner.kinds else None
+    labels = None if known is None else known[rows]
     seeds = seeds_from(SEED, n)
     starts = range(0, n, PART)
     runtime = Runtime(model.device, bf16=False)

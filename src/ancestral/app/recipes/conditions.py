@@ -13,6 +13,7 @@ from ancestral.conditioning import (
     LayoutCondition,
     MapCondition,
     MiniLM,
+    NumberCondition,
     SentenceCondition,
     SketchCondition,
     TextCondition,
@@ -21,7 +22,7 @@ from ancestral.conditioning import (
 )
 from ancestral.errors import UsageError
 
-ConditionName = Literal["class", "text", "layout", "map", "image", "upscale", "inpaint", "sketch"]
+ConditionName = Literal["class", "text", "layout", "map", "image", "upscale", "inpaint", "sketch", "number"]
 WIDTH = 128  # of vectors and tokens
 
 MISSING = {
@@ -31,6 +32,8 @@ MISSING = {
     "map": "no semantic maps: leave --condition map out, or name their files in metadata.jsonl as map_file_name",
     "image": "no images to go with its own: leave --condition image out, or name them in metadata.jsonl as "
     "conditioning_image_file_name",
+    "number": "no numbers to condition on: leave --condition number out, or write them into metadata.jsonl as columns, or into "
+    ".npz as an array `number`",
 }
 
 
@@ -53,6 +56,7 @@ def encoder(
         "layout": spec.boxes,
         "map": spec.map_classes,
         "image": spec.paired,
+        "number": spec.numbers,
     }
     if not here.get(name, True):
         raise UsageError(f"{spec.name} has {MISSING[name]}")
@@ -60,6 +64,8 @@ def encoder(
         return ClassCondition(spec.classes, WIDTH)
     if name == "text":
         return TextCondition(WIDTH) if text == "own" else SentenceCondition(MiniLM(), WIDTH)
+    if name == "number":
+        return NumberCondition(spec.numbers, spec.number_mean, spec.number_std, WIDTH)
     if len(spec.canvas) != 3:
         raise UsageError(f"the condition {name} is for images, and the samples of {spec.name} have shape {spec.canvas}")
     channels, *canvas = spec.canvas

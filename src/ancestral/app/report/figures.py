@@ -37,7 +37,7 @@ def samples(x: Tensor, data: DataSet, shown: Sequence[Rendering] = ()) -> bytes:
 
 def real(data: DataSet) -> bytes:
     """Held-out samples, drawn in the same way."""
-    return samples(data.values(data.test.array), data)
+    return samples(data.x("test"), data)
 
 
 def neighbours(contestant: Subject, judge: Evaluator) -> bytes | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
@@ -40,8 +40,7 @@ class Latents(DataSet):
 
     def batch(self, index: Tensor, split: SplitName = "train", flip: Tensor | None = None, noise: Noise | None = None) -> Batch:
         """As in `DataSet`, of latents with the conditions of their images; flip: which images are to be mirrored ones."""
-        part = self.train if split == "train" else self.test
-        z = part.array.index_select(0, index)
+        z = self.part(split)["x"].gather(index).values
         if flip is not None:
             assert self.mirrored is not None
             z = torch.where(flip.view(-1, *[1] * (z.ndim - 1)), self.mirrored.index_select(0, index), z)
@@ -67,8 +66,8 @@ def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | Non
     shape = "x".join(map(str, model.latent_shape))
     return Latents(
         spec=data.spec.of_latents(model.latent_shape),
-        train=replace(data.train, array=normal(raw["train"])),
-        test=replace(data.test, array=normal(raw["test"])),
+        train=data.train.with_columns({"x": normal(raw["train"])}),
+        test=data.test.with_columns({"x": normal(raw["test"])}),
         notes=(f"latents of {shape}, by channel: {numbers}",),
         images=data,
         mirrored=None if mirrored is None else normal(mirrored),
@@ -77,7 +76,7 @@ def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | Non
 
 def look(model: LatentModel, data: DataSet) -> Diagnosis:
     """How much of held-out samples the autoencoder brings back."""
-    x = data.values(data.test.array[:LOOK]).to(model.device)
+    x = data.x("test", torch.arange(min(LOOK, len(data.test)))).to(model.device)
     with model.inference():
         found = fidelity(x, model.reconstruct(x), model.standardize.bounds)
     return Diagnosis(found, f"what comes back of {len(x)} held-out samples: {words(found)}")
@@ -111,7 +110,7 @@ def _encode(model: LatentModel, data: DataSet, split: Split, flip: bool, progres
     """On the CPU. progress: called with how many are done."""
     parts: list[Tensor] = []
     with model.inference():
-        for rows in split.array.split(PART):
+        for rows in split["x"].values.split(PART):
             x = data.values(rows)
             parts.append(model.coder.encode((x.flip(-1) if flip else x).to(model.device)).float().cpu())
             progress(PART * (len(parts) - 1) + len(rows))
@@ -121,7 +120,7 @@ def _encode(model: LatentModel, data: DataSet, split: Split, flip: bool, progres
 def _stamp(model: LatentModel, data: DataSet) -> str:
     """What latents depend on: the data and the autoencoder."""
     digest = blake2b(data.spec.fingerprint.encode(), digest_size=16)
-    for name, value in {**model.autoencoder.state_dict(), "test": data.test.array}.items():
+    for name, value in {**model.autoencoder.state_dict(), "test": data.column("x", "test")}.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

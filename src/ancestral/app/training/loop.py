@@ -335,7 +335,7 @@ class Trainer:
             "hopeless": self.hopeless,
             "stage": self.number,
             "begun": self.begun,
-            "data": self.data.spec.fingerprint,
+            "data": self.data.fingerprint,
             "parameters": self.parameters,
         }
         self.run.save_checkpoint(self.step, tensors, numbers, self.recipe.train.keep)
@@ -382,7 +382,7 @@ class Trainer:
         for damaged in stored.damaged:  # out of the way, so that it is not taken for the newest
             self._notes.append(f"{damaged.name} is damaged; continuing from {stored.file.name}")
             damaged.rename(damaged.with_suffix(".damaged"))
-        if numbers["data"] != self.data.spec.fingerprint:
+        if numbers["data"] != self.data.fingerprint:
             raise AncestralError(
                 f"the data of {self.run.path} have changed since it was begun: restore them, or train anew with another --out"
             )

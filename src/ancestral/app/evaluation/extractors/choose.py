@@ -25,7 +25,7 @@ Make = Callable[[DataSet, Runtime, Progress, Path | None], Extractor]
 
 
 def _coordinates(data: DataSet, runtime: Runtime, progress: Progress, weights: Path | None) -> Extractor:
-    x = data.values(data.train.array).flatten(1).double().numpy()
+    x = data.x().flatten(1).double().numpy()
     std = x.std(0)
     return Coordinates(x.mean(0), np.where(std > 0, std, 1.0))
 
@@ -70,7 +70,7 @@ def extractor(
     """The extractor of that name for the data. Raises UsageError for an unknown name, or one that the data cannot have."""
     if name not in EXTRACTORS:
         raise UsageError(unknown("extractor", name, EXTRACTORS))
-    if name == "classifier" and data.train.labels is None:
+    if name == "classifier" and data.labels() is None:
         raise UsageError(f"{data.spec.name} has no classes, so no classifier: choose another extractor")
     if name in ("efficientnet", "inception") and not data.spec.is_image:
         raise UsageError(f"the samples of {data.spec.name} are no images: choose another extractor than {name}")

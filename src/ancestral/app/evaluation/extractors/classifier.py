@@ -120,14 +120,14 @@ class OwnClassifier(Pictures):
     """The cached classifier of a data set as an extractor. accuracy: on the held-out split."""
 
     def __init__(self, data: DataSet, runtime: Runtime, progress: Progress = silent):
-        if data.train.labels is None:
+        if (labels := data.labels()) is None:
             raise ValueError(f"{data.spec.name} has no classes")
         file = cache_dir() / "extractors" / f"classifier-{FORMAT}-{data.spec.fingerprint}.safetensors"
         found = _recall(file, data)
         if found is None:
-            x = data.values(data.train.array)
+            x = data.x()
             seen = min(SEEN, 60 * len(data.train))
-            model = fit(x, data.train.labels, len(data.spec.classes), runtime, seen=seen, progress=progress)
+            model = fit(x, labels, len(data.spec.classes), runtime, seen=seen, progress=progress)
             test = data.batch(torch.arange(len(data.test)), "test")
             right = predict(model, test.x, runtime) == test.conditions["class"]
             found = model, right.float().mean().item()

@@ -1,0 +1,202 @@
+"""The columns of a data set: one thing that is known of every sample, by name.
+
+A column knows how its rows are gathered, and what becomes of them when the images they go with are mirrored or resized. A kind
+of condition (`ancestral.conditioning`) names the column that it reads and knows how it is encoded. Names with a meaning:
+
+    x        the samples                                   `Pictures`, or `Values` for signals and vectors
+    class    int64 labels `(N,)`                           `Values`
+    text     one string a sample, None where there is none `Texts`
+    boxes    int64 `(k, 5)` rows (class, x, y, w, h)       `Boxes`
+    map      uint8 `(N, H, W)`, 0 for background           `Maps`
+    image    an image that goes with each sample           `Pictures`
+    number   float32 `(N, k)`, NaN where unknown           `Numbers`
+
+Any other name is a column, too: a condition whose `source` is that name reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ancestral.app.data.images import fit
+
+Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One thing that is known of every sample.
+
+    Args:
+        values: one row for each of N samples.
+    """
+
+    values: Any
+    kind: ClassVar[str]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def gather(self, index: Tensor) -> Self:
+        """The rows of `index`, int64 `(n,)`."""
+        raise NotImplementedError
+
+    def mirror(self, rows: Tensor, canvas: Size) -> Self:
+        """The column where the images of `rows`, bool `(N,)`, are mirrored left to right. canvas: height and width of these."""
+        return self
+
+    def resize(self, canvas: Size, size: Size) -> Self:
+        """The column where images of `canvas` are scaled to cover `size` and cropped at the centre."""
+        return self
+
+    def content(self) -> Tensor:
+        """A tensor that changes with what the column holds, for fingerprints."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Values(Column):
+    """A tensor `(N, ...)` that neither mirroring nor resizing of images changes: labels, vectors, measurements."""
+
+    values: Tensor
+    kind: ClassVar[str] = "values"
+
+    def gather(self, index: Tensor) -> Self:
+        return replace(self, values=self.values.index_select(0, index))
+
+    def content(self) -> Tensor:
+        return self.values
+
+    def where(self, rows: Tensor, changed: Tensor) -> Self:
+        """The column with the values of `changed` in the rows that `rows`, bool `(N,)`, marks."""
+        return replace(self, values=torch.where(rows.view(-1, *[1] * (self.values.ndim - 1)), changed, self.values))
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers(Values):
+    """Real numbers `(N, k)` or `(N,)`, kept as float32 `(N, k)`, NaN where one is unknown.
+
+    Args:
+        names: one name for each of the k numbers; by default `number`, or `number1`, `number2`, ...
+    """
+
+    names: tuple[str, ...] = ()
+    kind: ClassVar[str] = "numbers"
+
+    def __post_init__(self) -> None:
+        values = self.values.to(torch.float32)
+        object.__setattr__(self, "values", values[:, None] if values.ndim == 1 else values)
+        object.__setattr__(self, "names", tuple(self.names) or numbered("number", self.values.shape[1]))
+
+
+class Pictures(Values):
+    """Images `(N, C, H, W)`, uint8 levels or float32."""
+
+    kind = "pictures"
+
+    def mirror(self, rows: Tensor, canvas: Size) -> Self:
+        return self.where(rows, self.values.flip(-1))
+
+    def resize(self, canvas: Size, size: Size) -> Self:
+        """Scaled with an antialiasing filter. Levels are taken as 256."""
+        planes = self.values.flatten(0, 1).numpy()
+        out = np.stack([np.asarray(fit(Image.fromarray(plane), size)) for plane in planes])
+        return replace(self, values=torch.from_numpy(out).reshape(*self.values.shape[:2], *size))
+
+
+class Maps(Values):
+    """A whole number for every pixel, uint8 `(N, H, W)`."""
+
+    kind = "maps"
+
+    def mirror(self, rows: Tensor, canvas: Size) -> Self:
+        return self.where(rows, self.values.flip(-1))
+
+    def resize(self, canvas: Size, size: Size) -> Self:
+        """Scaled to the nearest pixel: numbers of classes do not mix."""
+        out = [np.asarray(fit(Image.fromarray(plane), size, Image.Resampling.NEAREST)) for plane in self.values.numpy()]
+        return replace(self, values=torch.from_numpy(np.stack(out)))
+
+
+@dataclass(frozen=True, eq=False)
+class Texts(Column):
+    """One string a sample, None where there is none. What a text says of left and right is not changed by mirroring."""
+
+    values: tuple[str | None, ...]
+    kind: ClassVar[str] = "texts"
+
+    def gather(self, index: Tensor) -> Self:
+        return replace(self, values=tuple(self.values[i] for i in index.tolist()))
+
+    def content(self) -> Tensor:
+        return torch.frombuffer(bytearray(repr(self.values).encode()), dtype=torch.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes(Column):
+    """Boxes of each sample: int64 `(k, 5)` rows (class, left, top, width, height), in pixels."""
+
+    values: tuple[Tensor, ...]
+    kind: ClassVar[str] = "boxes"
+
+    def gather(self, index: Tensor) -> Self:
+        return replace(self, values=tuple(self.values[i] for i in index.tolist()))
+
+    def mirror(self, rows: Tensor, canvas: Size) -> Self:
+        return replace(self, values=tuple(_mirrored(b, canvas[1]) if m else b for b, m in zip(self.values, rows, strict=True)))
+
+    def resize(self, canvas: Size, size: Size) -> Self:
+        """Scaled and cropped as the image is; a box of which less than a pixel is left is dropped."""
+        fitted = ([(label, fit_box(box, canvas, size)) for label, *box in rows.tolist()] for rows in self.values)
+        kept = ([(label, *box) for label, box in rows if box is not None] for rows in fitted)
+        return replace(self, values=tuple(torch.tensor(rows, dtype=torch.int64).view(-1, 5) for rows in kept))
+
+    def content(self) -> Tensor:
+        return torch.cat([torch.tensor([len(rows) for rows in self.values]), *(rows.flatten() for rows in self.values)])
+
+
+KINDS: dict[str, type[Column]] = {"text": Texts, "boxes": Boxes, "map": Maps, "image": Pictures, "number": Numbers}
+STANDARD = ("x", "class", *KINDS)  # the names with a meaning
+
+
+def column(name: str, values: Any) -> Column:
+    """Values as the column of that name: a column as it is; what has a kind of its own by its name; strings; tensors."""
+    if isinstance(values, Column):
+        return values
+    if name in KINDS:
+        return KINDS[name](tuple(values) if KINDS[name] in (Texts, Boxes) else values)
+    if isinstance(values, Tensor):
+        return Pictures(values) if name == "x" and values.ndim == 4 else Values(values)
+    return Texts(tuple(values))
+
+
+def numbered(name: str, k: int) -> tuple[str, ...]:
+    """`name` for one number, `name1`, `name2`, ... for several."""
+    return (name,) if k == 1 else tuple(f"{name}{i + 1}" for i in range(k))
+
+
+def fit_box(box: Iterable[float], canvas: Size, size: Size) -> tuple[int, int, int, int] | None:
+    """A box (left, top, width, height) of an image of `canvas` that is scaled to cover `size` and cropped at the centre.
+
+    Returns:
+        The box in whole pixels; None where less than a pixel of it is left.
+    """
+    x, y, w, h = box
+    scale = max(size[0] / canvas[0], size[1] / canvas[1])
+    dy, dx = (scale * canvas[0] - size[0]) / 2, (scale * canvas[1] - size[1]) / 2
+    left, right = (round(min(max(scale * v - dx, 0), size[1])) for v in (x, x + w))
+    top, bottom = (round(min(max(scale * v - dy, 0), size[0])) for v in (y, y + h))
+    return (left, top, right - left, bottom - top) if right > left and bottom > top else None
+
+
+def _mirrored(boxes: Tensor, width: int) -> Tensor:
+    out = boxes.clone()
+    out[:, 1] = width - boxes[:, 1] - boxes[:, 3]
+    return out

@@ -1,0 +1,59 @@
+"""Fingerprints of data: what a run compares to know that it is continued with the data that it was begun with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from ancestral.app.data.columns import Column
+
+# Columns that the fingerprint of a data set covers, and the names under which they are hashed: those of the first version, so
+# that its runs can be continued. Texts are hashed with the head.
+HASHED = {"class": "labels", "boxes": "boxes", "map": "maps", "image": "paired"}
+COVERED = frozenset({"x", "text", *HASHED})
+
+
+class Columns(Protocol):
+    """Columns by name, such as a `Split`."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def __getitem__(self, name: str) -> Column: ...
+
+
+def fingerprint(columns: Columns, levels: int | None) -> str:
+    """A 16-byte BLAKE2b hash, in hexadecimal, of the samples and of those of their columns that are named in `COVERED`.
+
+    Further columns, which earlier versions did not read, are left out: a data set does not become another one because more of
+    it is read. A run adds those that it is conditioned on; see `extended`.
+    """
+    x = columns["x"].values
+    texts = columns["text"].values if "text" in columns else None
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps([tuple(x.shape), str(x.dtype), levels, texts]).encode())
+    digest.update(_bytes(columns["x"]))
+    for name, hashed in HASHED.items():
+        if name in columns:
+            digest.update(hashed.encode())
+            digest.update(_bytes(columns[name]))
+    return digest.hexdigest()
+
+
+def extended(fingerprint: str, columns: Mapping[str, Column]) -> str:
+    """That fingerprint and further columns as one; the same fingerprint where there are none."""
+    if not columns:
+        return fingerprint
+    digest = hashlib.blake2b(fingerprint.encode(), digest_size=16)
+    for name, column in sorted(columns.items()):
+        content = column.content()
+        digest.update(json.dumps([name, column.kind, tuple(content.shape), str(content.dtype)]).encode())
+        digest.update(_bytes(column))
+    return digest.hexdigest()
+
+
+def _bytes(column: Column) -> memoryview:
+    return column.content().contiguous().numpy().reshape(-1).view(np.uint8).data

@@ -1,0 +1,86 @@
+"""Numbers that go with samples: columns of metadata, of a table, or further arrays of a file."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ancestral.app.data.captions import ELSEWHERE, TEXT, rows_of
+from ancestral.app.data.columns import Numbers, numbered
+from ancestral.app.data.decode import listed
+from ancestral.app.data.errors import DataError
+
+IDENTIFIERS = ("id", "index", "idx", "uid", "uuid", "row", "unnamed: 0", "__index_level_0__")  # they say nothing of a sample
+NO_NUMBERS = frozenset({"file_name", "label", "labels", "class", *TEXT, *ELSEWHERE, *IDENTIFIERS})
+
+
+def is_number_name(name: str) -> bool:
+    """Whether a column of that name may hold numbers that describe samples: it is neither a label nor an identifier."""
+    return bool(name) and name.lower() not in NO_NUMBERS and not name.lower().endswith("_id")
+
+
+def numbers_of(root: Path, images: Sequence[str], metadata: Sequence[str]) -> Numbers | None:
+    """The numeric columns of a folder's metadata, a row for each of `images`; None where there are none.
+
+    A column is numeric if all its values are finite numbers, or empty (unknown), and one at least is a number. Images without
+    a row have none of the numbers.
+    """
+    found: dict[str, dict[str, float]] = {}  # by column and image
+    other: set[str] = set()
+    for name in metadata:
+        for _, row in rows_of(root, name):
+            image = posixpath.normpath(posixpath.join(posixpath.dirname(name), str(row.get("file_name")).replace("\\", "/")))
+            for column, value in row.items():
+                if not is_number_name(column) or value is None or value == "":
+                    continue
+                if (number := _number(value)) is None:
+                    other.add(column)
+                else:
+                    found.setdefault(column, {})[image] = number
+    names = [column for column in found if column not in other and any(image in found[column] for image in images)]
+    if not names:
+        return None
+    rows = [[found[name].get(image, math.nan) for name in names] for image in images]
+    return Numbers(torch.tensor(rows, dtype=torch.float32), tuple(names))
+
+
+def numbers_from(arrays: Mapping[str, Any], where: str, names: Sequence[str] = ()) -> Numbers:
+    """Arrays `(N,)` or `(N, k)` of numbers side by side, NaN where one is unknown.
+
+    names: of all of them; by default those of the arrays, with 1, 2, ... after it where an array holds several.
+    Raises `DataError` for what are no numbers, infinite ones, or a wrong number of names.
+    """
+    columns: list[np.ndarray] = []
+    found: list[str] = []
+    for name, values in arrays.items():
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf" or array.ndim not in (1, 2):
+            raise DataError(f"{name} of {where} must be numbers (N,) or (N, k), found {array.dtype} {array.shape}")
+        array = array.astype(np.float32).reshape(len(array), -1)
+        if np.isinf(array).any():
+            row = int(np.isinf(array).any(1).argmax())
+            raise DataError(f"{name} of {where} is infinite at index {row}: numbers are finite, or NaN where they are unknown")
+        columns.append(array)
+        found += numbered("number" if name == "numbers" else name, array.shape[1])
+    if names and len(names) != len(found):
+        raise DataError(f"{where} holds {len(found)} numbers a sample and {len(names)} names of them: one a number is needed")
+    return Numbers(torch.from_numpy(np.concatenate(columns, axis=1)), tuple(str(name) for name in names or found))
+
+
+def numbers_note(names: Sequence[str]) -> list[str]:
+    """What the user is told of numbers, e.g. `2 numbers a sample: angle, size`; nothing where there are none."""
+    return [f"{len(names):,} number{'s' if len(names) > 1 else ''} a sample: {listed(names)}"] if names else []
+
+
+def _number(value: object) -> float | None:
+    try:
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,164 @@
+"""Conditions on real numbers: an age, an angle, the parameters of a simulation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ancestral.conditioning.conditioner import Condition, one_or_each
+from ancestral.conditioning.context import Context, ContextShape
+from ancestral.conditioning.render import Rendering
+from ancestral.errors import UsageError
+from ancestral.suggest import unknown
+
+OCTAVES = 4  # frequencies of the features: periods of 8, 4, 2 and 1 standard deviations, so that gaps are bridged smoothly
+SHOWN = 6  # numbers of a sample that are written in words
+
+
+class NumberCondition(Condition):
+    """k real numbers -> a vector `(n, width)`, continuous in each of them.
+
+        z_j = (y_j - mean_j) / std_j
+        f_j = (z_j, sin(w_i z_j), cos(w_i z_j)),   w_i = pi / 4 * 2^i,   i < OCTAVES
+        vector = MLP(f_1, ..., f_k)
+
+    Where a number is unknown or dropped, a learned null of its own stands in for its features. Training drops all at once, and
+    each on its own, so that some can be asked for and others left open.
+
+    Args:
+        names: of the k numbers.
+        mean, std: of each, over the training samples of which it is known.
+        width: of the vector.
+
+    Raw: float32 `(n, k)` in the units of the data, NaN where a number is unknown or not asked for.
+    """
+
+    source = "number"
+
+    def __init__(self, names: Sequence[str], mean: Sequence[float], std: Sequence[float], width: int):
+        super().__init__()
+        self.names = tuple(names)
+        self.parts = len(self.names)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float64))
+        features = 1 + 2 * OCTAVES
+        self.null = nn.Parameter(torch.randn(self.parts, features))
+        self.mlp = nn.Sequential(nn.Linear(self.parts * features, width), nn.SiLU(), nn.Linear(width, width))
+        self.widths = ContextShape(vector=width)
+
+    @property
+    def language(self) -> tuple[Any, ...]:
+        return (type(self), self.names)
+
+    def column(self, values: Tensor) -> Tensor:
+        return values.float()
+
+    def parse(self, value: Any, n: int) -> Tensor:
+        """Raw numbers from what a caller wrote, for all n samples or for each.
+
+        Args:
+            value: a number, where the model has only one; a mapping such as {"angle": 30, "size": 2}, whose missing numbers are
+                left open; a sequence of n of these, or of rows of k numbers; a tensor `(k,)`, `(n, k)`, or `(n,)` where k is 1.
+            n: of samples.
+
+        Returns:
+            float32 `(n, k)`.
+
+        Raises:
+            UsageError: unknown names, a wrong count, or numbers that are not finite.
+        """
+        if hasattr(value, "__array__") and not isinstance(value, Tensor):  # numpy
+            value = torch.as_tensor(value)
+        if isinstance(value, Tensor):
+            rows = value.float()
+            if self.parts == 1 and rows.ndim < 2 and (rows.ndim == 0 or len(rows) == n or len(rows) != 1):
+                rows = rows[..., None]
+            if rows.ndim not in (1, 2) or rows.shape[-1] != self.parts:
+                raise UsageError(f"{self._expected()}, found a tensor of shape {tuple(value.shape)}")
+            if rows.isinf().any():
+                raise UsageError("numbers asked for must be finite, found inf: give NaN where a number is left open")
+            return one_or_each(rows, n, rows.ndim == 1, "numbers", lambda row: row)
+        single = isinstance(value, Mapping | str) or not isinstance(value, Sequence)
+        return one_or_each(value, n, single, "numbers", self._read)
+
+    def shown(self, raw: Tensor) -> Rendering:
+        words = [f"{name} {v:.6g}" for name, v in zip(self.names, raw.tolist(), strict=True) if not math.isnan(v)]
+        more = [f"{len(words) - SHOWN} numbers more"] if len(words) > SHOWN else []
+        return Rendering(words=", ".join(words[:SHOWN] + more))
+
+    def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
+        device = self.null.device
+        raw = torch.full((n, self.parts), math.nan) if raw is None else raw
+        z = ((raw.to(device).double() - self.mean) / self.std).float()  # NaN stays NaN
+        absent = z.isnan()
+        if drop is not None:
+            absent = absent | drop.to(device).view(n, -1)
+        features = torch.where(absent[..., None], self.null, fourier(z.nan_to_num()))
+        return Context(vector=self.mlp(features.flatten(1)))
+
+    def _read(self, value: Any) -> Tensor:
+        """One sample's numbers `(k,)`."""
+        if isinstance(value, str):
+            raise UsageError(f"{self._expected()}, found the text {value!r}")
+        if isinstance(value, Mapping):
+            if wrong := [name for name in value if name not in self.names]:
+                raise UsageError(unknown("number", wrong[0], self.names))
+            return torch.tensor([_finite(value[name], name) if name in value else math.nan for name in self.names])
+        numbers = list(value) if isinstance(value, Sequence) or np.ndim(value) else [value]
+        if len(numbers) != self.parts:
+            raise UsageError(f"{self._expected()}, found {len(numbers)}")
+        return torch.tensor([_finite(number, name) for number, name in zip(numbers, self.names, strict=True)])
+
+    def _expected(self) -> str:
+        if self.parts == 1:
+            return f"this model was trained with one number, {self.names[0]}"
+        some = ", ".join(f'"{name}": ...' for name in self.names[:3])
+        return f"this model was trained with {self.parts} numbers: write {{{some}}}"
+
+
+def read(text: str, names: Sequence[str]) -> dict[str, float]:
+    """What a person wrote as numbers of these names, e.g. `0.3` where there is one name, or `angle=30,size=2`.
+
+    Returns:
+        The numbers by name; those not written are missing.
+
+    Raises:
+        UsageError: a number without a name where there are several, an unknown name, a name given twice, or what is no finite
+            number.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, number = (word.strip() for word in part.rpartition("="))
+        if not equals:
+            if len(names) != 1:
+                raise UsageError(f"{part.strip()!r} does not say which number it is: write {names[0]}={part.strip() or 0}")
+            name = names[0]
+        if name not in names:
+            raise UsageError(unknown("number", name, names))
+        if name in found:
+            raise UsageError(f"the number {name} is given twice in {text!r}: give it once")
+        found[name] = _finite(number, name)
+    return found
+
+
+def fourier(z: Tensor) -> Tensor:
+    """Standardised numbers `(n, k)` -> `(n, k, 1 + 2 OCTAVES)`: themselves, and sin and cos of pi/4 2^i z."""
+    angle = z[..., None] * (math.pi / 4 * 2.0 ** torch.arange(OCTAVES, device=z.device))
+    return torch.cat([z[..., None], angle.sin(), angle.cos()], -1)
+
+
+def _finite(value: Any, name: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"the number {name} is written as 0.3 or -2e5, found {value!r}") from None
+    if not math.isfinite(number):
+        raise UsageError(f"the number {name} must be finite, found {value!r}: leave it out where it is left open")
+    return number
