@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ancestral.app.evaluate import evaluate, report
     from ancestral.errors import AncestralError, UsageError
     from ancestral.models import GenerativeModel
+    from ancestral.registry import lookup, names, register
 
 _HOMES = {
     "train": ("ancestral.app.api", "train"),
@@ -34,6 +35,9 @@ _HOMES = {
     "AncestralError": ("ancestral.errors", "AncestralError"),
     "UsageError": ("ancestral.errors", "UsageError"),
     "GenerativeModel": ("ancestral.models", "GenerativeModel"),
+    "register": ("ancestral.registry", "register"),
+    "lookup": ("ancestral.registry", "lookup"),
+    "names": ("ancestral.registry", "names"),
 }
 
 __all__ = [
@@ -47,6 +51,9 @@ __all__ = [
     "evaluate",
     "load",
     "load_data",
+    "lookup",
+    "names",
+    "register",
     "report",
     "train",
 ]

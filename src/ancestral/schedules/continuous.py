@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ancestral.builtin import built_in
 from ancestral.schedules.base import Schedule
 
 
+@built_in("schedule", "vp")
 @dataclass(frozen=True)
 class VP(Schedule):
     """Variance preserving with linear beta(t) = beta_min + t (beta_max - beta_min) (Song et al. 2021, eq. 33).
@@ -34,6 +36,7 @@ class VP(Schedule):
         return -torch.expm1(2 * self._log_alpha(t))
 
 
+@built_in("schedule", "sub-vp")
 @dataclass(frozen=True)
 class SubVP(VP):
     """sub-VP: alpha as VP's, sigma = 1 - alpha^2, always below VP's noise (Song et al. 2021, eq. 29)."""
@@ -45,6 +48,7 @@ class SubVP(VP):
         return self.sigma(t) ** 2
 
 
+@built_in("schedule", "cosine")
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """alpha = cos(pi t / 2), sigma = sin(pi t / 2) (Nichol & Dhariwal 2021 without its offset); no signal is left at t = 1."""
@@ -56,6 +60,7 @@ class Cosine(Schedule):
         return torch.sin(math.pi / 2 * t)
 
 
+@built_in("schedule", "linear")
 @dataclass(frozen=True)
 class Linear(Schedule):
     """The straight line of flow matching, alpha = 1 - t, sigma = t (Lipman et al. 2023; Liu et al. 2023)."""
@@ -67,6 +72,7 @@ class Linear(Schedule):
         return t
 
 
+@built_in("schedule", "ve")
 @dataclass(frozen=True)
 class VE(Schedule):
     """Variance exploding: alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t for t > 0 and sigma(0) = 0

@@ -151,14 +151,10 @@ def _forward(source: str, schedule: str, steps: int | None, seed: int, animated:
 
     from ancestral.app.data import load
     from ancestral.app.recipes.base import standardize
-    from ancestral.app.recipes.diffusion import SCHEDULES
-    from ancestral.errors import UsageError
     from ancestral.noise import SampleNoise
-    from ancestral.suggest import unknown
+    from ancestral.schedules import schedule as schedule_of
 
-    if schedule not in SCHEDULES:
-        raise UsageError(unknown("schedule", schedule, SCHEDULES))
-    process = SCHEDULES[schedule]
+    process = schedule_of(schedule)
     data = load(source)
     n = 8 if len(data.spec.shape) > 1 else 2000
     scale, index = standardize(data.spec), torch.linspace(0, len(data.train) - 1, n).long()

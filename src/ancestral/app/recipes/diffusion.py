@@ -8,25 +8,18 @@ from pydantic import Field
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import standardize
+from ancestral.app.recipes.choices import ScheduleName
 from ancestral.app.recipes.denoising import DenoisingRecipe
+from ancestral.builtin import built_in
 from ancestral.denoiser import Denoiser
 from ancestral.models.diffusion import Diffusion, Times, Weight
 from ancestral.prediction import PredictionType
-from ancestral.schedules import VE, VP, Chain, Cosine, Linear, Schedule, SubVP
+from ancestral.schedules import schedule
 
-ScheduleName = Literal["cosine", "linear", "vp", "sub-vp", "ve", "ddpm", "ddpm-cosine"]
-SCHEDULES: dict[ScheduleName, Schedule] = {
-    "cosine": Cosine(),
-    "linear": Linear(),
-    "vp": VP(),
-    "sub-vp": SubVP(),
-    "ve": VE(),
-    "ddpm": Chain.linear(),
-    "ddpm-cosine": Chain.cosine(),
-}
 CROWDED = 32  # numbers of a patch of pixels whose noise is too much for a U-Net's finest level to carry
 
 
+@built_in("family", "diffusion")
 class DiffusionRecipe(DenoisingRecipe):
     """Denoising diffusion, in discrete or continuous time."""
 
@@ -45,8 +38,8 @@ class DiffusionRecipe(DenoisingRecipe):
     def build(self, spec: DataSpec) -> Diffusion:
         conditioner = self.conditioner(spec)
         denoiser = Denoiser(self.network(spec, conditioner.widths), *self.reading(spec))
-        schedule = SCHEDULES[self.schedule]
-        return Diffusion(spec.shape, standardize(spec), conditioner, denoiser, schedule, self.weight, self.times, spec.levels)
+        process = schedule(self.schedule)
+        return Diffusion(spec.shape, standardize(spec), conditioner, denoiser, process, self.weight, self.times, spec.levels)
 
     def settled(self, spec: DataSpec) -> Self:
         if self.target is not None:

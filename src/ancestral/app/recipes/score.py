@@ -9,12 +9,14 @@ from pydantic import Field
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import standardize
 from ancestral.app.recipes.denoising import DenoisingRecipe
+from ancestral.builtin import built_in
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.models.score import Lambda, Matching, Score, ladder_length, largest_noise
 from ancestral.schedules import VE, VP, GeometricLevels, Schedule, SubVP
 
 
+@built_in("family", "score")
 class ScoreRecipe(DenoisingRecipe):
     """Score matching at every noise level."""
 
