@@ -88,7 +88,7 @@ def listed(kind: str) -> str:
 
 def explained(kind: str) -> str:
     """The names of a kind with their meanings in one phrase, for help texts."""
-    return "; ".join(f"{name}: {meaning}" for name, meaning in meanings(kind).items())
+    return "; ".join(f"{name} ({meaning})" for name, meaning in meanings(kind).items())
 
 
 class Registered(Mapping[str, Any]):

@@ -142,7 +142,7 @@ def _plane(subject: str, asked: Asked) -> Plane:
         raise UsageError(f"the model of {subject} has no score: draw that of a diffusion or score model")
     if tuple(model.shape) != (2,):
         raise UsageError(f"a score is drawn for points in the plane, and {subject} is of {'x'.join(map(str, model.shape))}")
-    denoise = partial(model.denoise, condition=asked.condition(model, run.spec))
+    denoise = partial(model.denoise, condition=asked.for_model(model, run.spec))
     return Plane(denoise, model.schedule, model.standardize.mean.cpu(), model.standardize.std.cpu())
 
 
@@ -177,7 +177,7 @@ def _backward(
     model, spec = folder.load_model(device), folder.spec
     n = (64 if animated else 8) if len(spec.shape) > 1 else 2000
     how = {name: value for name, value in (("solver", solver), ("steps", steps)) if value is not None}
-    condition = asked.condition(model, spec, n)
+    condition = asked.for_model(model, spec, n)
     frames = []
     for state in model.trajectory(n, condition, seeds=seeds_from(seed, n), **how):
         r = (state.t.alpha**2 + state.t.sigma**2) ** 0.5
@@ -213,5 +213,5 @@ def _between(run: str, rows: str, asked: Asked, steps: int | None, device: str) 
     if not 0 <= min(a, b) <= max(a, b) < len(data.test):
         raise UsageError(f"--rows {rows}: the held-out data have samples 0 to {len(data.test) - 1}")
     x = data.batch(torch.tensor([a, b]), "test").x.to(model.device)
-    y = model.between(x[0], x[1], 9, asked.condition(model, folder.spec), steps or 16)
+    y = model.between(x[0], x[1], 9, asked.for_model(model, folder.spec), steps or 16)
     return grid(torch.cat([x[:1], y, x[1:]]), folder.spec, columns=11)
