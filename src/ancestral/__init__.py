@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ancestral.app.evaluate import evaluate, report
     from ancestral.errors import AncestralError, UsageError
     from ancestral.models import GenerativeModel
-    from ancestral.registry import lookup, names, register
+    from ancestral.registry import register
 
 _HOMES = {
     "train": ("ancestral.app.api", "train"),
@@ -36,8 +36,6 @@ _HOMES = {
     "UsageError": ("ancestral.errors", "UsageError"),
     "GenerativeModel": ("ancestral.models", "GenerativeModel"),
     "register": ("ancestral.registry", "register"),
-    "lookup": ("ancestral.registry", "lookup"),
-    "names": ("ancestral.registry", "names"),
 }
 
 __all__ = [
@@ -51,8 +49,6 @@ __all__ = [
     "evaluate",
     "load",
     "load_data",
-    "lookup",
-    "names",
     "register",
     "report",
     "train",

@@ -255,7 +255,7 @@ def test_python_and_the_command_fill_in_alike(places):
 def test_the_library_names_arguments_and_the_command_options(places):
     with pytest.raises(UsageError, match="`inpaint` needs `mask`"):
         EditRequest(inpaint=places / "digit.png")
-    with pytest.raises(UsageError, match="`guidance` says how strongly .* `autoguide`"):
+    with pytest.raises(UsageError, match=r"`guidance` says how strongly .* `autoguide`"):
         SampleRequest(guidance=Guidance(scale=2.0)).run(places / "run")
     with pytest.raises(UsageError, match="`image` is for runs with"):
         SampleRequest(conditions=Conditions(image=places / "digit.png")).run(places / "run")

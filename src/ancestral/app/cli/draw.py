@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ancestral.app.cli.conditions import NOTHING, Asked
+from ancestral.builtin import explained, listed
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,8 +28,8 @@ def draw(
     *,
     out: Path | None = None,
     level: float | None = None,
-    schedule: str = "cosine",
-    solver: str | None = None,
+    schedule: Annotated[str, Parameter(help=f"Noise schedule of the picture forward: {explained('schedule')}.")] = "cosine",
+    solver: Annotated[str | None, Parameter(help=f"Solver of backward, as in `ancestral sample`: {listed('solver')}.")] = None,
     steps: int | None = None,
     rows: str = "0,1",
     asked: Asked = NOTHING,
@@ -42,35 +43,30 @@ def draw(
     Parameters
     ----------
     what
-        score: density and score of points in the plane, and the ways of Langevin dynamics and the ODE from one start.
-        forward: data as they dissolve in noise. backward: samples as they come out of it. between: from one sample of the
-        data to another, through the noise that the ODE gives each.
+        Picture to draw. score: density and score of points in the plane, with paths of Langevin dynamics and of the ODE from
+        one start. forward: data that turn into noise. backward: noise that turns into samples. between: the path from one
+        sample of the data to another, through the noise that the ODE gives each.
     subject
-        score: the run folder of a model of points, or a set whose score is known (gaussians, moons, rings, swiss-roll).
-        forward: a source of data, as for `ancestral train`. backward, between: a run folder.
+        Run folder or data. score: the run of a model of points, or a set whose score is known (gaussians, moons, rings,
+        swiss-roll). forward: a source of data, as for `ancestral train`. backward, between: a run folder.
     out
-        A picture (.png) or a film (.gif; not for between). Left out: WHAT.png here.
+        File to write: a picture (.png) or a film (.gif; not for between). Default: WHAT.png in the current folder.
     level
-        score: one noise level, the scale of the noise where the data have deviation 1, e.g. 0.3. Left out: several, side by
-        side.
-    schedule
-        forward: cosine, linear, vp, sub-vp, ve, ddpm or ddpm-cosine.
-    solver
-        backward: as in `ancestral sample`.
+        Noise level of score, e.g. 0.3, where the data have standard deviation 1. Default: several levels, side by side.
     steps
-        Of the solver, or of the forward process.
+        Number of steps of the solver, or of the forward process.
     rows
-        between: which two samples of the held-out data.
+        Indices of the two held-out samples of between.
     asked
-        What is asked for, of all but forward; see `Asked`.
+        Conditions of all but forward; see `Asked`.
     seed
-        Of everything that is drawn.
+        Random seed of everything that is drawn.
     device
-        auto, cpu, cuda or mps.
+        Device: auto, cpu, cuda or mps.
     json
         Print the result as JSON.
     quiet
-        Print nothing on the way.
+        Print nothing while it works.
     """
     from ancestral.app.pictures import save_animation
     from ancestral.app.progress import Reporter, emit

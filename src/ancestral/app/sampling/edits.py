@@ -71,15 +71,15 @@ class EditRequest:
         """Where the mask is dark, `(1 or n, 1, h, w)`. Raises UsageError if it is of another size than the picture."""
         (h, w), (mask_h, mask_w) = picture_size(picture), picture_size(mask)
         if (h, w) != (mask_h, mask_w):
-            raise UsageError(f"the mask{_named(mask)} has {mask_w}x{mask_h} pixels and{_named(picture, ' the picture')} {w}x{h}: "
-                             "both need the same size")  # fmt: skip
+            sizes = f"{mask_w}x{mask_h} pixels and{_named(picture, ' the picture')} {w}x{h}"
+            raise UsageError(f"the mask{_named(mask)} has {sizes}: both need the same size")
         if isinstance(mask, Tensor):
             known = mask.reshape(-1, 1, *mask.shape[-2:]).float() < 0.5
         else:
             grey = None if spec is None else replace(spec, shape=(1, *spec.shape[1:]), range=(0.0, 1.0), levels=None)
             known = read_picture(mask, grey, "mask") < 0.5
         if bool(known.all()):
-            raise UsageError(f"the mask{_named(mask)} is white nowhere, so nothing is new: paint white what is to be filled in")
+            raise UsageError(f"the mask{_named(mask)} is white nowhere, so nothing is new: paint white what shall be filled in")
         return known
 
 

@@ -61,8 +61,8 @@ class Guidance:
         denoiser = denoising(model)
         if not conditions and self.autoguide is None:
             raise UsageError(
-                f"`{names[0]}` says how strongly samples follow a condition: give one with `class` or `prompt`, or a weaker model "
-                "with `autoguide`"
+                f"`{names[0]}` says how strongly samples follow a condition: give one with `class` or `prompt`, or a weaker "
+                "model with `autoguide`"
             )
         usual = 1.0 if denoiser is None else denoiser.usual_guidance(conditions)
         if self.scale is None and (self.autoguide is not None or usual == 1):
