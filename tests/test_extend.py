@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ancestral as an
 from ancestral import registry
 from ancestral.app.cli import main
+from ancestral.app.sampling import Sweep
 from ancestral.builtin import MEANINGS, listed, meanings
 from ancestral.models import HasLatent
 
@@ -83,6 +85,18 @@ def test_a_condition():
         same = model.sample(2, {"brightness": 0.3}, seeds=[0, 1], steps=3)
         assert np.abs(stored["x"] - torch.round(same * 16).numpy()).max() <= 1
     assert command("sample", "run", "--condition", "brightness", "--quiet") == 2
+    words = ("sample", "run", "--sweep", "brightness=0:1:5", "-n", 2, "--steps", 3, "--quiet", "--out")
+    assert command(*words, "strip.npz") == command(*words, "strip.png") == 0
+    with np.load("strip.npz") as stored, Image.open("strip.png") as strip:
+        assert strip.size[0] > 2 * strip.size[1]  # 2 rows of 5
+        assert stored["seeds"].tolist() == [0] * 5 + [1] * 5
+        values = torch.linspace(0, 1, 5).repeat(2)
+        same = model.sample(10, {"brightness": values}, seeds=stored["seeds"].tolist(), steps=3)
+        assert np.abs(stored["x"] - torch.round(same * 16).numpy()).max() <= 1
+    for wrong, words in (("brightness=0:1", "cannot read the sweep"), ("brightness=0:1:1", "at least 2 values")):
+        with pytest.raises(an.UsageError, match=words):
+            Sweep.read(wrong)
+    assert command("sample", "run", "--sweep", "size=0:1:5", "--quiet") == 2
 
 
 def test_a_family():

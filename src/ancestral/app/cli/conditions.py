@@ -55,11 +55,14 @@ class Asked:
         """Whether anything is asked for."""
         return self != NOTHING
 
-    def conditions(self) -> Conditions:
-        """The conditions of a request. Raises UsageError for options that cannot be read or do not fit together."""
+    def conditions(self, sweep: str | None = None) -> Conditions:
+        """The conditions of a request. sweep: NAME=START:STOP:COUNT.
+
+        Raises UsageError for options that cannot be read or do not fit together.
+        """
         import yaml
 
-        from ancestral.app.sampling import Conditions
+        from ancestral.app.sampling import Conditions, Sweep
         from ancestral.errors import UsageError
 
         others: dict[str, Any] = {}
@@ -76,6 +79,7 @@ class Asked:
                 layout=self.layout,
                 map=self.map_,
                 image=self.image,
+                sweep=None if sweep is None else Sweep.read(sweep),
                 others=others,
             )
 

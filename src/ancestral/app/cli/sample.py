@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from ancestral.app.cli.conditions import NOTHING, Asked
+from ancestral.app.cli.conditions import CONDITIONS, NOTHING, Asked
 from ancestral.builtin import explained
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def sample(
     seed: Annotated[int, Parameter(group=WHAT)] = 0,
     seeds: Annotated[str | None, Parameter(group=WHAT)] = None,
     asked: Asked = NOTHING,
+    sweep: Annotated[str | None, Parameter(group=CONDITIONS)] = None,
     guidance: Annotated[float | None, Parameter(group=GUIDANCE)] = None,
     interval: Annotated[str | None, Parameter(group=GUIDANCE)] = None,
     rescale: Annotated[float | None, Parameter(group=GUIDANCE)] = None,
@@ -88,6 +89,9 @@ def sample(
         One seed for each sample instead, e.g. 3,7,9.
     asked
         Conditions; see `Asked`.
+    sweep
+        Values of one number as a strip, NAME=START:STOP:COUNT, e.g. number=0:1:8 or angle=0:90:7. The samples of a row share
+        their seed, and -n is the number of rows.
     guidance
         Strength of the condition: 0 ignores it, 1 is as trained, above 1 is sharper and less varied. Default: 1.5 for a
         class, a text, a layout or a map, else 1.
@@ -173,7 +177,7 @@ def sample(
     if len(wished) > 1:
         raise UsageError(f"--{' and --'.join(wished)} are a picture each: ask for one at a time")
     wish = wished[0] if wished else "sample"
-    conditions = asked.conditions()
+    conditions = asked.conditions(sweep)
     with as_options():
         request = SampleRequest(
             n=n,
@@ -215,7 +219,7 @@ def sample(
     }
     if wish not in ("sample", *edits) and (vain := [name for name, value in ways.items() if value is not None]):
         raise UsageError(f"--{vain[0]} says how samples are drawn, and --{wish} is another picture: leave it out")
-    if legend and (wish not in ("sample", *edits) or out.suffix.lower() != ".png" or not asked):
+    if legend and (wish not in ("sample", *edits) or out.suffix.lower() != ".png" or not conditions):
         raise UsageError("--legend shows what was asked in the picture of samples: ask for something, and write a .png")
     if trajectory is not None:
         check_suffix("--trajectory", trajectory, (".gif", ".png"))
@@ -232,12 +236,14 @@ def sample(
     if invert is not None:
         from ancestral.app.cli.invert import invert as search
 
-        one = asked.for_model(model, spec)
+        with as_options():
+            one = conditions.condition(model, spec)
         return search(model, spec, invert, out, seed=seed, condition=one, reporter=reporter, json=json)
     if wish not in ("sample", *edits):
         from ancestral.app.cli.latent import draw
 
-        one, chosen = asked.for_model(model, spec), request.chosen_seeds()
+        with as_options():
+            one, chosen = conditions.condition(model, spec), request.chosen_seeds()
         draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
         return 0
     with as_options():
@@ -261,7 +267,8 @@ def sample(
     seconds = time.perf_counter() - begun
 
     shown = conditions.shown(model, sampling.condition, len(x)) if legend else ()
-    write(x, out, spec, sampling.seeds, sampling.columns if 1 < sampling.columns < sampling.n else None, shown)
+    columns = sampling.columns if sweep is not None or 1 < sampling.columns < sampling.n else None
+    write(x, out, spec, sampling.seeds, columns, shown)
     reporter.say(f"{len(x)} samples in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
     if trajectory is not None:
         draw_trajectory(frames, trajectory, spec)

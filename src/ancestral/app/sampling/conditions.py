@@ -24,6 +24,38 @@ from ancestral.noise import StreamNoise
 IMAGES = ("image", "upscale", "sketch")  # kinds that `image` can give; the first that the model has is meant
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """Evenly spaced values of one number, from `start` to `stop`, for samples that share their seed.
+
+    name: a kind of condition, e.g. "number", or the name of one of several numbers. Raises UsageError for fewer than 2 values.
+    """
+
+    name: str
+    start: float
+    stop: float
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise UsageError(f"a sweep has at least 2 values; got {self.count}")
+
+    @classmethod
+    def read(cls, text: str) -> Sweep:
+        """From NAME=START:STOP:COUNT. Raises UsageError for anything else."""
+        name, _, values = text.partition("=")
+        try:
+            start, stop, count = values.split(":")
+            return cls(name, float(start), float(stop), int(count))
+        except ValueError as error:
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(f"cannot read the sweep {text!r}: write NAME=START:STOP:COUNT, e.g. number=0:1:8") from None
+
+    def values(self) -> list[float]:
+        return [self.start + (self.stop - self.start) * i / (self.count - 1) for i in range(self.count)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
     """The conditions of a request; several classes, prompts or numbers are taken in turn by the samples.
@@ -35,6 +67,7 @@ class Conditions:
         layout: boxes `[[class, left, top, width, height], ...]` in pixels, or a JSON file of them.
         map: a class for every pixel, as a tensor or a picture file.
         image: a picture for the kind `image`, `upscale` (its small form) or `sketch` (its edges), whichever the model has.
+        sweep: values of one number, one column each; the samples of a row share their seed.
         others: values of any kind by its name, as `model.sample` takes them.
 
     Raises:
@@ -47,11 +80,14 @@ class Conditions:
     layout: Path | Sequence[Any] | None = None
     map: Path | Tensor | None = None
     image: Picture | None = None
+    sweep: Sweep | None = None
     others: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         several = {"class": self.classes, "prompt": self.prompts, "number": self.numbers}
         lengths = {name: len(values) for name, values in several.items() if len(values) > 1}
+        if self.sweep is not None and lengths:
+            raise UsageError("a sweep takes the place of several classes, prompts or numbers: give one of each at most")
         if len(set(lengths.values())) > 1:
             plural = {"class": "classes", "prompt": "prompts", "number": "numbers"}
             found = " and ".join(f"{n} {plural[name]}" for name, n in lengths.items())
@@ -59,12 +95,14 @@ class Conditions:
 
     def __bool__(self) -> bool:
         """Whether anything is asked for."""
-        given = (self.layout, self.map, self.image)
+        given = (self.layout, self.map, self.image, self.sweep)
         return bool(self.classes or self.prompts or self.numbers or self.others) or any(v is not None for v in given)
 
     @property
     def columns(self) -> int:
         """How many different conditions take turns: the columns of a grid of samples."""
+        if self.sweep is not None:
+            return self.sweep.count
         return max(len(self.classes), len(self.prompts), len(self.numbers), 1)
 
     def condition(self, model: GenerativeModel, spec: DataSpec | None, n: int | None = None) -> dict[str, Any]:
@@ -83,7 +121,12 @@ class Conditions:
             found["class"] = turns(self.classes)
         if self.prompts:
             found["text"] = turns(self.prompts)
-        if self.numbers:
+        if self.sweep is not None and self.sweep.name != "number" and self.sweep.name in model.conditioner.kinds:
+            found[self.sweep.name] = turns(self.sweep.values())
+        elif self.sweep is not None:
+            name, fixed = "" if self.sweep.name == "number" else f"{self.sweep.name}=", "".join(f"{t}," for t in self.numbers)
+            found["number"] = turns(_numbers([f"{fixed}{name}{v:.9g}" for v in self.sweep.values()], model))
+        elif self.numbers:
             found["number"] = turns(_numbers(self.numbers, model))
         if self.layout is not None:
             found["layout"] = _boxes(self.layout)

@@ -57,8 +57,8 @@ class SampleRequest:
     """What to draw, and how. What is None is left to the model. Every face of the program builds one of these.
 
     Args:
-        n: how many samples; with prompts, how many of each. None: 64; about 32 in all with prompts; one of each of several
-            classes; 16 of one picture.
+        n: number of samples; with prompts, of each prompt; with a sweep, number of rows. None: 64; about 32 in all with prompts;
+            one of each of several classes; 16 of one picture; one row.
         seed: the seed from which the samples' own seeds are counted.
         seeds: one seed for each sample instead.
         conditions: what the samples shall be.
@@ -97,9 +97,12 @@ class SampleRequest:
 
     def chosen_seeds(self) -> list[int]:
         """The seed of each sample."""
+        asked = self.conditions
+        if asked.sweep is not None:
+            rows = seeds_from(self.seed, self.n or 1) if self.seeds is None else self.seeds
+            return [seed for seed in rows for _ in range(asked.sweep.count)]
         if self.seeds is not None:
             return list(self.seeds)
-        asked = self.conditions
         if asked.prompts:
             n = asked.columns * (max(1, OF_PROMPTS // asked.columns) if self.n is None else self.n)
         elif self.n is not None:
