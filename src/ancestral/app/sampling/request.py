@@ -57,8 +57,8 @@ class SampleRequest:
     """What to draw, and how. What is None is left to the model. Every face of the program builds one of these.
 
     Args:
-        n: number of samples; with prompts, of each prompt; with a sweep, number of rows. None: 64; about 32 in all with prompts;
-            one of each of several classes; 16 of one picture; one row.
+        n: number of samples; with prompts, of each prompt; with a sweep, number of rows. None: 64; about 32 in all with
+            prompts; one of each of several classes; 16 of one picture; one row.
         seed: the seed from which the samples' own seeds are counted.
         seeds: one seed for each sample instead.
         conditions: what the samples shall be.
