@@ -94,7 +94,7 @@ def test_the_optimal_variance_is_the_mean_squared_error():
     """F4, in units of each channel, and the likelihood there is -D/2 [log 2 pi v* + 1] on average."""
     head = GaussianLikelihood(torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [0.5]]))
     x, h = torch.randn(64, 2, 7), torch.randn(64, 2, 7)
-    p = head(h, x)
+    p = head(h, head.error(h, x).mean())
     v = ((x - torch.tensor([[1.0], [2.0]])) / torch.tensor([[2.0], [0.5]]) - h).square().mean()
     torch.testing.assert_close(p.var, v * torch.tensor([[4.0], [0.25]]))
     jacobian = 7 * (math.log(2) + math.log(0.5))
@@ -110,7 +110,7 @@ def test_every_likelihood_of_every_shape(name, shape):
     head = likelihood(name, (0.4, 0.6), (0.2, 0.3), len(shape) - 1, 9)
     h = torch.randn(3, 2 * head.outputs, *shape[1:], requires_grad=True)
     x = (torch.rand(3, *shape) * 8).round() / 8
-    p = head(h, x)
+    p = head(h, head.error(h, x).mean())
     assert p.mean.shape == (3, *shape)
     assert p.draw(StreamNoise(3, 0, 0)).shape == (3, *shape)
     value = p.log_prob(x)

@@ -278,9 +278,9 @@ def test_lazy_penalties_look_at_few_and_expect_the_same():
     real_l, fake_l, some = Penalties(r1=1.0, r2=1.0, lazy=4)(critic, x, y, torch.rand(64))
     torch.testing.assert_close(real, real_l)
     torch.testing.assert_close(fake, fake_l)
-    torch.testing.assert_close(some["r1"][:16], 4 * whole["r1"][:16], atol=1e-4, rtol=1e-3)
-    assert some["r1"][16:].abs().max() == 0
-    parts = [Penalties(r2=1.0, lazy=4)(critic, x.roll(16 * i, 0), y.roll(16 * i, 0), torch.rand(64))[2]["r2"] for i in range(4)]
+    torch.testing.assert_close(some["r1"][::4], 4 * whole["r1"][::4], atol=1e-4, rtol=1e-3)
+    assert some["r1"].view(16, 4)[:, 1:].abs().max() == 0
+    parts = [Penalties(r2=1.0, lazy=4)(critic, x.roll(i, 0), y.roll(i, 0), torch.rand(64))[2]["r2"] for i in range(4)]
     assert torch.stack(parts).mean().item() == pytest.approx(whole["r2"].mean().item(), rel=1e-3)
 
 

@@ -1,6 +1,7 @@
 """Autoencoders of pictures, and models composed of one and a prior: against closed forms and other people's code."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +15,7 @@ from ancestral.app.data import load as load_data
 from ancestral.app.recipes.autoencoder import AutoencoderRecipe
 from ancestral.app.recipes.latent import LatentRecipe
 from ancestral.app.training.latents import encoded
+from ancestral.batch import Part
 from ancestral.errors import AncestralError, UsageError
 from ancestral.fidelity import psnr, ssim
 from ancestral.models import HasBound, HasLatent, HasPrior, HasProgress, Standardize
@@ -168,9 +170,10 @@ def test_the_critics_weight_has_a_limit():
     """A critic without slope would have an infinite one."""
     data = load_data(pictures())
     model = autoencoder(data)
-    x = model.standardize.normalize(data.batch(torch.arange(2)).x)
+    batch = data.batch(torch.arange(2))
+    x = model.standardize.normalize(batch.x)
     x_hat = model._coded(x, StreamNoise(2, 0, 0))[1]
-    assert model.ratio(x_hat, torch.ones_like(x_hat), torch.zeros_like(x_hat)) == LARGEST
+    assert model.ratio(x_hat, torch.ones_like(x_hat), torch.zeros_like(x_hat), batch) == LARGEST
 
 
 def test_a_critic_that_joins_does_not_ruin_what_stands():
@@ -239,11 +242,15 @@ def test_the_critic_learns_alone_before_it_is_heard():
 def test_the_codebook_moves_once_a_step_however_many_learn():
     data = load_data(pictures())
     model = autoencoder(data, bottleneck="vq").train()
-    batch, before = data.batch(torch.arange(4)), model.coder.counts.clone()
+    before, part = model.coder.counts.clone(), Part(0, 4)
+    batch = replace(data.batch(torch.arange(4)), part=part)
     model.on_progress(1.0)
     model.loss(batch, "critic", StreamNoise(4, 0, 0))
-    assert torch.equal(model.coder.counts, before)
+    assert part.records == {}
+    model.after_step("critic", part.records, 4)
     model.loss(batch, "autoencoder", StreamNoise(4, 0, 0))
+    assert torch.equal(model.coder.counts, before)
+    model.after_step("autoencoder", part.records, 4)
     assert not torch.equal(model.coder.counts, before)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import distributions as td
 from torch import nn
 
-from ancestral.batch import Batch
+from ancestral.batch import Batch, Part
 from ancestral.conditioning import Context, ContextShape
 from ancestral.distributions import BernoulliLikelihood, GaussianLikelihood
 from ancestral.errors import UsageError
@@ -263,6 +263,8 @@ def test_free_bits_and_warm_up():
     x = data(3)
     terms = model.loss(Batch(x), "model", Points(len(x), 3))
     torch.testing.assert_close(terms["total"], terms["reconstruction"])  # weight 0 of the first samples
+    assert model.seen == 0  # a loss changes nothing
+    model.after_step("model", {"error": torch.tensor(1.0)}, len(x))
     assert model.seen == len(x)
     model.seen.fill_(50)
     terms = model.loss(Batch(x), "model", Points(len(x), 3))
@@ -271,7 +273,7 @@ def test_free_bits_and_warm_up():
     torch.testing.assert_close(terms["total"], terms["reconstruction"] + 0.5 * charged)
     terms = model.eval().loss(Batch(x), "model", Points(len(x), 3))
     torch.testing.assert_close(terms["total"], terms["reconstruction"] + charged)
-    assert model.seen == 50 + len(x)
+    assert model.seen == 50
 
 
 def test_collapse_is_named():
@@ -364,7 +366,10 @@ def test_the_codebook_follows_the_encoder_and_revives_its_dead():
     coder.sums[2:] = 100.0
     for step in range(1500):
         y = centres[torch.arange(64) % 2] + 0.01 * StreamNoise(64, 0, step).normal((8,))
-        coder(coder.features(y, Context()), Context(), StreamNoise(64, 1, step))
+        noise, part = StreamNoise(64, 1, step), Part(0, 64)
+        code, _ = coder(coder.features(y, Context()), Context(), noise)
+        coder.record(Batch(y, part=part), code, noise)
+        coder.after_step(part.records)
     assert torch.cdist(coder.codebook, centres).min(1).values.max() < 0.2
     assert torch.cdist(centres, coder.codebook).min(1).values.max() < 0.1
     coder.counts.fill_(1e-6)[:1] = 1.0
@@ -419,12 +424,3 @@ def test_a_second_stage_that_is_told_is_a_regression():
     torch.testing.assert_close((drawn - c @ A).std(0), torch.full((3,), 0.3), atol=0.02, rtol=0)
     mixture.fit(torch.randn(4000, 3), c)
     assert mixture.slope.abs().max() < 0.05
-
-
-def test_a_codebook_survives_a_step_that_is_not_finite():
-    coder = Quantised(nn.Identity(), nn.Identity(), 2, 3, 8).train()
-    before = coder.codebook.clone()
-    z_e = torch.randn(4, 2, 3)
-    z_e[0, 0, 0] = math.nan
-    coder._follow(z_e, torch.zeros(4, 2, dtype=torch.int64), StreamNoise(4, 0, 0))
-    assert torch.equal(coder.codebook, before)

@@ -118,7 +118,7 @@ def test_recipe_says_all_that_is_wrong_at_once():
     assert "unknown setting 'train.bacth': did you mean 'batch'?" in message
     assert "the setting 'train.budget' is missing" in message
     assert "train.lr=fast: input should be a valid number" in message
-    assert "model.schedule=sine: input should be 'cosine'" in message
+    assert "model.schedule: unknown schedule 'sine': did you mean 'cosine'?" in message
     assert "pydantic" not in message
 
 

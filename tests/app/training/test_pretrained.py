@@ -237,7 +237,7 @@ def test_the_command(tmp_path, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([*map(str, words), "--json"])
     recipe = Run(tmp_path / "run").recipe.model
-    assert (recipe.family, recipe.autoencoder.family, recipe.taken.source) == ("latent", "diffusers", str(tmp_path / "kl"))
+    assert (recipe.family, recipe.autoencoder.family, recipe.pretrained.source) == ("latent", "diffusers", str(tmp_path / "kl"))
     capsys.readouterr()
     with pytest.raises(SystemExit, match="0"):
         main(["info", str(tmp_path / "run"), "--json"])

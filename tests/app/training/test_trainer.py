@@ -249,7 +249,7 @@ def test_a_damaged_checkpoint_steps_aside(tmp_path):
     good.with_name("step-00000009.safetensors").write_bytes(b"half of i")
     again = trainer(tmp_path, "20it", "run", "train.keep=1")
     assert again.step == 5
-    assert again.notes == ["step-00000009.safetensors is damaged; continuing from step-00000005.safetensors"]
+    assert again.notes == ("step-00000009.safetensors is damaged; continuing from step-00000005.safetensors",)
     again.save()
     assert again.run.checkpoint_files() == [good]
 
@@ -263,7 +263,7 @@ def test_what_is_left_out_is_as_in_the_run(tmp_path):
     assert (again.recipe.train.budget, again.recipe.train.batch) == ("3it", 8)
     assert again.begin().progress == 1
     with pytest.raises(UsageError, match="another recipe"):
-        plan(str(tmp_path / "x.npy"), budget="4it", out=tmp_path / "run", device="cpu").begin()
+        plan(str(tmp_path / "x.npy"), budget="3it", out=tmp_path / "run", device="cpu", settings=("train.batch=9",)).begin()
 
 
 def test_a_plan_writes_nothing(tmp_path):
