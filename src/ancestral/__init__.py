@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ancestral.app.evaluate import evaluate, report
     from ancestral.errors import AncestralError, UsageError
     from ancestral.models import GenerativeModel
+    from ancestral.registry import register
 
 _HOMES = {
     "train": ("ancestral.app.api", "train"),
@@ -34,6 +35,7 @@ _HOMES = {
     "AncestralError": ("ancestral.errors", "AncestralError"),
     "UsageError": ("ancestral.errors", "UsageError"),
     "GenerativeModel": ("ancestral.models", "GenerativeModel"),
+    "register": ("ancestral.registry", "register"),
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_data",
+    "register",
     "report",
     "train",
 ]
