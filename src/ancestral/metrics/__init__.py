@@ -1,4 +1,4 @@
-"""Distances and rates between two sets of feature vectors: mathematics on arrays, which knows neither models nor files.
+"""Distances and rates between two sets of feature vectors: mathematics on arrays, without models or files.
 
 Every function takes float64 arrays `(n, d)`, the generated set first, and is deterministic: whatever it draws is drawn from a
 stream of its own, so that neither the order of calls nor a batch size changes a figure.

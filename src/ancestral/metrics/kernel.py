@@ -37,7 +37,7 @@ def gaussian(bandwidth: float) -> Kernel:
 
 @register("metric", "kid", "distance of the distributions by a kernel; 0 for equal ones at any n", better="lower", every=True)
 def kid(x: np.ndarray, reference: np.ndarray) -> Estimate:
-    """KID of features, each standardised by the reference first so that none rules by its scale; may be slightly negative."""
+    """KID of features that are standardised by the reference first, so that scales do not count; may be slightly negative."""
     x, reference = standardised(x, reference)
     return _mmd2(x, reference, cubic)
 

@@ -1,4 +1,4 @@
-"""Has the model learned the data, or learned them by heart?
+"""Does the model make new data, or does it copy its training set?
 
 Copies are closer to the training set than new data can be. How close new data come is known from a held-out split:
 

@@ -63,7 +63,7 @@ def test_noise_does_not(evaluator, fresh):
 
 
 def test_the_exact_denoiser_of_the_training_set_is_caught(evaluator, data, fresh):
-    """A sampler that follows it returns training points: excellent by distance, unmasked by its copies."""
+    """A sampler that follows it returns training points: excellent by distance, but its copies are found."""
     oracle = PointsOracle(data.values(data.train.array) * 2 - 1)
     levels = VP().levels(grid(VP(), 12, "logsnr"))
     noise = SampleNoise(range(400))

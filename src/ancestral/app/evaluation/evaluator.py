@@ -267,7 +267,11 @@ def _metrics(own: bool | None = None) -> list[registry.Entry]:
         for fact, known in (("better", DIRECTIONS), ("takes", TAKES)):
             if (value := metric.facts.get(fact, "features" if fact == "takes" else None)) not in known:
                 raise UsageError(f"the metric {metric.name!r} is registered with " + unknown(fact, value, known))
-    return [metric for metric in found if own is None or metric.value.__module__.startswith("ancestral.") == own]
+    return [metric for metric in found if own is None or _is_own(metric) == own]
+
+
+def _is_own(metric: registry.Entry) -> bool:
+    return str(getattr(metric.value, "__module__", "")).startswith("ancestral.")
 
 
 def _metric(kind: str, extractor: str, value: Estimate, real: Estimate | None) -> Metric:

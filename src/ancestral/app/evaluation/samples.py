@@ -88,7 +88,7 @@ def draw(
     """N samples, those of seeds `seeds_from(20, n)`; a conditional model is asked for what held-out samples show.
 
     data: those that the model was trained on. folder: where parts are kept, in a sub-folder for each (`identity` of the
-    weights, `how`). how: options of the model's walk. A process other than the first draws its parts and returns no samples.
+    weights, `how`). how: options of the model's sampler. A process other than the first draws its parts and returns no samples.
     Raises AncestralError where the folder cannot be written.
     """
     how = dict(how or {})
