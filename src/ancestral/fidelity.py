@@ -42,7 +42,13 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
     return -10 * (x - y).square().flatten(1).mean(1).clamp(min=1e-10).log10()
 
 
-@register("metric", "ssim", "how alike they are in structure, at most 1", better="higher", takes="evaluator")
+@register(
+    "metric",
+    "ssim",
+    "structural similarity of reconstructions and held-out samples, at most 1",
+    better="higher",
+    takes="evaluator",
+)
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     """Structural similarity of each picture `(n,)` (Wang et al. 2004, eq. 13), from -1 to 1:
 

@@ -31,7 +31,7 @@ LIVE = 8  # evaluations on the way of each training
 
 
 def compare(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     *,
     models: Sequence[str] | None = None,
     budget: str | None = None,
@@ -70,6 +70,7 @@ def compare(
         KeyboardInterrupt: If a signal stops it, once all is saved.
     """
     reporter = reporter or Reporter(quiet=True)
+    sources = [sources] if isinstance(sources, str | Path) else sources
     runs = [as_run(source) for source in sources]
     if len(sources) > 1 or runs[0] is not None:
         if missing := [str(source) for source, run in zip(sources, runs, strict=True) if run is None]:

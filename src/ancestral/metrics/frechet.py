@@ -66,7 +66,7 @@ def frechet_pairs(x: np.ndarray, y: np.ndarray) -> Estimate:
     return Estimate(value, error, len(x))
 
 
-@register("metric", "fd-infinity", "the same, extrapolated to infinitely many samples", better="lower", takes="components")
+@register("metric", "fd-infinity", "fd extrapolated to infinitely many samples", better="lower", takes="components")
 def frechet_infinity(x: np.ndarray, reference: np.ndarray, points: int = 10, seed: int = 0) -> Estimate:
     """The distance extrapolated in 1/n to infinitely many generated samples, by least squares over sizes from n/5 to n.
 

@@ -162,3 +162,8 @@ def test_a_process_that_helps_to_draw_returns(run, monkeypatch):
     assert an.evaluate(run, n=40, extractors=["random"], device="cpu") is None
     assert an.report(run, n=40, extractors=["random"], device="cpu") is None
     assert not (run / "evaluation.json").exists()
+
+
+def test_compare_takes_one_source_as_it_is():
+    with pytest.raises(UsageError, match="unknown model 'difusion': did you mean 'diffusion'"):
+        an.compare("digits", models=["difusion"])
