@@ -36,7 +36,7 @@ from torch.nn import functional as F
 import ancestral
 from ancestral.app.api import Plan, plan
 from ancestral.app.data import load
-from ancestral.app.evaluation import Evaluation, Evaluator, Samples
+from ancestral.app.evaluation import Evaluation, Evaluator, Samples, Subject
 from ancestral.app.pictures import save_grid
 from ancestral.conditioning import Context
 from ancestral.models.gan import GAN
@@ -178,13 +178,13 @@ def compete(name: str, options: argparse.Namespace) -> None:
 
 def judge(options: argparse.Namespace) -> None:
     """A row for each file and, of each contestant, means over seeds with their spread; real data below."""
-    at = Evaluator(load(SOURCE), n=options.n, names=["classifier", "efficientnet"])
+    at = Evaluator(load(SOURCE), n=options.n, extractors=["classifier", "efficientnet"])
     rows: dict[str, list[tuple[dict[str, Any], Evaluation]]] = {name: [] for name in CONTESTANTS}
     for file in sorted(options.out.glob("*-[0-9]*.npz")):
         said = json.loads(file.with_suffix(".json").read_text())
         x = torch.from_numpy(np.load(file)["x"]).float() / 255
-        rows[said["name"]].append((said, at.evaluate(Samples(x), file.stem)))
-    print(f"{at.n} samples of each; " + "; ".join(f"{name}: {about}" for name, about in at.told.items()))
+        rows[said["name"]].append((said, at.evaluate(Subject(file.stem, Samples(x)))))
+    print(f"{at.n} samples of each; " + "; ".join(f"{name}: {about}" for name, about in at.descriptions.items()))
     print("| | parameters | images/s | " + " | ".join(COLUMNS) + " | duplicates |")
     print("|---|---|---|" + "---|" * (len(COLUMNS) + 1))
     found: Evaluation | None = None

@@ -23,6 +23,7 @@ extensions = [
     "claims",
     "settings",
     "commands",
+    "metrics",
     "reference",
 ]
 myst_enable_extensions = ["dollarmath", "colon_fence"]

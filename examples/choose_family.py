@@ -12,18 +12,16 @@ def main(
     budget: str = "1m",
     n: int = 2000,
     settings: tuple[str, ...] = (),
-    out: Path = Path("runs/contest"),
+    out: Path = Path("runs/compare"),
 ) -> Comparison:
     comparison, page = an.compare([source], models=models, budget=budget, out=out, n=n, settings=settings)
 
     # the best first; each figure beside its standard error, and beside real data at the same n
-    for contestant in comparison.contestants:
-        found = contestant.evaluation
+    for subject in comparison.subjects:
+        found = subject.evaluation
         distance, recall = found.headline, found.get("recall-coordinates") or found.get("recall-classifier")
-        kind = "baseline" if contestant.baseline else "model"
-        print(
-            f"{contestant.name:12} {kind:9} {distance.name} {distance.value.value:.4f} ± {distance.value.std_err:.4f}", end=""
-        )
+        kind = "baseline" if subject.baseline else "model"
+        print(f"{subject.name:12} {kind:9} {distance.name} {distance.value.value:.4f} ± {distance.value.std_err:.4f}", end="")
         print(f"  recall {recall.value.value:.2f}" if recall else "")
     print(f"real data: {distance.real.value:.4f}")
 

@@ -33,8 +33,8 @@ def test_choose_family(example, capsys):
     """Of all families, for points in the plane: latent diffusion, which cannot have them, is left out."""
     comparison = example("choose_family").main(budget="20it", n=200, settings=("model.width=16", "train.previews=1"))
     models = {"diffusion", "score", "vae", "gan"}
-    assert {c.name for c in comparison.contestants} == models | {"gaussian", "mixture", "kernel", "copy"}
-    assert next(c for c in comparison.contestants if c.name == "copy").copies
+    assert {c.name for c in comparison.subjects} == models | {"gaussian", "mixture", "kernel", "copy"}
+    assert next(c for c in comparison.subjects if c.name == "copy").copies
     assert comparison.rule in capsys.readouterr().out
 
 

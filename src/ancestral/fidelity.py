@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ancestral.registry import register
+
 WINDOW, WIDTH = 11, 1.5  # pixels, and the deviation of their Gaussian weights
 C1, C2 = 0.01**2, 0.03**2
 PART = 64  # pictures whose windows are in memory at a time
@@ -28,11 +30,25 @@ def words(found: Mapping[str, float]) -> str:
     return f"PSNR {found['psnr']:.1f} dB  SSIM {found['ssim']:.3f}" if "psnr" in found else f"rmse {found['rmse']:.4f}"
 
 
+@register(
+    "metric",
+    "psnr",
+    "how close reconstructions of held-out samples are, in decibels",
+    better="higher",
+    takes="evaluator",
+)
 def psnr(x: Tensor, y: Tensor) -> Tensor:
     """-10 log10 of the mean squared error of each picture `(n,)`, in decibels, at most 100."""
     return -10 * (x - y).square().flatten(1).mean(1).clamp(min=1e-10).log10()
 
 
+@register(
+    "metric",
+    "ssim",
+    "structural similarity of reconstructions and held-out samples, at most 1",
+    better="higher",
+    takes="evaluator",
+)
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     """Structural similarity of each picture `(n,)` (Wang et al. 2004, eq. 13), from -1 to 1:
 

@@ -1,4 +1,4 @@
-"""A contest of families on one source, or of runs that exist, with its report."""
+"""Compare families on one source, or runs that exist, and write the report."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from pathlib import Path
 from ancestral.app.api import Plan, plan, run_name
 from ancestral.app.data import DataSet
 from ancestral.app.evaluate import as_run, data_of, drawn, evaluate_run, identity
-from ancestral.app.evaluation import BASELINES, Comparison, Evaluator, N, Subject, baseline
-from ancestral.app.evaluation import compare as compare_subjects
+from ancestral.app.evaluation import BASELINES, Comparison, Cost, Evaluator, N, Subject, baseline
 from ancestral.app.evaluation.live import evaluated
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes import FAMILIES
 from ancestral.app.report import write
-from ancestral.app.report.entry import Cost
 from ancestral.app.training.budget import Budget
 from ancestral.app.training.run import Run
 from ancestral.errors import AncestralError, UsageError
@@ -27,13 +25,13 @@ from ancestral.metrics import frechet
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
 
-SWEEP = (5, 10, 20, 50)  # steps at which a sampler that has steps is priced
+SWEEP = (5, 10, 20, 50)  # steps of the sampler at which quality and time are measured
 SWEEP_N = 1000
-LIVE = 8  # evaluations on the way of each training of a contest
+LIVE = 8  # evaluations on the way of each training
 
 
 def compare(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     *,
     models: Sequence[str] | None = None,
     budget: str | None = None,
@@ -49,11 +47,30 @@ def compare(
 ) -> tuple[Comparison, Path]:
     """Train families on one source under one budget, or take existing runs of one source, and compare them.
 
-    sources: one source, or several run folders. models: of `FAMILIES`; None: all that can have the data. budget, condition: of
-    each. out: the contest's folder; None: runs/compare-NAME. Finished runs in the folder are used again, interrupted ones
-    continued. Returns the comparison and the report. Raises KeyboardInterrupt, once all is saved, where a signal stops it.
+    Finished runs in the folder are used again, interrupted ones are continued.
+
+    Args:
+        sources: One source of data, or several run folders.
+        models: Names of `FAMILIES`; None: all that can have the data.
+        budget: How long each is trained, such as "2m"; None: what suits the data.
+        out: The folder of the comparison; None: runs/compare-NAME.
+        n: Samples of each to compare; fewer where the data are few.
+        size: Pixels a side of images.
+        condition: What controls the generation of each, such as "class".
+        extractors: Names of extractors; None: what suits the data.
+        settings: Recipe values of each, such as "train.batch=64".
+        device: "auto", "cpu", "cuda" or "mps".
+        weights: The file of the standard FID's weights.
+        reporter: It shows the progress.
+
+    Returns:
+        The comparison and the path of the report.
+
+    Raises:
+        KeyboardInterrupt: If a signal stops it, once all is saved.
     """
     reporter = reporter or Reporter(quiet=True)
+    sources = [sources] if isinstance(sources, str | Path) else sources
     runs = [as_run(source) for source in sources]
     if len(sources) > 1 or runs[0] is not None:
         if missing := [str(source) for source, run in zip(sources, runs, strict=True) if run is None]:
@@ -61,11 +78,11 @@ def compare(
         given = {str(run.path): run for run in runs if run is not None}
         if any(value is not None for value in (models, budget, size, condition)):
             raise UsageError("runs are compared as they are: leave --models, --for, --size and --condition out")
-        if taken := [str(path) for path in given if path in BASELINES]:
-            raise UsageError(f"{taken[0]} is the name of a baseline: give the run as ./{taken[0]}")
+        if reserved := [str(path) for path in given if path in BASELINES]:
+            raise UsageError(f"{reserved[0]} is the name of a baseline: give the run as ./{reserved[0]}")
         data = _same_data(list(given.values()), reporter)
         out = out or Path("runs") / f"compare-{data.spec.name}"
-        judge = _prepared(data, n, extractors, device, weights, reporter)
+        evaluator = _prepared(data, n, extractors, device, weights, reporter)
     else:
         if strange := [name for name in models or () if name not in FAMILIES]:
             raise UsageError(unknown("model", strange[0], FAMILIES))
@@ -89,36 +106,35 @@ def compare(
                 data=known,
             )
         data = next(iter(plans.values())).data
-        judge = _prepared(data, n, extractors, device, weights, reporter)
+        evaluator = _prepared(data, n, extractors, device, weights, reporter)
         given = {}
         for name, planned in plans.items():
-            if _train(name, planned, judge, reporter):
+            if _train(name, planned, evaluator, reporter):
                 given[name] = planned.run
-    results = {}
+    subjects = []
     for name, run in given.items():
         with reporter.live() as line:
-            judge.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
-            result = evaluate_run(run, judge, {}, device, name)
-            results[name] = replace(result, entry=replace(result.entry, costs=_costs(run, judge, device)))
-    contestants = [result.contestant for result in results.values()]
+            evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
+            subjects.append(evaluate_run(run, evaluator, {}, device, name))
+            subjects[-1].costs = _costs(run, evaluator, device)
     with reporter.live() as line:
         for name in BASELINES:
-            judge.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
-            judge.progress("drawing")
-            samples = baseline(name, data, judge.n)
-            contestants.append(Subject(judge.evaluate(samples, name), samples, baseline=True))
-        judge.progress = line.update
-        comparison = compare_subjects(contestants, judge)
+            evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
+            evaluator.progress("drawing")
+            subjects.append(Subject(name, baseline(name, data, evaluator.n), baseline=True))
+            evaluator.evaluate(subjects[-1])
+        evaluator.progress = line.update
+        comparison = Comparison.of(subjects, evaluator)
         line.update("writing the report")
         path = out / "report.html"
-        write(comparison, {name: r.entry for name, r in results.items()}, judge, path, f"{data.spec.name}: which model?")
+        write(comparison, evaluator, path, f"{data.spec.name}: which model?")
     return comparison, path
 
 
-def _train(name: str, planned: Plan, judge: Evaluator, reporter: Reporter) -> bool:
+def _train(name: str, planned: Plan, evaluator: Evaluator, reporter: Reporter) -> bool:
     """To the end of the budget, with live evaluations; a finished run is left as it is. The budget begins now.
 
-    Returns whether there is a model to judge: a training that fails costs the contest nothing else.
+    Returns whether there is a model to evaluate: a training that fails does not end the comparison of the others.
     """
     trainer = replace(planned, started=time.monotonic()).begin()
     if trainer.step > 0 and trainer.progress >= 1:
@@ -127,30 +143,30 @@ def _train(name: str, planned: Plan, judge: Evaluator, reporter: Reporter) -> bo
     reporter.say(f"{name}: training for {planned.recipe.train.budget} in {planned.run.path}")
     budget = Budget.parse(planned.recipe.train.budget)
     try:
-        with closing(evaluated(trainer, judge, replace(budget, amount=budget.amount / LIVE))) as steps:
+        with closing(evaluated(trainer, evaluator, replace(budget, amount=budget.amount / LIVE))) as steps:
             stopped = follow(trainer, reporter, steps=steps)
     except AncestralError as error:
         reporter.say(f"{name}: {error}")
         return (planned.run.model / "model.safetensors").is_file()
     if stopped is not None:
-        reporter.say(f"stopped and saved in {planned.run.path}: the same command continues the contest")
+        reporter.say(f"stopped and saved in {planned.run.path}: the same command continues the comparison")
         raise KeyboardInterrupt
     return True
 
 
-def _costs(run: Run, judge: Evaluator, device: str) -> tuple[Cost, ...]:
-    """The headline distance at several numbers of steps, for a model whose walk has steps; at its one setting otherwise."""
+def _costs(run: Run, evaluator: Evaluator, device: str) -> tuple[Cost, ...]:
+    """The headline distance at several numbers of steps, for a model whose sampler has steps; at its one setting otherwise."""
     model = run.load_model(device)
     settings = [{"steps": steps} for steps in SWEEP] if "steps" in model.options else [{}]
     file = run.path / "evaluation" / "costs.json"
-    key = f"{identity(run)} {judge.real.key} {list(judge.told)} {settings}"
+    key = f"{identity(run)} {evaluator.reference.key} {list(evaluator.descriptions)} {settings}"
     if file.exists() and (stored := json.loads(file.read_text()))["key"] == key:
         return tuple(Cost(**cost) for cost in stored["costs"])
-    e, project, reference = judge.extractors[0], judge.projections[0], judge.reference[0]
+    e, project, reference = evaluator.extractors[0], evaluator.projections[0], evaluator.reference_features[0]
     costs = []
     for how in settings:
-        n = min(SWEEP_N, judge.n)
-        samples = drawn(run, model, judge.data, n, how, judge.progress)
+        n = min(SWEEP_N, evaluator.n)
+        samples = drawn(run, model, evaluator.data, n, how, evaluator.progress)
         found = frechet(project(e(samples.x)), project(reference))
         setting = ", ".join(str(value) for value in how.values()) or run.recipe.model.family
         costs.append(Cost(setting, (samples.seconds or 0.0) / n, found.value, found.std_err))
@@ -163,11 +179,10 @@ def _prepared(
 ) -> Evaluator:
     runtime = Runtime.choose(device, parameters=10**6)
     with reporter.live() as line:
-        names = list(extractors) if extractors else None
-        judge = Evaluator(data, n=n, names=names, runtime=runtime, weights=weights, progress=line.update)
-    for name, about in judge.told.items():
-        reporter.say(f"judged by {name}: {about}")
-    return judge
+        evaluator = Evaluator(data, n=n, extractors=extractors, runtime=runtime, weights=weights, progress=line.update)
+    for name, about in evaluator.descriptions.items():
+        reporter.say(f"features of {name}: {about}")
+    return evaluator
 
 
 def _same_data(runs: Sequence[Run], reporter: Reporter) -> DataSet:

@@ -1,4 +1,4 @@
-"""Evaluator a run, or samples that came from elsewhere, from Python: evaluate, report."""
+"""Evaluate a run, or anybody's samples, from Python: `evaluate` and `report`."""
 
 from __future__ import annotations
 
@@ -15,76 +15,116 @@ from torch import Tensor
 from ancestral.app.data import DataSet
 from ancestral.app.data import load as load_data
 from ancestral.app.data.sources import BUILT_IN
-from ancestral.app.evaluation import Evaluation, Evaluator, N, Samples, Subject, compare, draw
-from ancestral.app.evaluation.reference import Against, real_side
+from ancestral.app.evaluation import Comparison, Evaluation, Evaluator, Metric, N, Samples, Subject, draw
+from ancestral.app.evaluation.extractors import Extractor
+from ancestral.app.evaluation.reference import Against, reference_of
 from ancestral.app.evaluation.samples import at_levels, rank_and_world
 from ancestral.app.progress import Line, Reporter
-from ancestral.app.report import Entry, write
+from ancestral.app.report import write
 from ancestral.app.training.run import Run
 from ancestral.errors import AncestralError, UsageError
 from ancestral.models import GenerativeModel
 from ancestral.runtime import Runtime
 
+Source = str | Path | np.ndarray | Tensor | DataSet
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """An evaluation, with all that a report of it needs."""
+    """An evaluation with the subject and the evaluator that it came from. `print(result)` shows all of it.
 
-    contestant: Subject
-    entry: Entry
-    judge: Evaluator
+    result.headline             the distance that ranks subjects, with its error and that of real data
+    result["fd-classifier"]     any metric by its name
+    """
+
+    subject: Subject
+    evaluator: Evaluator
 
     @property
     def evaluation(self) -> Evaluation:
-        return self.contestant.evaluation
+        return self.subject.evaluation
+
+    @property
+    def headline(self) -> Metric:
+        """The distance that ranks subjects."""
+        return self.evaluation.headline
+
+    def __getitem__(self, name: str) -> Metric:
+        """The metric of that name. Raises KeyError."""
+        return self.evaluation[name]
+
+    def __str__(self) -> str:
+        return str(self.evaluation)
 
 
 def evaluate(
-    subject: str | Path | np.ndarray | Tensor,
-    against: str | Path | DataSet = "test",
+    subject: Source,
+    against: Source = "test",
     *,
     n: int = N,
-    extractors: Sequence[str] | None = None,
+    extractors: Sequence[str | Extractor] | None = None,
     how: Mapping[str, Any] | None = None,
     device: str = "auto",
     weights: Path | None = None,
-    judge: Evaluator | None = None,
+    evaluator: Evaluator | None = None,
     reporter: Reporter | None = None,
-) -> Result:
-    """How good are the samples of a run, or samples that came from elsewhere?
+) -> Result | None:
+    """Measure how good the samples of a run are, or samples that came from elsewhere.
 
-    subject: a run folder; or samples: a folder of images, an `.npy` or `.npz` file, an array.
-    against: for a run "test" or "train", a split of its own data, or another source as `ancestral.load_data` takes it; for
-    samples such a source. A built-in source is compared by its held-out split, another by all it has.
-    n: samples; fewer where the data are few. extractors: names; None: what suits the data. how: options of the sampler.
-    weights: the file of the standard FID's weights. judge: one prepared before, in place of against, n, extractors and weights.
-    Raises UsageError and AncestralError, each one sentence.
+    Several processes (torchrun) draw the samples of a run together; the first of them evaluates.
+
+    Args:
+        subject: A run folder; or samples: a folder of images, an `.npy` or `.npz` file, an array, a tensor.
+        against: For a run "test" or "train", a split of its own data, or another source as `ancestral.load_data` takes it;
+            for samples such a source. A built-in source and a `DataSet` are compared by their held-out split, others by all
+            they have.
+        n: Samples to compare; fewer where the data are few.
+        extractors: Names of extractors, or extractors; None: what suits the data.
+        how: Options of the sampler.
+        device: "auto", "cpu", "cuda" or "mps".
+        weights: The file of the standard FID's weights.
+        evaluator: One that was prepared before, in place of against, n, extractors and weights.
+        reporter: It shows the progress.
+
+    Returns:
+        The result; or None in a process that only helped to draw (RANK > 0, a run only).
+
+    Raises:
+        UsageError: If the request cannot be met, with what to change.
+        AncestralError: If a file is not what it should be.
     """
     reporter = reporter or Reporter(quiet=True)
     runtime = Runtime.choose(device, parameters=10**6)
     run = as_run(subject)
     with reporter.live() as line:
-        if judge is None:
-            data, split = _opponent(run, against, line)
-            names = list(extractors) if extractors else None
-            if run is not None and rank_and_world()[0] > 0:  # another process judges what this one helps to draw
-                drawn(run, run.load_model(device), data, real_side(data, split, n).n, how or {}, line.update)
-                raise SystemExit(0)
-            judge = Evaluator(data, against=split, n=n, names=names, runtime=runtime, weights=weights, progress=line.update)
-        judge.progress = line.update
-        if run is None:
-            samples = _samples(subject, judge.data)
-            name = str(subject) if isinstance(subject, str | Path) else "samples"
-            return Result(Subject(judge.evaluate(samples, name), samples), Entry(), judge)
-        return evaluate_run(run, judge, how or {}, device)
+        helps = run is not None and rank_and_world()[0] > 0
+        if evaluator is None:
+            data, split = _reference(run, against, line)
+            if run is not None and helps:
+                drawn(run, run.load_model(device), data, reference_of(data, split, n).n, how or {}, line.update)
+                return None
+            evaluator = Evaluator(
+                data, against=split, n=n, extractors=extractors, runtime=runtime, weights=weights, progress=line.update
+            )
+        elif run is not None and helps:
+            drawn(run, run.load_model(device), evaluator.data, evaluator.n, how or {}, line.update)
+            return None
+        evaluator.progress = line.update
+        if run is not None:
+            return Result(evaluate_run(run, evaluator, how or {}, device), evaluator)
+        name = str(subject) if isinstance(subject, str | Path) else "samples"
+        found = Subject(name, _samples(subject, evaluator.data))
+        evaluator.evaluate(found)
+        return Result(found, evaluator)
 
 
-def evaluate_run(run: Run, judge: Evaluator, how: Mapping[str, Any], device: str, name: str | None = None) -> Result:
-    """A run judged by a judge of its data; written to its evaluation.json. name: of the subject; None: the run's path."""
+def evaluate_run(run: Run, evaluator: Evaluator, how: Mapping[str, Any], device: str, name: str | None = None) -> Subject:
+    """Evaluate a run and write the evaluation to its evaluation.json. name: the subject's; None: the run's path."""
     model = run.load_model(device)
     recipe = run.recipe
-    samples = drawn(run, model, judge.data, judge.n, how, judge.progress)
-    if judge.data.spec.classes != run.spec.classes:  # of other data, whose labels mean something else
+    data = evaluator.data
+    samples = drawn(run, model, data, evaluator.n, how, evaluator.progress)
+    if data.spec.classes != run.spec.classes:  # of other data, whose labels mean something else
         samples = replace(samples, labels=None)
     cost = {"parameters": float(sum(p.numel() for p in model.parameters()))}
     if samples.seconds:
@@ -93,44 +133,50 @@ def evaluate_run(run: Run, judge: Evaluator, how: Mapping[str, Any], device: str
     rows = run.metrics()
     if rows:
         cost |= {"training_seconds": rows[-1]["seconds"], "images": rows[-1]["images"]}
-    found = judge.evaluate(
-        samples,
+    subject = Subject(
         name or str(run.path),
-        model=model if judge.data.spec.fingerprint == run.spec.fingerprint else None,
+        samples,
+        model=model if data.spec.fingerprint == run.spec.fingerprint else None,
         family=recipe.model.family,
         cost=cost,
         how={k: str(v) for k, v in how.items()},
+        rows=rows,
+        recipe=recipe.dump(),
+        findings=[finding for row in run.diagnoses() for finding in row["findings"]],
     )
-    found.save(run.path / "evaluation.json")
-    findings = [finding for row in run.diagnoses() for finding in row["findings"]]
-    return Result(Subject(found, samples), Entry(rows, recipe.dump(), findings=findings), judge)
+    evaluator.evaluate(subject).save(run.path / "evaluation.json")
+    return subject
 
 
 def drawn(
     run: Run, model: GenerativeModel, data: DataSet, n: int, how: Mapping[str, Any], progress: Callable[[str], None]
 ) -> Samples:
-    """Samples of a run's model, which its own data tell the levels and classes of."""
+    """Draw samples of a run's model, whose own data say the levels and classes."""
     own = data if data.spec.fingerprint == run.spec.fingerprint else data_of(run)
     return draw(model, own, n, run.path / "evaluation", how, identity=identity(run), progress=progress)
 
 
-def report(run: str | Path, *, reporter: Reporter | None = None, out: Path | None = None, **options: Any) -> Path:
-    """Evaluate a run and write report.html, .md and .json into its folder. Returns the page. Options as in `evaluate`."""
+def report(run: str | Path, *, reporter: Reporter | None = None, out: Path | None = None, **options: Any) -> Path | None:
+    """Evaluate a run and write report.html, .md and .json into its folder.
+
+    Returns the page, or None in a process that only helped to draw. Options as in `evaluate`.
+    """
     result = evaluate(run, reporter=reporter, **options)
-    name = result.contestant.name
-    comparison = compare([result.contestant], result.judge)
+    if result is None:
+        return None
+    comparison = Comparison.of([result.subject], result.evaluator)
     path = out or Path(run) / "report.html"
-    write(comparison, {name: result.entry}, result.judge, path, f"{result.evaluation.family} of {result.evaluation.source}")
+    write(comparison, result.evaluator, path, f"{result.evaluation.family} of {result.evaluation.source}")
     return path
 
 
 def identity(run: Run) -> str:
-    """Of the trained weights."""
+    """Return a digest of the trained weights."""
     return hashlib.blake2b((run.model / "model.safetensors").read_bytes(), digest_size=8).hexdigest()
 
 
 def as_run(subject: object) -> Run | None:
-    """The run that the path holds, if it holds one."""
+    """Return the run that the path holds, or None if it holds none."""
     if isinstance(subject, str | Path):
         run = Run(subject)
         if run.recipe_file.is_file():
@@ -151,19 +197,19 @@ def data_of(run: Run, line: Line | None = None) -> DataSet:
     return data
 
 
-def _opponent(run: Run | None, against: str | Path | DataSet, line: Line) -> tuple[DataSet, Against]:
+def _reference(run: Run | None, against: Source, line: Line) -> tuple[DataSet, Against]:
     """The real data of a comparison, and which part of them is the reference."""
     if isinstance(against, DataSet):
         return against, "test"
-    if str(against) in ("test", "train"):
+    if isinstance(against, str | Path) and str(against) in ("test", "train"):
         if run is None:
-            raise UsageError("samples need real data to be compared with: name them with --against SOURCE")
+            raise UsageError("samples need real data to be compared with: name them with --against SOURCE (Python: against=)")
         return data_of(run, line), "test" if str(against) == "test" else "train"
     size = None
     if run is not None and run.spec.is_image:
         size = (run.spec.shape[1], run.spec.shape[2])
     data = load_data(against, size=size, progress=lambda done, total: line.update(f"reading {done:,} of {total:,}"))
-    return data, "test" if str(against) in BUILT_IN else "all"
+    return data, "test" if isinstance(against, str) and against in BUILT_IN else "all"
 
 
 def _samples(subject: Any, data: DataSet) -> Samples:

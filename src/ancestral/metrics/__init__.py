@@ -1,20 +1,36 @@
-"""Distances and rates between two sets of feature vectors: mathematics on arrays, which knows neither models nor files.
+"""Distances and rates between two sets of feature vectors: mathematics on arrays, without models or files.
 
 Every function takes float64 arrays `(n, d)`, the generated set first, and is deterministic: whatever it draws is drawn from a
 stream of its own, so that neither the order of calls nor a batch size changes a figure.
+
+Each metric is registered under its name with its meaning and with these facts:
+
+    better:  "lower", "higher" or "as real" (the value of real data is the best)
+    takes:   what the function is called with
+             "features"        (default) features of the samples `(n, d)` and of the reference `(m, d)`
+             "components"      the same in the leading principal components of the reference, where n is small for all features
+             "equal features"  the same number of rows of both
+             "samples"         the samples themselves and the reference's, tensors `(n, *shape)` in the units of the data
+             "evaluator"       the evaluator computes it from what it alone has, such as the training set or the model
+    every:   True: in the features of every extractor. False (default): of the first extractor alone
+    vectors: True: only for data that are vectors
+
+The function returns an `Estimate`; one that computes several metrics returns them by name and is registered once for each.
 """
 
 from ancestral.metrics.estimate import Estimate, half_samples
 from ancestral.metrics.frechet import frechet, frechet_infinity, frechet_pairs, gaussian_distance2
 from ancestral.metrics.kernel import holm, kid, mmd, paired_permutation
-from ancestral.metrics.memory import copy_rate, data_copying, duplicate_rate, nearest
+from ancestral.metrics.memory import EXPECTED, copy_rate, data_copying, duplicate_rate, nearest
 from ancestral.metrics.neighbours import Manifold, prdc
 from ancestral.metrics.sliced import sliced_wasserstein
-from ancestral.metrics.vendi import vendi
+from ancestral.metrics.vendi import centred_vendi, vendi
 
 __all__ = [
+    "EXPECTED",
     "Estimate",
     "Manifold",
+    "centred_vendi",
     "copy_rate",
     "data_copying",
     "duplicate_rate",

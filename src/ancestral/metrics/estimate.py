@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,13 @@ class Estimate:
     value: float
     std_err: float | None
     n: int
+
+    def __str__(self) -> str:
+        """The figure with the digits that its error leaves it, such as 12.3 ± 0.4."""
+        if self.std_err is None or not math.isfinite(self.std_err):
+            return f"{self.value:.4g}"
+        digits = int(np.clip(1 - math.floor(math.log10(self.std_err)), 0, 6)) if self.std_err > 0 else 3
+        return f"{self.value:,.{digits}f} ± {self.std_err:.{digits}f}"
 
 
 def half_samples(statistic: Callable[[np.ndarray], float], n: int, draws: int = HALVES, seed: int = 0) -> float:

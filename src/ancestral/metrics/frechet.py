@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ancestral.metrics.estimate import Estimate, half_samples
+from ancestral.registry import register
 
 Moments = tuple[np.ndarray, np.ndarray]
 
@@ -33,6 +34,14 @@ def moments(x: np.ndarray) -> Moments:
     return x.mean(0), np.atleast_2d(np.cov(x, rowvar=False))
 
 
+@register(
+    "metric",
+    "fd",
+    "distance of the distributions, of two Gaussians fitted to features",
+    better="lower",
+    takes="components",
+    every=True,
+)
 def frechet(x: np.ndarray, reference: np.ndarray) -> Estimate:
     """The squared Fréchet distance of two sets `(n, d)`, with its error over the choice of x."""
     against = moments(reference)
@@ -40,6 +49,13 @@ def frechet(x: np.ndarray, reference: np.ndarray) -> Estimate:
     return Estimate(value, half_samples(lambda rows: gaussian_distance2(moments(x[rows]), against), len(x)), len(x))
 
 
+@register(
+    "metric",
+    "rfd",
+    "distance of held-out samples and their reconstructions, as fd; pairs, so that it may be below real data's",
+    better="lower",
+    takes="evaluator",
+)
 def frechet_pairs(x: np.ndarray, y: np.ndarray) -> Estimate:
     """The squared distance of two sets `(n, d)` whose rows are pairs, with its error over the choice of pairs.
 
@@ -50,6 +66,7 @@ def frechet_pairs(x: np.ndarray, y: np.ndarray) -> Estimate:
     return Estimate(value, error, len(x))
 
 
+@register("metric", "fd-infinity", "fd extrapolated to infinitely many samples", better="lower", takes="components")
 def frechet_infinity(x: np.ndarray, reference: np.ndarray, points: int = 10, seed: int = 0) -> Estimate:
     """The distance extrapolated in 1/n to infinitely many generated samples, by least squares over sizes from n/5 to n.
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ancestral.metrics.estimate import Estimate
+from ancestral.registry import register
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 BLOCK = 2048  # rows of a kernel matrix held at a time
@@ -34,12 +35,14 @@ def gaussian(bandwidth: float) -> Kernel:
     return kernel
 
 
+@register("metric", "kid", "distance of the distributions by a kernel; 0 for equal ones at any n", better="lower", every=True)
 def kid(x: np.ndarray, reference: np.ndarray) -> Estimate:
-    """KID of features, each standardised by the reference first so that none rules by its scale; may be slightly negative."""
+    """KID of features that are standardised by the reference first, so that scales do not count; may be slightly negative."""
     x, reference = standardised(x, reference)
     return _mmd2(x, reference, cubic)
 
 
+@register("metric", "mmd", "distance by Gaussian kernels; 0 for equal ones at any n", better="lower", vectors=True)
 def mmd(x: np.ndarray, reference: np.ndarray) -> Estimate:
     """MMD^2 with Gaussian kernels about the median distance within the reference (Gretton et al. 2012, section 8)."""
     some = reference[:: max(1, len(reference) // 1000)]
@@ -50,8 +53,8 @@ def mmd(x: np.ndarray, reference: np.ndarray) -> Estimate:
 def standardised(x: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both in units in which each feature of the reference has mean 0 and deviation 1.
 
-    Features that hardly vary in the reference are divided by a tenth of the root mean square deviation instead, lest the cube
-    of one feature that a small reference happens not to show outweigh all others.
+    Features that hardly vary in the reference are divided by a tenth of the root mean square deviation instead, so that
+    the cube of one feature that a small reference happens not to show does not outweigh all others.
     """
     mean, std = reference.mean(0), reference.std(0)
     std = np.maximum(std, 0.1 * np.sqrt((std**2).mean()) + 1e-12)

@@ -1,4 +1,4 @@
-"""Has the model learned the data, or learned them by heart?
+"""Does the model make new data, or does it copy its training set?
 
 Copies are closer to the training set than new data can be. How close new data come is known from a held-out split:
 
@@ -18,6 +18,7 @@ import torch
 from scipy.stats import rankdata
 
 from ancestral.metrics.estimate import Estimate
+from ancestral.registry import register
 
 EXPECTED = 0.01
 BLOCK = 2000
@@ -38,11 +39,19 @@ def nearest(x: np.ndarray, points: np.ndarray, *, own: bool = False) -> tuple[np
     return torch.cat([f.values for f in found]).numpy(), torch.cat([f.indices for f in found]).numpy()
 
 
+@register(
+    "metric",
+    "copy-rate",
+    "share nearer to the training data than 99 % of held-out data are",
+    better="as real",
+    takes="evaluator",
+)
 def copy_rate(to_train: np.ndarray, held_out_to_train: np.ndarray) -> Estimate:
     """From distances to the nearest training sample: of samples `(n,)` and of held-out data `(m,)`."""
     return _rate(to_train <= np.quantile(held_out_to_train, EXPECTED))
 
 
+@register("metric", "duplicates", "share that repeat one another", better="as real", takes="evaluator")
 def duplicate_rate(within: np.ndarray, within_real: np.ndarray) -> Estimate:
     """From distances to the nearest other one of the same set: among samples `(n,)` and among as many real ones `(n,)`."""
     return _rate(within <= np.quantile(within_real, EXPECTED))
@@ -53,6 +62,13 @@ def _rate(hits: np.ndarray) -> Estimate:
     return Estimate(share, float(np.sqrt(max(share * (1 - share), 1 / n) / n)), n)
 
 
+@register(
+    "metric",
+    "c_t",
+    "z-score of being further from the training data than held-out data are; below -3: copies",
+    better="as real",
+    takes="evaluator",
+)
 def data_copying(
     to_train: np.ndarray,
     held_out_to_train: np.ndarray,

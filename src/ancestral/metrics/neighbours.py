@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ancestral.metrics.estimate import Estimate
+from ancestral.registry import register
 
 K = 5
 PARTS = 8
@@ -46,6 +47,10 @@ class Manifold:
         return result
 
 
+@register("metric", "coverage", "share of the data that have a sample nearby", better="higher", takes="equal features")
+@register("metric", "density", "how crowded the data are where the samples lie", better="as real", takes="equal features")
+@register("metric", "recall", "share of the data that could be samples", better="higher", takes="equal features")
+@register("metric", "precision", "share of samples that could be data", better="higher", takes="equal features")
 def prdc(x: np.ndarray, reference: np.ndarray, k: int = K, parts: int = PARTS) -> dict[str, Estimate]:
     """The four rates of x `(n, d)` against as many reference points `(n, d)`.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ancestral.metrics.estimate import Estimate, half_samples
+from ancestral.registry import register
 
 PROJECTIONS = 128
 
 
+@register("metric", "sliced-wasserstein", "how far samples have to be moved to become the data", better="lower")
 def sliced_wasserstein(x: np.ndarray, reference: np.ndarray, projections: int = PROJECTIONS, seed: int = 0) -> Estimate:
     """SW_2 = (E_theta W_2^2(theta.x, theta.y))^(1/2) over random directions theta (Bonneel et al. 2015).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ancestral.metrics.estimate import Estimate, half_samples
+from ancestral.registry import register
 
 
 def vendi(x: np.ndarray, centre: np.ndarray | None = None) -> Estimate:
@@ -23,3 +24,9 @@ def vendi(x: np.ndarray, centre: np.ndarray | None = None) -> Estimate:
         return float(np.exp(-(values * np.log(values)).sum()))
 
     return Estimate(score(np.arange(len(x))), half_samples(score, len(x)), len(x))
+
+
+@register("metric", "vendi", "how many different samples there are", better="as real")
+def centred_vendi(x: np.ndarray, reference: np.ndarray) -> Estimate:
+    """The Vendi score about the mean of the reference."""
+    return vendi(x, reference.mean(0))

@@ -21,14 +21,14 @@ def _own_place(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _little_work(monkeypatch):
-    from ancestral.app import compare as contest
-    from ancestral.app.evaluation import judge
+    from ancestral.app import compare
+    from ancestral.app.evaluation import classes
     from ancestral.app.evaluation.extractors import classifier
 
     monkeypatch.setattr(classifier, "SEEN", 3000)
-    monkeypatch.setattr(judge, "CAS_SEEN", 1000)
-    monkeypatch.setattr(contest, "SWEEP", (2, 3))
-    monkeypatch.setattr(contest, "SWEEP_N", 40)
+    monkeypatch.setattr(classes, "CAS_SEEN", 1000)
+    monkeypatch.setattr(compare, "SWEEP", (2, 3))
+    monkeypatch.setattr(compare, "SWEEP_N", 40)
 
 
 def ask(capsys, *arguments):
@@ -178,7 +178,7 @@ def test_a_full_memory_is_one_sentence(capsys, monkeypatch, words):
     assert "the memory is full: lower train.batch" in " ".join(err.split())
 
 
-def test_bernoulli_on_grey_data_is_judged_without_a_likelihood(capsys):
+def test_bernoulli_on_grey_data_is_evaluated_without_a_likelihood(capsys):
     """Its cross-entropy stands in no column of likelihoods, and is refused by name where one is asked for."""
     settings = ("model.likelihood=bernoulli", "model.width=8", "train.previews=0")
     code, _, err = ask(

@@ -81,16 +81,16 @@ def test_classes_are_asked_for_as_often_as_they_are(data, tmp_path):
 
 
 def test_live_evaluation_is_logged_and_can_stop_the_training(data, tmp_path):
-    judge = Evaluator(data, n=40, names=["random"], runtime=CPU)
+    evaluator = Evaluator(data, n=40, extractors=["random"], runtime=CPU)
     trainer = plan(data, budget="40it", out=tmp_path / "run", settings=SMALL, device="cpu").begin()
-    notes = [note for step in evaluated(trainer, judge, Budget.parse("5it")) for note in step.notes]
+    notes = [note for step in evaluated(trainer, evaluator, Budget.parse("5it")) for note in step.notes]
     rows = [row for row in trainer.run.metrics() if "live/kid-random" in row]
     assert [row["step"] for row in rows] == [5, 10, 15, 20, 25, 30, 35, 40]
     assert all(row["live/std_err"] > 0 for row in rows)
     assert any("kid-random" in note for note in notes)
 
     stopping = plan(data, budget="400it", out=tmp_path / "stop", settings=(*SMALL, "train.lr=1e-9"), device="cpu").begin()
-    steps = [step.step for step in evaluated(stopping, judge, Budget.parse("5it"), patience=2)]
+    steps = [step.step for step in evaluated(stopping, evaluator, Budget.parse("5it"), patience=2)]
     assert steps[-1] < 400
     assert "no better in 2 evaluations" in stopping.concluded
     again = plan(data, budget="400it", out=tmp_path / "stop", settings=(*SMALL, "train.lr=1e-9"), device="cpu").begin()
@@ -100,11 +100,11 @@ def test_live_evaluation_is_logged_and_can_stop_the_training(data, tmp_path):
         return plan(data, budget="400it", out=tmp_path / "part", settings=(*SMALL, "train.lr=1e-9"), device="cpu").begin()
 
     first = part()
-    for step in evaluated(first, judge, Budget.parse("5it"), patience=2):
+    for step in evaluated(first, evaluator, Budget.parse("5it"), patience=2):
         if step.step == 10:  # where an evaluation is due
             first.save()
             break
     second = part()
-    assert [step.step for step in evaluated(second, judge, Budget.parse("5it"), patience=2)][-1] == steps[-1]
+    assert [step.step for step in evaluated(second, evaluator, Budget.parse("5it"), patience=2)][-1] == steps[-1]
     kept = [[row["step"] for row in t.run.metrics() if "live/kid-random" in row] for t in (stopping, second)]
     assert len(kept[0]) == len(kept[1])

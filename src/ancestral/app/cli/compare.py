@@ -29,7 +29,7 @@ def compare(
     """Train every family on SOURCE under the same budget, or take existing runs, and say which is best and why.
 
     Baselines that cost no training stand beside them. Writes one self-contained report as HTML, Markdown and JSON. The same
-    command continues an interrupted contest and uses finished runs again.
+    command continues an interrupted comparison and uses finished runs again.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def compare(
     budget
         How long to train each: 90s, 5m, 20000it. Left out: what suits the data.
     out
-        The folder of the contest. Left out: runs/compare-NAME.
+        The folder of the comparison. Left out: runs/compare-NAME.
     n
         Samples of each to compare; fewer where the data are few.
     size
@@ -60,7 +60,7 @@ def compare(
     from ancestral.errors import UsageError
 
     if not sources:
-        raise UsageError("compare what? Name a source of data, e.g. `ancestral compare digits --for 2m`, or run folders")
+        raise UsageError("compare needs a source of data, e.g. `ancestral compare digits --for 2m`, or several run folders")
     reporter = Reporter(quiet=quiet or json)
     comparison, path = comparing.compare(
         sources,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-
-if TYPE_CHECKING:
-    from ancestral.app.evaluation import Evaluation
 
 
 def evaluate(
@@ -55,7 +52,7 @@ def evaluate(
     spacing
         How the steps are spread over the noise levels.
     guidance
-        How strongly the condition rules.
+        Strength of the condition (guidance scale).
     out
         Also write the result here, as JSON. That of a run is always kept in its folder as evaluation.json.
     device
@@ -78,9 +75,9 @@ def evaluate(
         if given := [name for name, value in other.items() if value is not None] + ["--against"] * (against != "test"):
             raise UsageError(f"--likelihood is of held-out data and draws no samples: leave {given[0]} out")
         figures = likelihoods.likelihoods(subject, n, device, Reporter(quiet=quiet or json))
-        told = likelihoods.saved(subject, figures, out)
+        stored = likelihoods.saved(subject, figures, out)
         if json:
-            emit(told)
+            emit(stored)
         else:
             likelihoods.show(subject, figures)
         return 0
@@ -94,47 +91,13 @@ def evaluate(
         device=device,
         weights=inception_weights,
         reporter=Reporter(quiet=quiet or json),
-    ).evaluation
-    if out is not None:
-        result.save(out)
-    if json:
-        emit(asdict(result))
-    elif quiet:
-        from ancestral.app.evaluation.comparison import shown
-
-        metric = result.headline
-        print(f"{metric.name} {shown(metric.value)}" + (f" (real data {shown(metric.real)})" if metric.real else ""))
-    else:
-        show(result)
-    return 0
-
-
-def show(result: Evaluation) -> None:
-    """The table on standard output."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from ancestral.app.evaluation.comparison import shown
-    from ancestral.app.report.write import COSTS, SIGNS
-
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 160
-    console.print(
-        f"{result.subject}: {result.n:,} samples against {result.reference:,} of {result.source} ({result.against})",
-        markup=False,
     )
-    for name, about in result.extractors.items():
-        console.print(f"  {name}: {about}", markup=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("metric", no_wrap=True)
-    table.add_column("samples", justify="right", no_wrap=True)
-    table.add_column("real data", justify="right", no_wrap=True)
-    table.add_column("", style="dim")
-    for metric in result.metrics:
-        real = shown(metric.real) if metric.real else ""
-        table.add_row(metric.name, shown(metric.value), real, f"{metric.meaning}; {SIGNS[metric.better]}")
-    for key, (name, form) in COSTS.items():
-        if key in result.cost:
-            table.add_row(name, form(result.cost[key]), "", "")
-    console.print(table)
+    if result is None:  # another process evaluates what this one helped to draw
+        return 0
+    if out is not None:
+        result.evaluation.save(out)
+    if json:
+        emit(asdict(result.evaluation))
+    else:
+        print(result.headline if quiet else result)
+    return 0

@@ -58,7 +58,7 @@ def info(
         "skipped": f"{facts['skipped']} steps that were not finite" if facts["skipped"] else "no step",
         "preview": facts["preview"] or "none yet",
     }
-    rows["quality"] = facts["quality"] or f"not judged yet: ancestral report {run}"
+    rows["quality"] = facts["quality"] or f"not evaluated yet: ancestral report {run}"
     rows |= _health(facts["health"])
     rows |= {"finding" + " " * i: finding for i, finding in enumerate(facts["findings"])}
     for name, value in rows.items():
@@ -102,12 +102,11 @@ def _quality(file: Path) -> str | None:
     """The headline of the last evaluation, if there was one."""
     if not file.is_file():
         return None
-    from ancestral.app.evaluation.comparison import shown
     from ancestral.app.evaluation.result import Evaluation
 
     found = Evaluation.load(file)
-    real = f", real data {shown(found.headline.real)}" if found.headline.real else ""
-    return f"{found.headline.name} {shown(found.headline.value)}{real}, of {found.n:,} samples"
+    real = f", real data {found.headline.real}" if found.headline.real else ""
+    return f"{found.headline.name} {found.headline.value}{real}, of {found.n:,} samples"
 
 
 def _health(numbers: dict[str, Any]) -> dict[str, str]:

@@ -25,7 +25,7 @@ def report(
     run
         The run folder, e.g. runs/digits.
     n
-        Samples to judge it by; fewer where the data are few.
+        Samples to evaluate; fewer where the data are few.
     features
         What distances are measured in, as in `ancestral evaluate`.
     out
@@ -49,6 +49,8 @@ def report(
         extractors=features.split(",") if features else None,
         device=device,
     )
+    if path is None:  # another process writes the report
+        return 0
     if json:
         emit({"report": str(path)})
     else:

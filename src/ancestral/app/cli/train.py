@@ -121,11 +121,11 @@ def train(
         print(planned.recipe.dump(), end="")
         return 0
     begun = time.monotonic()
-    judge = None
+    evaluator = None
     if evaluate_every is not None:
         every = Budget.parse(evaluate_every)
-        with reporter.live() as line:  # features of the real side are no part of the training's time
-            judge = Evaluator(planned.data, runtime=Runtime.choose(device, parameters=10**6), progress=line.update)
+        with reporter.live() as line:  # features of the real data are no part of the training time
+            evaluator = Evaluator(planned.data, runtime=Runtime.choose(device, parameters=10**6), progress=line.update)
         planned = replace(planned, started=planned.started + time.monotonic() - begun)
     elif patience is not None:
         raise UsageError("--patience counts evaluations on the way: ask for them with --evaluate-every, e.g. 2m")
@@ -147,7 +147,7 @@ def train(
         f"{trainer.recipe.model.family}, {count(trainer.parameters)} parameters, on {trainer.runtime}; "
         f"{'continuing at step ' + str(trainer.step) + ' of' if resumed else 'for'} {trainer.recipe.train.budget} in {run.path}"
     )
-    steps = evaluated(trainer, judge, every, patience) if judge is not None else None
+    steps = evaluated(trainer, evaluator, every, patience) if evaluator is not None else None
     stopped = follow(trainer, reporter, *(tracker(name, run) for name in track), steps=steps)
     if stopped is not None:
         reporter.say(f"stopped and saved at step {trainer.step}; continue with the same command")

@@ -1,17 +1,19 @@
 """How good are the samples, and is a difference real?
 
-`Evaluator` compares samples with data; `compare` compares models with each other; `baselines` are what a model must beat.
+`Evaluator` compares a `Subject` with data, `Comparison` subjects with each other; `baselines` are what a model must beat.
 """
 
 from ancestral.app.evaluation.baselines import BASELINES, baseline
-from ancestral.app.evaluation.comparison import Comparison, Subject, compare
-from ancestral.app.evaluation.judge import Evaluator, N
+from ancestral.app.evaluation.comparison import Comparison
+from ancestral.app.evaluation.evaluator import Evaluator, N
 from ancestral.app.evaluation.result import Evaluation, Metric
 from ancestral.app.evaluation.samples import Samples, draw
+from ancestral.app.evaluation.subject import Cost, Subject
 
 __all__ = [
     "BASELINES",
     "Comparison",
+    "Cost",
     "Evaluation",
     "Evaluator",
     "Metric",
@@ -19,6 +21,5 @@ __all__ = [
     "Samples",
     "Subject",
     "baseline",
-    "compare",
     "draw",
 ]

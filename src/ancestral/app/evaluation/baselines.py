@@ -1,4 +1,4 @@
-"""Honest baselines: what costs nothing to train must be beaten, and what copies must be unmasked.
+"""Baselines: what costs nothing to train, which a model must be better than, and copies, which the metrics must find.
 
 Each draws n samples in the units of the data, with classes where the data have them (a fit of its own for each class).
 
@@ -50,7 +50,7 @@ def baseline(name: str, data: DataSet, n: int) -> Samples:
 
 
 class _Principal:
-    """x = mean + basis y, with at most 64 components and as many as the samples bear; what is left out is lost."""
+    """x = mean + basis y, with at most 64 components and no more than a quarter of the number of samples."""
 
     def __init__(self, x: np.ndarray):
         self.mean = x.mean(0)

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
-import numpy as np
-
-from ancestral.app.evaluation.judge import Evaluator
-from ancestral.app.evaluation.result import Evaluation
-from ancestral.app.evaluation.samples import Samples
+from ancestral.app.evaluation.evaluator import Evaluator
+from ancestral.app.evaluation.subject import Subject
 from ancestral.metrics import Estimate, holm, kid, paired_permutation
 
 LEVEL = 0.05
@@ -27,31 +24,15 @@ RULE = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """One model or baseline of a comparison."""
-
-    evaluation: Evaluation
-    samples: Samples
-    baseline: bool = False
-
-    @property
-    def name(self) -> str:
-        return self.evaluation.subject
-
-    @property
-    def copies(self) -> bool:
-        """Whether it repeats its training data: a copy rate above 5 % and beyond chance, and C_T negative."""
-        rate, z = self.evaluation["copy-rate"].value, self.evaluation["c_t"].value
-        beyond = rate.value - 3 * (rate.std_err or 0.0)
-        return rate.value > 0.05 and beyond > 0.01 and z.value < 0
-
-
 @dataclass(frozen=True)
 class Pair:
-    """Two contestants, not both baselines. differences: KID(a) - KID(b); p_values: adjusted; both by extractor.
+    """Two subjects, not both of them baselines.
 
-    better: the name of the better one, or None.
+    Attributes:
+        a, b: Their names.
+        differences: KID(a) - KID(b) by extractor.
+        p_values: The adjusted p-values by extractor.
+        better: The name of the better one, or None.
     """
 
     a: str
@@ -63,40 +44,55 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """contestants: the best first, by the headline distance, copiers and baselines last. verdict: in plain words."""
+    """Several subjects in order, which of them differ, and the verdict in plain words.
 
-    contestants: tuple[Subject, ...]
+    Attributes:
+        subjects: The best first, by the headline distance; those that copy and baselines are last.
+        pairs: The tests.
+        verdict: Sentences.
+        rule: When one is called better than another.
+    """
+
+    subjects: tuple[Subject, ...]
     pairs: tuple[Pair, ...]
     verdict: tuple[str, ...]
     rule: str = RULE
+
+    @classmethod
+    def of(cls, subjects: Sequence[Subject], evaluator: Evaluator) -> Comparison:
+        """Evaluate the subjects that this evaluator has not evaluated yet, test all pairs and write the verdict.
+
+        Raises:
+            ValueError: If two subjects have the same name.
+        """
+        if len({s.name for s in subjects}) < len(subjects):
+            raise ValueError("the subjects of a comparison need different names")
+        for subject in subjects:
+            if not subject.evaluated_by(evaluator):
+                evaluator.evaluate(subject)
+        ordered = sorted(subjects, key=lambda s: (s.baseline, s.copies, s.evaluation.headline.value.value))
+        tested = cls(tuple(ordered), tuple(_test(ordered, evaluator)), ())
+        return replace(tested, verdict=tuple(_verdict(tested)))
 
     def better(self, a: str, b: str) -> bool:
         """Whether a is better than b, by the rule."""
         return any(pair.better == a and {pair.a, pair.b} == {a, b} for pair in self.pairs)
 
 
-def compare(contestants: Sequence[Subject], judge: Evaluator) -> Comparison:
-    """All pairs tested, the contestants in order, and the verdict. Names must differ (ValueError)."""
-    if len({c.name for c in contestants}) < len(contestants):
-        raise ValueError("contestants need different names")
-    ordered = sorted(contestants, key=lambda c: (c.baseline, c.copies, c.evaluation.headline.value.value))
-    pairs = _test(ordered, judge)
-    bare = Comparison(tuple(ordered), tuple(pairs), ())
-    return Comparison(bare.contestants, bare.pairs, tuple(_verdict(bare)))
-
-
-def _test(contestants: Sequence[Subject], judge: Evaluator) -> list[Pair]:
-    n = min(PAIRED, *(len(c.samples) for c in contestants))
+def _test(subjects: Sequence[Subject], evaluator: Evaluator) -> list[Pair]:
+    couples = [(a, b) for a, b in combinations(subjects, 2) if not (a.baseline and b.baseline)]
+    if not couples:
+        return []
+    n = min(PAIRED, *(len(s.samples) for s in subjects))
     p_values: dict[str, list[float]] = {}
     differences: dict[str, list[float]] = {}
-    couples = [(a, b) for a, b in combinations(contestants, 2) if not (a.baseline and b.baseline)]
-    for e, reference in zip(judge.extractors, judge.reference, strict=True):
+    for e, reference in zip(evaluator.extractors, evaluator.reference_features, strict=True):
         some = reference[:: max(1, math.ceil(len(reference) / 4000))]
-        found = {c.name: e(c.samples.x[:n], judge.progress) for c in contestants}
+        found = {s.name: s.features(e, n, evaluator.progress) for s in subjects}
         distance = {name: kid(x, some).value for name, x in found.items()}
         differences[e.name] = [distance[a.name] - distance[b.name] for a, b in couples]
         p_values[e.name] = holm([paired_permutation(found[a.name], found[b.name], some) for a, b in couples])
-        judge.progress(f"tests ({e.name})")
+        evaluator.progress(f"tests ({e.name})")
     pairs = []
     for i, (a, b) in enumerate(couples):
         by = {name: values[i] for name, values in differences.items()}
@@ -108,17 +104,17 @@ def _test(contestants: Sequence[Subject], judge: Evaluator) -> list[Pair]:
 
 
 def _verdict(comparison: Comparison) -> list[str]:
-    models = [c for c in comparison.contestants if not c.baseline]
+    models = [c for c in comparison.subjects if not c.baseline]
     honest = [c for c in models if not c.copies]
     sentences = [
         f"{c.name} repeats its training data: {c.evaluation['copy-rate'].value.value:.0%} of its samples are nearer to them "
         "than 99 % of held-out data are, so its distance says nothing of what it has learned."
-        for c in comparison.contestants
+        for c in comparison.subjects
         if c.copies
     ]
     if honest:
         sentences += _quality(comparison, honest) + _speed(comparison, honest) + _variety(honest) + _likelihoods(honest)
-    baselines = [c.name for c in comparison.contestants if c.baseline and not c.copies]
+    baselines = [c.name for c in comparison.subjects if c.baseline and not c.copies]
     for model in models:
         for word, names in (
             ("beats", [name for name in baselines if comparison.better(model.name, name)]),
@@ -128,7 +124,7 @@ def _verdict(comparison: Comparison) -> list[str]:
                 sentences.append(
                     f"{model.name} {word} {_listed(names)}, which cost{'s' if len(names) == 1 else ''} no training."
                 )
-    if any(c.evaluation.coarse for c in comparison.contestants):
+    if any(c.evaluation.coarse for c in comparison.subjects):
         sentences.append("The features are those of a random network: take the order as a rough guide.")
     return sentences
 
@@ -136,7 +132,7 @@ def _verdict(comparison: Comparison) -> list[str]:
 def _quality(comparison: Comparison, honest: Sequence[Subject]) -> list[str]:
     best, *others = honest
     metric = best.evaluation.headline
-    figure = f"{metric.name} {shown(metric.value)}" + (f", real data {shown(metric.real)}" if metric.real else "")
+    figure = f"{metric.name} {metric.value}" + (f", real data {metric.real}" if metric.real else "")
     worse = [c.name for c in others if comparison.better(best.name, c.name)]
     equal = [c.name for c in others if c.name not in worse]
     if not others:
@@ -194,23 +190,14 @@ def _variety(honest: Sequence[Subject]) -> list[str]:
 def _likelihoods(honest: Sequence[Subject]) -> list[str]:
     """The best likelihood in each column; bounds of different kinds are never in one."""
     found = []
-    columns = sorted({m.name for c in honest for m in c.evaluation.metrics if m.name.startswith("bits-")})
+    columns = sorted({m.name for c in honest for m in c.evaluation.metrics if m.kind == "bits"})
     for column in columns:
         rows = [(metric.value, c) for c in honest if (metric := c.evaluation.get(column))]
         if len(rows) > 1:
             value, best = min(rows, key=lambda row: row[0].value)
-            found.append(f"{best.name} wins on likelihood ({column} {shown(value)}).")
+            found.append(f"{best.name} has the best likelihood ({column} {value}).")
     return found
 
 
 def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def shown(estimate: Estimate) -> str:
-    """A figure with the digits that its error leaves it: 12.3 ± 0.4."""
-    value, error = estimate.value, estimate.std_err
-    if error is None or not math.isfinite(error):
-        return f"{value:.4g}"
-    digits = int(np.clip(1 - math.floor(math.log10(error)), 0, 6)) if error > 0 else 3
-    return f"{value:,.{digits}f} ± {error:.{digits}f}"

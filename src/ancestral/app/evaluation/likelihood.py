@@ -15,6 +15,7 @@ from ancestral.likelihood import Bound
 from ancestral.metrics import Estimate
 from ancestral.models import GenerativeModel, HasBound, seeds_from
 from ancestral.noise import SampleNoise
+from ancestral.registry import register
 
 N = 1000
 BATCH = 250
@@ -47,6 +48,8 @@ def estimates(bounds: list[Bound], levels: int | None) -> tuple[Estimate, Estima
     return first, second
 
 
+@register("metric", "nats", "log-likelihood of held-out data in nats", better="higher", takes="evaluator")
+@register("metric", "bits", "bits a dimension of held-out data", better="lower", takes="evaluator")
 def likelihood(model: GenerativeModel, data: DataSet, progress: Progress) -> list[Metric]:
     """Bits a dimension and nats by the model's default bound, its kind in the name.
 
@@ -56,7 +59,7 @@ def likelihood(model: GenerativeModel, data: DataSet, progress: Progress) -> lis
         return []
     try:
         bounds = held_out(model, data, progress=progress)
-    except NoLikelihoodError:  # which says so where one is asked for
+    except NoLikelihoodError:  # `ancestral evaluate --likelihood` says why
         return []
     nats, bits = estimates(bounds, data.spec.levels)
     kind, discrete = bounds[0].kind, bounds[0].discrete
@@ -64,6 +67,6 @@ def likelihood(model: GenerativeModel, data: DataSet, progress: Progress) -> lis
     meaning = f"{side} the bits a dimension of held-out data ({kind}, {'levels' if discrete else 'density'})"
     what = f"{kind}{'' if discrete else '-density'}"
     return [
-        Metric(f"bits-{what}", bits, None, "lower", meaning),
-        Metric(f"nats-{what}", nats, None, "higher", f"log-likelihood of held-out data in nats ({kind})"),
+        Metric(f"bits-{what}", bits, None, "lower", meaning, "bits"),
+        Metric(f"nats-{what}", nats, None, "higher", f"log-likelihood of held-out data in nats ({kind})", "nats"),
     ]

@@ -1,6 +1,6 @@
 """Evaluation while a model trains, and stopping when it no longer helps.
 
-    for step in evaluated(trainer, judge, every=Budget.parse("1m")): ...
+    for step in evaluated(trainer, evaluator, every=Budget.parse("1m")): ...
 
 Few samples are drawn, so the metric is the kernel distance, whose expectation does not depend on their number.
 """
@@ -11,7 +11,7 @@ import math
 from collections.abc import Generator
 from dataclasses import replace
 
-from ancestral.app.evaluation.judge import Evaluator
+from ancestral.app.evaluation.evaluator import Evaluator
 from ancestral.app.evaluation.samples import SEED, rows_for
 from ancestral.app.training.budget import Budget
 from ancestral.app.training.loop import Step, Trainer
@@ -22,17 +22,17 @@ N = 500
 REFERENCE = 2000
 
 
-def evaluated(trainer: Trainer, judge: Evaluator, every: Budget, patience: int | None = None) -> Generator[Step]:
-    """The trainer's steps; at each multiple of `every` the averaged model is judged, and its distance written to metrics.jsonl.
+def evaluated(trainer: Trainer, evaluator: Evaluator, every: Budget, patience: int | None = None) -> Generator[Step]:
+    """The trainer's steps; at each multiple of `every` the averaged model is evaluated and its distance logged.
 
     patience: stop after so many evaluations in a row that did not beat the best by a standard error; None: never.
     """
-    e, reference = judge.extractors[0], judge.reference[0]
+    e, reference = evaluator.extractors[0], evaluator.reference_features[0]
     reference = reference[:: math.ceil(len(reference) / REFERENCE)]
-    n = min(N, judge.n)
+    n = min(N, evaluator.n)
     best, since, passed = math.inf, 0, 0
 
-    def judged(value: float, std_err: float) -> None:
+    def count(value: float, std_err: float) -> None:
         nonlocal best, since
         best, since = (value, 0) if value < best - std_err else (best, since + 1)
 
@@ -40,7 +40,7 @@ def evaluated(trainer: Trainer, judge: Evaluator, every: Budget, patience: int |
         if f"live/kid-{e.name}" in row:
             passed = _count(trainer, every, row["seconds"], row["step"], row["images"])
             if (value := row[f"live/kid-{e.name}"]) is not None:
-                judged(value, row["live/std_err"] or 0.0)
+                count(value, row["live/std_err"] or 0.0)
     for step in trainer:
         if (now := _count(trainer, every, trainer.seconds, trainer.step, trainer.images)) > passed and trainer.final:
             passed = now
@@ -57,7 +57,7 @@ def evaluated(trainer: Trainer, judge: Evaluator, every: Budget, patience: int |
             )
             note = f"step {step.step}: kid-{e.name} {found.value:.4f} ± {found.std_err:.4f}"
             step = replace(step, notes=[*step.notes, note])
-            judged(found.value, found.std_err or 0.0)
+            count(found.value, found.std_err or 0.0)
             if patience is not None and since >= patience and step.progress < 1:
                 trainer.conclude(f"no better in {patience} evaluations, the best kid-{e.name} was {best:.4f}")
         yield step

@@ -1,4 +1,4 @@
-"""Fewer, more telling features where there are too few samples for a covariance of all."""
+"""Fewer features where there are too few samples for a covariance of all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SAMPLES_PER_FEATURE = 4
 
 
 class Projection:
-    """The identity, or the leading principal components of the reference where it has more features than n samples bear.
+    """The identity, or the leading principal components of the reference where it has too many features for n samples.
 
     A Fréchet distance needs the covariance of the features, and its bias grows with their number squared over n.
     reference: `(m, d)`. n: generated samples.

@@ -1,4 +1,4 @@
-"""The real side of every comparison: the reference, as many real samples as generated ones, and their features in the cache."""
+"""Real data to compare with: the reference, as many other real samples as generated ones, and their features in the cache."""
 
 from __future__ import annotations
 
@@ -23,36 +23,42 @@ Against = Literal["test", "train", "all"]
 
 
 @dataclass(frozen=True, eq=False)
-class Real:
+class Reference:
     """Real samples in the units of the data.
 
-    reference: what generated samples are compared with. floor: n others, which stand in for a perfect model.
-    floor_labels: their classes, or None. train, test: the splits, for memorisation.
+    Attributes:
+        against: The split that it is.
+        samples: What generated samples are compared with.
+        real: n other real samples, which stand in for a perfect model.
+        real_labels: Their classes `(n,)`, or None.
+        train: The training split, for copies.
+        test: The held-out split.
+        key: It names the data and the choice of rows in the cache.
     """
 
     against: Against
-    reference: Tensor
-    floor: Tensor
-    floor_labels: Tensor | None
+    samples: Tensor
+    real: Tensor
+    real_labels: Tensor | None
     train: Tensor
     test: Tensor
     key: str
 
     @property
     def n(self) -> int:
-        return len(self.floor)
+        return len(self.real)
 
 
-def real_side(data: DataSet, against: Against, n: int) -> Real:
-    """The rows for a comparison of n samples, or of as many as the data allow.
+def reference_of(data: DataSet, against: Against, n: int) -> Reference:
+    """Choose the rows for a comparison of n samples, or of as many as the data allow.
 
-    test:  the held-out split is the reference; the floor is drawn from the training split.
-    train: one part of the training split is the reference, another, of at most half of it, the floor.
+    test:  the held-out split is the reference; the other real samples are of the training split.
+    train: one part of the training split is the reference, another, of at most half of it, the real samples.
     all:   the same of both splits together, for folders of real images to compare with.
-    Raises UsageError where fewer than 20 samples are left on a side.
+    Raises UsageError where fewer than 20 samples are left for either.
     """
     if n < 20:
-        raise UsageError(f"samples are compared 20 at the least, and {n} were asked for: raise -n")
+        raise UsageError(f"a comparison needs at least 20 samples, and {n} were asked for: raise -n")
     train, test = data.x("train"), data.x("test")
     labels, test_labels = data.labels("train"), data.labels("test")
     if against == "test":
@@ -68,12 +74,12 @@ def real_side(data: DataSet, against: Against, n: int) -> Real:
     reference = reference[_shuffled(len(reference))[:LARGEST].sort().values]
     if min(len(rows), len(reference)) < 20:
         raise UsageError(
-            f"{data.spec.name} is too small to be compared with: {len(rows)} real samples on one side and {len(reference)} on "
-            "the other, where 20 are the least; more images, or --against train, are needed"
+            f"{data.spec.name} is too small to be compared with: {len(rows)} real samples and {len(reference)} for "
+            "reference, where each needs at least 20; give more samples, or --against train"
         )
-    floor_labels = None if labels is None else labels[rows]
+    real_labels = None if labels is None else labels[rows]
     key = f"{data.spec.fingerprint}-{_layout(data)}-{against}-{n}"
-    return Real(against, reference, pool[rows], floor_labels, train, test, key)
+    return Reference(against, reference, pool[rows], real_labels, train, test, key)
 
 
 def features(extractor: Extractor, x: Tensor, key: str, progress: Progress = silent) -> np.ndarray:
@@ -98,5 +104,5 @@ def _shuffled(n: int) -> Tensor:
 
 
 def _layout(data: DataSet) -> str:
-    """What a fingerprint of the training split does not tell: the held-out one."""
+    """Identify the held-out split, which the fingerprint does not cover."""
     return f"{len(data.test)}-{float(data.column('x', 'test').double().mean()):.9g}"

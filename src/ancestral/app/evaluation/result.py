@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,22 +13,44 @@ from ancestral.files import disk_errors, write_atomically
 from ancestral.metrics import Estimate
 
 Better = Literal["lower", "higher", "as real"]
+DIRECTIONS: dict[str, str] = {"lower": "less is better", "higher": "more is better", "as real": "as real data is best"}
+COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "samples_per_second": ("samples a second", lambda v: f"{v:,.1f}"),
+    "nfe": ("evaluations a sample", lambda v: f"{v:,.0f}"),
+    "parameters": ("parameters", lambda v: f"{v:,.0f}"),
+    "memory": ("memory while sampling", lambda v: f"{v / 2**20:,.0f} MiB"),
+    "training_seconds": ("training", lambda v: f"{v / 60:,.1f} min"),
+    "images": ("samples seen in training", lambda v: f"{v:,.0f}"),
+}
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure. real: of real data at the same n, or what is expected of a perfect model. meaning: in a few words."""
+    """A figure beside that of real data.
+
+    Attributes:
+        name: The registered name, followed by the extractor where features are compared, such as "fd-classifier".
+        value: The figure of the samples.
+        real: The figure of real data at the same n, or what is expected of a perfect model; None where there is none.
+        better: Which values are better.
+        meaning: What it measures, in a few words.
+        kind: The registered name alone, such as "fd"; "" in evaluations written by earlier versions.
+    """
 
     name: str
     value: Estimate
     real: Estimate | None
     better: Better
     meaning: str
+    kind: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value}" + (f" (real data {self.real})" if self.real else "")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Of one model or set of samples.
+    """What was measured of one model or set of samples.
 
     subject: its name. family: None where the samples come from elsewhere. source: the data. against: the reference split, of
     `reference` samples. n: generated samples. extractors: name -> what it is. coarse: none is better than a rough guide.
@@ -60,8 +82,20 @@ class Evaluation:
 
     @property
     def headline(self) -> Metric:
-        """The distance by which the subject is judged first: Fréchet's in the most trustworthy features."""
+        """The distance that ranks subjects: Fréchet's in the most trustworthy features."""
         return self[f"fd-{next(iter(self.extractors))}"]
+
+    def __str__(self) -> str:
+        """A table for a person: each metric, real data beside it, and what it means."""
+        head = f"{self.subject}: {self.n:,} samples against {self.reference:,} of {self.source} ({self.against})"
+        rows = [("metric", "samples", "real data", "")]
+        rows += [
+            (x.name, str(x.value), str(x.real) if x.real else "", f"{x.meaning}; {DIRECTIONS[x.better]}") for x in self.metrics
+        ]
+        rows += [(name, form(self.cost[key]), "", "") for key, (name, form) in COSTS.items() if key in self.cost]
+        a, b, c = (max(len(row[i]) for row in rows) for i in range(3))
+        table = [f"{name:{a}}  {value:>{b}}  {real:>{c}}  {meaning}".rstrip() for name, value, real, meaning in rows]
+        return "\n".join([head, *(f"  {name}: {about}" for name, about in self.extractors.items()), *table, *self.notes])
 
     def save(self, path: Path) -> None:
         with disk_errors(path):

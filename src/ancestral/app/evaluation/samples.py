@@ -28,7 +28,7 @@ from ancestral.runtime import Runtime
 
 PART = 500  # samples
 WAIT = 0.2  # seconds between looks for the parts of other processes
-SHOWN = 24  # samples of which is kept what was asked of them
+RENDERED = 24  # samples whose conditions are kept for pictures
 SEED = 20  # apart from the seeds that people look at
 
 
@@ -36,13 +36,13 @@ SEED = 20  # apart from the seeds that people look at
 class Samples:
     """Generated samples, in the units and at the levels of the data.
 
-    x: `(n, *shape)` float32. labels: the classes asked for `(n,)`, None without. shown: what was asked of the first. seconds:
-    spent on drawing. nfe: evaluations of the network for each. memory: the largest seen while drawing, in bytes.
+    x: `(n, *shape)` float32. labels: the classes asked for `(n,)`, None without. renderings: the conditions of the first.
+    seconds: spent on drawing. nfe: evaluations of the network for each. memory: the largest seen while drawing, in bytes.
     """
 
     x: Tensor
     labels: Tensor | None = None
-    shown: tuple[Rendering, ...] = ()
+    renderings: tuple[Rendering, ...] = ()
     seconds: float | None = None
     nfe: int | None = None
     memory: int | None = None
@@ -53,7 +53,7 @@ class Samples:
     def take(self, n: int) -> Samples:
         """The first n."""
         labels = None if self.labels is None else self.labels[:n]
-        return replace(self, x=self.x[:n], labels=labels, shown=self.shown[:n])
+        return replace(self, x=self.x[:n], labels=labels, renderings=self.renderings[:n])
 
 
 def at_levels(x: Tensor, data: DataSet) -> Tensor:
@@ -88,7 +88,7 @@ def draw(
     """N samples, those of seeds `seeds_from(20, n)`; a conditional model is asked for what held-out samples show.
 
     data: those that the model was trained on. folder: where parts are kept, in a sub-folder for each (`identity` of the
-    weights, `how`). how: options of the model's walk. A process other than the first draws its parts and returns no samples.
+    weights, `how`). how: options of the model's sampler. A process other than the first draws its parts and returns no samples.
     Raises AncestralError where the folder cannot be written.
     """
     how = dict(how or {})
@@ -125,7 +125,7 @@ def draw(
     return Samples(
         x,
         labels,
-        shown=tuple(held.shown(rows[:SHOWN])),
+        renderings=tuple(held.shown(rows[:RENDERED])),
         seconds=sum(float(p["seconds"]) for p in parts),
         nfe=int(parts[-1]["nfe"]),
         memory=max(int(p["memory"]) for p in parts),

@@ -1,4 +1,4 @@
-"""Toys whose true density is known: samples are held against the truth itself."""
+"""Toys whose true density is known: samples are compared with the truth itself."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ from torch import Tensor
 from ancestral.app.data import load
 from ancestral.app.data.toys import DENSITIES
 from ancestral.metrics import Estimate
+from ancestral.registry import register
 from ancestral.schedules import CLEAN
 
 WITHIN = 4.0  # deviations from a mode's mean at which a sample still belongs to it
 ENOUGH = 0.25  # of a mode's own share of samples, for it to be found
 
 
+@register(
+    "metric", "modes", "components of the true mixture that have their share of samples", better="higher", takes="evaluator"
+)
+@register(
+    "metric",
+    "true-log-density",
+    "mean log density of samples under the truth, in nats",
+    better="as real",
+    takes="evaluator",
+)
 def true_density(name: str, fingerprint: str) -> Callable[[Tensor], dict[str, Estimate]] | None:
     """What the truth says of points `(n, 2)`: their mean log density, and for separate Gaussians the modes that are found.
 
@@ -26,7 +37,7 @@ def true_density(name: str, fingerprint: str) -> Callable[[Tensor], dict[str, Es
         return None
     oracle = DENSITIES[name]()
 
-    def judge(x: Tensor) -> dict[str, Estimate]:
+    def measured(x: Tensor) -> dict[str, Estimate]:
         log_p = oracle.log_density(x.double(), CLEAN).numpy()
         n = len(x)
         found = {"true-log-density": Estimate(float(log_p.mean()), float(log_p.std(ddof=1) / math.sqrt(n)), n)}
@@ -41,4 +52,4 @@ def true_density(name: str, fingerprint: str) -> Callable[[Tensor], dict[str, Es
             found["modes"] = Estimate(float(hit), None, n)
         return found
 
-    return judge
+    return measured

@@ -13,10 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from ancestral.app.data import DataSet
-from ancestral.app.evaluation.comparison import Subject
-from ancestral.app.evaluation.judge import Evaluator
+from ancestral.app.evaluation import Evaluator, Subject
 from ancestral.app.pictures import grid, tiles, to_uint8
-from ancestral.app.report.entry import Entry
 from ancestral.conditioning import Rendering
 from ancestral.metrics import nearest
 
@@ -25,14 +23,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#4d7c0f", "#be185d", "#57534e")
-SHOWN, ACROSS, NEIGHBOURS, ROWS = 64, 6, 4, 8
+GRID, ACROSS, NEIGHBOURS, ROWS = 64, 6, 4, 8
 
 
-def samples(x: Tensor, data: DataSet, shown: Sequence[Rendering] = ()) -> bytes:
-    """The first 64 as a grid, or as many as `shown` says what was asked of; of vectors the first 2,000 as points."""
-    if shown and len(data.spec.shape) > 1:
-        return _png(grid(x[: len(shown)], data.spec, columns=ACROSS, shown=shown))
-    return _png(grid(x[: SHOWN if len(data.spec.shape) > 1 else 2000], data.spec))
+def samples(x: Tensor, data: DataSet, renderings: Sequence[Rendering] = ()) -> bytes:
+    """The first 64 as a grid, or as many as `renderings` show conditions of; of vectors the first 2,000 as points."""
+    if renderings and len(data.spec.shape) > 1:
+        return _png(grid(x[: len(renderings)], data.spec, columns=ACROSS, shown=renderings))
+    return _png(grid(x[: GRID if len(data.spec.shape) > 1 else 2000], data.spec))
 
 
 def real(data: DataSet) -> bytes:
@@ -40,24 +38,23 @@ def real(data: DataSet) -> bytes:
     return samples(data.x("test"), data)
 
 
-def neighbours(contestant: Subject, judge: Evaluator) -> bytes | None:
+def neighbours(subject: Subject, evaluator: Evaluator) -> bytes | None:
     """Eight samples on the left, each followed by the training samples whose features are nearest; None for vectors."""
-    data = judge.data
+    data = evaluator.data
     if not data.spec.is_image:
         return None
-    x = contestant.samples.x[:ROWS]
-    found = judge.extractors[0](x)
+    x, found = subject.samples.x[:ROWS], subject.features(evaluator.extractors[0], evaluator.n)[:ROWS]
     rows = []
     for i, feature in enumerate(found):
-        order = np.argsort(((judge.train - feature) ** 2).sum(1))[:NEIGHBOURS]
-        rows.append(torch.cat([x[i : i + 1], judge.real.train[torch.from_numpy(order)]]))
+        order = np.argsort(((evaluator.train_features - feature) ** 2).sum(1))[:NEIGHBOURS]
+        rows.append(torch.cat([x[i : i + 1], evaluator.reference.train[torch.from_numpy(order)]]))
     return _png(tiles(to_uint8(torch.cat(rows), data.spec), columns=1 + NEIGHBOURS))
 
 
-def distances(contestant: Subject, judge: Evaluator) -> bytes:
+def distances(subject: Subject, evaluator: Evaluator) -> bytes:
     """How far samples and held-out data are from the training set: two histograms that coincide where nothing is copied."""
-    ours = nearest(judge.extractors[0](contestant.samples.x[: judge.n]), judge.train)[0]
-    theirs = nearest(judge.test, judge.train)[0]
+    ours = nearest(subject.features(evaluator.extractors[0], evaluator.n), evaluator.train_features)[0]
+    theirs = nearest(evaluator.test_features, evaluator.train_features)[0]
     figure, axes = _figure(4.6, 2.2)
     bins = np.linspace(0, float(np.quantile(np.concatenate([ours, theirs]), 0.99)) or 1.0, 50).tolist()
     axes.hist(theirs, bins=bins, density=True, alpha=0.45, color="#57534e", label="held-out data")
@@ -67,20 +64,21 @@ def distances(contestant: Subject, judge: Evaluator) -> bytes:
     return _save(figure)
 
 
-def losses(entries: Mapping[str, Entry]) -> bytes | None:
+def losses(subjects: Sequence[Subject]) -> bytes | None:
     """The loss of each model against minutes, in axes of its own, since losses of different kinds are not comparable."""
-    curves = {name: _curve(entry.rows, "total") for name, entry in entries.items()}
+    curves = {s.name: _curve(s.rows, "total") for s in subjects}
     curves = {name: curve for name, curve in curves.items() if curve}
     if not curves:
         return None
     from matplotlib.figure import Figure
 
+    palette = colours([s.name for s in subjects])
     columns = min(3, len(curves))
     rows = math.ceil(len(curves) / columns)
     figure = Figure(figsize=(3.6 * columns, 2.3 * rows), dpi=150, layout="constrained")
     places = figure.subplots(rows, columns, squeeze=False).flat
     for axes, (name, lines) in zip(places, curves.items(), strict=False):
-        colour = colours(list(entries))[name]
+        colour = palette[name]
         for i, (label, points) in enumerate(lines.items()):
             minutes, values = np.array(points).T
             axes.plot(minutes / 60, values, color=colour, alpha=1 if i == 0 else 0.5, linewidth=1, label=label)
@@ -101,13 +99,14 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(sorted(names))}
 
 
-def quality_against_time(entries: Mapping[str, Entry]) -> bytes | None:
+def quality_against_time(subjects: Sequence[Subject]) -> bytes | None:
     """The live kernel distance of each model against minutes of training; None where nothing was measured on the way."""
     figure, axes = _figure(6.4, 3.0)
     drawn = False
     smallest = 0.0
-    for name, entry in entries.items():
-        rows = [(row["seconds"] / 60, row[key], row["live/std_err"]) for row in entry.rows if (key := _live(row))]
+    palette = colours([s.name for s in subjects])
+    for subject in subjects:
+        rows = [(row["seconds"] / 60, row[key], row["live/std_err"]) for row in subject.rows if (key := _live(row))]
         if rows:
             drawn = True
             minutes, values, errors = np.array(rows).T
@@ -116,12 +115,12 @@ def quality_against_time(entries: Mapping[str, Entry]) -> bytes | None:
                 minutes,
                 values,
                 errors,
-                color=colours(list(entries))[name],
+                color=palette[subject.name],
                 marker="o",
                 markersize=3,
                 linewidth=1.2,
                 capsize=2,
-                label=name,
+                label=subject.name,
             )
     if not drawn:
         return None
@@ -132,23 +131,23 @@ def quality_against_time(entries: Mapping[str, Entry]) -> bytes | None:
     return _save(figure)
 
 
-def quality_against_cost(contestants: Sequence[Subject], entries: Mapping[str, Entry]) -> bytes | None:
+def quality_against_cost(subjects: Sequence[Subject]) -> bytes | None:
     """The distance against seconds a sample, each setting of each sampler a point; down and to the left is better."""
     figure, axes = _figure(6.4, 3.2)
     drawn = False
-    models = [c for c in contestants if not c.baseline]
-    for c in models:
-        colour = colours(list(entries)).get(c.name, COLOURS[0])
-        costs = sorted(entries[c.name].costs, key=lambda cost: cost.seconds) if c.name in entries else []
+    palette = colours([s.name for s in subjects])
+    for s in subjects:
+        colour = palette[s.name]
+        costs = sorted(s.costs, key=lambda cost: cost.seconds)
         if costs:
             drawn = True
             seconds, values = [cost.seconds for cost in costs], [cost.distance for cost in costs]
-            axes.plot(seconds, values, color=colour, marker="o", markersize=4, linewidth=1, label=c.name)
+            axes.plot(seconds, values, color=colour, marker="o", markersize=4, linewidth=1, label=s.name)
             for cost in costs:
                 axes.annotate(cost.setting, (cost.seconds, cost.distance), (4, 4), textcoords="offset points", fontsize=7)
     if not drawn:
         return None
-    metric = models[0].evaluation.headline
+    metric = subjects[0].evaluation.headline
     if metric.real is not None and metric.real.value > 0:
         axes.axhline(metric.real.value, color="#57534e", linewidth=0.8, linestyle=":")
         axes.annotate("real data", (axes.get_xlim()[0], metric.real.value), (4, 3), textcoords="offset points", fontsize=7)
@@ -157,19 +156,19 @@ def quality_against_cost(contestants: Sequence[Subject], entries: Mapping[str, E
     return _save(figure)
 
 
-def ranking(contestants: Sequence[Subject]) -> bytes:
+def ranking(subjects: Sequence[Subject]) -> bytes:
     """The headline distance of all, with error bars of two standard errors, and that of real data as a line."""
-    figure, axes = _figure(6.4, 0.9 + 0.32 * len(contestants))
-    metric = contestants[0].evaluation.headline
-    for i, c in enumerate(reversed(contestants)):
-        value = c.evaluation.headline.value
-        colour = "#a8a29e" if c.baseline else "#dc2626" if c.copies else COLOURS[0]
+    figure, axes = _figure(6.4, 0.9 + 0.32 * len(subjects))
+    metric = subjects[0].evaluation.headline
+    for i, s in enumerate(reversed(subjects)):
+        value = s.evaluation.headline.value
+        colour = "#a8a29e" if s.baseline else "#dc2626" if s.copies else COLOURS[0]
         axes.errorbar(value.value, i, xerr=2 * (value.std_err or 0), fmt="o", color=colour, markersize=5, capsize=3)
     if metric.real is not None:
         axes.axvline(metric.real.value, color="#57534e", linewidth=0.8, linestyle=":")
     axes.set(xlabel=f"{metric.name} (dotted: real data)", xscale="log" if metric.value.value > 0 else "linear")
-    axes.set_yticks(range(len(contestants)), [c.name for c in reversed(contestants)])
-    axes.set_ylim(-0.6, len(contestants) - 0.4)
+    axes.set_yticks(range(len(subjects)), [s.name for s in reversed(subjects)])
+    axes.set_ylim(-0.6, len(subjects) - 0.4)
     return _save(figure)
 
 

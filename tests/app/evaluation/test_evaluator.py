@@ -1,4 +1,4 @@
-"""The judge: what it says of good, lazy, copying and mode-dropping samples, and that it says the same in any order."""
+"""The evaluator: what it says of good, lazy, copying and mode-dropping samples, and that it says the same in any order."""
 
 import math
 
@@ -9,8 +9,7 @@ import torch
 import ancestral as an
 from ancestral.app.data import DataSet
 from ancestral.app.data.arrays import from_array
-from ancestral.app.evaluation import BASELINES, Evaluation, Evaluator, Samples, Subject, baseline, compare
-from ancestral.app.evaluation import judge as judge_module
+from ancestral.app.evaluation import BASELINES, Comparison, Evaluation, Evaluator, Samples, Subject, baseline, classes
 from ancestral.app.evaluation.extractors import classifier as classifier_module
 from ancestral.app.evaluation.samples import rows_for
 from ancestral.app.recipes.base import units
@@ -25,10 +24,10 @@ CPU = Runtime.choose("cpu", "fp32", parameters=1)
 
 
 @pytest.fixture
-def judge(data, monkeypatch):
+def evaluator(data, monkeypatch):
     monkeypatch.setattr(classifier_module, "SEEN", 12_000)
-    monkeypatch.setattr(judge_module, "CAS_SEEN", 6_000)
-    return Evaluator(data, n=400, names=["classifier", "random"], runtime=CPU)
+    monkeypatch.setattr(classes, "CAS_SEEN", 6_000)
+    return Evaluator(data, n=400, extractors=["classifier", "random"], runtime=CPU)
 
 
 @pytest.fixture
@@ -40,8 +39,8 @@ def fresh(squares):
     return draw
 
 
-def test_new_data_look_like_real_data(judge, fresh):
-    found = judge.evaluate(fresh(), "fresh")
+def test_new_data_look_like_real_data(evaluator, fresh):
+    found = evaluator.evaluate(Subject("fresh", fresh()))
     assert found.n == 400
     assert found.against == "test"
     for name in ("fd-classifier", "kid-random", "precision-classifier", "recall-classifier", "coverage-classifier"):
@@ -54,53 +53,58 @@ def test_new_data_look_like_real_data(judge, fresh):
     assert found.headline is found["fd-classifier"]
 
 
-def test_noise_does_not(judge, fresh):
+def test_noise_does_not(evaluator, fresh):
     noise = Samples(torch.rand(400, 1, 12, 12), torch.randint(0, 3, (400,)))
-    found, good = judge.evaluate(noise, "noise"), judge.evaluate(fresh(), "fresh")
+    found, good = evaluator.evaluate(Subject("noise", noise)), evaluator.evaluate(Subject("fresh", fresh()))
     assert found["fd-classifier"].value.value > 5 * good["fd-classifier"].value.value
     assert found["precision-classifier"].value.value < 0.5
     assert found["class-agreement"].value.value < 0.6
 
 
-def test_the_exact_denoiser_of_the_training_set_is_caught(judge, data, fresh):
-    """A sampler that follows it returns training points: excellent by distance, unmasked by its copies."""
+def test_the_exact_denoiser_of_the_training_set_is_caught(evaluator, data, fresh):
+    """A sampler that follows it returns training points: excellent by distance, but its copies are found."""
     oracle = PointsOracle(data.values(data.train.array) * 2 - 1)
     levels = VP().levels(grid(VP(), 12, "logsnr"))
     noise = SampleNoise(range(400))
     *_, last = solver("dpmpp")(oracle, noise.normal((1, 12, 12)), levels, noise)
-    memoriser = Subject(judge.evaluate(Samples((last.x + 1) / 2), "memoriser"), Samples((last.x + 1) / 2))
+    memoriser = Subject("memoriser", Samples((last.x + 1) / 2))
+    evaluator.evaluate(memoriser)
     assert memoriser.evaluation["copy-rate"].value.value > 0.9
     assert memoriser.evaluation["c_t"].value.value < -5
     assert memoriser.copies
-    honest = Subject(judge.evaluate(fresh(), "honest"), fresh())
+    honest = Subject("honest", fresh())
+    evaluator.evaluate(honest)
     assert not honest.copies
-    comparison = compare([memoriser, honest], judge)
-    assert [c.name for c in comparison.contestants] == ["honest", "memoriser"]
+    comparison = Comparison.of([memoriser, honest], evaluator)
+    assert [c.name for c in comparison.subjects] == ["honest", "memoriser"]
     assert any("memoriser repeats its training data" in sentence for sentence in comparison.verdict)
 
 
-def test_a_dropped_mode_costs_recall_and_coverage_not_precision(judge, fresh):
+def test_a_dropped_mode_costs_recall_and_coverage_not_precision(evaluator, fresh):
     part = fresh(classes=(0, 1))
-    found, whole = judge.evaluate(part, "part"), judge.evaluate(fresh(), "whole")
+    found, whole = evaluator.evaluate(Subject("part", part)), evaluator.evaluate(Subject("whole", fresh()))
     for name, share in (("recall-classifier", 0.8), ("coverage-classifier", 0.8)):
         assert found[name].value.value < share * whole[name].value.value, name
     assert found["precision-classifier"].value.value > 0.9 * whole["precision-classifier"].value.value
 
 
-def test_shuffling_changes_nothing(judge, fresh):
+def test_shuffling_changes_nothing(evaluator, fresh):
     samples = fresh()
     order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
-    a, b = judge.evaluate(samples, "a"), judge.evaluate(Samples(samples.x[order], samples.labels[order]), "b")
+    a, b = (
+        evaluator.evaluate(Subject("a", samples)),
+        evaluator.evaluate(Subject("b", Samples(samples.x[order], samples.labels[order]))),
+    )
     for name in ("fd-classifier", "kid-classifier", "vendi-classifier", "copy-rate", "duplicates", "class-agreement"):
         assert a[name].value.value == pytest.approx(b[name].value.value, rel=1e-5, abs=1e-7), name
 
 
-def test_better_is_only_what_two_extractors_agree_on(judge, fresh):
-    good = Subject(judge.evaluate(fresh(), "good"), fresh())
-    same = Subject(judge.evaluate(fresh(seed=6), "same"), fresh(seed=6))
+def test_better_is_only_what_two_extractors_agree_on(evaluator, fresh):
+    good = Subject("good", fresh())
+    same = Subject("same", fresh(seed=6))
     noisy = Samples((fresh(seed=7).x + 0.4 * torch.rand(400, 1, 12, 12)).clamp(0, 1))
-    bad = Subject(judge.evaluate(noisy, "bad"), noisy)
-    comparison = compare([bad, good, same], judge)
+    bad = Subject("bad", noisy)
+    comparison = Comparison.of([bad, good, same], evaluator)
     assert comparison.better("good", "bad")
     assert not comparison.better("good", "same")
     assert not comparison.better("same", "good")
@@ -109,41 +113,42 @@ def test_better_is_only_what_two_extractors_agree_on(judge, fresh):
     assert "better than bad" in text
 
 
-def test_baselines_are_what_they_say(data, judge):
+def test_baselines_are_what_they_say(data, evaluator):
     for name in BASELINES:
         samples = baseline(name, data, 400)
         assert samples.x.shape == (400, 1, 12, 12)
         assert torch.equal(samples.labels, data.test.labels[rows_for(data, 400)])
         assert torch.equal(samples.x, (samples.x * 255).round() / 255)
-        contestant = Subject(judge.evaluate(samples, name), samples, baseline=True)
-        assert contestant.copies == (name == "copy"), name
+        subject = Subject(name, samples, baseline=True)
+        evaluator.evaluate(subject)
+        assert subject.copies == (name == "copy"), name
     train = data.values(data.train.array).double().flatten(1)
     gaussian = baseline("gaussian", data, 3000).x.double().flatten(1)
     assert (gaussian.mean(0) - train.mean(0)).abs().max() < 0.05
 
 
-def test_a_model_is_told_which_baselines_it_beats_and_loses_to(judge, data, fresh):
+def test_the_verdict_names_the_baselines_that_a_model_beats_and_loses_to(evaluator, data, fresh):
     noise = Samples(torch.rand(400, 1, 12, 12))
-    model = Subject(judge.evaluate(noise, "noise"), noise)
+    model = Subject("noise", noise)
     kernel = baseline("kernel", data, 400)
-    comparison = compare([model, Subject(judge.evaluate(kernel, "kernel"), kernel, baseline=True)], judge)
+    comparison = Comparison.of([model, Subject("kernel", kernel, baseline=True)], evaluator)
     assert any("noise loses to kernel, which costs no training" in sentence for sentence in comparison.verdict)
-    good = Subject(judge.evaluate(fresh(), "good"), fresh())
-    comparison = compare([good, Subject(judge.evaluate(noise, "static"), noise, baseline=True)], judge)
+    good = Subject("good", fresh())
+    comparison = Comparison.of([good, Subject("static", noise, baseline=True)], evaluator)
     assert any("good beats static, which costs no training" in sentence for sentence in comparison.verdict)
 
 
-def test_toys_are_held_against_the_truth():
+def test_toys_are_compared_with_the_truth():
     data = an.load_data("gaussians")
-    judge = Evaluator(data, n=1000, runtime=CPU)
-    found = judge.evaluate(Samples(data.values(data.test.array)[:1000]), "held out")
+    evaluator = Evaluator(data, n=1000, runtime=CPU)
+    found = evaluator.evaluate(Subject("held out", Samples(data.values(data.test.array)[:1000])))
     metric = found["true-log-density"]
     assert metric.value.value == pytest.approx(metric.real.value, abs=4 * metric.value.std_err)
     exact = -np.log(8) - np.log(2 * np.pi * 0.01) - 1  # minus the entropy of eight separate Gaussians
     assert metric.real.value == pytest.approx(exact, abs=0.1)
     assert found["modes"].value.value == 8
     half = data.test.labels < 4
-    found = judge.evaluate(Samples(data.values(data.test.array)[half][:1000]), "half")
+    found = evaluator.evaluate(Subject("half", Samples(data.values(data.test.array)[half][:1000])))
     assert found["modes"].value.value == 4
     assert found["true-log-density"].value.value == pytest.approx(exact, abs=0.1)
     assert found["recall-coordinates"].value.value < 0.7
@@ -167,8 +172,8 @@ def test_densities_of_toys_are_those_of_their_data(name):
     assert -values.mean().item() == pytest.approx(entropy, abs=4 * values.std().item() / len(test) ** 0.5)
 
 
-def test_an_evaluation_survives_its_file(judge, tmp_path, fresh):
-    found = judge.evaluate(fresh(), "fresh", cost={"nfe": 20.0}, how={"steps": "20"}, notes=("a note",))
+def test_an_evaluation_survives_its_file(evaluator, tmp_path, fresh):
+    found = evaluator.evaluate(Subject("fresh", fresh(), cost={"nfe": 20.0}, how={"steps": "20"}, notes=("a note",)))
     found.save(tmp_path / "e.json")
     assert Evaluation.load(tmp_path / "e.json") == found
     (tmp_path / "e.json").write_text("{")
@@ -176,23 +181,23 @@ def test_an_evaluation_survives_its_file(judge, tmp_path, fresh):
         Evaluation.load(tmp_path / "e.json")
 
 
-def test_what_cannot_be_judged(judge, fresh, squares):
-    with pytest.raises(UsageError, match="are 1x8x8 and those of array 1x12x12"):
-        judge.evaluate(Samples(torch.rand(400, 1, 8, 8)), "small")
-    with pytest.raises(UsageError, match="20 are the least"):
-        judge.evaluate(Samples(torch.rand(5, 1, 12, 12)), "few")
+def test_what_cannot_be_evaluated(evaluator, fresh, squares):
+    with pytest.raises(UsageError, match="have the shape 1x8x8 and those of array 1x12x12"):
+        evaluator.evaluate(Subject("small", Samples(torch.rand(400, 1, 8, 8))))
+    with pytest.raises(UsageError, match="at least 20 are needed"):
+        evaluator.evaluate(Subject("few", Samples(torch.rand(5, 1, 12, 12))))
     with pytest.raises(UsageError, match="too small to be compared with"):
-        Evaluator(an.load_data(squares(60)[0]), names=["random"], runtime=CPU)
+        Evaluator(an.load_data(squares(60)[0]), extractors=["random"], runtime=CPU)
     with pytest.raises(UsageError, match="and 10 were asked for: raise -n"):
-        Evaluator(judge.data, n=10, names=["random"], runtime=CPU)
+        Evaluator(evaluator.data, n=10, extractors=["random"], runtime=CPU)
 
 
 def test_a_cache_that_cannot_be_written_costs_a_word(data, tmp_path, monkeypatch, fresh):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ANCESTRAL_CACHE", str(tmp_path / "file" / "cache"))
     said = []
-    alone = Evaluator(data, n=300, names=["random"], runtime=CPU, progress=said.append)
-    assert alone.evaluate(fresh(300), "fresh").headline.real is not None
+    alone = Evaluator(data, n=300, extractors=["random"], runtime=CPU, progress=said.append)
+    assert alone.evaluate(Subject("fresh", fresh(300))).headline.real is not None
     assert any("cannot be written" in words for words in said)
 
 
@@ -208,11 +213,11 @@ def test_a_class_of_one_sample_has_baselines(name):
         torch.testing.assert_close(drawn.x[drawn.labels == 1][0], only, atol=1 / 255, rtol=0)
 
 
-def test_the_floor_never_shares_samples_with_the_reference(data):
+def test_real_data_never_share_samples_with_the_reference(data):
     for against in ("test", "train", "all"):
-        real = Evaluator(data, against=against, n=300, names=["random"], runtime=CPU).real
-        rows = {row.numpy().tobytes() for row in real.reference}
-        assert not any(row.numpy().tobytes() in rows for row in real.floor), against
+        reference = Evaluator(data, against=against, n=300, extractors=["random"], runtime=CPU).reference
+        rows = {row.numpy().tobytes() for row in reference.samples}
+        assert not any(row.numpy().tobytes() in rows for row in reference.real), against
     assert isinstance(data, DataSet)
 
 
@@ -232,15 +237,17 @@ class Returning(an.GenerativeModel):
         return z
 
 
-def test_reconstructions_are_judged(judge, fresh):
+def test_reconstructions_are_evaluated(evaluator, fresh):
     """All comes back; or each pixel moves by 51 of 255 levels, which is -20 log10 .2 dB."""
-    same = judge.evaluate(fresh(), "same", model=Returning(judge.data, lambda x: x))
-    moved = judge.evaluate(fresh(), "moved", model=Returning(judge.data, lambda x: torch.where(x < 0.5, x + 0.2, x - 0.2)))
-    held_out = len(judge.data.test)
+    same = evaluator.evaluate(Subject("same", fresh(), model=Returning(evaluator.data, lambda x: x)))
+    moved = evaluator.evaluate(
+        Subject("moved", fresh(), model=Returning(evaluator.data, lambda x: torch.where(x < 0.5, x + 0.2, x - 0.2)))
+    )
+    held_out = len(evaluator.data.test)
     assert [same[name].value.n for name in ("psnr", "ssim", "rfd-classifier")] == [min(400, held_out)] * 3
     assert same["ssim"].value.value == pytest.approx(1)
     assert same["rfd-classifier"].value.value == pytest.approx(0, abs=1e-6)
     assert same["rfd-classifier"].real.value > 0.01
     assert moved["psnr"].value.value == pytest.approx(-20 * math.log10(0.2), abs=1e-4)
     assert moved["rfd-classifier"].value.value > 10 * moved["rfd-classifier"].real.value
-    assert judge.evaluate(fresh(), "none").get("psnr") is None
+    assert evaluator.evaluate(Subject("none", fresh())).get("psnr") is None

@@ -1,0 +1,279 @@
+"""The evaluator: prepared once with real data, then asked about any number of models or sets of samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ancestral import metrics as m
+from ancestral import registry
+from ancestral.app.data import DataSet
+from ancestral.app.data.cache import cache_dir, keep
+from ancestral.app.evaluation.classes import class_agreement, classification_accuracy
+from ancestral.app.evaluation.extractors import Extractor, choose, extractor
+from ancestral.app.evaluation.extractors.classifier import OwnClassifier
+from ancestral.app.evaluation.likelihood import likelihood
+from ancestral.app.evaluation.projection import Projection
+from ancestral.app.evaluation.reconstruction import fidelities, returned
+from ancestral.app.evaluation.reference import Against, features, reference_of
+from ancestral.app.evaluation.result import DIRECTIONS, Evaluation, Metric
+from ancestral.app.evaluation.samples import Samples
+from ancestral.app.evaluation.subject import Subject
+from ancestral.app.evaluation.truth import true_density
+from ancestral.app.training.stage import Progress, silent
+from ancestral.errors import UsageError
+from ancestral.metrics import Estimate
+from ancestral.models import HasReconstruction
+from ancestral.runtime import Runtime
+from ancestral.suggest import unknown
+
+FORMAT = 1  # of the figures of real data in the cache
+N = 2000
+LEAST = 20  # samples
+Values = dict[tuple[str, str], Estimate]  # by the metric and the extractor, "" where it has none
+TAKES = ("features", "components", "equal features", "samples", "evaluator")
+
+
+class Evaluator:
+    """Real data, extractors, and all that is known of real data at n samples.
+
+    Args:
+        data: The real data.
+        against: The split that samples are compared with: "test", "train" or "all".
+        n: Samples to compare; fewer where the data have fewer, see `self.n`.
+        extractors: Names, or extractors themselves; None: those that suit the data. The classifier, where it is one of them,
+            is trained here.
+        runtime: Device and precision of the extractors.
+        weights: The file of the standard FID's weights.
+        progress: It is called with a sentence on work that takes long.
+
+    Raises:
+        UsageError: If the data or an extractor do not allow it.
+    """
+
+    def __init__(
+        self,
+        data: DataSet,
+        *,
+        against: Against = "test",
+        n: int = N,
+        extractors: Sequence[str | Extractor] | None = None,
+        runtime: Runtime | None = None,
+        weights: Path | None = None,
+        progress: Progress = silent,
+    ):
+        self.data, self.progress = data, progress
+        self.runtime = runtime or Runtime.choose(parameters=10**6)
+        self.reference = reference_of(data, against, n)
+        self.n = self.reference.n
+        self.extractors: list[Extractor] = [
+            extractor(e, data, self.runtime, progress, weights) if isinstance(e, str) else e
+            for e in extractors or choose(data, weights)
+        ]
+        self.reference_features = [self._kept(e, self.reference.samples, "reference") for e in self.extractors]
+        self.real_features = [self._kept(e, self.reference.real, "real") for e in self.extractors]
+        self.train_features = self._kept(self.extractors[0], self.reference.train, "train")
+        self.test_features = self._kept(self.extractors[0], self.reference.test, "test")
+        self.projections = [Projection(x, self.n) for x in self.reference_features]
+
+    @property
+    def descriptions(self) -> dict[str, str]:
+        """What each extractor is, by name."""
+        return {e.name: e.about + p.about for e, p in zip(self.extractors, self.projections, strict=True)}
+
+    def evaluate(self, subject: Subject) -> Evaluation:
+        """Compute all metrics of the subject's first `n` samples, and keep the evaluation in the subject.
+
+        Raises:
+            UsageError: If the samples have another shape than the data, or are too few.
+        """
+        self._check(subject)
+        size = len(subject.samples)
+        evaluation = self._evaluate(subject) if size >= self.n else self._with_n(size)._evaluate(subject)
+        subject.keep(self, evaluation)
+        return evaluation
+
+    def _check(self, subject: Subject) -> None:
+        shape, n = tuple(subject.samples.x.shape[1:]), len(subject.samples)
+        if shape != self.data.spec.shape:
+            theirs, ours = ("x".join(map(str, s)) for s in (shape, self.data.spec.shape))
+            raise UsageError(
+                f"the samples of {subject.name} have the shape {theirs} and those of {self.data.spec.name} {ours}: "
+                "the shapes must be the same"
+            )
+        if n < LEAST:
+            raise UsageError(f"{subject.name} has {n} samples; at least {LEAST} are needed for an evaluation")
+
+    def _with_n(self, n: int) -> Evaluator:
+        """The same evaluator for fewer samples."""
+        return Evaluator(
+            self.data,
+            against=self.reference.against,
+            n=n,
+            extractors=self.extractors,
+            runtime=self.runtime,
+            progress=self.progress,
+        )
+
+    def _evaluate(self, subject: Subject) -> Evaluation:
+        samples, model = subject.samples.take(self.n), subject.model
+        found = [subject.features(e, self.n, self.progress) for e in self.extractors]
+        values = self._registered(samples.x, found, _metrics()) | self._copies(found[0]) | self._true(samples.x)
+        values["duplicates", ""] = m.duplicate_rate(m.nearest(found[0], found[0], own=True)[0], self._within_real)
+        values |= self._classes(samples)
+        rows = [_metric(kind, e, value, self._real.get((kind, e))) for (kind, e), value in values.items()]
+        rows += self._reconstructions(model) if isinstance(model, HasReconstruction) else []
+        rows += likelihood(model, self.data, self.progress) if model is not None else []
+        return Evaluation(
+            subject=subject.name,
+            family=subject.family,
+            source=self.data.spec.name,
+            against=self.reference.against,
+            reference=len(self.reference.samples),
+            n=self.n,
+            extractors=self.descriptions,
+            coarse=all(e.coarse for e in self.extractors),
+            metrics=tuple(rows),
+            cost=dict(subject.cost),
+            how=dict(subject.how),
+            notes=subject.notes,
+        )
+
+    def _registered(self, x: Tensor, found: Sequence[np.ndarray], metrics: Sequence[registry.Entry]) -> Values:
+        """The metrics that compare samples, or features of every extractor, with the reference's."""
+        values: Values = {}
+        for i, (e, ours, theirs, project) in enumerate(
+            zip(self.extractors, found, self.reference_features, self.projections, strict=True)
+        ):
+            self.progress(f"distances ({e.name})")
+            size = min(len(ours), len(theirs))
+            inputs = {
+                "features": (ours, theirs),
+                "components": (project(ours), project(theirs)),
+                "equal features": (ours[:size], theirs[:size]),
+                "samples": (x, self.reference.samples),
+            }
+            results: dict[Any, Any] = {}  # by function, since one may compute several metrics
+            for metric in metrics:
+                takes = metric.facts.get("takes", "features")
+                unfit = metric.facts.get("vectors") and len(self.data.spec.shape) > 1
+                if takes not in inputs or unfit or (i > 0 and not metric.facts.get("every")):
+                    continue
+                if metric.value not in results:
+                    results[metric.value] = metric.value(*inputs[takes])
+                result = results[metric.value]
+                key = metric.name, "" if takes == "samples" else e.name
+                values[key] = result[metric.name] if isinstance(result, Mapping) else result
+        return values
+
+    def _reconstructions(self, model: HasReconstruction) -> list[Metric]:
+        """Reconstructions of n held-out samples, or of all; for the distance also that of as many other real samples."""
+        test = self.reference.test
+        rows = torch.linspace(0, len(test) - 1, min(self.n, len(test))).long()
+        x, y = returned(model, self.data, rows, self.progress)
+        found = [_metric(kind, "", value, None) for kind, value in fidelities(x, y, self.data.spec.range).items()]
+        e, project = self.extractors[0], self.projections[0]
+        theirs, ours = project(self.test_features[rows.numpy()]), project(e(y, self.progress))
+        real = m.frechet(project(self.real_features[0][: len(rows)]), theirs)
+        return [*found, _metric("rfd", e.name, m.frechet_pairs(ours, theirs), real)]
+
+    def _copies(self, x: np.ndarray) -> Values:
+        """Copies of the training set among features x, measured against held-out ones."""
+        self.progress("nearest training samples")
+        to_train, held_out_to_train = (m.nearest(a, self.train_features)[0] for a in (x, self.test_features))
+        cells = self._cells()
+        ours, theirs = (None, None) if cells is None else (cells(x), cells(self.test_features))
+        z, deviation = m.data_copying(to_train, held_out_to_train, ours, theirs)
+        return {("copy-rate", ""): m.copy_rate(to_train, held_out_to_train), ("c_t", ""): Estimate(z, deviation, len(x))}
+
+    def _cells(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        count = min(10, len(self.test_features) // 100)
+        if count < 2:
+            return None
+        from sklearn.cluster import KMeans
+
+        some = self.train_features[:: max(1, len(self.train_features) // 5000)]
+        means = KMeans(count, random_state=0, n_init=1).fit(some)
+        return lambda x: np.asarray(means.predict(x.astype(some.dtype)))
+
+    def _true(self, x: Tensor) -> Values:
+        truth = true_density(self.data.spec.name, self.data.spec.fingerprint)
+        return {} if truth is None else {(kind, ""): value for kind, value in truth(x).items()}
+
+    def _classes(self, samples: Samples) -> Values:
+        labels, test_labels = samples.labels, self.data.test.labels
+        if self._classifier is None or labels is None or test_labels is None:
+            return {}
+        learned = classification_accuracy(
+            samples, self.reference.test, test_labels, len(self.data.spec.classes), self.runtime, self.progress
+        )
+        return {("class-agreement", ""): class_agreement(self._classifier, samples.x, labels), ("cas", ""): learned}
+
+    @property
+    def _classifier(self) -> OwnClassifier | None:
+        return next((e for e in self.extractors if isinstance(e, OwnClassifier)), None)
+
+    @cached_property
+    def _within_real(self) -> np.ndarray:
+        """Distances of real samples to the nearest other one."""
+        return m.nearest(self.real_features[0], self.real_features[0], own=True)[0]
+
+    @cached_property
+    def _real(self) -> Values:
+        """The metrics of real data in the samples' place; for copies, what is expected of new data.
+
+        Those of other packages are computed each time, since their code may change; the others are kept in the cache.
+        """
+        key = f"{FORMAT} {self.reference.key} {sorted(self.descriptions.items())}"
+        file = cache_dir() / "real" / f"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.json"
+        if file.exists():
+            values = {(kind, e): Estimate(**value) for kind, e, value in json.loads(file.read_text())}
+        else:
+            values = self._measured_real()
+            stored = [[kind, e, asdict(value)] for (kind, e), value in values.items()]
+            keep(file, json.dumps(stored).encode(), self.progress)
+        return values | self._registered(self.reference.real, self.real_features, _metrics(own=False))
+
+    def _measured_real(self) -> Values:
+        self.progress("real against real")
+        real, test = self.reference.real, self.reference.test
+        values = self._registered(real, self.real_features, _metrics(own=True)) | self._true(real)
+        values["duplicates", ""] = m.duplicate_rate(self._within_real, self._within_real)
+        values["copy-rate", ""] = Estimate(m.EXPECTED, None, len(test))
+        values["c_t", ""] = Estimate(0.0, None, len(test))
+        if self._classifier is not None and self.reference.real_labels is not None:
+            values |= self._classes(Samples(real, self.reference.real_labels))
+            values["class-agreement", ""] = Estimate(self._classifier.accuracy, None, len(test))
+        return values
+
+    def _kept(self, e: Extractor, x: Tensor, part: str) -> np.ndarray:
+        """The features of a part of the real data, from the cache where they are there."""
+        return features(e, x, f"{self.reference.key}-{part}", self.progress)
+
+
+def _metrics(own: bool | None = None) -> list[registry.Entry]:
+    """All registered metrics, or this package's own alone, or others' alone. Raises UsageError for unknown facts."""
+    found = [registry.entry("metric", name) for name in registry.names("metric")]
+    for metric in found:
+        for fact, known in (("better", DIRECTIONS), ("takes", TAKES)):
+            if (value := metric.facts.get(fact, "features" if fact == "takes" else None)) not in known:
+                raise UsageError(f"the metric {metric.name!r} is registered with " + unknown(fact, value, known))
+    return [metric for metric in found if own is None or _is_own(metric) == own]
+
+
+def _is_own(metric: registry.Entry) -> bool:
+    return str(getattr(metric.value, "__module__", "")).startswith("ancestral.")
+
+
+def _metric(kind: str, extractor: str, value: Estimate, real: Estimate | None) -> Metric:
+    metric = registry.entry("metric", kind)
+    return Metric(f"{kind}-{extractor}" if extractor else kind, value, real, metric.facts["better"], metric.meaning, kind)

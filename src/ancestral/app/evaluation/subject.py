@@ -1,0 +1,92 @@
+"""What is evaluated: samples under a name, with all that a comparison and a report say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ancestral.app.evaluation.extractors import Extractor
+from ancestral.app.evaluation.result import Evaluation
+from ancestral.app.evaluation.samples import Samples
+from ancestral.app.training.stage import Progress, silent
+from ancestral.errors import UsageError
+from ancestral.models import GenerativeModel
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Quality at one setting of the sampler: seconds a sample, and the headline distance with its error."""
+
+    setting: str
+    seconds: float
+    distance: float
+    std_err: float | None
+
+
+@dataclass(eq=False)
+class Subject:
+    """A model, a baseline or anybody's samples, under a name that is its own within a comparison.
+
+    Features and the evaluation are computed once and kept: reports, tests and pictures share them.
+
+    Args:
+        name: The name in tables and sentences.
+        samples: Its samples, in the units of the data.
+        model: The model, for its reconstructions and likelihoods; None where the samples are all there is.
+        family: The family of the model, or None.
+        baseline: Whether it stands for what costs no training.
+        cost: samples_per_second, nfe, parameters, memory, training_seconds and images, where known.
+        how: Options of the sampler.
+        notes: Sentences for the reader of the evaluation.
+        rows: What was measured in training, the rows of metrics.jsonl.
+        recipe: The recipe as YAML.
+        findings: What the training found wrong with the model.
+        costs: Quality at several settings of the sampler.
+    """
+
+    name: str
+    samples: Samples
+    model: GenerativeModel | None = None
+    family: str | None = None
+    baseline: bool = False
+    cost: Mapping[str, float] = field(default_factory=dict)
+    how: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    rows: Sequence[dict[str, Any]] = ()
+    recipe: str = ""
+    findings: Sequence[str] = ()
+    costs: tuple[Cost, ...] = ()
+    _features: dict[Extractor, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _evaluation: tuple[object, Evaluation] | None = field(default=None, init=False, repr=False)
+
+    def features(self, extractor: Extractor, n: int, progress: Progress = silent) -> np.ndarray:
+        """Return the features `(n, d)` of the first n samples. They are extracted once for the largest n asked for."""
+        known = self._features.get(extractor)
+        if known is None or len(known) < min(n, len(self.samples)):
+            known = self._features[extractor] = extractor(self.samples.x[:n], progress)
+        return known[:n]
+
+    def keep(self, evaluator: object, evaluation: Evaluation) -> None:
+        """Keep the evaluation, and who made it."""
+        self._evaluation = evaluator, evaluation
+
+    def evaluated_by(self, evaluator: object) -> bool:
+        """Whether this evaluator made the evaluation that is kept."""
+        return self._evaluation is not None and self._evaluation[0] is evaluator
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The evaluation. Raises UsageError before there is one."""
+        if self._evaluation is None:
+            raise UsageError(f"{self.name} has not been evaluated: call Evaluator.evaluate or Comparison.of first")
+        return self._evaluation[1]
+
+    @property
+    def copies(self) -> bool:
+        """Whether it repeats its training data: a copy rate above 5 % and beyond chance, and C_T negative."""
+        rate, z = self.evaluation["copy-rate"].value, self.evaluation["c_t"].value
+        beyond = rate.value - 3 * (rate.std_err or 0.0)
+        return rate.value > 0.05 and beyond > 0.01 and z.value < 0
