@@ -231,6 +231,31 @@ def test_columns_need_samples():
         load({"number": np.ones(3)})
 
 
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, i):
+        return {"x": torch.full((2,), float(i)), "angle": i / 2, "text": f"a {i}", "depth": torch.full((3, 3), i)}
+
+
+def test_a_data_set_of_torch_gives_its_columns():
+    data = load(Rows())
+    assert data.spec.numbers == ("angle",)
+    assert (data.spec.captions, dict(data.spec.columns)) == (18, {"angle": (), "depth": (3, 3)})
+    assert torch.equal(2 * data.train["number"].values, data.train.array[:, :1])
+    assert data.train.captions[3] == f"a {int(data.train.array[3, 0])}"
+    loaded = load(torch.utils.data.DataLoader(Rows(), batch_size=6))
+    assert loaded.spec == data.spec
+
+
+def test_columns_may_be_given_as_they_are_in_a_split():
+    split = everything(20)
+    data = load({name: split[name] for name in split})
+    assert sorted(data.train) == sorted(split)
+    assert len(data.train) + len(data.test) == 20
+
+
 # A condition of one's own.
 
 
