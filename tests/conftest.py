@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from ancestral import registry
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():
@@ -12,6 +14,17 @@ def _one_thread():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def registered():
+    """What a test registers ends with it."""
+    import ancestral.app.evaluate  # noqa: F401  # and with it all built-in parts
+
+    before = {kind: dict(entries) for kind, entries in registry._kinds.items()}
+    yield
+    registry._kinds.clear()
+    registry._kinds.update(before)
 
 
 class _Basis:

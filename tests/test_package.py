@@ -30,6 +30,7 @@ def test_help_needs_no_torch():
     heavy = {"torch", "numpy", "sklearn", "pydantic", "matplotlib"}
     assert not heavy & loaded("from ancestral.app.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass")
     assert not heavy & loaded("from ancestral.app.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass")
+    assert not heavy & loaded("from ancestral.app.cli import main\ntry: main(['sample', '--help'])\nexcept SystemExit: pass")
 
 
 def test_public_names():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from ancestral.app.recipes import FAMILIES, Section
+from ancestral.app.recipes.choices import Choice
 from ancestral.app.recipes.recipe import DataRecipe, TrainRecipe
+from ancestral.builtin import meanings
 
 
 def values(annotation: Any) -> str:
@@ -26,10 +29,18 @@ def values(annotation: Any) -> str:
     if origin is tuple:
         return f"list: {values(inside[0])}"
     if origin is Annotated:
-        return values(inside[0])
+        return registered(inside[1:]) or values(inside[0])
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return f"`{annotation.model_fields['family'].default}`" if "family" in annotation.model_fields else "a section"
     return {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}.get(annotation, "")
+
+
+def registered(metadata: Iterable[Any]) -> str:
+    """The names of a registry with their meanings, if the metadata of a setting say that it is one of them."""
+    for part in metadata:
+        if isinstance(part, AfterValidator) and isinstance(part.func, Choice):
+            return ", ".join(f"`{name}` ({meaning})" for name, meaning in meanings(part.func.kind).items())
+    return ""
 
 
 def default(field: FieldInfo) -> str:
@@ -49,7 +60,9 @@ def table(section: type[Section], prefix: str) -> list[str]:
     for name, field in section.model_fields.items():
         if name != "family":
             words = (field.description or "").replace("|", "\\|")
-            rows.append(f"| `{prefix}.{name}` | {default(field)} | {values(field.annotation)} | {words} |")
+            rows.append(
+                f"| `{prefix}.{name}` | {default(field)} | {registered(field.metadata) or values(field.annotation)} | {words} |"
+            )
     return [*rows, ""]
 
 

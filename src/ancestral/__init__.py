@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ancestral.models.latent import LatentModel
     from ancestral.models.score import ScoreModel
     from ancestral.models.vae import VAE
+    from ancestral.registry import register
 
 _HOMES = {
     "train": ("ancestral.app.api", "train"),
@@ -64,6 +65,7 @@ _HOMES = {
     "LatentModel": ("ancestral.models.latent", "LatentModel"),
     "Denoiser": ("ancestral.denoiser", "Denoiser"),
     "configurable": ("ancestral.configuration", "configurable"),
+    "register": ("ancestral.registry", "register"),
 }
 
 _MODULES = (  # an.networks.UNet, an.solvers.Heun: the library's packages, each loaded when it is first named
@@ -98,6 +100,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_data",
+    "register",
     "report",
     "train",
 ]

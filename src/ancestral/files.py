@@ -39,5 +39,5 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise AncestralError(
-            f"cannot write to {path}: {reason}; what was saved before is unharmed, so mend that and run the command again"
+            f"cannot write to {path}: {reason}; what was saved before is unharmed, so fix this and run the command again"
         ) from None

@@ -57,7 +57,7 @@ def test_pictures_are_given_as_training_reads_them(scenes, tmp_path):
     Image.fromarray(np.stack([grey, grey, grey, np.full_like(grey, 255)], -1)).save(tmp_path / "clear.png")
     expected = model.conditioner.kinds["sketch"].derive(scenes.test.array[:1].float() / 255, StreamNoise(1, 0, 0))[0]
     for name in ("deep.png", "clear.png"):
-        given = Asked(image=tmp_path / name).condition(model, scenes.spec)
+        given = Asked(image=tmp_path / name).for_model(model, scenes.spec)
         torch.testing.assert_close(given["sketch"], expected, atol=2 / 255, rtol=0)
 
 

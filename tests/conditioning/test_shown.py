@@ -97,7 +97,7 @@ def test_every_condition_can_be_written_on_the_command_line(few, tmp_path):
     assert (drawn(asked=Asked(prompt=("a 3 left of a 7",)), rescale=0.7, guidance=5.0) != prompt).any()
     assert (drawn(asked=Asked(layout=tmp_path / "boxes.json")) != plain).any()
     asked = Asked(map_=tmp_path / "map.png")
-    found = asked.condition(an.load(run), few.spec)["map"]
+    found = asked.for_model(an.load(run), few.spec)["map"]
     assert torch.equal(found, torch.from_numpy(numbers[::2, ::2]))
     assert (drawn(asked=asked) != plain).any()
     Image.fromarray(np.stack([numbers] * 3, -1)).save(tmp_path / "colours.png")

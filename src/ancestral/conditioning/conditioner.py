@@ -55,6 +55,10 @@ class Condition(nn.Module):
         """The raw tensor for samples that are mirrored left to right."""
         return raw
 
+    def put_back(self, x: Tensor, raw: Tensor) -> Tensor:
+        """Samples x `(n, *shape)` in the units of the data, with the parts of them that the raw tensor states exactly."""
+        return x
+
     def shown(self, raw: Tensor) -> Rendering:
         """What the raw tensor of one sample asks for, as a person can see it."""
         return Rendering()
@@ -130,6 +134,12 @@ class Conditioner(nn.Module):
                 known = ", ".join(self.kinds) or "none"
                 raise UsageError(f"this model was not trained with the condition {name!r}; its conditions: {known}")
         return {name: self._kind(name).parse(value, n) for name, value in condition.items()}
+
+    def put_back(self, x: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
+        """Samples x `(n, *shape)` in the units of the data, with the parts of them that their conditions state exactly."""
+        for name, value in raw.items():
+            x = self._kind(name).put_back(x, value)
+        return x
 
     def context(self, condition: Mapping[str, Any] | Context | None, n: int) -> Context:
         """The context of n samples from what a caller wrote (`parse`); a context is itself."""

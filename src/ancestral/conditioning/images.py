@@ -132,6 +132,13 @@ class InpaintCondition(ImageCondition):
             value = torch.cat([image * known, known], -3)
         return super().parse(value, n)
 
+    def put_back(self, x: Tensor, raw: Tensor) -> Tensor:
+        """The known pixels are those of the image, whatever the model made of them."""
+        if x.shape[1:] != (self.shape[0] - 1, *self.shape[1:]):  # latents
+            return x
+        raw = raw.to(x) / 255 if raw.dtype == torch.uint8 else raw.to(x)
+        return torch.where(raw[:, -1:] > 0.5, raw[:, :-1], x)
+
     def seen(self, x: Tensor) -> Tensor:
         image, known = x[:, :-1], x[:, -1:]
         return torch.cat([torch.where(known > (0 if self.levels else 0.5), image, 0.0), known], 1)

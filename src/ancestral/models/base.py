@@ -42,6 +42,16 @@ class Player:
 
 
 @runtime_checkable
+class Trainable(Protocol):
+    """An edit that a model can also be trained for, by the condition of that name."""
+
+    condition: str
+
+    def raw(self, n: int, shape: Sequence[int]) -> Tensor:
+        """The condition's raw tensor for n samples."""
+
+
+@runtime_checkable
 class PerSample(Protocol):
     """An option with something of its own for each sample."""
 
@@ -193,11 +203,14 @@ class GenerativeModel(nn.Module):
 
         seeds: one integer a sample, or one from which they are counted (`seeds_from`); sample i depends on its seed alone.
         condition: e.g. `{"class": 7}` or a value for each sample. how: options of the family, such as `steps` and `solver`.
+        The last state is the sample: what its condition states exactly, such as the known pixels of `inpaint`, is kept.
         Raises UsageError for a condition, option or value that the model does not know.
         """
-        for state in self._states(n, condition, seeds, **how):
+        condition, how = self.edited(n, condition, how)
+        raw = self.conditioner.parse(condition, n)
+        for state in self._states(n, raw, seeds, **how):
             with self.inference():
-                x = self.shown(state.x)
+                x = self._finished(state.x, raw) if state.done >= state.total else self.shown(state.x)
             yield replace(state, x=x)
 
     def batches(
@@ -210,6 +223,7 @@ class GenerativeModel(nn.Module):
         **how: Any,
     ) -> Iterator[Iterator[State]]:
         """The trajectories of n samples, at most `batch` at a time (None: as many as are fast). Options as in `trajectory`."""
+        condition, how = self.edited(n, condition, how)
         for n_part, raw, chosen, options in self._parts(n, condition, seeds, batch, how):
             yield self.trajectory(n_part, raw, seeds=chosen, **options)
 
@@ -224,11 +238,27 @@ class GenerativeModel(nn.Module):
     ) -> Tensor:
         """N samples `(n, *shape)`, float32, in the units of the data. Options as in `trajectory` and `batches`."""
         results = []
+        condition, how = self.edited(n, condition, how)
         for n_part, raw, chosen, options in self._parts(n, condition, seeds, batch, how):
             last = deque(self._states(n_part, raw, chosen, **options), maxlen=1).pop()
             with self.inference():
-                results.append(self.shown(last.x))
+                results.append(self._finished(last.x, raw))
         return torch.cat(results)
+
+    def edited(
+        self, n: int, condition: Mapping[str, Any] | None, how: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """Condition and options of n samples, with an edit for which the model was trained asked for as a condition."""
+        condition, how = dict(condition or {}), dict(how)
+        edit = how.get("edit")
+        if isinstance(edit, Trainable) and edit.condition in self.conditioner.kinds and edit.condition not in condition:
+            condition[edit.condition] = edit.raw(n, self.shape)
+            del how["edit"]
+        return condition, how
+
+    def _finished(self, x: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
+        """Samples in the units of the data, with what their conditions state exactly put back."""
+        return self.conditioner.put_back(self.shown(x), raw)
 
     def shown(self, x: Tensor) -> Tensor:
         """Where the walk stands, in the units of the data, float32."""

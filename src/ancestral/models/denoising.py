@@ -24,7 +24,7 @@ from ancestral.gaussian import slerp
 from ancestral.guidance import Autoguidance, Clip, Conditional, guided
 from ancestral.likelihood import CHEAP, Bound, Lattice, ode_log_prob, vlb
 from ancestral.models.base import GenerativeModel
-from ancestral.models.edits import Edit, SamplePath
+from ancestral.models.edits import Edit, Inpaint, SamplePath
 from ancestral.noise import Noise, SampleNoise
 from ancestral.prediction import Prediction, PredictionType
 from ancestral.schedules import Chain, Level, Schedule, Spacing, grid
@@ -113,6 +113,16 @@ class DenoisingModel(GenerativeModel):
         if clip and limits is not None:
             walk = replace(walk, denoise=Clip(walk.denoise, *limits))
         return walk.states(noise)
+
+    def edited(
+        self, n: int, condition: Mapping[str, Any] | None, how: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """As for every model; where the condition is `inpaint`, each step also starts from what is known."""
+        edit = how.get("edit")
+        told, rest = super().edited(n, condition, how)
+        if isinstance(edit, Inpaint) and "edit" not in rest:
+            rest["edit"] = replace(edit, repeats=1)
+        return told, rest
 
     def resolve(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> dict[str, Any]:
         """negative: as conditions are written, of all samples alike. weak: another `DenoisingModel`, for the same conditions.

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -90,17 +92,31 @@ class Vary(Edit):
 
 @dataclass(frozen=True)
 class Inpaint(Edit):
-    """x where it is known, and the rest filled in by `RePaint`. known: bool, True where x is kept; broadcasts against x."""
+    """x where it is known, and the rest filled in by `RePaint`. known: bool, True where x is kept; broadcasts against x.
+
+    A model that was trained with the condition `inpaint` is given x and `known` as that condition.
+    """
 
     x: Tensor
     known: Tensor
     repeats: int = 10
+    condition: ClassVar[str] = "inpaint"
+
+    def raw(self, n: int, shape: Sequence[int]) -> Tensor:
+        """The image, 0 where it is not known, and what is known: `(n, c + 1, h, w)`. A pixel is known in all channels."""
+        self._check(n, shape)
+        x = self.x.float().expand(n, *shape)
+        known = self.known.bool().expand(n, *shape).all(1, keepdim=True).to(x)
+        return torch.cat([x * known, known], 1)
+
+    def _check(self, n: int, shape: Sequence[int]) -> None:
+        check(self.x, n, *shape)
+        fits = zip(self.known.shape, (n, *shape), strict=False)
+        if self.known.ndim != self.x.ndim or any(a not in (1, b) for a, b in fits):
+            raise UsageError(f"the mask has shape {_by(self.known.shape)} and the samples {_by((n, *shape))}: make it fit")
 
     def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
-        check(self.x, *walk.eps.shape)
-        fits = zip(self.known.shape, walk.eps.shape, strict=False)
-        if self.known.ndim != self.x.ndim or any(a not in (1, b) for a, b in fits):
-            raise UsageError(f"the mask has shape {_by(self.known.shape)} and the samples {_by(walk.eps.shape)}: make it fit")
+        self._check(len(walk.eps), walk.eps.shape[1:])
         x, known = standardize.normalize(self.x.to(walk.eps)), self.known.to(walk.eps.device).bool()
         return replace(walk, solver=RePaint(walk.solver, x, known, self.repeats))
 
@@ -141,12 +157,18 @@ class Upscale(Edit):
     """Pictures of which the means over blocks are those given.
 
     small: `(n, c, h, w)`, the model's size divided by whole numbers. sigma_y: how far the means may be off, in units of the
-    channels' deviation. Raises UsageError for another shape.
+    channels' deviation. A model that was trained with the condition `upscale` is given `small` as that condition.
+    Raises UsageError for another shape.
     """
 
     small: Tensor
     sigma_y: float = 0.01
     iterations: int = 5
+    condition: ClassVar[str] = "upscale"
+
+    def raw(self, n: int, shape: Sequence[int]) -> Tensor:
+        """The small pictures, `(n, c, h, w)`."""
+        return self.small.float().expand(n, *self.small.shape[1:])
 
     def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
         shape, small = tuple(walk.eps.shape[1:]), tuple(self.small.shape[1:])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
 from torch import nn
 
+from ancestral.builtin import built_in
 from ancestral.conditioning import NOTHING, ContextShape
 from ancestral.errors import UsageError
 from ancestral.networks.adversarial import Discriminator, Generator, VectorDiscriminator, VectorGenerator
@@ -15,15 +16,15 @@ from ancestral.networks.autoencoder import ConvDecoder, ConvEncoder, DenseDecode
 from ancestral.networks.dit import DiT
 from ancestral.networks.mlp import MLP
 from ancestral.networks.unet import UNet
+from ancestral.registry import lookup
 
-Net = Literal["auto", "unet", "dit"]
 DENSE = 12  # numbers of a position
 
 
 def denoising_network(
     shape: Sequence[int],
     *,
-    net: Net = "auto",
+    net: str = "auto",
     width: int | None = None,
     channels: Sequence[int] | None = None,
     blocks: int | None = None,
@@ -31,27 +32,78 @@ def denoising_network(
     dropout: float = 0.0,
     context: ContextShape = NOTHING,
 ) -> nn.Module:
-    """The network for samples of that shape: an MLP for `(d,)`; for `(c, l)` and `(c, h, w)` a U-Net or a transformer.
+    """The registered network of that name for samples of that shape: auto takes an MLP for `(d,)`, else a U-Net.
 
     context: the widths of what it is told; vectors are told a vector alone.
 
     What is None follows from the shape: patches of 1, 2 or at most 4, so that the finest map has 16 positions a side (that of
     a signal 256) where that suffices; as many levels as bring the coarsest map to at most 8, and at least two, but one where
     so small a map has 12 numbers or more at each position, as latents have: they would be lost on a coarser one.
-    Raises UsageError for an option that the network of that shape has not.
+    Raises UsageError for an unknown name and for an option that the network does not have.
     """
-    if len(shape) == 1:
-        if net != "auto":
-            raise UsageError(f"vectors have no neighbours for a {net}: leave model.net out")
-        if dropout or channels or patch:
-            raise UsageError("a network for vectors has width and blocks, but no dropout, channels or patch: leave them out")
-        return MLP(shape[0], width or max(128, min(512, 4 * shape[0])), blocks or 3, context)
-    if net == "dit" and channels:
+    options = {"width": width, "channels": channels, "blocks": blocks, "patch": patch, "dropout": dropout, "context": context}
+    network: nn.Module = lookup("network", net)(shape, **options)
+    return network
+
+
+@built_in("network", "auto")
+def auto(shape: Sequence[int], **options: Any) -> nn.Module:
+    """The network that is fastest on a CPU."""
+    return mlp(shape, **options) if len(shape) == 1 else unet(shape, **options)
+
+
+@built_in("network", "mlp")
+def mlp(
+    shape: Sequence[int],
+    *,
+    width: int | None = None,
+    channels: Sequence[int] | None = None,
+    blocks: int | None = None,
+    patch: int | None = None,
+    dropout: float = 0.0,
+    context: ContextShape = NOTHING,
+) -> nn.Module:
+    """An MLP for vectors `(d,)`."""
+    if len(shape) > 1:
+        raise UsageError("the network mlp is for vectors: leave model.net out, or choose unet or dit")
+    if dropout or channels or patch:
+        raise UsageError("a network for vectors has width and blocks, but no dropout, channels or patch: leave them out")
+    return MLP(shape[0], width or max(128, min(512, 4 * shape[0])), blocks or 3, context)
+
+
+@built_in("network", "dit")
+def dit(
+    shape: Sequence[int],
+    *,
+    width: int | None = None,
+    channels: Sequence[int] | None = None,
+    blocks: int | None = None,
+    patch: int | None = None,
+    dropout: float = 0.0,
+    context: ContextShape = NOTHING,
+) -> nn.Module:
+    """A transformer for signals `(c, l)` and images `(c, h, w)`."""
+    _neighbours(shape, "dit")
+    if channels:
         raise UsageError("a transformer has width and blocks, but no levels of channels: leave model.channels out")
+    return DiT(shape, width or 256, blocks or 6, patch_size(shape, "dit", patch), dropout=dropout, context=context)
+
+
+@built_in("network", "unet")
+def unet(
+    shape: Sequence[int],
+    *,
+    width: int | None = None,
+    channels: Sequence[int] | None = None,
+    blocks: int | None = None,
+    patch: int | None = None,
+    dropout: float = 0.0,
+    context: ContextShape = NOTHING,
+) -> nn.Module:
+    """A U-Net for signals `(c, l)` and images `(c, h, w)`."""
+    _neighbours(shape, "unet")
     side = max(shape[1:])
-    patch = patch_size(shape, net, patch)
-    if net == "dit":
-        return DiT(shape, width or 256, blocks or 6, patch, dropout=dropout, context=context)
+    patch = patch_size(shape, "unet", patch)
     if channels is None:
         levels = max(2, 1 + math.ceil(math.log2(max(1.0, side / patch / 8))))
         base = width or 64
@@ -69,7 +121,12 @@ def denoising_network(
     )
 
 
-def patch_size(shape: Sequence[int], net: Net = "auto", patch: int | None = None) -> int:
+def _neighbours(shape: Sequence[int], net: str) -> None:
+    if len(shape) == 1:
+        raise UsageError(f"vectors have no neighbours for a {net}: leave model.net out")
+
+
+def patch_size(shape: Sequence[int], net: str = "auto", patch: int | None = None) -> int:
     """The patches' side for samples `(c, l)` or `(c, h, w)`. patch: the one asked for, if any."""
     if patch is not None:
         return patch
@@ -90,7 +147,6 @@ __all__ = [
     "DiT",
     "Discriminator",
     "Generator",
-    "Net",
     "Plan",
     "UNet",
     "VectorDiscriminator",

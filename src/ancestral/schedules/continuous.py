@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ancestral.builtin import built_in
 from ancestral.configuration import configurable
 from ancestral.schedules.base import Schedule
 
 
+@built_in("schedule", "vp")
 @configurable
 @dataclass(frozen=True)
 class VP(Schedule):
@@ -36,6 +38,7 @@ class VP(Schedule):
         return -torch.expm1(2 * self._log_alpha(t))
 
 
+@built_in("schedule", "sub-vp")
 @configurable
 @dataclass(frozen=True)
 class SubVP(VP):
@@ -48,6 +51,7 @@ class SubVP(VP):
         return self.sigma(t) ** 2
 
 
+@built_in("schedule", "cosine")
 @configurable
 @dataclass(frozen=True)
 class Cosine(Schedule):
@@ -60,6 +64,7 @@ class Cosine(Schedule):
         return torch.sin(math.pi / 2 * t)
 
 
+@built_in("schedule", "linear")
 @configurable
 @dataclass(frozen=True)
 class Linear(Schedule):
@@ -72,6 +77,7 @@ class Linear(Schedule):
         return t
 
 
+@built_in("schedule", "ve")
 @configurable
 @dataclass(frozen=True)
 class VE(Schedule):

@@ -1,10 +1,12 @@
-"""Solvers from x_T to x_0, and their names on the command line."""
+"""Solvers from x_T to x_0. Each is registered under the names by which `solver` makes it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
-from ancestral.errors import UsageError
+from ancestral.builtin import Registered, built_in
+from ancestral.registry import lookup
 from ancestral.solvers.ancestral import Ancestral
 from ancestral.solvers.base import Denoise, Solver, State, move
 from ancestral.solvers.dpm import DPMpp, UniPC
@@ -13,37 +15,26 @@ from ancestral.solvers.jump import FewStep, Jump
 from ancestral.solvers.langevin import Langevin, PredictorCorrector, UnadjustedLangevin
 from ancestral.solvers.ode import DormandPrince, Euler, Heun, RungeKutta4
 from ancestral.solvers.sde import EulerMaruyama, StochasticHeun
-from ancestral.suggest import unknown
 
-SOLVERS: dict[str, Callable[[], Solver]] = {
-    "ddpm": lambda: Ancestral(eta=1),
-    "ddim": lambda: Ancestral(eta=0),
-    "euler": Euler,
-    "heun": Heun,
-    "dpmpp": lambda: DPMpp(order=2),
-    "dpmpp-1": lambda: DPMpp(order=1),
-    "dpmpp-3": lambda: DPMpp(order=3),
-    "dpmpp-sde": lambda: DPMpp(order=2, sde=True),
-    "unipc": lambda: UniPC(order=2),
-    "unipc-3": lambda: UniPC(order=3),
-    "rk4": RungeKutta4,
-    "adaptive": DormandPrince,
-    "langevin": Langevin,
-    "langevin-v1": lambda: Langevin(repeats=100, step_size=0.1),
-    "langevin-one": UnadjustedLangevin,
-    "pc": PredictorCorrector,
-    "euler-maruyama": EulerMaruyama,
-    "churn": StochasticHeun,
-}
+built_in("solver", "ddpm")(partial(Ancestral, eta=1))
+built_in("solver", "ddim")(partial(Ancestral, eta=0))
+built_in("solver", "dpmpp")(partial(DPMpp, order=2))
+built_in("solver", "dpmpp-1")(partial(DPMpp, order=1))
+built_in("solver", "dpmpp-3")(partial(DPMpp, order=3))
+built_in("solver", "dpmpp-sde")(partial(DPMpp, order=2, sde=True))
+built_in("solver", "unipc")(partial(UniPC, order=2))
+built_in("solver", "unipc-3")(partial(UniPC, order=3))
+built_in("solver", "langevin-v1")(partial(Langevin, repeats=100, step_size=0.1))
+
+SOLVERS: Mapping[str, Callable[[], Solver]] = Registered("solver")
 
 
 def solver(name: str | Solver) -> Solver:
     """The solver of that name, or the solver itself. Raises UsageError for an unknown name."""
     if isinstance(name, Solver):
         return name
-    if name not in SOLVERS:
-        raise UsageError(unknown("solver", name, SOLVERS))
-    return SOLVERS[name]()
+    found: Solver = lookup("solver", name)()
+    return found
 
 
 __all__ = [

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from ancestral.builtin import built_in
 from ancestral.noise import Noise
 from ancestral.schedules import Level
 from ancestral.solvers.ancestral import Ancestral
@@ -28,6 +29,7 @@ def langevin_step(denoise: Denoise, x: Tensor, t: Level, eta: float, noise: Nois
     return x + t.alpha * (eta * score + math.sqrt(2 * eta) * z)
 
 
+@built_in("solver", "langevin")
 @dataclass(frozen=True)
 class Langevin(Solver):
     """Annealed Langevin dynamics: some steps at every noise level, then on to the next; Tweedie's formula at the end.
@@ -65,6 +67,7 @@ def ncsn_step(ratio: float, repeats: int) -> float:
     return float(e[np.abs(variance - 1).argmin()])
 
 
+@built_in("solver", "langevin-one")
 @dataclass(frozen=True)
 class UnadjustedLangevin(Solver):
     """UnadjustedLangevin Langevin at one noise level, from noise of that level's scale, then Tweedie's formula: what annealing cures.
@@ -86,6 +89,7 @@ class UnadjustedLangevin(Solver):
         return (s.alpha * denoise(x, t).x if s.sigma == 0 else x), None
 
 
+@built_in("solver", "pc")
 @dataclass(frozen=True)
 class PredictorCorrector(Solver):
     """A step of a solver that has a `step`, then some of Langevin at the level where it arrives.

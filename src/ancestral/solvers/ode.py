@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ancestral.builtin import built_in
 from ancestral.noise import Noise
 from ancestral.schedules import Level
 from ancestral.solvers.base import Counted, Denoise, Solver, State, move
@@ -16,6 +17,7 @@ from ancestral.solvers.base import Counted, Denoise, Solver, State, move
 Slope = Callable[[Tensor, float], Tensor]
 
 
+@built_in("solver", "euler")
 class Euler(Solver):
     """y_s = y_t + (u_s - u_t) eps. One evaluation a step, global error O(h); the same map as DDIM."""
 
@@ -25,6 +27,7 @@ class Euler(Solver):
         return move(denoise(x, t), s), None
 
 
+@built_in("solver", "heun")
 class Heun(Solver):
     """Euler's step, then the trapezoidal correction with the slope at its end.
 
@@ -55,6 +58,7 @@ def at_angle(theta: float, t: float = 0.0) -> Level:
     return Level(t, max(math.cos(theta), 0.0) if theta < math.pi / 2 - 1e-12 else 0.0, math.sin(theta))
 
 
+@built_in("solver", "rk4")
 @dataclass(frozen=True)
 class RungeKutta4(Solver):
     """The classical Runge-Kutta step of dz/dtheta = v. Four evaluations a step, global error O(h^4).
@@ -101,6 +105,7 @@ def dormand_prince(slope: Slope, z: Tensor, at: Sequence[float], rtol: float, at
     return path
 
 
+@built_in("solver", "adaptive")
 @dataclass(frozen=True)
 class DormandPrince(Solver):
     """The same ODE by `dormand_prince`; the last step, into sigma = 0, is Euler's. The levels are only where states are

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from ancestral.builtin import built_in
 from ancestral.noise import Noise
 from ancestral.schedules import Level
 from ancestral.solvers.ancestral import Ancestral
@@ -20,6 +21,7 @@ from ancestral.solvers.base import Denoise, Solver
 from ancestral.solvers.ode import Heun
 
 
+@built_in("solver", "euler-maruyama")
 @dataclass(frozen=True)
 class EulerMaruyama(Solver):
     """z <- z + d (z + 2 score) + sqrt(2 d) w,   d = h_t - h_s. One evaluation a step, weak order 1.
@@ -40,6 +42,7 @@ class EulerMaruyama(Solver):
         return r_s * z, None
 
 
+@built_in("solver", "churn")
 @dataclass(frozen=True)
 class StochasticHeun(Solver):
     """Fresh noise up to a higher level, exactly, then Heun's step of the ODE down from there.

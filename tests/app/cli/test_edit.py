@@ -1,6 +1,7 @@
 """`ancestral sample` with a picture to begin with, and with guidance."""
 
 import shutil
+from collections import deque
 from contextlib import suppress
 
 import numpy as np
@@ -9,11 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ancestral.app.api import train
+from ancestral.app.api import load, train
 from ancestral.app.cli.conditions import Asked
 from ancestral.app.cli.draw import draw
 from ancestral.app.cli.sample import sample
+from ancestral.app.sampling import Conditions, EditRequest, Guidance, SampleRequest
 from ancestral.errors import UsageError
+from ancestral.models import seeds_from
+from ancestral.models.edits import Inpaint
 
 SMALL = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16")
 LATENT = ("model.prior.channels=[8, 16]", "train.batch=16", "train.precision=fp32")
@@ -38,6 +42,7 @@ def places(tmp_path_factory):
         train("digits", budget="2it", out=home / "weak", condition="class", settings=SMALL, quiet=True)
         train("digits", "vae", budget="2it", out=home / "vae", quiet=True)
         train("digits", "vae", budget="2it", out=home / "filling", condition="inpaint", settings=("model.width=8",), quiet=True)
+        train("digits", budget="2it", out=home / "denoising", condition="inpaint", settings=SMALL, quiet=True)
         for name, budget in (("latent", "6it"), ("weak-latent", "5it")):
             how = {"autoencoder": home / "latent"} if name != "latent" else {"model": "latent"}
             train("digits", budget=budget, out=home / name, condition="class", settings=LATENT, quiet=True, **how)
@@ -218,3 +223,43 @@ def test_a_latent_is_found_under_a_condition(places, tmp_path):
     with np.load(tmp_path / "none.npz") as a, np.load(tmp_path / "seven.npz") as b:
         np.testing.assert_array_equal(a["x"], b["x"])
         assert (a["z"] != b["z"]).any()
+
+
+def test_python_and_the_command_fill_in_alike(places):
+    """The known pixels are kept below both, however they are asked for."""
+    digit = torch.from_numpy(levels(places / "digit.png").astype(np.float32) / 16)[None, None]
+    known = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    known[..., :4] = True
+    for run, how in (("filling", {}), ("denoising", {"steps": 3})):
+        model = load(places / run)
+        command = stored(places, run, inpaint=places / "digit.png", mask=places / "mask.png", n=3)
+        seeds = seeds_from(0, 3)
+        given = {"inpaint": (digit[0], known[0, 0])}
+        mask = (~known).float()
+        request = SampleRequest(n=3, edit=EditRequest(inpaint=digit, mask=mask), steps=how.get("steps"))
+        found = {
+            "edit": model.sample(3, seeds=seeds, edit=Inpaint(digit, known), **how),
+            "in parts": model.sample(3, seeds=seeds, batch=1, edit=Inpaint(digit, known), **how),
+            "trajectory": deque(model.trajectory(3, seeds=seeds, edit=Inpaint(digit, known), **how), maxlen=1).pop().x,
+            "request": request.run(model),
+        }
+        for name, x in found.items():
+            assert (torch.round(x * 16).numpy().astype(int) == command.astype(int)).mean() > 0.99, name
+            assert torch.equal(x[:, :, :, :4], digit.expand(3, -1, -1, -1)[:, :, :, :4]), name
+        x = model.sample(3, given, seeds=seeds, **how)
+        assert torch.equal(x[:, :, :, :4], digit.expand(3, -1, -1, -1)[:, :, :, :4])
+        if run == "filling":
+            assert torch.equal(x, found["edit"])
+
+
+def test_the_library_names_arguments_and_the_command_options(places):
+    with pytest.raises(UsageError, match="`inpaint` needs `mask`"):
+        EditRequest(inpaint=places / "digit.png")
+    with pytest.raises(UsageError, match=r"`guidance` says how strongly .* `autoguide`"):
+        SampleRequest(guidance=Guidance(scale=2.0)).run(places / "run")
+    with pytest.raises(UsageError, match="`image` is for runs with"):
+        SampleRequest(conditions=Conditions(image=places / "digit.png")).run(places / "run")
+    with pytest.raises(UsageError, match="2 classes and 3 prompts cannot take turns"):
+        Conditions(classes=("1", "2"), prompts=("a", "b", "c"))
+    x = SampleRequest(n=2, conditions=Conditions(classes=("7",)), steps=2).run(places / "run")
+    assert torch.equal(x, load(places / "run").sample(2, {"class": 7}, seeds=seeds_from(0, 2), steps=2))

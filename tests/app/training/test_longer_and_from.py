@@ -59,7 +59,7 @@ def held_out_loss(folder, data):
 
 def some(classes, n):
     digits = an.load_data("digits")
-    labels = digits.train["class"]
+    labels = digits.labels("train")
     rows = torch.isin(labels, torch.tensor(classes)).nonzero().flatten()[:n]
     return digits.x("train", rows).mul(16).round().to(torch.uint8).mul(15)
 

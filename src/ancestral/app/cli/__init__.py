@@ -31,11 +31,11 @@ app = App(name="ancestral", help=INTRODUCTION, help_format="markdown", version=_
 for name, summary in (
     ("train", "Train a model of your data, or continue a run."),
     ("sample", "Draw new samples from a trained model."),
-    ("info", "Say what a run is and how it went."),
-    ("evaluate", "Say how good samples are, beside real data."),
-    ("compare", "Say which family is best on your data."),
+    ("info", "Show what a run is and how its training went."),
+    ("evaluate", "Score samples beside real data."),
+    ("compare", "Compare the families on your data."),
     ("report", "Write a run's report as one page."),
-    ("draw", "Draw the theory: scores, and the ways into noise and back."),
+    ("draw", "Draw the theory: scores, and the paths into noise and back."),
     ("verify", "Compute every claim of the theory, both sides of each equation."),
 ):
     app.command(f"ancestral.app.cli.{name}:{name}", name=name, help=summary)
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = 141
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        code = _fail(f"{where}{(error.strerror or str(error)).lower()}; mend that and run the command again", 1, arguments)
+        code = _fail(f"{where}{(error.strerror or str(error)).lower()}; fix this and run the command again", 1, arguments)
     sys.exit(code or 0)
 
 

@@ -7,15 +7,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ancestral.builtin import listed
+
 
 def compare(
     *sources: str,
-    models: str | None = None,
+    models: Annotated[
+        str | None, Parameter(help=f"Families, with commas between: {listed('family')}. Default: all that the data allow.")
+    ] = None,
     budget: Annotated[str | None, Parameter(name="--for")] = None,
     out: Path | None = None,
     n: Annotated[int, Parameter(name=["-n", "--number"])] = 2000,
     size: int | None = None,
-    condition: str | None = None,
+    condition: Annotated[str | None, Parameter(help=f"Condition that controls generation: {listed('condition')}.")] = None,
     features: str | None = None,
     inception_weights: Path | None = None,
     device: str = "auto",
@@ -31,8 +35,6 @@ def compare(
     ----------
     sources
         One source of data, as in `ancestral train`; or several run folders of the same data.
-    models
-        The families, with commas between; all that can have the data if left out.
     budget
         How long to train each: 90s, 5m, 20000it. Left out: what suits the data.
     out
@@ -41,8 +43,6 @@ def compare(
         Samples of each to compare; fewer where the data are few.
     size
         Resize and crop images to this many pixels a side.
-    condition
-        What generation shall be controlled by: class, text, layout, map, image, upscale, inpaint, sketch or number.
     features
         What distances are measured in, as in `ancestral evaluate`.
     inception_weights

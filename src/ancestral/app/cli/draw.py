@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ancestral.app.cli.conditions import NOTHING, Asked
+from ancestral.builtin import explained, listed
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,8 +28,8 @@ def draw(
     *,
     out: Path | None = None,
     level: float | None = None,
-    schedule: str = "cosine",
-    solver: str | None = None,
+    schedule: Annotated[str, Parameter(help=f"Noise schedule of the picture forward: {explained('schedule')}.")] = "cosine",
+    solver: Annotated[str | None, Parameter(help=f"Solver of backward, as in `ancestral sample`: {listed('solver')}.")] = None,
     steps: int | None = None,
     rows: str = "0,1",
     asked: Asked = NOTHING,
@@ -42,35 +43,30 @@ def draw(
     Parameters
     ----------
     what
-        score: density and score of points in the plane, and the ways of Langevin dynamics and the ODE from one start.
-        forward: data as they dissolve in noise. backward: samples as they come out of it. between: from one sample of the
-        data to another, through the noise that the ODE gives each.
+        Picture to draw. score: density and score of points in the plane, with paths of Langevin dynamics and of the ODE from
+        one start. forward: data that turn into noise. backward: noise that turns into samples. between: the path from one
+        sample of the data to another, through the noise that the ODE gives each.
     subject
-        score: the run folder of a model of points, or a set whose score is known (gaussians, moons, rings, swiss-roll).
-        forward: a source of data, as for `ancestral train`. backward, between: a run folder.
+        Run folder or data. score: the run of a model of points, or a set whose score is known (gaussians, moons, rings,
+        swiss-roll). forward: a source of data, as for `ancestral train`. backward, between: a run folder.
     out
-        A picture (.png) or a film (.gif; not for between). Left out: WHAT.png here.
+        File to write: a picture (.png) or a film (.gif; not for between). Default: WHAT.png in the current folder.
     level
-        score: one noise level, the scale of the noise where the data have deviation 1, e.g. 0.3. Left out: several, side by
-        side.
-    schedule
-        forward: cosine, linear, vp, sub-vp, ve, ddpm or ddpm-cosine.
-    solver
-        backward: as in `ancestral sample`.
+        Noise level of score, e.g. 0.3, where the data have standard deviation 1. Default: several levels, side by side.
     steps
-        Of the solver, or of the forward process.
+        Number of steps of the solver, or of the forward process.
     rows
-        between: which two samples of the held-out data.
+        Indices of the two held-out samples of between.
     asked
-        What is asked for, of all but forward; see `Asked`.
+        Conditions of all but forward; see `Asked`.
     seed
-        Of everything that is drawn.
+        Random seed of everything that is drawn.
     device
-        auto, cpu, cuda or mps.
+        Device: auto, cpu, cuda or mps.
     json
         Print the result as JSON.
     quiet
-        Print nothing on the way.
+        Print nothing while it works.
     """
     from ancestral.app.pictures import save_animation
     from ancestral.app.progress import Reporter, emit
@@ -142,7 +138,7 @@ def _plane(subject: str, asked: Asked) -> Plane:
         raise UsageError(f"the model of {subject} has no score: draw that of a diffusion or score model")
     if tuple(model.shape) != (2,):
         raise UsageError(f"a score is drawn for points in the plane, and {subject} is of {'x'.join(map(str, model.shape))}")
-    denoise = partial(model.denoise, condition=asked.condition(model, run.spec))
+    denoise = partial(model.denoise, condition=asked.for_model(model, run.spec))
     return Plane(denoise, model.schedule, model.standardize.mean.cpu(), model.standardize.std.cpu())
 
 
@@ -151,15 +147,11 @@ def _forward(source: str, schedule: str, steps: int | None, seed: int, animated:
 
     from ancestral.app.data import load
     from ancestral.app.recipes.base import units
-    from ancestral.app.recipes.diffusion import SCHEDULES
-    from ancestral.errors import UsageError
     from ancestral.models import Standardize
     from ancestral.noise import SampleNoise
-    from ancestral.suggest import unknown
+    from ancestral.schedules import schedule as schedule_of
 
-    if schedule not in SCHEDULES:
-        raise UsageError(unknown("schedule", schedule, SCHEDULES))
-    process = SCHEDULES[schedule]
+    process = schedule_of(schedule)
     data = load(source)
     n = 8 if len(data.spec.shape) > 1 else 2000
     scale, index = Standardize(data.spec.shape, **units(data.spec)), torch.linspace(0, len(data.train) - 1, n).long()
@@ -182,7 +174,7 @@ def _backward(
     model, spec = folder.load_model(device), folder.spec
     n = (64 if animated else 8) if len(spec.shape) > 1 else 2000
     how = {name: value for name, value in (("solver", solver), ("steps", steps)) if value is not None}
-    condition = asked.condition(model, spec, n)
+    condition = asked.for_model(model, spec, n)
     frames = []
     for state in model.trajectory(n, condition, seeds=seeds_from(seed, n), **how):
         r = (state.t.alpha**2 + state.t.sigma**2) ** 0.5
@@ -219,5 +211,5 @@ def _between(run: str, rows: str, asked: Asked, steps: int | None, device: str) 
         raise UsageError(f"--rows {rows}: the held-out data have samples 0 to {len(data.test) - 1}")
     x = data.batch(torch.tensor([a, b]), "test").x.to(model.device)
     with model.inference():
-        y = model.between(x[0], x[1], 9, asked.condition(model, folder.spec), steps or 16)
+        y = model.between(x[0], x[1], 9, asked.for_model(model, folder.spec), steps or 16)
     return grid(torch.cat([x[:1], y, x[1:]]), folder.spec, columns=11)

@@ -14,14 +14,14 @@ def info(
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Say what a run is: model, data, how training went, and its last preview.
+    """Show what a run is: its model, its data, how training went, and its last preview.
 
     Parameters
     ----------
     run
-        The run folder, e.g. runs/digits.
+        Run folder, e.g. runs/digits.
     json
-        Print it as JSON.
+        Print the result as JSON.
     quiet
         Print one line only.
     """

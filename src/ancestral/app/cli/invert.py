@@ -30,9 +30,10 @@ def invert(
     import numpy as np
     import torch
 
-    from ancestral.app.cli.picture import read_picture
+    from ancestral.app.cli.conditions import as_options
     from ancestral.app.pictures import save_grid
     from ancestral.app.progress import emit
+    from ancestral.app.sampling.pictures import read_picture
     from ancestral.errors import UsageError
     from ancestral.files import disk_errors, write_atomically
     from ancestral.models import HasDecoder, HasLatent, seeds_from
@@ -42,7 +43,8 @@ def invert(
 
     if not isinstance(model, HasDecoder):
         raise UsageError("this model has no latent space in which a picture could be found: train one with --model gan")
-    target = read_picture(image, spec, "--invert").to(model.device)
+    with as_options():
+        target = read_picture(image, spec, "invert").to(model.device)
     coder: Any = model
     if isinstance(coder, HasLatent):  # its encoder, or its ODE, finds the latent
         with model.inference():

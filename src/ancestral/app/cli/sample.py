@@ -5,12 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from ancestral.app.cli.conditions import NOTHING, Asked
+from ancestral.app.cli.conditions import CONDITIONS, NOTHING, Asked
+from ancestral.builtin import explained
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+WHAT = Group("What to draw", sort_key=0)
+GUIDANCE = Group("Guidance", help="For models that denoise, where a condition or a weaker model is given.", sort_key=2)
+SAMPLER = Group("Sampler", sort_key=3)
+EDITS = Group("Edits", help="Begin with a picture. One at a time.", sort_key=4)
+LATENT = Group("Pictures of the latent space", help="Instead of samples. One at a time.", sort_key=5)
+OUTPUT = Group("Output", sort_key=6)
+MACHINE = Group("Machine", sort_key=7)
 
 FILES = {
     "sample": "samples.png",
@@ -26,147 +35,136 @@ FILES = {
 
 
 def sample(
-    run: Path,
+    run: Annotated[Path, Parameter(group=WHAT)],
     *,
-    n: Annotated[int | None, Parameter(name=["-n", "--number"])] = None,
-    seed: int = 0,
-    seeds: str | None = None,
+    n: Annotated[int | None, Parameter(name=["-n", "--count"], group=WHAT)] = None,
+    seed: Annotated[int, Parameter(group=WHAT)] = 0,
+    seeds: Annotated[str | None, Parameter(group=WHAT)] = None,
     asked: Asked = NOTHING,
-    guidance: float | None = None,
-    interval: str | None = None,
-    rescale: float | None = None,
-    negative: str | None = None,
-    autoguide: str | None = None,
-    steps: int | None = None,
-    solver: str | None = None,
-    spacing: Literal["trailing", "linear", "logsnr", "karras"] | None = None,
-    prior: Literal["aggregate", "standard"] | None = None,
-    observe: Literal["mean", "draw"] | None = None,
-    truncation: float | None = None,
-    batch: int | None = None,
-    out: Path | None = None,
-    trajectory: Path | None = None,
-    interpolate: str | None = None,
-    reconstruct: str | None = None,
-    latent_map: Annotated[bool, Parameter(negative="")] = False,
-    traverse: Annotated[bool, Parameter(negative="")] = False,
-    legend: Annotated[bool, Parameter(negative="")] = False,
-    invert: Path | None = None,
-    inpaint: Path | None = None,
-    mask: Path | None = None,
-    upscale: Path | None = None,
-    vary: Path | None = None,
-    strength: float | None = None,
-    device: str = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    json: bool = False,
-    quiet: Annotated[bool, Parameter(alias="-q")] = False,
+    sweep: Annotated[str | None, Parameter(group=CONDITIONS)] = None,
+    guidance: Annotated[float | None, Parameter(group=GUIDANCE)] = None,
+    interval: Annotated[str | None, Parameter(group=GUIDANCE)] = None,
+    rescale: Annotated[float | None, Parameter(group=GUIDANCE)] = None,
+    negative: Annotated[str | None, Parameter(group=GUIDANCE)] = None,
+    autoguide: Annotated[str | None, Parameter(group=GUIDANCE)] = None,
+    steps: Annotated[int | None, Parameter(group=SAMPLER)] = None,
+    solver: Annotated[
+        str | None, Parameter(group=SAMPLER, help=f"Solver of models that denoise: {explained('solver')}.")
+    ] = None,
+    spacing: Annotated[Literal["trailing", "linear", "logsnr", "karras"] | None, Parameter(group=SAMPLER)] = None,
+    prior: Annotated[Literal["aggregate", "standard"] | None, Parameter(group=SAMPLER)] = None,
+    observe: Annotated[Literal["mean", "draw"] | None, Parameter(group=SAMPLER)] = None,
+    truncation: Annotated[float | None, Parameter(group=SAMPLER)] = None,
+    inpaint: Annotated[Path | None, Parameter(group=EDITS)] = None,
+    mask: Annotated[Path | None, Parameter(group=EDITS)] = None,
+    upscale: Annotated[Path | None, Parameter(group=EDITS)] = None,
+    vary: Annotated[Path | None, Parameter(group=EDITS)] = None,
+    strength: Annotated[float | None, Parameter(group=EDITS)] = None,
+    interpolate: Annotated[str | None, Parameter(group=LATENT)] = None,
+    reconstruct: Annotated[str | None, Parameter(group=LATENT)] = None,
+    latent_map: Annotated[bool, Parameter(negative="", show_default=False, group=LATENT)] = False,
+    traverse: Annotated[bool, Parameter(negative="", show_default=False, group=LATENT)] = False,
+    invert: Annotated[Path | None, Parameter(group=LATENT)] = None,
+    out: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
+    trajectory: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
+    legend: Annotated[bool, Parameter(negative="", show_default=False, group=OUTPUT)] = False,
+    json: Annotated[bool, Parameter(show_default=False, group=OUTPUT)] = False,
+    quiet: Annotated[bool, Parameter(alias="-q", show_default=False, group=OUTPUT)] = False,
+    batch: Annotated[int | None, Parameter(group=MACHINE)] = None,
+    device: Annotated[str, Parameter(group=MACHINE)] = "auto",
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Parameter(group=MACHINE)] = "auto",
 ) -> int:
     """Draw new samples from the model of a run.
 
     Parameters
     ----------
     run
-        The run folder, e.g. runs/digits.
+        Run folder, e.g. runs/digits.
     n
-        How many; with --prompt, of each, a column each. Left out: 64; about 32 in all with --prompt; one each of several
-        classes; 16 of one picture.
+        Number of samples; with --prompt, of each prompt, one column for each. Default: 64; about 32 in all with --prompt; one
+        of each of several classes; 16 of one picture.
     seed
-        The same seed gives the same samples, whatever their number.
+        Random seed. The same seed gives the same samples, whatever their number.
     seeds
         One seed for each sample instead, e.g. 3,7,9.
     asked
-        What is asked for; see `Asked`.
+        Conditions; see `Asked`.
+    sweep
+        Values of one number as a strip, NAME=START:STOP:COUNT, e.g. number=0:1:8 or angle=0:90:7. The samples of a row share
+        their seed, and -n is the number of rows.
     guidance
-        How strongly the condition rules: 0 not at all, 1 as trained, above 1 sharper and less varied. Left out: 1.5 for a
+        Strength of the condition: 0 ignores it, 1 is as trained, above 1 is sharper and less varied. Default: 1.5 for a
         class, a text, a layout or a map, else 1.
     interval
-        The noise levels sigma/alpha between which guidance acts, e.g. 0.2,5; at all if left out.
+        Noise levels sigma/alpha between which guidance acts, e.g. 0.2,5. Default: all.
     rescale
-        How much of the contrast that guidance adds is taken back, 0 to 1; 0.7 is usual.
+        Share of the added contrast that is taken back, from 0 to 1. Usual with strong guidance: 0.7.
     negative
-        The text, or without --prompt the class, from which guidance goes away, in place of none at all.
+        Text (without --prompt: class) from which guidance goes away. Default: no condition at all.
     autoguide
-        A weaker model of the same data, from which guidance goes away instead: the folder of another run, smaller or trained
-        for less long, or the step of a checkpoint that this one has kept.
+        Weaker model of the same data, from which guidance goes away: the folder of another run that is smaller or was trained
+        for less long, or the step of a checkpoint that this run has kept.
     steps
-        Steps of the sampler; 20 if left out.
-    solver
-        ddpm, ddim, euler, heun, dpmpp, dpmpp-1, dpmpp-3, dpmpp-sde, unipc, unipc-3, rk4, adaptive, langevin, langevin-v1,
-        langevin-one, pc, euler-maruyama, churn.
+        Number of solver steps. Default: 20.
     spacing
-        How the steps are spread over the noise levels.
-    truncation
-        Of a GAN: 1 as trained, less for samples that are more typical and less varied, 0 for the mean one.
-    invert
-        A picture: find what the model would have to draw to generate it, and write the picture beside its reconstruction.
-        For models with a latent space.
-    inpaint
-        A picture of which the part that --mask marks is made anew; the rest stays as it is. For models that denoise.
-    mask
-        A picture as large as that of --inpaint, white where new pixels are wanted.
-    upscale
-        A small picture: samples of the model's size whose means over blocks are its pixels.
-    vary
-        A picture of which samples are variations.
-    strength
-        How much --vary changes: 0 nothing, 1 all; 0.5 if left out.
-    batch
-        Samples computed at a time.
-    out
-        A picture (.png), an array (.npz) or a folder of single pictures. Left out: samples.png in the run folder.
-    legend
-        Show in the picture what each sample was asked to be: words beneath it, boxes on it, a given picture beside it.
-    trajectory
-        Also draw the way of the samples from noise to data, as .gif or .png.
+        Rule that spreads the steps over the noise levels.
     prior
-        Where a VAE's latents are drawn: aggregate, from where the encoder puts the data; standard, from N(0, 1).
+        Distribution of a VAE's latents: aggregate follows the encoded data, standard is N(0, 1).
     observe
         What a VAE shows of p(x | z): its mean, or a draw with all its noise.
+    truncation
+        Truncation of a GAN's latent (1 = off). Lower values trade variety for typicality; 0 gives the mean sample.
+    inpaint
+        Picture of which the part that --mask marks is made anew. The rest stays as it is. For models that denoise, and for
+        models trained with --condition inpaint.
+    mask
+        Picture as large as that of --inpaint, white where new pixels are wanted.
+    upscale
+        Small picture: the samples have the model's size, and their means over blocks are its pixels.
+    vary
+        Picture of which the samples are variations.
+    strength
+        Amount of change by --vary, from 0 (nothing) to 1 (all). Default: 0.5.
     interpolate
-        Instead, a picture of the way between the samples of two seeds or more, e.g. 3,7.
+        Draw the way between the samples of two seeds or more, e.g. 3,7.
     reconstruct
-        Instead, a picture of samples of this source and of what comes back when they are encoded and decoded.
+        Encode and decode samples of this source, and draw both.
     latent_map
-        Instead, a map of the latent space.
+        Draw a map of the latent space.
     traverse
-        Instead, a picture of what each latent does to the sample of --seed.
-    device
-        auto, cpu, cuda or mps.
-    precision
-        auto, fp32 or bf16.
+        Draw what each latent does to the sample of --seed.
+    invert
+        Find the latent of this picture, and draw the picture beside its reconstruction.
+    out
+        File to write: a picture (.png), an array (.npz) or a folder of single pictures. Default: samples.png in the run folder.
+    trajectory
+        Also draw the way of the samples from noise to data, as .gif or .png.
+    legend
+        Show in the picture what was asked of each sample: words beneath it, boxes on it, a given picture beside it.
     json
         Print the result as JSON.
     quiet
-        Print nothing on the way.
+        Print nothing while it works.
+    batch
+        Number of samples computed at a time.
+    device
+        Device: auto, cpu, cuda or mps.
+    precision
+        Arithmetic of the networks: auto, fp32 or bf16.
     """
     import time
 
     import torch
 
-    from ancestral.app.cli.edit import Editing, N
-    from ancestral.app.cli.guide import guidance_options
+    from ancestral.app.cli.conditions import as_options
     from ancestral.app.cli.writing import check_suffix, draw_trajectory, integers, write
     from ancestral.app.progress import Reporter, duration, emit
+    from ancestral.app.sampling import EditRequest, Guidance, SampleRequest
     from ancestral.app.training.run import Run
     from ancestral.errors import UsageError
     from ancestral.files import disk_errors
-    from ancestral.models import seeds_from
 
-    asked.check()
-    opposite = asked.opposite(negative)
     edits = {"inpaint": inpaint, "upscale": upscale, "vary": vary}
-    editing = Editing(**edits, mask=mask, strength=strength)
-    editing.check()
-    each = asked.columns if asked.prompt else 1
-    usual = each * max(1, 32 // each) if asked.prompt else max(N if any(edits.values()) else 64, len(asked.classes))
-    chosen = integers(seeds) if seeds is not None else seeds_from(seed, usual if n is None else n * each)
-    if seeds is not None and n is not None and n != len(chosen):
-        raise UsageError(f"--seeds names {len(chosen)} seeds and -n asks for {n} samples: leave -n out")
-    if not chosen or (n is not None and n < 1):
-        raise UsageError("ask for at least one sample with -n")
-    if len(asked.classes) > 1 and not asked.prompt and n is None and seeds is None:
-        chosen = chosen[: len(asked.classes)]
     pictures: dict[str, Any] = {
         "interpolate": interpolate,
         "reconstruct": reconstruct,
@@ -179,6 +177,29 @@ def sample(
     if len(wished) > 1:
         raise UsageError(f"--{' and --'.join(wished)} are a picture each: ask for one at a time")
     wish = wished[0] if wished else "sample"
+    conditions = asked.conditions(sweep)
+    with as_options():
+        request = SampleRequest(
+            n=n,
+            seed=seed,
+            seeds=None if seeds is None else tuple(integers(seeds)),
+            conditions=conditions,
+            guidance=Guidance(
+                scale=guidance,
+                interval=_interval(interval),
+                rescale=rescale,
+                negative=conditions.opposite(negative),
+                autoguide=autoguide,
+            ),
+            edit=EditRequest(**edits, mask=mask, strength=strength),
+            solver=solver,
+            steps=steps,
+            spacing=spacing,
+            options={"prior": prior, "observe": observe, "truncation": truncation},
+            batch=batch,
+            device=device,
+            precision=precision,
+        )
     out = out or run / FILES[wish]
     kinds = {"invert": (".png", ".npz")} | dict.fromkeys(("sample", *edits), (".png", ".npz", ""))
     check_suffix("--out", out, kinds.get(wish, (".png",)))
@@ -198,72 +219,56 @@ def sample(
     }
     if wish not in ("sample", *edits) and (vain := [name for name, value in ways.items() if value is not None]):
         raise UsageError(f"--{vain[0]} says how samples are drawn, and --{wish} is another picture: leave it out")
-    if legend and (wish not in ("sample", *edits) or out.suffix.lower() != ".png" or not asked):
+    if legend and (wish not in ("sample", *edits) or out.suffix.lower() != ".png" or not conditions):
         raise UsageError("--legend shows what was asked in the picture of samples: ask for something, and write a .png")
     if trajectory is not None:
         check_suffix("--trajectory", trajectory, (".gif", ".png"))
 
     folder = Run.existing(run)
-    model = folder.load_model(device, precision)
+    model = folder.load_model(request.device, request.precision)
     spec = folder.spec
     if not out.suffix and not spec.is_image:
         raise UsageError(f"{out} would be a folder of pictures, and samples of {spec.name} are no images: write .npz or .png")
     for path in filter(None, (out, trajectory)):
         with disk_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-    how: dict[str, Any] = {
-        "steps": steps,
-        "solver": solver,
-        "spacing": spacing,
-        "prior": prior,
-        "observe": observe,
-        "truncation": truncation,
-    }
-    edit, given = editing.edit(model, spec)
-    how = {name: value for name, value in (how | {"edit": edit}).items() if value is not None}
-    condition = asked.condition(model, spec, len(chosen)) | given
-    how |= guidance_options(
-        folder,
-        model,
-        guidance=guidance,
-        interval=interval,
-        rescale=rescale,
-        negative=opposite,
-        autoguide=autoguide,
-        condition=condition,
-    )
     reporter = Reporter(quiet=quiet or json)
     if invert is not None:
         from ancestral.app.cli.invert import invert as search
 
-        one = asked.condition(model, spec)
+        with as_options():
+            one = conditions.condition(model, spec)
         return search(model, spec, invert, out, seed=seed, condition=one, reporter=reporter, json=json)
     if wish not in ("sample", *edits):
         from ancestral.app.cli.latent import draw
 
-        one = asked.condition(model, spec)
+        with as_options():
+            one, chosen = conditions.condition(model, spec), request.chosen_seeds()
         draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
         return 0
+    with as_options():
+        sampling = request.prepare(model, run=folder)
     begun = time.perf_counter()
     results: list[Tensor] = []
     frames: list[Tensor] = []
     nfe = 0
     with reporter.live() as line:
-        for states in model.batches(len(chosen), condition, seeds=chosen, batch=batch, **how):
+        for states in sampling.batches():
             for state in states:
                 if trajectory is not None and not results:
                     frames.append(state.x)
                 nfe, share = state.nfe, state.done / max(state.total, 1)
                 ready = sum(map(len, results)) + share * len(state.x)
                 if ready:
-                    left = (time.perf_counter() - begun) * (len(chosen) / ready - 1)
-                    line.update(f"{ready / len(chosen):4.0%}  step {state.done}/{state.total}  {duration(left)} left")
+                    left = (time.perf_counter() - begun) * (sampling.n / ready - 1)
+                    line.update(f"{ready / sampling.n:4.0%}  step {state.done}/{state.total}  {duration(left)} left")
             results.append(state.x)
-    x = editing.kept(torch.cat(results), given)
+    x = torch.cat(results)
     seconds = time.perf_counter() - begun
 
-    shown = asked.shown(model, condition, len(x)) if legend else ()
-    write(x, out, spec, chosen, asked.columns if 1 < asked.columns < len(chosen) else None, shown)
+    shown = conditions.shown(model, sampling.condition, len(x)) if legend else ()
+    columns = sampling.columns if sweep is not None or 1 < sampling.columns < sampling.n else None
+    write(x, out, spec, sampling.seeds, columns, shown)
     reporter.say(f"{len(x)} samples in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
     if trajectory is not None:
         draw_trajectory(frames, trajectory, spec)
@@ -272,9 +277,21 @@ def sample(
         result: dict[str, Any] = {
             "out": str(out),
             "n": len(x),
-            "seeds": chosen,
+            "seeds": sampling.seeds,
             "seconds": round(seconds, 3),
             "nfe": nfe,
         }
         emit(result | ({"trajectory": str(trajectory)} if trajectory else {}))
     return 0
+
+
+def _interval(text: str | None) -> tuple[float, float] | None:
+    from ancestral.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"cannot read the interval {text!r}: write two noise levels sigma/alpha, e.g. 0.2,5") from None
+    return low, high

@@ -7,15 +7,23 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from ancestral.builtin import explained
+
 
 def train(
     source: str,
     *settings: str,
-    model: str | None = None,
+    model: Annotated[str | None, Parameter(help=f"Family of the model: {explained('family')}. Default: diffusion.")] = None,
     budget: Annotated[str | None, Parameter(name="--for")] = None,
     out: Path | None = None,
     size: int | None = None,
-    condition: tuple[str, ...] = (),
+    condition: Annotated[
+        tuple[str, ...],
+        Parameter(
+            show_default=False,
+            help=f"Condition that controls generation: {explained('condition')}. May be repeated.",
+        ),
+    ] = (),
     hierarchy: int | None = None,
     bottleneck: Literal["gaussian", "vq"] | None = None,
     autoencoder: Path | None = None,
@@ -35,47 +43,42 @@ def train(
     Parameters
     ----------
     source
-        A built-in name (digits, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes, scenes64), a folder of images, or
-        an .npy, .npz or .parquet file.
+        Data: a built-in name (digits, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes, scenes64), a folder of
+        images, or an .npy, .npz or .parquet file.
     settings
         Further settings of the recipe as section.name=value, e.g. train.batch=128 model.schedule=linear. See --print-recipe.
-    model
-        The family: diffusion, score, vae, gan, latent.
     budget
-        How long: 90s, 2m, 1h30m, 20000it or 5epochs. Left out: what suits the data.
+        Length of the training: 90s, 2m, 1h30m, 20000it or 5epochs. Default: a time that suits the data.
     out
-        The run folder. Left out: runs/NAME.
+        Run folder. Default: runs/NAME.
     size
-        Resize and crop images to this many pixels a side.
-    condition
-        What generation shall be controlled by: class, text, layout, map, image, upscale, inpaint, sketch, number. May be repeated.
+        Height and width in pixels to which images are resized and cropped.
     hierarchy
-        Of a VAE: so many groups of latents, from coarse to fine.
+        Number of groups of a VAE's latents, from coarse to fine.
     bottleneck
-        Of a VAE: gaussian, continuous latents, or vq, a codebook. Of a latent model set model.autoencoder.bottleneck.
+        Latents of a VAE: gaussian (continuous) or vq (a codebook). For a latent model set model.autoencoder.bottleneck.
     autoencoder
-        Of a latent model: a trained one to take over, of a run of --model latent or vae or of a folder of diffusers'
-        AutoencoderKL.
+        Trained autoencoder of a latent model: a run of --model latent or vae, or a folder of diffusers' AutoencoderKL.
     start_from
-        A run of the same family and shape whose averaged weights the training starts from (fine-tuning).
+        Run of the same family and shape whose averaged weights the training starts from (fine-tuning).
     seed
         Random seed for weights, noise and data order.
     recipe
-        A recipe.yaml to begin from; other options override it.
+        File recipe.yaml to begin from. Other options override it.
     track
         Also send measurements to: tensorboard.
     evaluate_every
-        Evaluator the model on the way each time so much has been trained, e.g. 2m or 1000it: a few samples, by kernel distance.
+        Interval of evaluations during training, e.g. 2m or 1000it. Each scores a few samples by kernel distance.
     patience
-        Stop early after so many such evaluations in a row without a better one.
+        Number of such evaluations in a row without a better one after which training stops.
     print_recipe
         Print the complete recipe and stop.
     device
-        auto, cpu, cuda or mps.
+        Device: auto, cpu, cuda or mps.
     json
         Print the result as JSON.
     quiet
-        Print nothing on the way.
+        Print nothing while it works.
     """
     import time
 

@@ -27,16 +27,17 @@ def verify(
 ) -> int:
     """Compute every claim of the theory, both sides of each equation, with the functions that train and sample.
 
-    Exit code 0 where all hold, 1 where one fails.
+    The exit code is 0 if all claims hold, and 1 if one fails.
 
     Parameters
     ----------
     names
-        Families and claims, or how their names begin: vae, gan.optimal-discriminator. Left out: all.
+        Families and claims, or the first letters of their names, e.g. vae or gan.optimal-discriminator. Default: all.
     explain
-        Print the derivations of these claims, and which lines of code compute them, instead of computing.
+        Print the derivations of these claims and the lines of code that compute them. Nothing is computed.
     draw
-        A folder for a picture of each claim whose sides are functions: CLAIM.png, dots for the left side, lines for the right.
+        Folder for a picture of each claim whose sides are functions: CLAIM.png, with dots for the left side and lines for the
+        right side.
     json
         Print the result as JSON.
     quiet

@@ -1,7 +1,10 @@
 """The families by name. A file each: what a recipe may say of the family, and how its model is built.
 
-A new family joins by its file here and its place in `FAMILIES`; the trainer, the commands and the evaluation know none by name.
+A family registers its recipe under its name, `@register("family", NAME, MEANING)`. The trainer, the commands and the evaluation
+know no family by name.
 """
+
+from collections.abc import Mapping
 
 from ancestral.app.recipes.autoencoder import AutoencoderRecipe
 from ancestral.app.recipes.base import FamilyRecipe, Section
@@ -10,14 +13,9 @@ from ancestral.app.recipes.gan import GANRecipe
 from ancestral.app.recipes.latent import LatentRecipe
 from ancestral.app.recipes.score import ScoreRecipe
 from ancestral.app.recipes.vae import VAERecipe
+from ancestral.builtin import Registered
 
-FAMILIES: dict[str, type[FamilyRecipe]] = {
-    "diffusion": DiffusionRecipe,
-    "score": ScoreRecipe,
-    "vae": VAERecipe,
-    "gan": GANRecipe,
-    "latent": LatentRecipe,
-}
+FAMILIES: Mapping[str, type[FamilyRecipe]] = Registered("family")
 
 __all__ = [
     "FAMILIES",

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.recipes.conditions import ConditionName, encoder
+from ancestral.app.recipes.choices import ConditionName
+from ancestral.app.recipes.conditions import encoder
 from ancestral.conditioning import Condition, Conditioner
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel

@@ -1,10 +1,11 @@
-"""The kinds of condition by name, and how their encoders are built."""
+"""The built-in kinds of condition: each name registers a function (spec, space, **options) that builds the encoder."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 from ancestral.app.data.spec import DataSpec
+from ancestral.builtin import built_in
 from ancestral.conditioning import (
     ClassCondition,
     Condition,
@@ -21,8 +22,8 @@ from ancestral.conditioning import (
     UpscaleCondition,
 )
 from ancestral.errors import UsageError
+from ancestral.registry import lookup
 
-ConditionName = Literal["class", "text", "layout", "map", "image", "upscale", "inpaint", "sketch", "number"]
 WIDTH = 128  # of vectors and tokens
 
 MISSING = {
@@ -37,48 +38,83 @@ MISSING = {
 }
 
 
-def encoder(
-    name: ConditionName,
-    spec: DataSpec,
-    space: tuple[int, ...],
-    *,
-    text: Literal["own", "minilm"] = "own",
-    layout: Literal["class", "text"] = "class",
-    factor: int = 4,
-) -> Condition:
-    """The encoder of one kind of condition. Raises UsageError where the data have none such.
+Space = tuple[int, ...]
 
-    space: height and width of the channels. text, layout, factor: as in `FamilyRecipe`.
+
+def encoder(name: str, spec: DataSpec, space: Space, **options: Any) -> Condition:
+    """The encoder of one kind of condition. Raises UsageError where the data have none such, or for an unknown kind.
+
+    space: height and width of the channels. options: `text`, `layout` and `factor`, as in `FamilyRecipe`.
     """
-    here = {
-        "class": spec.classes,
-        "text": spec.captions,
-        "layout": spec.boxes,
-        "map": spec.map_classes,
-        "image": spec.paired,
-        "number": spec.numbers,
-    }
-    if not here.get(name, True):
+    found: Condition = lookup("condition", name)(spec, space, **options)
+    return found
+
+
+@built_in("condition", "class")
+def class_(spec: DataSpec, space: Space, **_: Any) -> Condition:
+    _present("class", spec, spec.classes)
+    return ClassCondition(spec.classes, WIDTH)
+
+
+@built_in("condition", "text")
+def text_(spec: DataSpec, space: Space, *, text: str = "own", **_: Any) -> Condition:
+    _present("text", spec, spec.captions)
+    return TextCondition(WIDTH) if text == "own" else SentenceCondition(MiniLM(), WIDTH)
+
+
+@built_in("condition", "layout")
+def layout_(spec: DataSpec, space: Space, *, layout: str = "class", **_: Any) -> Condition:
+    _present("layout", spec, spec.boxes)
+    canvas = _of_images("layout", spec)[1:]
+    kind = LayoutCondition if layout == "class" else TextLayoutCondition
+    return kind(spec.box_classes, spec.boxes, canvas, space, WIDTH)
+
+
+@built_in("condition", "map")
+def map_(spec: DataSpec, space: Space, **_: Any) -> Condition:
+    _present("map", spec, spec.map_classes)
+    canvas = _of_images("map", spec)[1:]
+    return MapCondition(spec.map_classes, canvas, space, WIDTH)
+
+
+@built_in("condition", "image")
+def image(spec: DataSpec, space: Space, **_: Any) -> Condition:
+    _present("image", spec, spec.paired)
+    canvas = _of_images("image", spec)[1:]
+    return ImageCondition((spec.paired, *canvas), canvas, space, levels=True)
+
+
+@built_in("condition", "upscale")
+def upscale(spec: DataSpec, space: Space, *, factor: int = 4, **_: Any) -> Condition:
+    channels, *canvas = _of_images("upscale", spec)
+    return UpscaleCondition(channels, canvas, space, spec.levels is not None, factor)
+
+
+@built_in("condition", "inpaint")
+def inpaint(spec: DataSpec, space: Space, **_: Any) -> Condition:
+    channels, *canvas = _of_images("inpaint", spec)
+    return InpaintCondition(channels, canvas, space, spec.levels is not None)
+
+
+@built_in("condition", "sketch")
+def sketch(spec: DataSpec, space: Space, **_: Any) -> Condition:
+    canvas = _of_images("sketch", spec)[1:]
+    return SketchCondition(canvas, space)
+
+
+@built_in("condition", "number")
+def number(spec: DataSpec, space: Space, **_: Any) -> Condition:
+    _present("number", spec, spec.numbers)
+    return NumberCondition(spec.numbers, spec.number_mean, spec.number_std, WIDTH)
+
+
+def _present(name: str, spec: DataSpec, found: Any) -> None:
+    if not found:
         raise UsageError(f"{spec.name} has {MISSING[name]}")
-    if name == "class":
-        return ClassCondition(spec.classes, WIDTH)
-    if name == "text":
-        return TextCondition(WIDTH) if text == "own" else SentenceCondition(MiniLM(), WIDTH)
-    if name == "number":
-        return NumberCondition(spec.numbers, spec.number_mean, spec.number_std, WIDTH)
+
+
+def _of_images(name: str, spec: DataSpec) -> tuple[int, ...]:
+    """The shape of the images. Raises UsageError for other samples."""
     if len(spec.canvas) != 3:
         raise UsageError(f"the condition {name} is for images, and the samples of {spec.name} have shape {spec.canvas}")
-    channels, *canvas = spec.canvas
-    levels = spec.levels is not None
-    if name == "layout":
-        kind = LayoutCondition if layout == "class" else TextLayoutCondition
-        return kind(spec.box_classes, spec.boxes, canvas, space, WIDTH)
-    if name == "map":
-        return MapCondition(spec.map_classes, canvas, space, WIDTH)
-    if name == "image":
-        return ImageCondition((spec.paired, *canvas), canvas, space, levels=True)
-    if name == "upscale":
-        return UpscaleCondition(channels, canvas, space, levels, factor)
-    if name == "inpaint":
-        return InpaintCondition(channels, canvas, space, levels)
-    return SketchCondition(canvas, space)
+    return spec.canvas

@@ -10,8 +10,9 @@ from torch import nn
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import FamilyRecipe
+from ancestral.app.recipes.choices import NetworkName
 from ancestral.conditioning import ContextShape
-from ancestral.networks import Net, denoising_network, patch_size
+from ancestral.networks import denoising_network, patch_size
 
 SMALLER = (48, 32, 16)  # widths of a U-Net whose default is too slow for the budget
 
@@ -19,7 +20,7 @@ SMALLER = (48, 32, 16)  # widths of a U-Net whose default is too slow for the bu
 class DenoisingRecipe(FamilyRecipe):
     """A family whose network sees noisy samples of every level."""
 
-    net: Net = Field("auto", description="unet or dit, a transformer; auto: what is fastest on a CPU")
+    net: NetworkName = Field("auto", description="unet or dit, a transformer; auto: what is fastest on a CPU")
     width: int | None = Field(None, ge=1, description="features of the network's finest level")
     channels: tuple[int, ...] | None = Field(None, min_length=1, description="features of each level; overrides width")
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")

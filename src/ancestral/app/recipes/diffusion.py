@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import units
+from ancestral.app.recipes.choices import ScheduleName
 from ancestral.app.recipes.denoising import DenoisingRecipe
+from ancestral.builtin import built_in
 from ancestral.models.diffusion import Diffusion, Times, Weight
 from ancestral.prediction import PredictionType
-from ancestral.schedules import VE, VP, Chain, Cosine, Linear, Schedule, SubVP
+from ancestral.schedules import schedule
 
-ScheduleName = Literal["cosine", "linear", "vp", "sub-vp", "ve", "ddpm", "ddpm-cosine"]
-SCHEDULES: dict[ScheduleName, Schedule] = {
-    "cosine": Cosine(),
-    "linear": Linear(),
-    "vp": VP(),
-    "sub-vp": SubVP(),
-    "ve": VE(),
-    "ddpm": Chain.linear(),
-    "ddpm-cosine": Chain.cosine(),
-}
-FORMER = {"flow": "velocity"}  # targets by the names that they have in format 1
 CROWDED = 32  # numbers of a patch of pixels whose noise is too much for a U-Net's finest level to carry
 
 
+@built_in("family", "diffusion")
 class DiffusionRecipe(DenoisingRecipe):
     """Denoising diffusion, in discrete or continuous time."""
 
@@ -42,19 +34,13 @@ class DiffusionRecipe(DenoisingRecipe):
     weight: Weight = Field("simple", description="the weight of each noise level in the loss")
     times: Times = Field("logit-normal", description="the density from which training draws noise levels")
 
-    @field_validator("target", mode="before")
-    @classmethod
-    def _renamed(cls, target: Any) -> Any:
-        """Read the names of format 1 as well."""
-        return FORMER.get(target, target) if isinstance(target, str) else target
-
     def build(self, spec: DataSpec) -> Diffusion:
         conditioner = self.conditioner(spec)
         target, sigma_data = self.reading(spec)
         return Diffusion(
             self.network(spec, conditioner.widths),
             spec.shape,
-            schedule=SCHEDULES[self.schedule],
+            schedule=schedule(self.schedule),
             target=target,
             sigma_data=sigma_data,
             weight=self.weight,

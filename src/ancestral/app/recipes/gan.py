@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import FamilyRecipe, units
+from ancestral.builtin import built_in
 from ancestral.models.gan import GAN
 from ancestral.models.objectives import Name, Penalties
 from ancestral.networks.adversarial import adversarial_networks, spectral
@@ -16,6 +17,7 @@ SMALL = 10_000  # training samples, below which a discriminator learns them by h
 TINY = 256  # numbers in a picture or signal, up to which a step costs much the same whatever its batch
 
 
+@built_in("family", "gan")
 class GANRecipe(FamilyRecipe):
     """A generator and a discriminator in a game."""
 

@@ -16,6 +16,7 @@ from ancestral.app.recipes.diffusion import DiffusionRecipe
 from ancestral.app.recipes.gan import GANRecipe
 from ancestral.app.recipes.score import ScoreRecipe
 from ancestral.app.recipes.vae import VAERecipe
+from ancestral.builtin import built_in
 from ancestral.errors import UsageError
 from ancestral.models.latent import LatentModel
 
@@ -53,6 +54,7 @@ class Pretrained(Section):
     data: dict[str, Any] | None = Field(None, description="what it was trained on, by which it scales; of a run only")
 
 
+@built_in("family", "latent")
 class LatentRecipe(FamilyRecipe):
     """An autoencoder, and a model of its latents."""
 

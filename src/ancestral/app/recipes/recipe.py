@@ -82,7 +82,7 @@ class Recipe(Section):
     def of(cls, values: dict[str, Any]) -> Recipe:
         """The checked recipe. Raises UsageError with all that is wrong, in plain words."""
         values = migration.recipe(values)
-        checked = _of_family(family_of(values))
+        checked = _with_model(family_of(values), FAMILIES[family_of(values)])
         try:
             return checked.model_validate(values)
         except ValidationError as error:
@@ -116,9 +116,8 @@ def family_of(values: dict[str, Any]) -> str:
 
 
 @cache
-def _of_family(family: str) -> type[Recipe]:
+def _with_model(family: str, section: type[FamilyRecipe]) -> type[Recipe]:
     """Recipe with the family's own section as `model`."""
-    section = FAMILIES[family]
     return create_model("Recipe", __base__=Recipe, model=(section, section(family=family)))
 
 
@@ -177,6 +176,8 @@ def _plain(recipe: type[BaseModel], problem: Any) -> str:
         return f"unknown setting {where!r}: {hint}"
     if problem["type"] == "missing":
         return f"the setting {where!r} is missing"
+    if problem["type"] == "value_error":
+        return f"{where}: {problem['ctx']['error']}"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{where}={problem['input']}: {message}"
 

@@ -9,11 +9,13 @@ from pydantic import Field
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import units
 from ancestral.app.recipes.denoising import DenoisingRecipe
+from ancestral.builtin import built_in
 from ancestral.errors import UsageError
 from ancestral.models.score import Lambda, Matching, ScoreModel, ladder_length, largest_noise
 from ancestral.schedules import VE, VP, GeometricLevels, Schedule, SubVP
 
 
+@built_in("family", "score")
 class ScoreRecipe(DenoisingRecipe):
     """Score matching at every noise level."""
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import FamilyRecipe, units
+from ancestral.builtin import built_in
 from ancestral.conditioning import ContextShape
 from ancestral.distributions import Likelihood, LikelihoodName, likelihood
 from ancestral.errors import UsageError
@@ -32,6 +33,7 @@ SPATIAL = {"layout", "map", "image", "upscale", "sketch", "inpaint"}  # conditio
 EPOCHS = 60  # through fewer samples than MANY: with more, held-out ones score ever worse, by measurement
 
 
+@built_in("family", "vae")
 class VAERecipe(FamilyRecipe):
     """A variational autoencoder."""
 

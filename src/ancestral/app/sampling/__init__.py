@@ -1,0 +1,8 @@
+"""How samples are asked for: one request for Python, the command and the web, checked in one place."""
+
+from ancestral.app.sampling.conditions import Conditions, Sweep
+from ancestral.app.sampling.edits import EditRequest
+from ancestral.app.sampling.guidance import Guidance
+from ancestral.app.sampling.request import SampleRequest, Sampling
+
+__all__ = ["Conditions", "EditRequest", "Guidance", "SampleRequest", "Sampling", "Sweep"]

@@ -1,0 +1,66 @@
+"""A picture that a person gives, brought to the form of a model's samples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ancestral.app.data.images import Header, ImageError, inspect, read
+from ancestral.app.data.spec import DataSpec
+from ancestral.errors import UsageError
+
+Picture = Path | str | Tensor  # a file, or what is in it, in the units of the data
+
+
+def read_picture(
+    picture: Picture, spec: DataSpec | None, argument: str, size: tuple[int, int] | None = None, channels: int | None = None
+) -> Tensor:
+    """The picture in the units of the data: of a file `(1, c, h, w)`, scaled and cropped; a tensor as it is, one or several.
+
+    Args:
+        picture: a file or a tensor.
+        spec: of the model's data. Only a file needs it.
+        argument: names the picture in error messages.
+        size: height and width. None: the size of the samples.
+        channels: None: as many as samples have.
+
+    Raises:
+        UsageError: if samples are no pictures, or the file cannot be read.
+    """
+    if isinstance(picture, Tensor):
+        return picture[None] if picture.ndim == 3 else picture
+    if spec is None:
+        raise UsageError(f"the file of `{argument}` is read as the data of a run are: name the run, or give a tensor")
+    if channels is not None:
+        spec = replace(spec, shape=(channels, *spec.shape[1:]))
+    if not spec.is_image or spec.range is None or spec.shape[0] not in (1, 3):
+        raise UsageError(f"samples of {spec.name} are no pictures: leave `{argument}` out")
+    try:
+        pixels, _ = read(Path(picture), size or (spec.shape[1], spec.shape[2]), spec.shape[0] == 1)
+    except ImageError as broken:
+        raise UsageError(f"cannot read the picture {picture}: {broken.reason}") from None
+    low, high = spec.range
+    x = pixels.astype(np.float32) / 255
+    if spec.levels is not None:
+        x = np.rint(x * (spec.levels - 1)) / (spec.levels - 1)
+    return torch.from_numpy(np.ascontiguousarray(low + (high - low) * x))[None]
+
+
+def picture_size(picture: Picture) -> tuple[int, int]:
+    """Height and width of a picture. Raises UsageError if its file cannot be read."""
+    if isinstance(picture, Tensor):
+        return picture.shape[-2], picture.shape[-1]
+    found = header(picture)
+    return found.height, found.width
+
+
+def header(picture: Path | str) -> Header:
+    """The header of a picture file. Raises UsageError if it cannot be read."""
+    try:
+        return inspect(Path(picture))
+    except ImageError as broken:
+        raise UsageError(f"cannot read the picture {picture}: {broken.reason}") from None
