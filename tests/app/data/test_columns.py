@@ -23,6 +23,7 @@ from ancestral.conditioning import (
     TextCondition,
 )
 from ancestral.errors import AncestralError, UsageError
+from ancestral.registry import names
 
 
 def everything(n=6) -> Split:
@@ -319,3 +320,22 @@ def test_number_class_and_image_at_once(tmp_path):
         an.train(data, budget="2it", out=tmp_path / "run", condition=kinds, quiet=True, settings=settings, device="cpu")
     with pytest.raises(UsageError, match="no numbers to condition on: leave --condition number out"):
         an.train("moons", budget="1it", out=tmp_path / "none", condition="number", quiet=True)
+
+
+def test_a_registered_kind_trains_on_the_array_of_that_name(tmp_path):
+    """One class and one function outside the package: it is trained, sampled and loaded by its name."""
+    if "depth-test" not in names("condition"):
+
+        @an.register("condition", "depth-test", "a profile of depths")
+        def depth(spec, space, **options):
+            assert dict(spec.columns)["depth"] == (5,)
+            return DepthCondition(128)
+
+    random = np.random.RandomState(0)
+    np.savez(tmp_path / "a.npz", x=random.normal(size=(30, 2)), depth=random.normal(size=(30, 5)), y=np.arange(30) % 2)
+    kinds, settings = ("depth-test", "class"), ("train.previews=1",)
+    model = an.train(tmp_path / "a.npz", budget="2it", out=tmp_path / "run", condition=kinds, quiet=True, settings=settings)
+    asked = {"depth-test": torch.ones(5), "class": "1"}
+    expected = model.sample(2, asked, seeds=[0, 1], steps=2)
+    again = an.load(tmp_path / "run").sample(2, asked, seeds=[0, 1], steps=2)
+    torch.testing.assert_close(again, expected)
