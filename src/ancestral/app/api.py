@@ -30,7 +30,7 @@ from ancestral.weights import CONFIG
 
 
 def train(
-    source: str | Path | np.ndarray | Tensor | DataSet,
+    source: str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet,
     model: str | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
@@ -129,7 +129,7 @@ class Plan:
 
 
 def plan(
-    source: str | Path | np.ndarray | Tensor | DataSet,
+    source: str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet,
     *,
     model: str | None = None,
     budget: str | None = None,

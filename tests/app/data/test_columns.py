@@ -23,6 +23,7 @@ from ancestral.conditioning import (
     TextCondition,
 )
 from ancestral.errors import AncestralError, UsageError
+from ancestral.registry import names
 
 
 def everything(n=6) -> Split:
@@ -231,6 +232,31 @@ def test_columns_need_samples():
         load({"number": np.ones(3)})
 
 
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, i):
+        return {"x": torch.full((2,), float(i)), "angle": i / 2, "text": f"a {i}", "depth": torch.full((3, 3), i)}
+
+
+def test_a_data_set_of_torch_gives_its_columns():
+    data = load(Rows())
+    assert data.spec.numbers == ("angle",)
+    assert (data.spec.captions, dict(data.spec.columns)) == (18, {"angle": (), "depth": (3, 3)})
+    assert torch.equal(2 * data.train["number"].values, data.train.array[:, :1])
+    assert data.train.captions[3] == f"a {int(data.train.array[3, 0])}"
+    loaded = load(torch.utils.data.DataLoader(Rows(), batch_size=6))
+    assert loaded.spec == data.spec
+
+
+def test_columns_may_be_given_as_they_are_in_a_split():
+    split = everything(20)
+    data = load({name: split[name] for name in split})
+    assert sorted(data.train) == sorted(split)
+    assert len(data.train) + len(data.test) == 20
+
+
 # A condition of one's own.
 
 
@@ -294,3 +320,22 @@ def test_number_class_and_image_at_once(tmp_path):
         an.train(data, budget="2it", out=tmp_path / "run", condition=kinds, quiet=True, settings=settings, device="cpu")
     with pytest.raises(UsageError, match="no numbers to condition on: leave --condition number out"):
         an.train("moons", budget="1it", out=tmp_path / "none", condition="number", quiet=True)
+
+
+def test_a_registered_kind_trains_on_the_array_of_that_name(tmp_path):
+    """One class and one function outside the package: it is trained, sampled and loaded by its name."""
+    if "depth-test" not in names("condition"):
+
+        @an.register("condition", "depth-test", "a profile of depths")
+        def depth(spec, space, **options):
+            assert dict(spec.columns)["depth"] == (5,)
+            return DepthCondition(128)
+
+    random = np.random.RandomState(0)
+    np.savez(tmp_path / "a.npz", x=random.normal(size=(30, 2)), depth=random.normal(size=(30, 5)), y=np.arange(30) % 2)
+    kinds, settings = ("depth-test", "class"), ("train.previews=1",)
+    model = an.train(tmp_path / "a.npz", budget="2it", out=tmp_path / "run", condition=kinds, quiet=True, settings=settings)
+    asked = {"depth-test": torch.ones(5), "class": "1"}
+    expected = model.sample(2, asked, seeds=[0, 1], steps=2)
+    again = an.load(tmp_path / "run").sample(2, asked, seeds=[0, 1], steps=2)
+    torch.testing.assert_close(again, expected)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ancestral.app.data.annotations import COLUMNS, KNOWN, NUMBER_NAMES, joined, named, plain
 from ancestral.app.data.assemble import assemble, count
-from ancestral.app.data.columns import STANDARD, Numbers
+from ancestral.app.data.columns import STANDARD, Column, Numbers
 from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.decode import listed
 from ancestral.app.data.errors import DataError
@@ -161,7 +161,8 @@ def from_columns(
     Raises:
         DataError: no `x`, a column of another length, or values of a wrong type or shape.
     """
-    given = {name: values for name, values in columns.items() if values is not None}
+    given = {key: values for key, values in columns.items() if values is not None}
+    given |= {key: given[key].values for key in (*DATA, *LABELS, "class") if isinstance(given.get(key), Column)}
     x = next((given.pop(key) for key in DATA if key in given), None)
     if x is None:
         raise DataError(f"the columns hold no samples: expected one named x, found {', '.join(given) or 'nothing'}")
