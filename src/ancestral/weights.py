@@ -1,7 +1,7 @@
 """A model in a folder: `config.json` says what it is, `model.safetensors` holds its weights.
 
-The weights' file carries two checksums: of the tensors, by name, type, shape and bytes, and of the configuration that they belong
-to. So a flipped bit, a cut file or a file of another model is found when it is read. Nothing is unpickled or executed.
+The weights' file carries two checksums: of the tensors, by name, type, shape and bytes, and of the configuration that they
+belong to. So a flipped bit, a cut file or a file of another model is found when it is read. Nothing is unpickled or executed.
 """
 
 from __future__ import annotations
