@@ -1,4 +1,4 @@
-"""A network of another library, trained there to predict noise, sampled here by any solver: diffusers' UNet2DModel on digits."""
+"""A network of another library, trained there to predict noise and sampled here: diffusers' UNet2DModel on digits."""
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel

@@ -254,7 +254,9 @@ def test_weights_that_are_not_finite_are_refused(saved):
     tensors["denoiser.network.head.bias"][0] = float("nan")
     with torch.no_grad():
         model.denoiser.network.head.bias[0] = float("nan")
-    with pytest.raises(AncestralError, match=r"is not saved to .*: its tensor denoiser.network.head.bias is not finite"):
+    with pytest.raises(
+        AncestralError, match=r"is not saved to .*: it is refused: its tensor denoiser.network.head.bias is not finite"
+    ):
         model.save(saved / "other")
     from safetensors import safe_open
 

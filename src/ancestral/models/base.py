@@ -1,10 +1,10 @@
 """The one protocol that the families obey.
 
-Gradients follow one rule. What maps one tensor to another, `encode`, `decode`, `reconstruct`, `denoise`, `score`, `critic`, is a
-plain differentiable function: it runs in evaluation mode, and autograd records it where the caller has gradients enabled, in the
-parameters and in the input. What draws or measures, `sample`, `trajectory`, `batches`, `log_prob`, `diagnose`, `fit_after`, runs
-without gradients. `loss` and `losses` are what training differentiates: `losses` is the family's mathematics, of a batch with
-conditions as tensors and noise that is given; `loss` is its form for loops of one's own.
+Gradients follow one rule. What maps one tensor to another, `encode`, `decode`, `reconstruct`, `denoise`, `score`, `critic`, is
+a plain differentiable function: it runs in evaluation mode, and autograd records it, in the parameters and in the input, if the
+caller has gradients enabled. What draws or measures, `sample`, `trajectory`, `batches`, `log_prob`, `diagnose`, `fit_after`,
+runs without gradients. `loss` and `losses` are what training differentiates: `losses` is the family's mathematics, of a batch
+with conditions as tensors and noise that is given; `loss` is its form for loops of one's own.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class GenerativeModel(nn.Module):
 
         Args:
             x: samples `(n, *shape)` in the units of the data.
-            condition: as in `sample`: a value for all samples, or one for each. A kind that follows from x itself is made of it.
+            condition: as in `sample`: a value for all samples, or one for each. A kind that follows from x is made of it.
             seed: of the noise; the same seed gives the same loss. Give another at every step.
             player: whose loss, of a model with several (`players`). Each minimises its own, over its own parameters.
 

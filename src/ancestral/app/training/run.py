@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ancestral.app.data.spec import DataSpec
@@ -35,6 +35,7 @@ from ancestral.files import disk_errors, write_atomically
 from ancestral.models import GenerativeModel
 from ancestral.runtime import Precision, Runtime
 from ancestral.version import __version__
+from ancestral.weights import checksum, problem, read_tensors
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Run:
         """Write the model's present weights."""
         tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
         with disk_errors(self.path):
-            write_atomically(self.weights, save(tensors))
+            write_atomically(self.weights, save(tensors, {"checksum": checksum(tensors)}))
 
     @property
     def spec(self) -> DataSpec:
@@ -126,7 +127,7 @@ class Run:
             raise self._foreign(config, "its settings are not those of this version") from None
         file = self.weights
         try:
-            tensors = load_file(file)
+            tensors, metadata = read_tensors(file)
         except FileNotFoundError:
             raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
         except (SafetensorError, OSError) as error:
@@ -134,6 +135,8 @@ class Run:
             raise AncestralError(
                 f"{file} is damaged ({reason}): run the same `ancestral train` again, which writes it anew"
             ) from None
+        if wrong := problem(tensors, metadata):
+            raise AncestralError(f"{file} {wrong}; run the same `ancestral train` again, which writes it anew")
         try:
             model.load_state_dict(tensors)
         except RuntimeError:
