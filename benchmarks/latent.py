@@ -143,7 +143,7 @@ def networks(asked: argparse.Namespace) -> None:
             begun = time.perf_counter()
             seat.flat.grad.zero_()
             with runtime.autocast():
-                loss = model.loss(batch, seat.player.name, StreamNoise(len(batch), 0, turn))["total"].float().mean()
+                loss = model.losses(batch, seat.player.name, StreamNoise(len(batch), 0, turn))["total"].float().mean()
             (loss / model.loss_unit).backward()
             seat.optimizer.step()
             seat.ema.update(seat.flat.value)

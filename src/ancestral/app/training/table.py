@@ -79,7 +79,7 @@ class StageState:
         noise = StreamNoise(len(chunk), self.train.seed, key, self.runtime.device)
         self.runtime.seed(noise.generator.initial_seed())  # dropout
         with self.runtime.autocast():
-            return self.model.loss(self._batch(chunk, noise), seat.player.name, noise)
+            return self.model.losses(self._batch(chunk, noise), seat.player.name, noise)
 
     def _batch(self, index: Tensor, noise: StreamNoise) -> Batch:
         flip = (noise.uniform() < 0.5).cpu() if self.flip else None
