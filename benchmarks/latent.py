@@ -145,7 +145,7 @@ def networks(asked: argparse.Namespace) -> None:
             begun = time.perf_counter()
             state.flat.grad.zero_()
             with runtime.autocast():
-                loss = model.loss(batch, state.player.name, StreamNoise(len(batch), 0, turn))["total"].float().mean()
+                loss = model.losses(batch, state.player.name, StreamNoise(len(batch), 0, turn))["total"].float().mean()
             (loss / model.loss_unit).backward()
             state.step(1.0)
             fastest[name] = max(fastest[name], len(batch) / (time.perf_counter() - begun))

@@ -75,3 +75,37 @@ def test_control(example, capsys):
     assert {"guidance 1", "guidance 2", "guidance 3"} <= set(found)
     assert {path.name for path in Path("runs/control").glob("*.png")} == {"class.png", "text.png", "layout.png"}
     assert "left of" in capsys.readouterr().out
+
+
+def test_own_network(example):
+    """At most 15 lines without imports, and samples that are near the data."""
+    import ast
+
+    import torch
+
+    from ancestral.app.data import load
+    from ancestral.metrics import sliced_wasserstein
+
+    module = example("own_network")
+    tree = ast.parse((EXAMPLES / "own_network.py").read_text())
+    skipped = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom) or node is tree.body[0]]
+    lines = {line for node in ast.walk(tree) if hasattr(node, "lineno") for line in range(node.lineno, node.end_lineno + 1)}
+    text = (EXAMPLES / "own_network.py").read_text().splitlines()
+    code = [n for n in lines if text[n - 1].strip() and not any(s.lineno <= n <= s.end_lineno for s in skipped)]
+    assert len(code) <= 15
+    assert sliced_wasserstein(module.samples.numpy(), load("moons").batch(torch.arange(1000)).x.numpy()).value < 0.15
+
+
+def test_any_denoiser(example):
+    """The wrapped network is asked at the time step that the other library means."""
+    import torch
+
+    module = example("any_denoiser")
+    model, x = module.main(steps=3)
+    assert x.shape == (16, 1, 8, 8)
+    assert ((x >= 0) & (x <= 1)).all()
+    x_t = torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        for i in (10, 499, 900):
+            ours, theirs = model.denoise(x_t, (i + 1) / 1000).eps, model.denoiser.network.network.unet(x_t, i).sample
+            torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)

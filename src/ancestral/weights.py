@@ -1,7 +1,7 @@
 """A model in a folder: `config.json` says what it is, `model.safetensors` holds its weights.
 
-The weights' file carries two checksums: of the tensors, by name, type, shape and bytes, and of the configuration that they belong
-to. So a flipped bit, a cut file or a file of another model is found when it is read. Nothing is unpickled or executed.
+The weights' file carries two checksums: of the tensors, by name, type, shape and bytes, and of the configuration that they
+belong to. So a flipped bit, a cut file or a file of another model is found when it is read. Nothing is unpickled or executed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ FORMAT = 2  # of the configuration
 def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write both files, each whole or not at all. Raises AncestralError for a tensor that is not finite, or a full disk."""
     contents = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    _finite(contents, f"the model is not saved to {folder}")
+    if wrong := problem(contents, {}):
+        raise AncestralError(f"the model is not saved to {folder}: it {wrong}")
     text = json.dumps(config, indent=1).encode()
     metadata = {"checksum": checksum(contents), "config": _digest(text)}
     with disk_errors(folder):
@@ -41,9 +42,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         text = config_file.read_bytes()
         config = json.loads(text)
-        with safe_open(file, "pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors(file)
     except FileNotFoundError as error:
         missing = error.filename or file
         raise AncestralError(f"{missing} is missing: a saved model is {CONFIG} and {WEIGHTS} in one folder") from None
@@ -51,12 +50,27 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise AncestralError(f"{config_file} is damaged: it is not JSON; save the model again") from None
     except (SafetensorError, OSError) as error:
         raise AncestralError(f"{file} is damaged ({str(error).splitlines()[0]}): save the model again") from None
-    if metadata.get("checksum") != checksum(tensors):
-        raise AncestralError(f"{file} is damaged: its tensors do not match its checksum; save the model again")
+    if wrong := problem(tensors, {"checksum": "", **metadata}):
+        raise AncestralError(f"{file} {wrong}; save the model again")
     if metadata.get("config") != _digest(text):
         raise AncestralError(f"{config_file} was changed, or is of another model than {WEIGHTS}: save the model again")
-    _finite(tensors, f"{file} is refused")
     return config, tensors
+
+
+def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file and its metadata, unchecked. Raises as `safe_open` does."""
+    with safe_open(file, "pt") as stored:
+        return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
+
+
+def problem(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str | None:
+    """What is wrong with a file's tensors, or None. A file of format 1 has no checksum that could be wrong."""
+    if metadata.get("checksum", found := checksum(tensors)) != found:
+        return "is damaged: its tensors do not match its checksum"
+    for name, t in tensors.items():
+        if not t.isfinite().all():
+            return f"is refused: its tensor {name} is not finite"
+    return None
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -70,9 +84,3 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
 
 def _digest(text: bytes) -> str:
     return blake2b(text, digest_size=16).hexdigest()
-
-
-def _finite(tensors: Mapping[str, Tensor], what: str) -> None:
-    for name, t in tensors.items():
-        if not t.isfinite().all():
-            raise AncestralError(f"{what}: its tensor {name} is not finite")

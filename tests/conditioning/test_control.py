@@ -122,7 +122,7 @@ def test_every_player_drops_what_it_is_told(scenes, family, condition):
     for player in model.players():
         for drop, heard in ((1.0, False), (0.0, True)):
             model.conditioner.drop = drop
-            told, untold = (model.loss(b, player.name, StreamNoise(6, 0, 0))["total"] for b in (batch, Batch(batch.x, {})))
+            told, untold = (model.losses(b, player.name, StreamNoise(6, 0, 0))["total"] for b in (batch, Batch(batch.x, {})))
             assert torch.allclose(told, untold) != heard, player.name
 
 

@@ -95,7 +95,7 @@ def test_losses_and_gradients_as_on_the_cpu(tmp_path, name):
         batch = trainer.state.data.batch(torch.arange(32)).to(trainer.runtime.device)
         for player in stage.players():
             stage.zero_grad()
-            terms = stage.loss(batch, player.name, SampleNoise(range(32), device))
+            terms = stage.losses(batch, player.name, SampleNoise(range(32), device))
             if not terms:
                 continue
             terms["total"].mean().backward()
@@ -122,9 +122,9 @@ def test_bf16_is_chosen_and_close(tmp_path):
     model = trainer.model
     batch = trainer.data.batch(torch.arange(64)).to("cuda")
     with torch.no_grad():
-        exact = model.loss(batch, "model", SampleNoise(range(64), "cuda"))["total"].mean()
+        exact = model.losses(batch, "model", SampleNoise(range(64), "cuda"))["total"].mean()
         with trainer.runtime.autocast():
-            coarse = model.loss(batch, "model", SampleNoise(range(64), "cuda"))["total"].mean()
+            coarse = model.losses(batch, "model", SampleNoise(range(64), "cuda"))["total"].mean()
     assert abs(coarse / exact - 1) < 0.01
     assert steps[-1].memory > 0
 

@@ -149,7 +149,7 @@ def test_edm_loss_is_one_at_every_level_for_unit_data_and_an_untrained_network()
     zero = lambda z, logsnr, context: torch.zeros_like(z)  # noqa: E731
     untrained = model("v", VE(), "edm", network=_Wrap(zero), shape=(500,))
     noise = StreamNoise(64, 0, 0)
-    loss = untrained.loss(Batch(torch.randn(64, 500)), "model", noise)["total"] / 500
+    loss = untrained.losses(Batch(torch.randn(64, 500)), "model", noise)["total"] / 500
     torch.testing.assert_close(loss, torch.ones(64), atol=0.3, rtol=0)
     assert loss.mean().item() == pytest.approx(1, abs=0.02)
 
@@ -189,7 +189,7 @@ def test_perfect_network_reaches_the_known_floor(std):
     chain = Chain.linear()
     perfect = model("eps", chain, shape=(200,), network=OracleNetwork("eps", 0.0, std))
     noise = StreamNoise(1000, 0, 0)
-    loss = perfect.loss(Batch(std * torch.randn(1000, 200)), "model", noise)["total"].mean().item() / 200
+    loss = perfect.losses(Batch(std * torch.randn(1000, 200)), "model", noise)["total"].mean().item() / 200
     level = chain.at(torch.arange(1, 1001, dtype=torch.float64) / 1000)
     floor = (level.alpha**2 * std**2 / (level.alpha**2 * std**2 + level.sigma**2)).mean().item()
     assert loss == pytest.approx(floor, rel=0.01)
@@ -353,7 +353,7 @@ def test_training_loss_on_gaussian_data_approaches_its_floor_and_never_goes_belo
     for step in range(1500):
         noise = StreamNoise(512, 0, step)
         x = StreamNoise(512, 1, step).normal((2,))
-        loss = m.loss(Batch(x), "model", noise)["total"].mean() / 2
+        loss = m.losses(Batch(x), "model", noise)["total"].mean() / 2
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -85,7 +85,7 @@ def test_optimum_of_the_relativistic_pairing():
 
 
 def test_a_trained_discriminator_reaches_the_optimum():
-    """Through `GAN.loss`, with a generator of N(1, 1): within the error of 40,000 samples, D* and V(D*)."""
+    """Through `GAN.losses`, with a generator of N(1, 1): within the error of 40,000 samples, D* and V(D*)."""
     torch.manual_seed(0)
     model = gan("minimax", (1,), generator=Shift(1.0), discriminator=Poly())
     optimizer = torch.optim.LBFGS(model.discriminator.parameters(), max_iter=100, line_search_fn="strong_wolfe")
@@ -93,7 +93,7 @@ def test_a_trained_discriminator_reaches_the_optimum():
 
     def closure():
         optimizer.zero_grad()
-        total = model.loss(Batch(x), "discriminator", StreamNoise(len(x), 0, 0))["total"].mean()
+        total = model.losses(Batch(x), "discriminator", StreamNoise(len(x), 0, 0))["total"].mean()
         total.backward()
         return total
 
@@ -206,8 +206,8 @@ def test_the_dirac_game(gamma):
     def field():
         """The direction in which both players move, whose weights 1/2 are doubled: f(t) = -log(1 + e^-t)."""
         noise = StreamNoise(1, 0, 0)
-        g = model.loss(batch, "generator", noise)["total"].sum()
-        d = model.loss(batch, "discriminator", noise)
+        g = model.losses(batch, "generator", noise)["total"].sum()
+        d = model.losses(batch, "discriminator", noise)
         (game,) = torch.autograd.grad(2 * (d["total"] - d.get("r1", 0)).sum(), parameters[1], retain_graph=True)
         penalty = torch.autograd.grad(d["r1"].sum(), parameters[1])[0] if gamma else 0
         return torch.stack([-2 * torch.autograd.grad(g, parameters[0])[0], -game - penalty])
@@ -326,7 +326,7 @@ def test_networks_of_every_shape(shape, classes):
     model = gan(shape=shape, kinds=kinds, augmented=0.5 * (len(shape) > 1), r1=1.0, r2=1.0, lazy=2)
     batch = Batch(torch.randn(6, *shape), {"class": torch.arange(6) % 3})
     for player in ("discriminator", "generator"):
-        terms = model.loss(batch, player, StreamNoise(6, 0, 0))
+        terms = model.losses(batch, player, StreamNoise(6, 0, 0))
         assert all(t.shape == (6,) and t.isfinite().all() for t in terms.values())
         terms["total"].mean().backward()
     x = model.sample(4, {"class": [0, 1, 2, 0]} if classes else None, seeds=[3, 4, 5, 6])
@@ -348,7 +348,7 @@ def test_each_player_trains_itself_alone():
     batch = Batch(torch.randn(6, 1, 8, 8), {"class": torch.arange(6) % 3})
     for player, others in (("discriminator", own["generator"]), ("generator", own["discriminator"])):
         model.zero_grad()
-        model.loss(batch, player, StreamNoise(6, 0, 0))["total"].mean().backward()
+        model.losses(batch, player, StreamNoise(6, 0, 0))["total"].mean().backward()
         assert all(p.grad is None for p in others)
         assert sum(p.grad is not None for p in own[player]) >= len(own[player]) - 1
         assert all(p.requires_grad for p in others)

@@ -143,7 +143,7 @@ def test_the_critics_weight_is_the_ratio_of_gradients_at_the_last_layer():
             p += 0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
     model.on_progress(1.0)
     batch = data.batch(torch.arange(8))
-    terms = model.loss(batch, "autoencoder", StreamNoise(8, 0, 0))
+    terms = model.losses(batch, "autoencoder", StreamNoise(8, 0, 0))
 
     x = model.standardize.normalize(batch.x)
     code, x_hat = model._coded(x, StreamNoise(8, 0, 0))
@@ -233,7 +233,7 @@ def test_the_critic_learns_alone_before_it_is_heard():
     turns = {}
     for progress in (0.0, 0.59 - ALONE, 0.61 - ALONE, 0.61):
         model.on_progress(progress)
-        judged, coded = (model.loss(batch, player, StreamNoise(4, 0, 0)) for player in ("critic", "autoencoder"))
+        judged, coded = (model.losses(batch, player, StreamNoise(4, 0, 0)) for player in ("critic", "autoencoder"))
         turns[progress] = (bool(judged), "weight" in coded)
     assert list(turns.values()) == [(False, False), (False, False), (True, False), (True, True)]
     assert [p.name for p in autoencoder(data, adversarial=0.0).players()] == ["autoencoder"]
@@ -245,10 +245,10 @@ def test_the_codebook_moves_once_a_step_however_many_learn():
     before, part = model.coder.counts.clone(), Part(0, 4)
     batch = replace(data.batch(torch.arange(4)), part=part)
     model.on_progress(1.0)
-    model.loss(batch, "critic", StreamNoise(4, 0, 0))
+    model.losses(batch, "critic", StreamNoise(4, 0, 0))
     assert part.records == {}
     model.after_step("critic", part.records, 4)
-    model.loss(batch, "autoencoder", StreamNoise(4, 0, 0))
+    model.losses(batch, "autoencoder", StreamNoise(4, 0, 0))
     assert torch.equal(model.coder.counts, before)
     model.after_step("autoencoder", part.records, 4)
     assert not torch.equal(model.coder.counts, before)

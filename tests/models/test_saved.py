@@ -36,6 +36,7 @@ from ancestral.networks import MLP, DiT, UNet
 from ancestral.networks.adversarial import adversarial_networks, spectral
 from ancestral.networks.autoencoder import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, Plan
 from ancestral.networks.patch import PatchCritic
+from ancestral.noise import StreamNoise
 from ancestral.schedules import VE, Chain, Cosine, Linear
 
 PIXELS = (1, 8, 8)
@@ -72,7 +73,9 @@ MODELS = {
     "diffusion, class": lambda: Diffusion(
         UNet(1, (8,), context=CLASSES), PIXELS, schedule=Cosine(), target="v", sigma_data=0.5, conditioner=by_class(), **UNITS
     ),
-    "diffusion, chain": lambda: Diffusion(DiT(PIXELS, 16, 1, head=8), PIXELS, schedule=Chain.cosine(50), target="eps", levels=17),
+    "diffusion, chain": lambda: Diffusion(
+        DiT(PIXELS, 16, 1, head=8), PIXELS, schedule=Chain.cosine(50), target="eps", levels=17, bounds=(0, 1)
+    ),
     "score": lambda: ScoreModel(MLP(2, 16, 1), (2,), schedule=VE(0.02, 7.0), mean=(1.0, -2.0), std=(0.5, 3.0)),
     "vae": lambda: VAE(*dense(), shape=PIXELS, latent=3, **UNITS),
     "vae, full, logistic": lambda: VAE(
@@ -85,7 +88,7 @@ MODELS = {
     "vae, codes": lambda: VAE(quantised(), shape=PIXELS, likelihood="bernoulli", bounds=(0, 1)),
     "gan": lambda: GAN(*adversarial_networks(PIXELS, width=8), PIXELS, penalties=Penalties(r1=0.5), **UNITS),
     "gan, spectral": lambda: GAN(
-        adversarial_networks((2,), width=8, latent=4)[0], spectral(adversarial_networks((2,), width=8)[1]), (2,), objective="hinge"
+        adversarial_networks((2,), width=8)[0], spectral(adversarial_networks((2,), width=8)[1]), (2,), objective="hinge"
     ),
     "autoencoder": autoencoder,
     "latent": latent,
@@ -251,7 +254,9 @@ def test_weights_that_are_not_finite_are_refused(saved):
     tensors["denoiser.network.head.bias"][0] = float("nan")
     with torch.no_grad():
         model.denoiser.network.head.bias[0] = float("nan")
-    with pytest.raises(AncestralError, match=r"is not saved to .*: its tensor denoiser.network.head.bias is not finite"):
+    with pytest.raises(
+        AncestralError, match=r"is not saved to .*: it is refused: its tensor denoiser.network.head.bias is not finite"
+    ):
         model.save(saved / "other")
     from safetensors import safe_open
 
@@ -329,7 +334,7 @@ def test_a_latent_model_takes_shape_and_units_from_its_autoencoder():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_what_maps_tensors_is_differentiable_and_what_draws_is_not(name):
-    """One rule for every family: gradients are tracked where the caller tracks them, in evaluation mode and in training mode."""
+    """One rule for every family: gradients are tracked where the caller tracks them."""
     model = MODELS[name]().train()
     x, condition = torch.rand(2, *model.shape), {"class": "dog"} if model.conditioner.kinds else None
     maps = {"critic": x, "reconstruct": x, "encode": x}
@@ -356,13 +361,56 @@ def test_what_maps_tensors_is_differentiable_and_what_draws_is_not(name):
 
 @pytest.mark.parametrize("name", ["diffusion", "score", "vae", "gan"])
 def test_a_model_built_by_hand_has_losses(name):
+    """Per sample, keyed by the seed, that of a batch with its raw conditions, and with gradients for each player."""
     model = MODELS[name]()
-    from ancestral.noise import StreamNoise
-
+    x = torch.rand(4, *model.shape)
+    names = [player.name for player in model.players()]
     for player in model.players():
-        total = model.loss(Batch(torch.rand(4, *model.shape)), player.name, StreamNoise(4, 0, 0))["total"]
+        total = model.loss(x, seed=3, player=player.name)["total"]
         assert total.shape == (4,)
-        assert total.isfinite().all()
+        assert torch.equal(total, model.losses(Batch(x), player.name, StreamNoise(4, 3, 0))["total"])
+        total.sum().backward()
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in player.parameters)
+    if len(names) == 1:
+        assert torch.equal(model.loss(x, seed=3)["total"], total)
+        assert not torch.equal(model.loss(x, seed=4)["total"], total)
+    else:
+        with pytest.raises(UsageError, match="several players, discriminator and generator: name one with player="):
+            model.loss(x)
+    with pytest.raises(UsageError, match="samples of this model have shape"):
+        model.loss(torch.rand(4, 5, 5, 5))
+    with pytest.raises(UsageError, match="unknown player 'modl'"):
+        model.loss(x, player="modl")
+
+
+def test_conditions_of_a_loss_are_written_as_in_sample():
+    model = MODELS["diffusion, class"]()
+    nn.init.normal_(model.denoiser.network.head.weight)
+    nn.init.normal_(model.denoiser.network.down[0][0].modulation.weight)
+    x = torch.rand(4, *PIXELS)
+    terms = [model.loss(x, {"class": c})["total"] for c in ("cat", ["cat"] * 4, torch.zeros(4, dtype=torch.long))]
+    assert torch.equal(terms[0], terms[1])
+    assert torch.equal(terms[0], terms[2])
+
+
+def test_what_follows_from_the_samples_is_made_of_them():
+    conditioner = Conditioner({"upscale": UpscaleCondition(1, (8, 8), (8, 8), True, 2)}, drop=0.0)
+    model = Diffusion(UNet(1, (8,), context=conditioner.widths), PIXELS, conditioner=conditioner)
+    x = torch.rand(4, *PIXELS)
+    given = model.loss(x, {"upscale": conditioner.derive(x, StreamNoise(4, 0, 0))["upscale"]})["total"]
+    assert torch.equal(model.loss(x)["total"], given)
+
+
+def test_a_latent_model_has_the_losses_of_its_parts():
+    model, x = latent(), torch.rand(4, *PIXELS)
+    total = model.loss(x, {"class": "dog"})["total"]
+    assert total.shape == (4,)
+    total.sum().backward()
+    assert all(p.grad is None for p in model.autoencoder.parameters())
+    assert model.loss(x, player="autoencoder")["error"].shape == (4,)
+    model.known.fill_(False)
+    with pytest.raises(UsageError, match=r"not known yet: give model.measure some latents"):
+        model.loss(x)
 
 
 def test_defaults_are_those_that_are_documented():

@@ -58,7 +58,7 @@ def test_the_exact_score_is_the_minimum_of_every_objective(matching, schedule):
     def slope(gain):
         with torch.no_grad():
             model.denoiser.network.gain.fill_(gain)
-        total = model.loss(Batch(x), "model", StreamNoise(len(x), 0, 0))["total"]
+        total = model.losses(Batch(x), "model", StreamNoise(len(x), 0, 0))["total"]
         (g,) = torch.autograd.grad(total.mean(), model.denoiser.network.gain)
         return g.item()
 
@@ -75,7 +75,7 @@ def test_the_objectives_differ_by_a_constant():
     share = (level.sigma**2 / (0.25 + level.sigma**2)).mean().item()
     expected = {"denoising": 1.5 * (1 - share), "exact": -1.5 * share, "sliced": -1.5 * share}
     for matching, value in expected.items():
-        loss = score_model(matching, schedule).loss(Batch(x), "model", StreamNoise(n, 0, 0))["total"]
+        loss = score_model(matching, schedule).losses(Batch(x), "model", StreamNoise(n, 0, 0))["total"]
         assert loss.mean().item() == pytest.approx(value, abs=0.03)
 
 
@@ -85,9 +85,9 @@ def test_it_is_the_loss_of_diffusion_in_other_words():
     for weight, other in (("sigma2", "simple"), ("likelihood", "vlb")):
         model = score_model("denoising", VP(), weight)
         diffusion = Diffusion(model.denoiser, (3,), schedule=VP(), weight=other)
-        mine = model.loss(Batch(x), "model", StreamNoise(50, 0, 0))["total"]
+        mine = model.losses(Batch(x), "model", StreamNoise(50, 0, 0))["total"]
         same_draws = SwappedNoise(StreamNoise(50, 0, 0))
-        theirs = diffusion.loss(Batch(x), "model", same_draws)["total"]
+        theirs = diffusion.losses(Batch(x), "model", same_draws)["total"]
         torch.testing.assert_close(mine, theirs * (0.5 if weight == "sigma2" else 1.0), rtol=1e-3, atol=1e-3)
 
 

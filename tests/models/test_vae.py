@@ -77,12 +77,12 @@ def trained(model):
 
     def closure():
         optimizer.zero_grad()
-        loss = model.loss(Batch(x), "model", noise)["total"].mean()
+        loss = model.losses(Batch(x), "model", noise)["total"].mean()
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    terms = {name: v.detach().mean().item() for name, v in model.loss(Batch(x), "model", noise).items()}
+    terms = {name: v.detach().mean().item() for name, v in model.losses(Batch(x), "model", noise).items()}
     code, h = model.coder(model.coder.features(x, Context()), Context(), noise)
     return terms, code.kl.mean(0).detach().sort(descending=True).values, (h - x).square().mean().item()
 
@@ -261,17 +261,17 @@ def test_the_mixture_is_the_density_that_it_draws_from(latent):
 def test_free_bits_and_warm_up():
     model = linear(3, free_bits=0.4, warmup=100)
     x = data(3)
-    terms = model.loss(Batch(x), "model", Points(len(x), 3))
+    terms = model.losses(Batch(x), "model", Points(len(x), 3))
     torch.testing.assert_close(terms["total"], terms["reconstruction"])  # weight 0 of the first samples
     assert model.seen == 0  # a loss changes nothing
     model.after_step("model", {}, len(x))
     assert model.seen == len(x)
     model.seen.fill_(50)
-    terms = model.loss(Batch(x), "model", Points(len(x), 3))
+    terms = model.losses(Batch(x), "model", Points(len(x), 3))
     code, _ = model.coder(model.coder.features(x, Context()), Context(), None)
     charged = torch.where(code.kl.mean(0) > 0.4, code.kl, 0.4).sum(1)
     torch.testing.assert_close(terms["total"], terms["reconstruction"] + 0.5 * charged)
-    terms = model.eval().loss(Batch(x), "model", Points(len(x), 3))
+    terms = model.eval().losses(Batch(x), "model", Points(len(x), 3))
     torch.testing.assert_close(terms["total"], terms["reconstruction"] + charged)
     assert model.seen == 50
 

@@ -91,7 +91,7 @@ class Autoencoder(GenerativeModel):
     def on_progress(self, progress: float) -> None:
         self.progress = progress
 
-    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """Eq. 1: {"total", "error": e, "kl", "perceptual": d, "weight": lambda}, or what the critic minimises: `(n,)` each."""
         x = self.standardize.normalize(batch.x)
         if player == "critic":

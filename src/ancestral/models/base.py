@@ -1,9 +1,10 @@
 """The one protocol that the families obey.
 
-Gradients follow one rule. What maps one tensor to another, `encode`, `decode`, `reconstruct`, `denoise`, `score`, `critic`, is a
-plain differentiable function: it runs in evaluation mode, and autograd records it where the caller has gradients enabled, in the
-parameters and in the input. What draws or measures, `sample`, `trajectory`, `batches`, `log_prob`, `diagnose`, `fit_after`, runs
-without gradients. `loss` is what training differentiates.
+Gradients follow one rule. What maps one tensor to another, `encode`, `decode`, `reconstruct`, `denoise`, `score`, `critic`, is
+a plain differentiable function: it runs in evaluation mode, and autograd records it, in the parameters and in the input, if the
+caller has gradients enabled. What draws or measures, `sample`, `trajectory`, `batches`, `log_prob`, `diagnose`, `fit_after`,
+runs without gradients. `loss` and `losses` are what training differentiates: `losses` is the family's mathematics, of a batch
+with conditions as tensors and noise that is given; `loss` is its form for loops of one's own.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner
 from ancestral.configuration import encode, optional_in_state
 from ancestral.errors import UsageError
-from ancestral.noise import Noise, SampleNoise
+from ancestral.noise import Noise, SampleNoise, StreamNoise
 from ancestral.solvers import State
 from ancestral.suggest import unknown
 from ancestral.version import __version__
@@ -116,7 +117,7 @@ class Standardize(nn.Module):
 class GenerativeModel(nn.Module):
     """A model that draws from a prior it knows and pushes the draw through learned conditionals until it is data.
 
-    Subclasses define `loss` and `sample_path`.
+    Subclasses define `losses` and `sample_path`.
 
     Args:
         shape: of one sample `(c, *space)`, or `(d,)`.
@@ -187,7 +188,45 @@ class GenerativeModel(nn.Module):
         """Who is trained; one player unless the family is a game of more."""
         return (Player("model", tuple(self.parameters())),)
 
-    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+    def loss(
+        self, x: Tensor, condition: Mapping[str, Any] | None = None, seed: int = 0, *, player: str | None = None
+    ) -> dict[str, Tensor]:
+        """The loss of samples, for a training loop of one's own:
+
+            model.loss(x, {"class": labels}, seed=step)["total"].mean().backward()
+
+        Args:
+            x: samples `(n, *shape)` in the units of the data.
+            condition: as in `sample`: a value for all samples, or one for each. A kind that follows from x is made of it.
+            seed: of the noise; the same seed gives the same loss. Give another at every step.
+            player: whose loss, of a model with several (`players`). Each minimises its own, over its own parameters.
+
+        Returns:
+            The terms by name, `(n,)` each, in nats and summed over dimensions. "total" is what is minimised.
+
+        Raises:
+            UsageError: for samples of another shape, an unknown condition, and where the player is missing or unknown.
+        """
+        self._fits(x)
+        names = [p.name for p in self.players()]
+        if player is None and len(names) != 1:
+            raise UsageError(f"this model has several players, {' and '.join(names)}: name one with player=")
+        if player is not None and player not in names:
+            raise UsageError(unknown("player", player, names))
+        noise = StreamNoise(len(x), seed, 0, x.device)
+        return self.losses(Batch(x, self._raw(x, condition, noise)), player or names[0], noise)
+
+    def _fits(self, x: Tensor) -> None:
+        """Raises UsageError for samples of another shape."""
+        if tuple(x.shape[1:]) != self.shape:
+            raise UsageError(f"samples of this model have shape {self.shape}, and x is {tuple(x.shape)}: give (n, *shape)")
+
+    def _raw(self, x: Tensor, condition: Mapping[str, Any] | None, noise: Noise) -> dict[str, Tensor]:
+        """The raw conditions of samples in training: what a caller gave, and what follows from the samples."""
+        raw = {name: value.to(x.device) for name, value in self.conditioner.parse(condition, len(x)).items()}
+        return self.conditioner.derive(x, noise) | raw
+
+    def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """Per-sample terms `(n,)`, summed over dimensions; "total" is what the player minimises. None: it sits out."""
         raise NotImplementedError
 

@@ -95,7 +95,7 @@ class Diffusion(DenoisingModel):
         if weight == "vlb" and times != "uniform":
             raise UsageError("the weight vlb is a bound only for uniform times: set times to uniform")
 
-    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """Eq. 1 for one t a sample: {"total": `(n,)`}, summed over dimensions."""
         x = self.standardize.normalize(batch.x)
         level = self.schedule.at(self.draw_times(noise))

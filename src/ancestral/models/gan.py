@@ -97,7 +97,7 @@ class GAN(GenerativeModel):
             Player("generator", (*self.generator.parameters(), *self.conditioner.parameters())),
         )
 
-    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """What the objective says that the player minimises, and D's penalties: `(n,)` each."""
         n, z = len(batch), noise.normal(self.latent_shape)
         x = self.standardize.normalize(batch.x)

@@ -25,7 +25,7 @@ from ancestral.errors import AncestralError, UsageError
 from ancestral.models.base import GenerativeModel, Player
 from ancestral.models.capabilities import HasLatent
 from ancestral.models.edits import Vary, check
-from ancestral.noise import Noise
+from ancestral.noise import Noise, StreamNoise
 from ancestral.solvers import State
 
 STAGES = ("autoencoder", "prior")
@@ -117,8 +117,27 @@ class LatentModel(GenerativeModel):
         """None: each stage has its own."""
         return ()
 
-    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         raise NotImplementedError("a latent model is trained in stages")
+
+    def loss(
+        self, x: Tensor, condition: Mapping[str, Any] | None = None, seed: int = 0, *, player: str | None = None
+    ) -> dict[str, Tensor]:
+        """The prior's loss of the latents of samples, or that of a player of the autoencoder; see `GenerativeModel.loss`.
+
+        Raises UsageError also where the latents' mean and deviation are not known yet: let `measure` find them.
+        """
+        self._fits(x)
+        first = self.autoencoder
+        if isinstance(first, GenerativeModel) and player in [p.name for p in first.players()]:
+            return first.loss(x, seed=seed, player=player)
+        if not self.known:
+            raise UsageError("the mean and deviation of the latents are not known yet: give model.measure some latents")
+        noise = StreamNoise(len(x), seed, 0, x.device)
+        raw = self._raw(x, condition, noise)
+        with torch.no_grad():
+            z = self.encode(x)
+        return self.prior.losses(Batch(z, raw), player or self.prior.players()[0].name, noise)
 
     def measure(self, raw: Tensor) -> None:
         """Mu and s from the autoencoder's latents `(n, c, *space)` of the training set; a constant channel keeps s = 1."""

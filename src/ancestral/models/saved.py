@@ -22,8 +22,8 @@ def load_model(folder: str | Path, network: Network | None = None) -> Generative
 
     Args:
         folder: that holds `config.json` and `model.safetensors`.
-        network: the model's own network, where its class is not ancestral's: a new one, whose weights are then loaded. Where there
-            are several, each by the name of the argument: `{"generator": ..., "critic": ...}`.
+        network: the model's own network, where its class is not ancestral's: a new one, whose weights are then loaded. Where
+            there are several, each by the name of the argument: `{"generator": ..., "critic": ...}`.
 
     Raises:
         UsageError: if a network is missing, or given in vain.

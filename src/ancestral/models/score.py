@@ -90,7 +90,7 @@ class ScoreModel(DenoisingModel):
         self.matching: Matching = matching
         self.weight: Lambda = weight
 
-    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """lambda(t) J for one t a sample: {"total": `(n,)`}, summed over dimensions."""
         x, eps = self.standardize.normalize(batch.x), noise.normal(self.shape)
         level = self.schedule.at(self.schedule.noisy(noise.stratified()))

@@ -114,7 +114,7 @@ class VAE(GenerativeModel):
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("activity", torch.ones(coder.latent))
 
-    def loss(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """-L of eq. 1 with the second term weighed: {"total", "reconstruction": -log p(x | z), "kl"}, `(n,)` each."""
         context = self.conditioner(batch.conditions, len(batch), noise)
         code, h = self.coder(self._features(batch.x, context), context, noise)

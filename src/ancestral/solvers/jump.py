@@ -4,8 +4,8 @@ A denoiser knows the slope of the flow at x_t; a flow map knows where the flow l
 
     jump(x_t, t, s) = x_s      for every s < t, on one trajectory of the probability-flow ODE.
 
-A consistency model (Song et al. 2023, arXiv:2303.01469) is the map to s = 0; a map to any s is a consistency trajectory model or a
-flow map (Kim et al. 2024, arXiv:2310.02279; Boffi et al. 2024, arXiv:2406.07507). Either needs a network with a second time.
+A consistency model (Song et al. 2023, arXiv:2303.01469) is the map to s = 0. A map to any s is a flow map, whose network has
+a second time (Kim et al. 2024, arXiv:2310.02279; Boffi et al. 2024, arXiv:2406.07507).
 """
 
 from __future__ import annotations

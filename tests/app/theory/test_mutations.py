@@ -148,7 +148,7 @@ MUTATIONS = [
         "ancestral.distributions.Normal.log_prob",
         lambda f: lambda p, x: f(p, x) + x.shape[1] / 2 * LOG_2PI,
     ),
-    ("vae.beta", "beta forgotten", f"{BETA}.loss", without_beta),
+    ("vae.beta", "beta forgotten", f"{BETA}.losses", without_beta),
     ("vae.importance-weights", "the mean of logarithms", "ancestral.models.vae.iwae", lambda _: elbo),
     ("gan.cross-entropy", "1/2 forgotten", f"{MINIMAX}.discriminator", lambda f: lambda *a: 2 * f(*a)),
     ("gan.zero-sum", "minimax that is non-saturating", f"{MINIMAX}.generator", lambda _: NonSaturating.generator),

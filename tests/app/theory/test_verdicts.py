@@ -104,7 +104,7 @@ def test_json_and_the_exit_code_of_a_failure(capsys, monkeypatch):
 def test_explanations_have_equations_source_and_code(capsys):
     assert run("--explain", "vae.gap") == 0
     out = capsys.readouterr().out
-    for words in ("KL(q(z|x) ‖ p(z|x))", "Kingma & Welling 2014", "ancestral.models.vae.VAE.loss, line"):
+    for words in ("KL(q(z|x) ‖ p(z|x))", "Kingma & Welling 2014", "ancestral.models.vae.VAE.losses, line"):
         assert words in out
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import ancestral as an
 from ancestral.app.api import plan
 from ancestral.app.migration import recipe
 from ancestral.app.training.run import Run
+from ancestral.errors import AncestralError
 
 RUNS = Path(__file__).parents[2] / "fixtures" / "format1"
 SAMPLED = [path.name for path in sorted(RUNS.iterdir()) if (path / "expected.safetensors").exists()]
@@ -56,3 +57,13 @@ def test_old_names_of_settings_are_read():
         "prior": {"family": "diffusion", "target": "velocity"},
     }
     assert old["model"]["drop"] == 0.2
+
+
+def test_weights_of_an_old_run_that_are_not_finite_are_refused_by_name(tmp_path):
+    shutil.copytree(RUNS / "diffusion", tmp_path / "run")
+    file = tmp_path / "run/model/model.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, file)
+    with pytest.raises(AncestralError, match=r"model.safetensors is refused: its tensor .* is not finite"):
+        an.load(tmp_path / "run")

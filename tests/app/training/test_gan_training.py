@@ -102,7 +102,7 @@ def collapse(t):
     """From now on the generator draws one sample, and nobody learns."""
     t.model.turns += 10_000
     t.model.generator.forward = lambda z, context: torch.zeros(len(z), 1, 8, 8)
-    t.model.loss = lambda batch, player, noise: {"total": sum(p.sum() for p in t.model.parameters()) * torch.ones(1)}
+    t.model.losses = lambda batch, player, noise: {"total": sum(p.sum() for p in t.model.parameters()) * torch.ones(1)}
 
 
 def test_a_failed_game_is_stopped_and_the_last_good_model_kept(tmp_path):

@@ -54,7 +54,7 @@ def held_out_loss(folder, data):
     batch = data.batch(torch.arange(len(data.test)), "test")
     batch = type(batch)(batch.x)
     with torch.no_grad():
-        return model.loss(batch, "model", StreamNoise(len(batch), 0, 0))["total"].mean().item() / model.loss_unit
+        return model.losses(batch, "model", StreamNoise(len(batch), 0, 0))["total"].mean().item() / model.loss_unit
 
 
 def some(classes, n):

@@ -93,12 +93,12 @@ def test_a_player_may_have_its_own_rate_and_number_of_turns(tmp_path):
 def test_what_follows_a_batch_stays_where_the_step_is_not_finite(tmp_path, monkeypatch):
     t, _ = trained(tmp_path, "vae, codebook", 1, 1)
     before = {name: buffer.clone() for name, buffer in t.model.named_buffers()}
-    loss = t.model.loss
+    loss = t.model.losses
 
     def broken(*arguments):
         terms = loss(*arguments)
         return terms | {"total": terms["total"] * float("nan")}
 
-    monkeypatch.setattr(t.model, "loss", broken)
+    monkeypatch.setattr(t.model, "losses", broken)
     assert t.state.update(1, 30, 1.0)[2] is not None
     assert all(torch.equal(buffer, before[name]) for name, buffer in t.model.named_buffers())

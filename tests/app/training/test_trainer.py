@@ -84,7 +84,7 @@ def test_accumulation_takes_the_gradient_of_the_whole_batch(tmp_path):
     results = []
     for parts in (1, 4):
         t = trainer(tmp_path, "1it", f"parts{parts}", f"train.accumulate={parts}", "train.clip=1000000")
-        t.model.loss = plain
+        t.model.losses = plain
         (step,) = t
         results.append((step.losses["model/total"], step.grad_norms["model"], step.images))
     assert results[0] == pytest.approx(results[1], rel=1e-5)

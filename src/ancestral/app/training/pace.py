@@ -30,7 +30,7 @@ def seconds_per_step(model: GenerativeModel, data: DataSet, batch: int, runtime:
                 noise = StreamNoise(min(batch, len(data.train)), 0, 0, runtime.device)
                 drawn = some.batch(torch.arange(noise.n), noise=noise).to(runtime.device)
                 with runtime.autocast():
-                    terms = model.loss(drawn, player.name, noise)
+                    terms = model.losses(drawn, player.name, noise)
                 if terms:
                     torch.autograd.backward(terms["total"].float().mean())
                 for p in player.parameters:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ancestral.app import migration
@@ -37,6 +37,7 @@ from ancestral.models import GenerativeModel
 from ancestral.models.latent import LatentModel
 from ancestral.runtime import Precision, Runtime
 from ancestral.version import __version__
+from ancestral.weights import checksum, problem, read_tensors
 
 
 class Run:
@@ -108,7 +109,7 @@ class Run:
         """Write the model's present weights."""
         tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
         with disk_errors(self.path):
-            write_atomically(self.weights, save(tensors))
+            write_atomically(self.weights, save(tensors, {"checksum": checksum(tensors)}))
 
     @property
     def spec(self) -> DataSpec:
@@ -128,7 +129,7 @@ class Run:
             raise self._foreign(config, "its settings are not those of this version") from None
         file = self.weights
         try:
-            tensors = load_file(file)
+            tensors, metadata = read_tensors(file)
         except FileNotFoundError:
             raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
         except (SafetensorError, OSError) as error:
@@ -136,6 +137,8 @@ class Run:
             raise AncestralError(
                 f"{file} is damaged ({reason}): run the same `ancestral train` again, which writes it anew"
             ) from None
+        if wrong := problem(tensors, metadata):
+            raise AncestralError(f"{file} {wrong}; run the same `ancestral train` again, which writes it anew")
         try:
             model.load_state_dict(tensors)
         except RuntimeError:

@@ -215,7 +215,7 @@ class StageState:
         flip = (noise.uniform() < 0.5).cpu() if self.flip else None
         batch = self.data.batch(parts[i], flip=flip, noise=noise).to(self.runtime.device)
         with self.runtime.autocast():
-            return self.model.loss(Batch(batch.x, batch.conditions, part), state.player.name, noise), part
+            return self.model.losses(Batch(batch.x, batch.conditions, part), state.player.name, noise), part
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from ancestral.oracles import GaussianOracle
 from ancestral.schedules import Chain, Cosine
 
 
-@claim("Ho et al. 2020, eq. 14", (Diffusion.loss, Diffusion.weights, Denoiser.forward))
+@claim("Ho et al. 2020, eq. 14", (Diffusion.losses, Diffusion.weights, Denoiser.forward))
 def simple_loss() -> Iterator[Sides]:
     """L_simple is the squared error of x̂₀ weighed by the SNR, and a perfect network does not bring it to 0
 
@@ -30,7 +30,7 @@ def simple_loss() -> Iterator[Sides]:
     model = family(network, chain, d=2)
     noise = draws(256)
     with torch.no_grad():
-        left = model.loss(Batch(x), "model", draws(256))["total"]
+        left = model.losses(Batch(x), "model", draws(256))["total"]
         level = chain.at(model.draw_times(noise))
         eps = noise.normal((2,))
         alpha, sigma = level.alpha.float()[:, None], level.sigma.float()[:, None]
@@ -48,7 +48,7 @@ def simple_loss() -> Iterator[Sides]:
         exact = family(Exact(oracle, "v"), one, "v", weight="edm")
         at_t = one.levels(torch.tensor([t], dtype=torch.float64))[0]
         with torch.no_grad():
-            total = exact.loss(Batch(M + S * draws(N, 1).normal((1,))), "model", draws(N))["total"]
+            total = exact.losses(Batch(M + S * draws(N, 1).normal((1,))), "model", draws(N))["total"]
         signal = at_t.alpha**2 * S * S
         rows.append((*mean(total * at_t.alpha**2), signal / (signal + at_t.sigma**2)))  # edm's weight is SNR + 1 = SNR/alpha^2
     left, error, right = table(rows)
@@ -76,6 +76,6 @@ def one_network() -> Iterator[Sides]:
     x = draws(512, 1).normal((2,))
     for t in (0.05, 0.5, 0.95):
         one = family(network, OneLevel(Chain.linear(), t), d=2)
-        gradients = torch.autograd.grad(one.loss(Batch(x), "model", draws(512))["total"].sum(), list(network.parameters()))
+        gradients = torch.autograd.grad(one.losses(Batch(x), "model", draws(512))["total"].sum(), list(network.parameters()))
         moved = sum(int((g != 0).sum()) for g in gradients)
         yield equal(f"parameters that learn at t = {t:g}", moved, count, tolerance=0.0)

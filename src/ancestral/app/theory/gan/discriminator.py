@@ -38,7 +38,7 @@ from ancestral.models.objectives import (
 )
 
 
-@claim("Goodfellow et al. 2014, eq. 1; Goodfellow 2016 (arXiv:1701.00160), eq. 8", (GAN.loss, Minimax.discriminator))
+@claim("Goodfellow et al. 2014, eq. 1; Goodfellow 2016 (arXiv:1701.00160), eq. 8", (GAN.losses, Minimax.discriminator))
 def cross_entropy() -> Iterator[Sides]:
     """The discriminator's loss is binary cross-entropy on an equal mixture of data and samples
 
@@ -51,14 +51,14 @@ def cross_entropy() -> Iterator[Sides]:
     for objective in names:
         model, x = networks(objective), draws(256, 1).normal((1,))
         with torch.no_grad():
-            left = model.loss(Batch(x), "discriminator", draws(256))["total"].mean()
+            left = model.losses(Batch(x), "discriminator", draws(256))["total"].mean()
             y = model.generator(draws(256).normal(model.latent_shape), Context())
             l, c = torch.cat([model.critic(x), model.critic(y)]).double(), torch.ones(512).double()
         c[256:] = 0
         yield equal(objective, left, F.binary_cross_entropy(l.sigmoid(), c), tolerance=SINGLE)
 
 
-@claim("Goodfellow et al. 2014, eq. 1", (GAN.loss, Minimax.generator))
+@claim("Goodfellow et al. 2014, eq. 1", (GAN.losses, Minimax.generator))
 def zero_sum() -> Iterator[Sides]:
     """What one player gains the other loses: V(D, G) = −J_D = J_G
 
@@ -71,8 +71,8 @@ def zero_sum() -> Iterator[Sides]:
     for theta in thetas.tolist():
         model = game("minimax", Point(theta, 1.0), Line(-1.0, 0.5))
         with torch.no_grad():
-            j_d = model.loss(Batch(x), "discriminator", draws(256))["total"].mean()
-            j_g = model.loss(Batch(x), "generator", draws(256))["total"].mean()
+            j_d = model.losses(Batch(x), "discriminator", draws(256))["total"].mean()
+            j_g = model.losses(Batch(x), "generator", draws(256))["total"].mean()
             y = model.generator(draws(256).normal(model.latent_shape), Context())
             on_data = F.logsigmoid(model.critic(x)).double().mean() / 2
             value = on_data + torch.log1p(-model.critic(y).double().sigmoid()).mean() / 2
@@ -83,7 +83,7 @@ def zero_sum() -> Iterator[Sides]:
     yield equal("J_G + ½ E log D(x)", value, plus_g, tolerance=SINGLE, along=along)
 
 
-@claim("Goodfellow et al. 2014, proposition 1 and theorem 1", (Minimax.discriminator, GAN.loss, jensen_shannon))
+@claim("Goodfellow et al. 2014, proposition 1 and theorem 1", (Minimax.discriminator, GAN.losses, jensen_shannon))
 def optimal_discriminator() -> Iterator[Sides]:
     """The best discriminator is D* = p/(p + q), where V is the Jensen–Shannon divergence less log 2
 
@@ -109,7 +109,7 @@ def optimal_discriminator() -> Iterator[Sides]:
     yield equal("JSD(p, q) − log 2", left, right, along=Along("m, where q = N(m, 1)", SHIFTS, "V(D*, G), nats"))
     model = game("minimax", Point(1.0, 1.0), Line(-1.0, 0.5))
     with torch.no_grad():
-        left, error = mean(-model.loss(Batch(draws(N, 1).normal((1,))), "discriminator", draws(N))["total"])
+        left, error = mean(-model.losses(Batch(draws(N, 1).normal((1,))), "discriminator", draws(N))["total"])
     yield equal("the family's loss at D*", left, jsd(P, Q) - math.log(2), error, SINGLE)
     x, y = draws(N, 1).normal(()).double(), 1 + draws(N, 2).normal(()).double()
     _, error = mean(F.softplus(x - 0.5) / 2 + F.softplus(0.5 - y) / 2)

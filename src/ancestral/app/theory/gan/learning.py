@@ -22,7 +22,8 @@ from ancestral.models.objectives import (
 
 
 @claim(
-    "Goodfellow et al. 2014, section 3; Goodfellow 2016, section 3.2.3", (GAN.loss, Minimax.generator, NonSaturating.generator)
+    "Goodfellow et al. 2014, section 3; Goodfellow 2016, section 3.2.3",
+    (GAN.losses, Minimax.generator, NonSaturating.generator),
 )
 def vanishing_gradient() -> Iterator[Sides]:
     """Where D wins the minimax gradient vanishes and the non-saturating one does not; their ratio is e^l
@@ -42,7 +43,7 @@ def vanishing_gradient() -> Iterator[Sides]:
         for logit in logits:
             point = Point(0.0, 0.0)
             model = game(name, point, Line(1.0, logit)).double()
-            loss = model.loss(Batch(torch.zeros(1, 1).double()), "generator", draws(1))["total"].sum()
+            loss = model.losses(Batch(torch.zeros(1, 1).double()), "generator", draws(1))["total"].sum()
             gradients.append(torch.autograd.grad(loss, point.theta)[0].item())
         found[name] = torch.tensor(gradients, dtype=torch.float64)
     l = torch.tensor(logits, dtype=torch.float64)
@@ -75,7 +76,7 @@ def sum_of_gradients() -> Iterator[Sides]:
     yield equal("½ ∂KL(q ‖ p)/∂m", left, right, along=Along("m", shifts, "sum of both gradients"))
 
 
-@claim("Mescheder et al. 2018 (arXiv:1801.04406), section 3.3; theorem 4.1 in general", (GAN.loss, Penalties.__call__))
+@claim("Mescheder et al. 2018 (arXiv:1801.04406), section 3.3; theorem 4.1 in general", (GAN.losses, Penalties.__call__))
 def dirac() -> Iterator[Sides]:
     """In the smallest game, a point against a point, gradients alone circle; R1 makes them converge
 
@@ -104,8 +105,8 @@ def _field(model: GAN, theta: float, psi: float) -> Tensor:
     model.generator.theta.data.fill_(theta)  # type: ignore[operator]
     model.discriminator.psi.data.fill_(psi)  # type: ignore[operator]
     batch = Batch(torch.zeros(1, 1, dtype=torch.float64))
-    j_g = model.loss(batch, "generator", draws(1))["total"].sum()
-    terms = model.loss(batch, "discriminator", draws(1))
+    j_g = model.losses(batch, "generator", draws(1))["total"].sum()
+    terms = model.losses(batch, "discriminator", draws(1))
     penalty = terms.get("r1", torch.zeros(1)).sum()
     j_d = 2 * (terms["total"].sum() - penalty) + penalty
     by_theta = torch.autograd.grad(2 * j_g, model.generator.theta)[0]  # type: ignore[arg-type]

@@ -51,7 +51,9 @@ def hinge() -> Iterator[Sides]:
     yield equal("sign(p − q)", descended(objective, p, q, 0.05)[clear], torch.sign(p - q)[clear], tolerance=0.06, along=along)
 
 
-@claim("Jolicoeur-Martineau 2018 (arXiv:1807.00734), section 4", (Relativistic.discriminator, Relativistic.generator, GAN.loss))
+@claim(
+    "Jolicoeur-Martineau 2018 (arXiv:1807.00734), section 4", (Relativistic.discriminator, Relativistic.generator, GAN.losses)
+)
 def relativistic() -> Iterator[Sides]:
     """A constant added to the logits leaves the relativistic losses as they are; the best one is log p/q + c
 
@@ -70,7 +72,7 @@ def relativistic() -> Iterator[Sides]:
         for c in (0.0, *constants.tolist()):
             model = game("relativistic", Point(1.0, 1.0), Line(-0.8, c)).double()
             with torch.no_grad():
-                losses.append(model.loss(Batch(x), player, draws(64))["total"].mean())
+                losses.append(model.losses(Batch(x), player, draws(64))["total"].mean())
         at_zero, *others = losses
         along = Along("c", constants, "loss, nats")
         yield equal(f"the {player}'s at c = 0", torch.stack(others), at_zero, tolerance=SINGLE, along=along)

@@ -102,7 +102,7 @@ def guidance() -> Iterator[Sides]:
     yield equal("(D′ s)²", v, (SPREAD * s) ** 2, v_error, 1e-3, along)
 
 
-@claim("Ho & Salimans 2022, algorithm 1", (Diffusion.loss, LatentModel.sample, Conditioner.forward, ClassCondition.forward))
+@claim("Ho & Salimans 2022, algorithm 1", (Diffusion.losses, LatentModel.sample, Conditioner.forward, ClassCondition.forward))
 def dropped_condition() -> Iterator[Sides]:
     """With the condition dropped the conditional model is the unconditional one
 
@@ -116,8 +116,8 @@ def dropped_condition() -> Iterator[Sides]:
     model = conditional(drop=1.0)
     with torch.no_grad():
         z, inner = model.encode(x), model.prior
-        given = inner.loss(Batch(z, {"class": labels}), "model", draws(n))["total"]
-        nothing = inner.loss(Batch(z), "model", draws(n))["total"]
+        given = inner.losses(Batch(z, {"class": labels}), "model", draws(n))["total"]
+        nothing = inner.losses(Batch(z), "model", draws(n))["total"]
         yield equal("loss, all dropped = told nothing", given, nothing, tolerance=0.0)
     asked, unasked = (model.sample(n, y, seeds=8, steps=4) for y in ({"class": "b"}, None))
     without = model.sample(n, {"class": "b"}, seeds=8, steps=4, guidance=0.0)

@@ -48,7 +48,7 @@ def kept(model: Diffusion) -> int:
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        held = model.loss(Batch(torch.zeros(1, *model.shape)), "model", draws(1))
+        held = model.losses(Batch(torch.zeros(1, *model.shape)), "model", draws(1))
     del held
     return sum(sizes.values())
 
@@ -83,7 +83,7 @@ def compute() -> Iterator[Sides]:
     yield at_most("a sample of 4 steps, f = 4 and decoded, at most one in pixels", decoded, whole, tolerance=0.0)
 
 
-@claim("Rombach et al. 2022, section 3.1", (LatentModel.loss, Diffusion.loss, UNet.forward))
+@claim("Rombach et al. 2022, section 3.1", (LatentModel.losses, Diffusion.losses, UNet.forward))
 def memory() -> Iterator[Sides]:
     """In a latent space f times smaller a side, a denoising step of equal width keeps f² times less
 

@@ -71,7 +71,7 @@ def tweedie() -> Iterator[Sides]:
     yield equal("w = (.3, .7), x_t = ½: E[x|x_t]", MIXTURE(at, LEVEL).x, 1.4113769729)
 
 
-@claim("Song et al. 2021, section 3.3; Song et al. 2021 (arXiv:2101.09258), theorem 1", (ScoreModel.loss, Diffusion.loss))
+@claim("Song et al. 2021, section 3.3; Song et al. 2021 (arXiv:2101.09258), theorem 1", (ScoreModel.losses, Diffusion.losses))
 def is_diffusion() -> Iterator[Sides]:
     """A score model is a diffusion model: the same losses in other words
 
@@ -87,7 +87,7 @@ def is_diffusion() -> Iterator[Sides]:
         score = family(network, VP(), weight=ours)
         ddpm = Diffusion(score.denoiser, (2,), schedule=VP(), weight=theirs)  # type: ignore[arg-type]
         with torch.no_grad():
-            a, b = (model.loss(Batch(x), "model", Apart(256))["total"] for model in (score, ddpm))  # type: ignore[arg-type]
+            a, b = (model.losses(Batch(x), "model", Apart(256))["total"] for model in (score, ddpm))  # type: ignore[arg-type]
         yield equal(f"of each sample: weights {ours} and {theirs}", a, factor * b, tolerance=1e-4)
         at, left, right = binned(VP().noisy(Apart(256).stratified()), a, factor * b)
         along = Along("t", at, f"score matching, weight {ours}")

@@ -19,7 +19,7 @@ from ancestral.schedules import VP
 
 @claim(
     "Vincent 2011, section 4.2; Hyvarinen 2005, theorem 1; Song et al. 2019 (arXiv:1905.07088), section 3",
-    (ScoreModel.loss, ScoreModel.weights),
+    (ScoreModel.losses, ScoreModel.weights),
 )
 def matching() -> Iterator[Sides]:
     """Denoising score matching is explicit score matching plus a constant; so are exact and sliced
@@ -38,7 +38,7 @@ def matching() -> Iterator[Sides]:
     for form in forms:
         model, again = family(network, schedule, matching=form), draws(n)
         with torch.no_grad():
-            loss = model.loss(Batch(x), "model", draws(n))["total"].double()
+            loss = model.losses(Batch(x), "model", draws(n))["total"].double()
             eps = again.normal((2,))
             level = schedule.at(schedule.noisy(again.stratified()))
             x_t = column(level.alpha, x) * x + column(level.sigma, x) * eps
@@ -59,7 +59,7 @@ def matching() -> Iterator[Sides]:
         yield equal("explicit + C", left, right, error, along=Along("t", at, f"{form} score matching, σ² × loss"))
 
 
-@claim("Song & Ermon 2019, section 3.2.1 and figure 2", (ScoreModel.loss, ScoreModel.score, MixtureOracle.score))
+@claim("Song & Ermon 2019, section 3.2.1 and figure 2", (ScoreModel.losses, ScoreModel.score, MixtureOracle.score))
 def far_from_data() -> Iterator[Sides]:
     """Far from the data the score of clean data is not learned, that of noisy data is
 

@@ -68,7 +68,7 @@ def trained(schedule: Schedule) -> ScoreModel:
     for i in range(STEPS):
         optimizer.param_groups[0]["lr"] = 3e-3 * (1 - i / STEPS)
         optimizer.zero_grad()
-        model.loss(Batch(THREE.sample(draws(256, 2 * i))), "model", draws(256, 2 * i + 1))["total"].mean().backward()
+        model.losses(Batch(THREE.sample(draws(256, 2 * i))), "model", draws(256, 2 * i + 1))["total"].mean().backward()
         optimizer.step()
     return model.requires_grad_(False)
 

@@ -19,7 +19,7 @@ from ancestral.models.codec import Diagonal, Full, log_standard
 from ancestral.models.vae import VAE
 
 
-@claim("Kingma & Welling 2014, eq. 2-3", (VAE.loss, VAE.observation, Gaussian.log_prob))
+@claim("Kingma & Welling 2014, eq. 2-3", (VAE.losses, VAE.observation, Gaussian.log_prob))
 def elbo() -> Iterator[Sides]:
     """The ELBO as an expectation minus a KL is its integral form
 
@@ -42,7 +42,7 @@ def elbo() -> Iterator[Sides]:
     yield equal("∫ q log p(x|z)p(z)/q dz", left, right, error, SINGLE, Along("x₁, with x₂ = −1", at, "L(x), nats"))
 
 
-@claim("Kingma & Welling 2014, eq. 1", (VAE.loss, Gaussian.log_prob, Gaussian.kl))
+@claim("Kingma & Welling 2014, eq. 1", (VAE.losses, Gaussian.log_prob, Gaussian.kl))
 def gap() -> Iterator[Sides]:
     """The ELBO is log p(x) minus the divergence of q from the true posterior, and so a bound
 

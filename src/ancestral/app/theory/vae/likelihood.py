@@ -16,7 +16,7 @@ from ancestral.distributions import BernoulliLikelihood, GaussianLikelihood
 from ancestral.models.vae import VAE
 
 
-@claim("Kingma & Welling 2014, appendix C.2", (GaussianLikelihood.forward, VAE.loss))
+@claim("Kingma & Welling 2014, appendix C.2", (GaussianLikelihood.forward, VAE.losses))
 def gaussian_reconstruction() -> Iterator[Sides]:
     """The Gaussian reconstruction loss is squared error, up to a stated constant
 
@@ -28,7 +28,7 @@ def gaussian_reconstruction() -> Iterator[Sides]:
     for s2 in (0.1, 0.3, 1.0):
         model = network(s2)
         with torch.no_grad():
-            terms = model.loss(Batch(x), "model", draws(64))
+            terms = model.losses(Batch(x), "model", draws(64))
             code, h = model.coder(model.coder.features(x, Context()), Context(), draws(64))
         error, order = (x - h).square().sum(1).double().sort()
         right = error / (2 * s2) + x.shape[1] / 2 * math.log(2 * math.pi * s2)

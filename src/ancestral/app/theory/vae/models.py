@@ -94,7 +94,7 @@ def _vae(d: int, encoder: nn.Module, decoder: nn.Module, posterior: Diagonal, s2
 def ones(model: VAE, x: Tensor, n: int = FEW) -> dict[str, Tensor]:
     """The terms of the loss `(n,)` for n draws of q(z | x) of one x `(1, d)`."""
     with torch.no_grad():
-        return model.loss(Batch(x.expand(n, -1)), "model", draws(n))
+        return model.losses(Batch(x.expand(n, -1)), "model", draws(n))
 
 
 def posterior_of(model: VAE, x: Tensor) -> Gaussian:

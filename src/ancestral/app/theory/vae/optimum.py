@@ -17,7 +17,7 @@ from ancestral.models.codec import Diagonal
 from ancestral.models.vae import VAE
 
 
-@claim("Lucas et al. 2019 (arXiv:1911.02469), section 4; Tipping & Bishop 1999, eq. 8", (VAE.loss, Diagonal.forward))
+@claim("Lucas et al. 2019 (arXiv:1911.02469), section 4; Tipping & Bishop 1999, eq. 8", (VAE.losses, Diagonal.forward))
 def linear_optimum() -> Iterator[Sides]:
     """The best linear VAE is probabilistic PCA, and its ELBO is the likelihood itself
 
@@ -32,7 +32,7 @@ def linear_optimum() -> Iterator[Sides]:
     """
     s2 = LAM[2:].mean().item()
     model, x = pca(s2), crossed(2)
-    terms = model.loss(Batch(x), "model", Cross(len(x), 2))  # type: ignore[arg-type]  # all of `Noise` that is used
+    terms = model.losses(Batch(x), "model", Cross(len(x), 2))  # type: ignore[arg-type]  # all of `Noise` that is used
     best = -0.5 * (5 * math.log(2 * math.pi) + LAM[:2].log().sum().item() + 3 * math.log(s2) + 5)
     yield equal("ELBO", -terms["total"].mean(), best, tolerance=SINGLE)
     gradients = torch.autograd.grad(terms["total"].mean(), list(model.parameters()))
@@ -47,7 +47,7 @@ def linear_optimum() -> Iterator[Sides]:
         yield equal(f"½ log λ/s², λ = {LAM[j]:g}", left, right, tolerance=2 * SINGLE, along=along)
 
 
-@claim("Higgins et al. 2017; Lucas et al. 2019, section 5", (VAE.loss,))
+@claim("Higgins et al. 2017; Lucas et al. 2019, section 5", (VAE.losses,))
 def beta() -> Iterator[Sides]:
     """A β-VAE with the variance s² is a VAE with the variance β s²
 
@@ -70,5 +70,5 @@ def _gradient(s2: float, beta: float) -> Tensor:
     """Of the loss in every parameter."""
     model, x = pca(0.5, 3, beta=beta), crossed(3)
     model.likelihood.value.fill_(s2)  # type: ignore[operator]
-    total = model.loss(Batch(x), "model", draws(len(x)))["total"].mean()
+    total = model.losses(Batch(x), "model", draws(len(x)))["total"].mean()
     return torch.cat([g.flatten() for g in torch.autograd.grad(total, list(model.parameters()))]).double()

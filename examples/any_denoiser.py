@@ -1,0 +1,53 @@
+"""A network of another library, trained there to predict noise and sampled here: diffusers' UNet2DModel on digits."""
+
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from torch import Tensor, nn
+
+import ancestral as an
+
+CHAIN = an.schedules.Chain.linear()  # beta from 1e-4 to 0.02 in 1,000 steps, which are diffusers' defaults, too
+
+
+class Foreign(nn.Module):
+    """Their network behind our contract. Their time step i is the noise after i + 1 steps, our time (i + 1) / 1000."""
+
+    def __init__(self, unet: nn.Module):
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, z: Tensor, logsnr: Tensor) -> Tensor:
+        i = 1000 * CHAIN.time(logsnr.double().cpu()) - 1
+        return self.unet(z, i.clamp(min=0).to(z)).sample
+
+
+def tiny() -> UNet2DModel:
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    return UNet2DModel(
+        8, 1, 1, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, add_attention=False, **blocks
+    )
+
+
+def train_there(unet: nn.Module, x: Tensor, steps: int) -> None:
+    """Their loop: noise of their scheduler on pictures in [-1, 1]."""
+    scheduler, optimizer = DDPMScheduler(), torch.optim.Adam(unet.parameters(), lr=2e-3)
+    for _ in range(steps):
+        batch = 2 * x[torch.randint(len(x), (64,))] - 1
+        eps, i = torch.randn_like(batch), torch.randint(1000, (64,))
+        loss = (unet(scheduler.add_noise(batch, eps, i), i).sample - eps).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def main(steps: int = 2000) -> tuple[an.Diffusion, Tensor]:
+    unet = tiny()
+    train_there(unet, an.load_data("digits").batch(torch.arange(1500)).x, steps)
+    model = an.Diffusion(
+        Foreign(unet), shape=(1, 8, 8), schedule=CHAIN, target="eps", mean=0.5, std=0.5, bounds=(0, 1)
+    )  # their pictures in [-1, 1] are (x - 0.5) / 0.5
+    return model.eval(), model.sample(16, solver="dpmpp", steps=20)
+
+
+if __name__ == "__main__":
+    main()
