@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ancestral.app.data import DataError, DataSet, DataSpec
     from ancestral.app.data import load as load_data
     from ancestral.app.evaluate import evaluate, report
+    from ancestral.app.sampling import SampleRequest
     from ancestral.errors import AncestralError, UsageError
     from ancestral.models import GenerativeModel
     from ancestral.registry import register
@@ -35,6 +36,7 @@ _HOMES = {
     "AncestralError": ("ancestral.errors", "AncestralError"),
     "UsageError": ("ancestral.errors", "UsageError"),
     "GenerativeModel": ("ancestral.models", "GenerativeModel"),
+    "SampleRequest": ("ancestral.app.sampling", "SampleRequest"),
     "register": ("ancestral.registry", "register"),
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "DataSet",
     "DataSpec",
     "GenerativeModel",
+    "SampleRequest",
     "UsageError",
     "compare",
     "evaluate",
