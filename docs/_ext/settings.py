@@ -1,6 +1,4 @@
-"""Tables of a recipe's settings, read from the recipe itself: `{settings} data`, `{settings} train` and `{settings} models`; and of
-registered names, e.g. `{settings} solver`.
-"""
+"""Tables of a recipe's settings, read from the recipe itself: `{settings} data`, `train` and `models`; and of registered names: `{settings} solver`."""
 
 from __future__ import annotations
 
