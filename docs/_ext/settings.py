@@ -1,4 +1,7 @@
-"""Tables of a recipe's settings, read from the recipe itself: `{settings} data`, `train` and `models`; and of registered names: `{settings} solver`."""
+"""Tables of a recipe's settings, read from the recipe itself: `{settings} data`, `{settings} train` and `{settings} models`.
+
+`{settings} solver` and the like are tables of registered names.
+"""
 
 from __future__ import annotations
 
