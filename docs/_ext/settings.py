@@ -1,4 +1,7 @@
-"""Tables of a recipe's settings, read from the recipe itself: `{settings} data`, `{settings} train` and `{settings} models`."""
+"""Tables of a recipe's settings, read from the recipe itself: `{settings} data`, `{settings} train` and `{settings} models`.
+
+`{settings} solver` and the like are tables of registered names.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 from ancestral.app.recipes import FAMILIES, Section
 from ancestral.app.recipes.choices import Choice
 from ancestral.app.recipes.recipe import DataRecipe, TrainRecipe
-from ancestral.builtin import meanings
+from ancestral.builtin import MEANINGS, meanings
 
 
 def values(annotation: Any) -> str:
@@ -96,6 +99,9 @@ class Settings(SphinxDirective):
                 if section.training:
                     suits = ", ".join(f"`train.{key}={value}`" for key, value in section.training.items())
                     lines += [f"Where nothing is asked, it is trained with {suits}.", ""]
+        elif self.arguments[0] in MEANINGS:
+            rows = [f"| `{name}` | {meaning} |" for name, meaning in meanings(self.arguments[0]).items()]
+            lines = ["| name | |", "|---|---|", *rows, ""]
         else:
             lines = table({"data": DataRecipe, "train": TrainRecipe}[self.arguments[0]], self.arguments[0])
         parent = nodes.Element()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ancestral.app.data import DataError, DataSet, DataSpec
     from ancestral.app.data import load as load_data
     from ancestral.app.evaluate import evaluate, report
+    from ancestral.app.sampling import SampleRequest
     from ancestral.configuration import configurable
     from ancestral.denoiser import Denoiser
     from ancestral.errors import AncestralError, UsageError
@@ -65,6 +66,7 @@ _HOMES = {
     "LatentModel": ("ancestral.models.latent", "LatentModel"),
     "Denoiser": ("ancestral.denoiser", "Denoiser"),
     "configurable": ("ancestral.configuration", "configurable"),
+    "SampleRequest": ("ancestral.app.sampling", "SampleRequest"),
     "register": ("ancestral.registry", "register"),
 }
 
@@ -93,6 +95,7 @@ __all__ = [
     "Diffusion",
     "GenerativeModel",
     "LatentModel",
+    "SampleRequest",
     "ScoreModel",
     "UsageError",
     "compare",

@@ -70,7 +70,7 @@ def ncsn_step(ratio: float, repeats: int) -> float:
 @built_in("solver", "langevin-one")
 @dataclass(frozen=True)
 class UnadjustedLangevin(Solver):
-    """UnadjustedLangevin Langevin at one noise level, from noise of that level's scale, then Tweedie's formula: what annealing cures.
+    """Langevin dynamics at one noise level, from noise of that level's scale, then Tweedie's formula: what annealing cures.
 
     u: the level, sigma / alpha; step: eta / u^2. Each step of the grid is one step of the chain.
     """

@@ -20,7 +20,7 @@ SMALLER = (48, 32, 16)  # widths of a U-Net whose default is too slow for the bu
 class DenoisingRecipe(FamilyRecipe):
     """A family whose network sees noisy samples of every level."""
 
-    net: NetworkName = Field("auto", description="unet or dit, a transformer; auto: what is fastest on a CPU")
+    net: NetworkName = Field("auto", description="the network; auto is what is fastest on a CPU")
     width: int | None = Field(None, ge=1, description="features of the network's finest level")
     channels: tuple[int, ...] | None = Field(None, min_length=1, description="features of each level; overrides width")
     blocks: int | None = Field(None, ge=1, description="residual blocks a level")

@@ -26,7 +26,7 @@ class DiffusionRecipe(DenoisingRecipe):
     schedule: ScheduleName = Field("linear", description="the forward process")
     target: PredictionType | None = Field(
         None,
-        description="what the network predicts; None: velocity, or v with sigma_data=0.1 where patches of a U-Net hold many pixels",
+        description="what the network predicts; None: velocity, or v with sigma_data=0.1 for patches of many pixels in a U-Net",
     )
     sigma_data: float | None = Field(
         None, gt=0, description="of the target v: below that noise the network predicts noise, above it x; None: 1"

@@ -77,8 +77,8 @@ class Conditions:
     classes: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
-    layout: Path | Sequence[Any] | None = None
-    map: Path | Tensor | None = None
+    layout: Path | str | Sequence[Any] | None = None
+    map: Picture | None = None
     image: Picture | None = None
     sweep: Sweep | None = None
     others: Mapping[str, Any] = field(default_factory=dict)
@@ -164,11 +164,11 @@ def _numbers(texts: Sequence[str], model: GenerativeModel) -> list[Any]:
     return [read(text, kind.names) for text in texts]
 
 
-def _boxes(layout: Path | Sequence[Any]) -> Any:
-    if not isinstance(layout, Path):
+def _boxes(layout: Path | str | Sequence[Any]) -> Any:
+    if not isinstance(layout, Path | str):
         return layout
     try:
-        return json.loads(layout.read_text())
+        return json.loads(Path(layout).read_text())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not JSON"
         raise UsageError(
@@ -176,13 +176,13 @@ def _boxes(layout: Path | Sequence[Any]) -> Any:
         ) from None
 
 
-def _map(path: Path, model: GenerativeModel) -> Tensor:
+def _map(path: Path | str, model: GenerativeModel) -> Tensor:
     """The map, scaled and cropped as the maps of the training were."""
     kind = dict(model.conditioner.kinds.items()).get("map")
     if not isinstance(kind, MapCondition):
         raise UsageError("this model was not trained with a map: `map` is for runs with `condition=map`")
     try:
-        return torch.from_numpy(read_numbers(path, (kind.canvas[0], kind.canvas[1])))
+        return torch.from_numpy(read_numbers(Path(path), (kind.canvas[0], kind.canvas[1])))
     except ImageError as broken:
         raise UsageError(f"cannot read the map {path}: {broken.reason}") from None
 
