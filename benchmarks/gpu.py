@@ -4,8 +4,8 @@
 
 Each loop trains on random pictures in memory. MFU is the model's operations (convolutions and matrix products, three times one
 forward pass for a training step) over the time, as a share of the rate of a large bfloat16 matrix product that is measured in
-the same call. The peer is diffusers' `UNet2DModel`, tuned: bfloat16 autocast, channels-last, fused AdamW, data on the device, no
-read of a loss between steps.
+the same call. The peer is diffusers' `UNet2DModel`, tuned: bfloat16 autocast, channels-last, fused AdamW, data on the device,
+no read of a loss between steps.
 """
 
 from __future__ import annotations
@@ -178,7 +178,8 @@ def main() -> None:
                     loop = name + (", compiled" if compiled else "")
                     rows.append(Row(side, loop, parameters, operations, rate, share, memory, first))
                     print(
-                        f"{side:4d}  {loop:22s} {parameters:6.1f} M  {operations:7.2f} GFLOP  {rate:9.0f} images/s  MFU {share:6.1%}  peak {memory:5.1f} GiB  first {first:5.1f} s",
+                        f"{side:4d}  {loop:22s} {parameters:6.1f} M  {operations:7.2f} GFLOP  {rate:9.0f} images/s  "
+                        f"MFU {share:6.1%}  peak {memory:5.1f} GiB  first {first:5.1f} s",
                         flush=True,
                     )
                     if name == "ancestral":

@@ -1,8 +1,8 @@
 """What a loss receives: data, the raw conditions that go with them, and the global batch of which they are a part.
 
 A global batch may be computed in parts, one after the other to save memory, or by several processes. A loss whose value for one
-sample depends on the others (an optimal variance, a codebook's counts) takes such means over the whole batch, so that the number
-of parts changes neither losses nor gradients:
+sample depends on the others (an optimal variance, a codebook's counts) takes such means over the whole batch, so that the
+number of parts changes neither losses nor gradients:
 
     v = batch.mean(error)                 # over all samples of the global batch, without gradient
     batch.record("counts", counts)        # summed over the parts; the model's `after_step` receives the sums

@@ -41,7 +41,7 @@ def configurable(cls: C) -> C:
     CLASSES[cls.__name__] = cls
     if is_dataclass(cls):
         return cls
-    build: Callable[..., None] = vars(cls).get("__init__") or getattr(cls, "__init__")
+    build: Callable[..., None] = vars(cls).get("__init__") or cls.__init__  # type: ignore[misc]
     signature = inspect.signature(build)
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     names = [name for name, parameter in signature.parameters.items() if parameter.kind not in several][1:]
@@ -55,7 +55,7 @@ def configurable(cls: C) -> C:
             object.__setattr__(self, RECORD, {name: bound.arguments[name] for name in names})
         build(self, *args, **kwargs)
 
-    setattr(cls, "__init__", record)  # mypy lets no method be assigned
+    cls.__init__ = record  # type: ignore[misc]
     return cls
 
 

@@ -94,7 +94,7 @@ def _known(kind: str) -> dict[str, Entry]:
 
 def _load_plugins() -> None:
     """Import the modules of the entry points once. A plug-in that cannot be imported is an error at every look-up."""
-    global _plugins_loaded
+    global _plugins_loaded  # noqa: PLW0603  # one flag of the process
     if _plugins_loaded:
         return
     from importlib.metadata import entry_points

@@ -60,7 +60,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a safetensors file and its metadata, unchecked. Raises as `safe_open` does."""
     with safe_open(file, "pt") as stored:
-        return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}
+        return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
 
 
 def problem(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str | None:

@@ -45,9 +45,9 @@ def train(
 ) -> GenerativeModel:
     """Train a model in a run folder, or continue the run that is there, and return the averaged model.
 
-    source: as `ancestral.app.data.load`. model: the family; None: diffusion. budget: "2m", "20000it", "5epochs"; None: what suits
-    the data. out: the run folder; None: runs/NAME. condition: "class", "text" or another kind, or several. autoencoder: of a
-    latent model, the pretrained one: a run of a latent model or a VAE, or a folder of diffusers' AutoencoderKL. start_from: a
+    source: as `ancestral.app.data.load`. model: the family; None: diffusion. budget: "2m", "20000it", "5epochs"; None: what
+    suits the data. out: the run folder; None: runs/NAME. condition: "class", "text" or another kind, or several. autoencoder: of
+    a latent model, the pretrained one: a run of a latent model or a VAE, or a folder of diffusers' AutoencoderKL. start_from: a
     run of the same family and shape whose averaged weights the training starts from (fine-tuning).
     settings: further "section.name=value" of the recipe.
     Raises UsageError and AncestralError, each one sentence; KeyboardInterrupt, once all is saved, where a signal stops it.
@@ -145,7 +145,7 @@ def plan(
     reporter: Reporter | None = None,
     data: DataSet | None = None,
 ) -> Plan:
-    """Read the data and complete the recipe. What is left out is as in the run folder, if there is one, else what suits the data.
+    """Read the data and complete the recipe: what is left out is as in the run folder if there is one, else as data suggest.
 
     recipe: values to begin from instead, under all other arguments. started: the `time.monotonic()` from which a time budget
     counts. reporter: shows the reading of the data. data: of the source at that size, where they were read before.

@@ -1,7 +1,7 @@
 """Runs of format 1, read as those of format 2: the one place that knows both.
 
-Format 1 is that of version 0.1: recipes with other names of settings, and checkpoints that hold all parameters of a player in one
-tensor, in the order of the model.
+Format 1 is that of version 0.1: recipes with other names of settings, and checkpoints that hold all parameters of a player in
+one tensor, in the order of the model.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _model(section: dict[str, Any]) -> dict[str, Any]:
 def checkpoint(
     tensors: Mapping[str, Tensor], player: str, names: Iterable[str], parameters: Iterable[Tensor]
 ) -> dict[str, Tensor]:
-    """A checkpoint's tensors with those of a player by the names of its parameters. Those of format 2 are returned as they are."""
+    """A checkpoint's tensors with those of a player by the names of its parameters; those of format 2 as they are."""
     if f"{player}/value" not in tensors:
         return dict(tensors)
     names, parameters = list(names), list(parameters)

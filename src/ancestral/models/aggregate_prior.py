@@ -117,7 +117,7 @@ class Mixture(nn.Module):
 
 
 def regression(c: Tensor, z: Tensor) -> Tensor:
-    """A `(context_dims, d)` of z about A c + const by least squares with a ridge; 0 where a held-out fifth is no better for it."""
+    """A `(context_dims, d)` of z about A c + const by least squares with a ridge; 0 where a held-out fifth gains nothing."""
 
     def least(c: Tensor, z: Tensor) -> Tensor:
         c, z = c - c.mean(0), z - z.mean(0)

@@ -1,7 +1,7 @@
 """Latent codes: the encoder's side of a variational autoencoder, and its decoder's.
 
-Every kind of latent is written so that its prior is N(0, I) (a codebook aside, whose prior is uniform): a `LatentCodec` infers a
-`Encoding` of a sample and decodes the code's z. The posterior q(z | x) may be a diagonal Gaussian, a Gaussian of full covariance,
+Every kind of latent is written so that its prior is N(0, I) (a codebook aside, whose prior is uniform): a `LatentCodec` infers
+an `Encoding` of a sample and decodes its z. The posterior q(z | x) may be a diagonal Gaussian, a Gaussian of full covariance,
 or a flow.
 """
 

@@ -132,8 +132,8 @@ class DenoisingModel(GenerativeModel):
         how = {"guidance": self.usual_guidance(raw), **how}
         if how["guidance"] != 1 and not self.conditioner.drop and how.get("negative") is None and how.get("weak") is None:
             raise UsageError(
-                "guidance goes away from the model without condition, and this one was trained with model.condition_dropout=0, always with "
-                "one: leave guidance out, or name something else to go away from"
+                "guidance goes away from the model without condition, and this one was trained with model.condition_dropout=0, "
+                "always with one: leave guidance out, or name something else to go away from"
             )
         if isinstance(negative := how.get("negative"), Mapping):
             how["negative"] = self.conditioner.context(negative, n)

@@ -93,7 +93,8 @@ class Quantised(LatentCodec):
     def record(self, batch: Batch, code: Encoding, noise: Noise) -> None:
         """Counts `(K,)` and sums `(K, width)` of the vectors of each code, and for each code a vector that could revive it.
 
-        Sample i of a global batch of N proposes one of its own vectors, at random, for the codes i m, ..., i m + m - 1, m = K/N.
+        Sample i of a global batch of N proposes one of its own vectors, at random, for the codes i m, ..., i m + m - 1,
+        m = K/N.
         """
         assert code.codes is not None
         z_e, k = code.codes

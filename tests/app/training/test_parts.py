@@ -51,7 +51,7 @@ def trained(folder, kind, accumulate, steps):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_gradients_and_running_means_do_not_depend_on_the_number_of_parts(tmp_path, kind):
-    """Three steps, so that what a step leaves (codebook, variance, counters) enters the next; 30 samples in 1, 4 and 8 parts."""
+    """Three steps, so that what a step leaves (codebook, variance, counters) enters the next; 30 samples in 1, 4, 8 parts."""
     whole, steps = trained(tmp_path / "1", kind, 1, 3)
     for accumulate in (4, 8):
         parts, found = trained(tmp_path / str(accumulate), kind, accumulate, 3)

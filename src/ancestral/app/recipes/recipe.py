@@ -63,7 +63,7 @@ class TrainRecipe(Section):
     diagnoses: int = Field(32, ge=0, description="looks at the model's health on the way, for families that have one")
 
     def factor(self, step: int, progress: float) -> float:
-        """The share of the peak learning rate: linear warm-up, 1, then a cosine down to 0 over the last `decay` of the training.
+        """The share of the peak learning rate: linear warm-up, 1, then a cosine to 0 over the last `decay` of the training.
 
         step: of the stage. progress: share of the stage that has passed, in [0, 1].
         """

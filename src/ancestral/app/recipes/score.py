@@ -22,7 +22,7 @@ class ScoreRecipe(DenoisingRecipe):
     family: Literal["score"] = "score"
     schedule: Literal["ve", "geometric", "vp", "sub-vp"] = Field(
         "ve",
-        description="the forward process: noise alone, in continuous time or at a geometric sequence of levels; or variance preserving",
+        description="the forward process: noise alone, in continuous time or at geometric levels; or variance preserving",
     )
     matching: Matching = Field("denoising", description="the form of the objective; sliced and exact are for vectors")
     weight: Lambda = Field("sigma2", description="the weight of each noise level in the loss")

@@ -38,7 +38,7 @@ def read(file: Path, damaged: list[Path]) -> Checkpoint | None:
     try:
         with safe_open(file, "pt") as stored:
             metadata = stored.metadata()
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         if int(metadata["crc32"]) != _crc32(tensors):
             return None
         return Checkpoint(file, tensors, json.loads(metadata["numbers"]), damaged)

@@ -131,6 +131,6 @@ def _kept(file: Path, of: str) -> dict[str, Tensor] | None:
     try:
         with safe_open(file, "pt") as stored:
             same = (stored.metadata() or {}).get("of") == of
-            return {name: stored.get_tensor(name) for name in stored.keys()} if same else None
+            return {name: stored.get_tensor(name) for name in stored.keys()} if same else None  # noqa: SIM118
     except (FileNotFoundError, SafetensorError):
         return None

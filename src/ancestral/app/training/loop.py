@@ -47,8 +47,8 @@ class Step:
     """The state of training after a step.
 
     losses: means over the batch and the dimensions, by "player/term". grad_norms: before clipping, by player. skipped: why the
-    step was not taken, if so. diagnosis: the model's check of its own health, if it was due. preview: the picture just written, if any.
-    logged: whether the step went to metrics.jsonl. rate: images a second, recently. stage: what is being trained, where a run
+    step was not taken, if so. diagnosis: the model's check of its own health, if it was due. preview: the picture just written,
+    if any. logged: whether the step went to metrics.jsonl. rate: images a second, recently. stage: what is being trained, where a run
     trains several models.
     """
 

@@ -42,7 +42,7 @@ def seconds_per_step(model: GenerativeModel, data: DataSet, batch: int, runtime:
 
 
 def suited(recipe: Recipe, data: DataSet, device: str) -> tuple[FamilyRecipe, tuple[str, ...]]:
-    """The recipe's model, or with a smaller network where the default one is far too slow for a budget of time; and what to say.
+    """The recipe's model, with a smaller network where the default one is far too slow for a budget of time; and what to say.
 
     Only sizes that nobody asked for are changed.
     """

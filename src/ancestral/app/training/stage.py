@@ -77,7 +77,7 @@ class EpochSampler:
         return torch.cat(parts)
 
 
-class _NeedsSum(Exception):
+class _SumNeededError(Exception):
     """A loss waits for a sum over all parts of the batch, of which this is the part's own."""
 
     def __init__(self, value: Tensor):
@@ -93,7 +93,7 @@ class _Sums:
     def __call__(self, value: Tensor) -> Tensor:
         self.count += 1
         if self.count > len(self.known):
-            raise _NeedsSum(value)
+            raise _SumNeededError(value)
         return self.known[self.count - 1]
 
 
@@ -190,14 +190,14 @@ class StageState:
         while True:
             try:
                 return self._attempt(parts, i, state, key, known)
-            except _NeedsSum as mine:
+            except _SumNeededError as mine:
                 total = mine.value
                 for j in range(len(parts)):
                     if j != i:
                         with torch.no_grad():
                             try:
                                 self._attempt(parts, j, state, key, known)
-                            except _NeedsSum as other:
+                            except _SumNeededError as other:
                                 total = total + other.value
                 known.append(total)
 

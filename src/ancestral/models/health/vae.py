@@ -76,8 +76,8 @@ class Standing:
         gap = self.elbo_train - self.elbo
         if gap > max(10.0, 0.1 * d):
             findings.append(
-                f"held-out samples score {2 ** int(math.log2(gap))} nats or more below training samples: the model learns them by "
-                "heart; stop earlier, lower model.width or model.latent, or give more data"
+                f"held-out samples score {2 ** int(math.log2(gap))} nats or more below training samples: the model learns "
+                "them by heart; stop earlier, lower model.width or model.latent, or give more data"
             )
         early = self.seen < EARLY
         return Diagnosis(numbers, "  ".join(words), () if early else (*findings, *said))

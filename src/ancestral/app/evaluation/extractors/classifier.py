@@ -146,7 +146,7 @@ def _recall(file: Path, data: DataSet) -> tuple[Classifier, float] | None:
     if not file.exists():
         return None
     with safe_open(file, "pt") as stored:
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         accuracy = float(stored.metadata()["accuracy"])
     model = Classifier(data.spec.shape, len(data.spec.classes))
     model.load_state_dict(tensors)
