@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ancestral.app.data import DataSet, DataSpec
 from ancestral.app.data import load as load_data
 from ancestral.app.progress import Reporter, follow
+from ancestral.app.recipes.own import OWN
 from ancestral.app.recipes.recipe import DEFAULT_FAMILY, Recipe, family_of, override, parse
 from ancestral.app.training import finetuning, pace, pretrained
 from ancestral.app.training.budget import Budget
-from ancestral.app.training.loop import Trainer
+from ancestral.app.training.loop import Step, Trainer
 from ancestral.app.training.player import MakeOptimizer
 from ancestral.app.training.run import Run
 from ancestral.errors import UsageError
@@ -28,10 +30,12 @@ from ancestral.models.saved import Network, load_model
 from ancestral.runtime import Precision, Runtime
 from ancestral.weights import CONFIG
 
+Source = str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet | Dataset[Any] | DataLoader[Any]
+
 
 def train(
-    source: str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet,
-    model: str | None = None,
+    source: Source,
+    model: str | GenerativeModel | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
     *,
@@ -42,14 +46,19 @@ def train(
     device: str = "auto",
     quiet: bool = False,
     settings: tuple[str, ...] = (),
+    optimizer: MakeOptimizer | None = None,
+    lr_schedule: Callable[[int, float], float] | None = None,
+    callbacks: Sequence[Callable[[Step], object]] = (),
 ) -> GenerativeModel:
     """Train a model in a run folder, or continue the run that is there, and return the averaged model.
 
-    source: as `ancestral.app.data.load`. model: the family; None: diffusion. budget: "2m", "20000it", "5epochs"; None: what
+    source: as `ancestral.app.data.load`. model: the family, or a model object, which is trained itself; None: diffusion. budget: "2m", "20000it", "5epochs"; None: what
     suits the data. out: the run folder; None: runs/NAME. condition: "class", "text" or another kind, or several. autoencoder: of
     a latent model, the pretrained one: a run of a latent model or a VAE, or a folder of diffusers' AutoencoderKL. start_from: a
     run of the same family and shape whose averaged weights the training starts from (fine-tuning).
-    settings: further "section.name=value" of the recipe.
+    settings: further "section.name=value" of the recipe, such as train.ema=null or train.clip=null for no average and no
+    clipping. optimizer: parameters -> any of torch's optimisers, one for each player; None: AdamW. lr_schedule: (step, progress)
+    -> factor of the learning rate; None: the recipe's. callbacks: each is called with every `Step`.
     Raises UsageError and AncestralError, each one sentence; KeyboardInterrupt, once all is saved, where a signal stops it.
     """
     reporter = Reporter(quiet=quiet)
@@ -65,10 +74,21 @@ def train(
         device=device,
         settings=settings,
         reporter=reporter,
-    ).begin(reporter)
-    if follow(trainer, reporter) is not None:
+    ).begin(reporter, optimizer, lr_schedule)
+    steps = _calling(trainer, callbacks) if callbacks else None
+    if follow(trainer, reporter, steps=steps) is not None:
         raise KeyboardInterrupt(f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}")
+    if isinstance(model, GenerativeModel):
+        return trainer.finished()
     return load(trainer.run.path, device=device)
+
+
+def _calling(steps: Iterable[Step], callbacks: Sequence[Callable[[Step], object]]) -> Iterator[Step]:
+    """The same steps, with the callbacks called for each on the way."""
+    for step in steps:
+        for callback in callbacks:
+            callback(step)
+        yield step
 
 
 def load(
@@ -78,7 +98,7 @@ def load(
 
     Args:
         folder: the run's or the model's.
-        network: of a saved model, its own network if that is not ancestral's (`ancestral.models.saved.load_model`).
+        network: the model's own network if that is not ancestral's (`ancestral.models.saved.load_model`).
         device: "auto", "cpu", "cuda", "mps".
         precision: "auto", "fp32" or "bf16"; auto: of a run what is fast on the device, of a saved model fp32.
 
@@ -88,9 +108,7 @@ def load(
     """
     folder = Path(folder)
     if (folder / "recipe.yaml").is_file() or not (folder / CONFIG).is_file():
-        if network is not None and folder.exists():
-            raise UsageError(f"a network is given for a model that was saved with model.save, and {folder} holds none")
-        return Run.existing(folder).load_model(device, precision)
+        return Run.existing(folder).load_model(device, precision, network=network)
     model = load_model(folder, network)
     runtime = Runtime.choose(device, "fp32" if precision == "auto" else precision, parameters=0)
     model.precision = runtime.autocast
@@ -108,8 +126,13 @@ class Plan:
     run: Run
     started: float
 
-    def begin(self, reporter: Reporter | None = None, optimizer: MakeOptimizer | None = None) -> Trainer:
-        """A trainer that continues where the run folder left off; makes the folder. optimizer: see `Trainer`.
+    def begin(
+        self,
+        reporter: Reporter | None = None,
+        optimizer: MakeOptimizer | None = None,
+        lr_schedule: Callable[[int, float], float] | None = None,
+    ) -> Trainer:
+        """A trainer that continues where the run folder left off; makes the folder. optimizer, lr_schedule: see `Trainer`.
 
         Raises UsageError if the folder holds another run.
         """
@@ -125,13 +148,14 @@ class Plan:
                 started=self.started,
                 progress=reporter.show,
                 optimizer=optimizer,
+                lr_schedule=lr_schedule,
             )
 
 
 def plan(
-    source: str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet,
+    source: Source,
     *,
-    model: str | None = None,
+    model: str | GenerativeModel | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
     size: int | tuple[int, int] | None = None,
@@ -152,6 +176,14 @@ def plan(
     """
     started = time.monotonic() if started is None else started
     reporter = reporter or Reporter(quiet=True)
+    given = model if isinstance(model, GenerativeModel) else None
+    if given is not None:
+        if autoencoder is not None or start_from is not None or condition:
+            raise UsageError(
+                "a model object brings its network, weights and conditions: leave autoencoder, start_from and condition out"
+            )
+        model = OWN
+    assert not isinstance(model, GenerativeModel)
     if autoencoder is not None and model not in (None, "latent"):
         raise UsageError(f"a trained autoencoder is for a latent model, not for {model}: leave out the one or the other")
     model = "latent" if autoencoder is not None else model
@@ -166,6 +198,8 @@ def plan(
         if start_from is not None:
             raise UsageError(f"{start_from} is a run of the family {family_of(values)}, not {model}: leave --model out")
         values = {**values, "model": {}}  # another family's settings say nothing of this one
+    if given is not None:
+        values = {**values, "model": {"family": OWN, "config": given.config()}}
     wanted: dict[str, Any] = {"data.size": size, "model.family": model, "train.budget": budget}
     wanted["train.start_from"] = None if start_from is None else str(start_from)
     wanted["model.condition"] = ([condition] if isinstance(condition, str) else list(condition or ())) or None
@@ -189,13 +223,19 @@ def plan(
     checked = checked.model_copy(update={"model": checked.model.settled(data.spec)})
     Budget.parse(checked.train.budget)
     asked_model = recipe_given or (values.get("model") or {}).keys() & {"width", "channels", "blocks", "patch", "net"}
-    if not run.recipe_file.is_file() and not asked_model and checked.train.start_from is None:
+    if given is None and not run.recipe_file.is_file() and not asked_model and checked.train.start_from is None:
         family, notes = pace.suited(checked, data, device)
         checked = checked.model_copy(update={"model": family})
         data = replace(data, notes=(*data.notes, *notes))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(checked.train.seed)
-        network = checked.model.build(data.spec)
+    if given is not None:
+        if tuple(given.shape) != tuple(data.spec.shape):
+            theirs, ours = ("x".join(map(str, shape)) for shape in (given.shape, data.spec.shape))
+            raise UsageError(f"the model is for samples of {theirs}, and those of {data.spec.name} are {ours}: make them equal")
+        network = given
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(checked.train.seed)
+            network = checked.model.build(data.spec)
     if checked.train.start_from is not None:
         notes = finetuning.start(network, checked.train.start_from)
         data = replace(data, notes=(*data.notes, *notes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -36,12 +37,8 @@ def load_model(folder: str | Path, network: Network | None = None) -> Generative
             f"{folder / weights.CONFIG} has format {config.get('format')}, and this version reads {weights.FORMAT}: use the "
             "version that wrote it"
         )
-    settings = {key: value for key, value in config.items() if key not in ("format", "version", "family")}
-    foreign = foreign_modules(settings)
-    _check(folder, foreign, network)
-    model = decode(settings, network)
-    if not isinstance(model, GenerativeModel):
-        raise AncestralError(f"{folder / weights.CONFIG} describes no model")
+    model = build(config, network, folder)
+    foreign = foreign_modules(config)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -49,6 +46,19 @@ def load_model(folder: str | Path, network: Network | None = None) -> Generative
         whose = "the network that was given is not the one that was saved" if foreign else "this version builds another network"
         raise AncestralError(f"{folder / weights.WEIGHTS} does not fit: {whose} ({''.join(why).strip()})") from None
     return model.eval()
+
+
+def build(config: Mapping[str, Any], network: Network | None, folder: Path) -> GenerativeModel:
+    """The untrained model of a configuration (`GenerativeModel.config`). network, errors: as of `load_model`.
+
+    folder: whose model it is, for messages.
+    """
+    settings = {key: value for key, value in config.items() if key not in ("format", "version", "family")}
+    _check(folder, foreign_modules(settings), network)
+    model = decode(settings, network)
+    if not isinstance(model, GenerativeModel):
+        raise AncestralError(f"{folder / weights.CONFIG} describes no model")
+    return model
 
 
 def _check(folder: Path, foreign: Mapping[str, str], network: Network | None) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, create_m
 
 from ancestral.app import migration
 from ancestral.app.recipes import FAMILIES, FamilyRecipe, Section
+from ancestral.app.recipes.own import OWN, OwnRecipe
 from ancestral.errors import UsageError
 from ancestral.suggest import unknown
 
@@ -49,8 +50,10 @@ class TrainRecipe(Section):
     warmup: int = Field(100, ge=0, description="steps to reach it")
     decay: float = Field(0.5, ge=0, le=1, description="share of the budget, at the end, in which it falls to 0 as a cosine")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's pull of the parameters towards 0")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient of the mean loss per dimension")
-    ema: float = Field(0.1, gt=0, lt=0.28, description="width of the average of parameters, relative to the run's length")
+    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient of the mean loss per dimension; None: any")
+    ema: float | None = Field(
+        0.1, gt=0, lt=0.28, description="width of the average of parameters, relative to the run's length; None: no average"
+    )
     start_from: str | None = Field(None, description="run whose averaged weights the training starts from")
     players: dict[str, PlayerRecipe] = Field({}, description="settings of single players, by name")
     seed: int = Field(0, description="random seed for weights, noise and data order")
@@ -82,7 +85,7 @@ class Recipe(Section):
     def of(cls, values: dict[str, Any]) -> Recipe:
         """The checked recipe. Raises UsageError with all that is wrong, in plain words."""
         values = migration.recipe(values)
-        checked = _with_model(family_of(values), FAMILIES[family_of(values)])
+        checked = _with_model(family_of(values), section_of(family_of(values)))
         try:
             return checked.model_validate(values)
         except ValidationError as error:
@@ -110,15 +113,21 @@ def family_of(values: dict[str, Any]) -> str:
     """The family that unchecked values of a recipe name. Raises UsageError if there is none of that name."""
     section = values.get("model") or {}
     family = section.get("family", DEFAULT_FAMILY) if isinstance(section, dict) else DEFAULT_FAMILY
-    if family not in FAMILIES:
+    if family != OWN and family not in FAMILIES:
         raise UsageError(unknown("model", family, FAMILIES))
     return str(family)
+
+
+def section_of(family: str) -> type[FamilyRecipe]:
+    """The class of the section `model` for a family."""
+    return OwnRecipe if family == OWN else FAMILIES[family]
 
 
 @cache
 def _with_model(family: str, section: type[FamilyRecipe]) -> type[Recipe]:
     """Recipe with the family's own section as `model`."""
-    return create_model("Recipe", __base__=Recipe, model=(section, section(family=family)))
+    default = ... if section is OwnRecipe else section(family=family)
+    return create_model("Recipe", __base__=Recipe, model=(section, default))
 
 
 def parse(assignments: tuple[str, ...]) -> dict[str, Any]:

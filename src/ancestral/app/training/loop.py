@@ -10,7 +10,7 @@ one bit by bit where the budget is not a time.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +86,8 @@ class Trainer:
     model: what the folder will hold; the recipe says in which stages it is trained, over all of which steps, images, seconds
     and progress are counted. started: the `time.monotonic()` from which a time budget counts. progress: called with a line of
     text while something takes long between steps. optimizer: from parameters to their optimiser, one for each player; None:
-    AdamW with the recipe's settings.
+    AdamW with the recipe's settings. lr_schedule: (step of the stage, progress of the stage in [0, 1]) -> the factor of the
+    learning rate; None: the recipe's warm-up and decay.
     Raises AncestralError when losses stay non-finite.
     """
 
@@ -101,6 +102,7 @@ class Trainer:
         started: float | None = None,
         progress: Progress = silent,
         optimizer: MakeOptimizer | None = None,
+        lr_schedule: Callable[[int, float], float] | None = None,
     ):
         model.conditioner.fit(data.train.columns)
         self.model, self.run, self.recipe, self.runtime = model, run, recipe, runtime
@@ -108,7 +110,7 @@ class Trainer:
         self.budget = Budget.parse(recipe.train.budget)
         runtime.place(model)
         model.precision = runtime.autocast
-        self.show, self.optimizer = progress, optimizer
+        self.show, self.optimizer, self.lr_schedule = progress, optimizer, lr_schedule
         self.stages = stages_of(model, self.data, recipe.model, flip=recipe.data.flip)
         self.step = self.images = self.skipped = 0
         self._notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
@@ -209,7 +211,8 @@ class Trainer:
                     self._begin(self.number + 1)
                     self.save()
                     self.model.train()
-                factor = self.state.train.factor(self.step - self.begun, self.within(progress))
+                schedule = self.lr_schedule or self.state.train.factor
+                factor = schedule(self.step - self.begun, self.within(progress))
                 if isinstance(self.stage.model, HasProgress):
                     self.stage.model.on_progress(self.within(progress))
                 losses, grad_norms, failure = self.state.update(self.step, self.images, factor)
@@ -366,6 +369,11 @@ class Trainer:
         self.state.fit_after()
         with self.averaged():
             return self.model.sample(n, condition, seeds=seeds)
+
+    def finished(self) -> GenerativeModel:
+        """The trained model itself, with its averaged weights, in evaluation mode."""
+        self.state.finish()
+        return self.model.eval()
 
     @property
     def notes(self) -> tuple[str, ...]:

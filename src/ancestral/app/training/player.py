@@ -81,6 +81,18 @@ class PowerEMA:
         self.average.lerp_(value.detach(), 1 - (1 - 1 / self.t) ** (self.gamma + 1))
 
 
+class NoAverage(PowerEMA):
+    """The parameters themselves in the place of an average."""
+
+    def __init__(self, value: Tensor):
+        self.average = value.detach().clone()
+        self.t = 0
+
+    def update(self, value: Tensor) -> None:
+        self.t += 1
+        self.average.copy_(value.detach())
+
+
 def gamma_of(std: float) -> float:
     """Gamma > -1 with sigma_rel = sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))) (Karras et al. 2024, eq. 123),
     by bisection.
@@ -107,7 +119,7 @@ class PlayerState:
         self.lr = train.lr if own is None or own.lr is None else own.lr
         self.turns = 1 if own is None else own.turns
         self.flat = FlatParameters(player.parameters)
-        self.ema = PowerEMA(self.flat.value, train.ema)
+        self.ema = NoAverage(self.flat.value) if train.ema is None else PowerEMA(self.flat.value, train.ema)
         if optimizer is not None:
             self.optimizer = optimizer(list(player.parameters))
         else:  # on the CPU the fused kernel is five times as fast; all three devices have it

@@ -27,14 +27,15 @@ from torch import Tensor, nn
 
 from ancestral.app import migration
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.recipes import FAMILIES
-from ancestral.app.recipes.recipe import Recipe
+from ancestral.app.recipes.own import OwnRecipe
+from ancestral.app.recipes.recipe import Recipe, section_of
 from ancestral.app.training import checkpoint
 from ancestral.app.training.checkpoint import Checkpoint
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import disk_errors, write_atomically
 from ancestral.models import GenerativeModel
 from ancestral.models.latent import LatentModel
+from ancestral.models.saved import Network, build
 from ancestral.runtime import Precision, Runtime
 from ancestral.version import __version__
 from ancestral.weights import checksum, problem, read_tensors
@@ -116,15 +117,20 @@ class Run:
         """Raises AncestralError if the run's description is missing or damaged."""
         return DataSpec.from_json(self._config()["data"])
 
-    def load_model(self, device: str = "auto", precision: Precision = "auto", *, step: int | None = None) -> GenerativeModel:
+    def load_model(
+        self, device: str = "auto", precision: Precision = "auto", *, step: int | None = None, network: Network | None = None
+    ) -> GenerativeModel:
         """The trained model, on the device; with `step` as it was averaged at the checkpoint of that step.
+
+        network: the model's own network, where the run was trained from a model object with one.
 
         Raises AncestralError if it is missing, damaged, or another version's; UsageError if there is no such checkpoint, or it
         is of an earlier stage of the training.
         """
         spec, config = self.spec, self._config()
         try:
-            model = FAMILIES[config["model"]["family"]].model_validate(migration.model(config["model"])).build(spec)
+            section = section_of(config["model"]["family"]).model_validate(migration.model(config["model"]))
+            model = build(section.config, network, self.path) if isinstance(section, OwnRecipe) else section.build(spec)
         except (KeyError, ValidationError):
             raise self._foreign(config, "its settings are not those of this version") from None
         file = self.weights

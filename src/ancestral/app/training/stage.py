@@ -176,7 +176,7 @@ class StageState:
         norm = grad.norm().item()
         if not math.isfinite(norm):
             return means, norm, broken_in_backward(self.model)
-        if norm > self.train.clip:
+        if self.train.clip is not None and norm > self.train.clip:
             grad.mul_(self.train.clip / norm)
         state.step(factor)
         if isinstance(self.model, HasRunningState):

@@ -1,0 +1,26 @@
+"""A model object that a person brought, in a recipe: its configuration."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ancestral.app.data.spec import DataSpec
+from ancestral.app.recipes.base import FamilyRecipe
+from ancestral.errors import UsageError
+from ancestral.models import GenerativeModel
+
+OWN = "own"
+
+
+class OwnRecipe(FamilyRecipe):
+    """A model that was built outside a recipe and given to `ancestral.train(data, model=...)`."""
+
+    family: Literal["own"] = "own"
+    config: dict[str, Any] = Field(description="the model's configuration, as `model.config()` gives it")
+
+    def build(self, spec: DataSpec) -> GenerativeModel:
+        raise UsageError(
+            "the model of this run was given as an object: give it again, ancestral.train(data, model=model, out=...)"
+        )
