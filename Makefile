@@ -9,7 +9,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 help:
 	@echo "make demo   train on handwritten digits and draw new ones (3 minutes)"
 	@echo "make test   run the whole test suite"
-	@echo "make lint   style, types and the rules of the floors"
+	@echo "make lint   style, types and the import rules"
 	@echo "make docs   build the documentation into docs/_build"
 	@echo "make clean  remove what these targets made"
 
