@@ -109,3 +109,14 @@ def test_any_denoiser(example):
         for i in (10, 499, 900):
             ours, theirs = model.denoise(x_t, (i + 1) / 1000).eps, model.denoiser.network.network.unet(x_t, i).sample
             torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+
+
+def test_own_loader(example):
+    """A loader, a network, an optimiser and a schedule of one's own: the loss falls, and the saved run draws the same."""
+    import torch
+
+    module = example("own_loader")
+    assert len(module.losses) == 200
+    assert sum(module.losses[-20:]) < 0.95 * sum(module.losses[:20])
+    seeds = range(4)
+    torch.testing.assert_close(module.again.sample(4, seeds=seeds), module.model.sample(4, seeds=seeds), atol=1e-4, rtol=0)

@@ -155,9 +155,9 @@ class GaussianLikelihood(Likelihood):
     """N(m + s h, v s^2): m, s mean and standard deviation of each channel `(c, 1, ..., 1)`, v one number for all of x.
 
     variance: "fixed" to `value`; "learned" by gradient; "optimal", v* = E |x - m - s h|^2/(s^2 D) over the batch (`error`),
-    where the likelihood is largest and its reconstruction term D/2 [log(2 pi v*) + 1] (Rybkin et al. 2021, arXiv:2006.13202, eq. 5). Its
-    moving average, or what `fit_after` finds, stands in where there is no batch. A variance that falls with the error is what
-    lets a decoder become sharp (Dai & Wipf 2019, arXiv:1903.05789).
+    where the likelihood is largest and its reconstruction term D/2 [log(2 pi v*) + 1] (Rybkin et al. 2021,
+    arXiv:2006.13202, eq. 5). Its moving average, or what `fit_after` finds, stands in where there is no batch. A variance that
+    falls with the error is what lets a decoder become sharp (Dai & Wipf 2019, arXiv:1903.05789).
     """
 
     value: Tensor

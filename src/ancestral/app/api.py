@@ -52,13 +52,14 @@ def train(
 ) -> GenerativeModel:
     """Train a model in a run folder, or continue the run that is there, and return the averaged model.
 
-    source: as `ancestral.app.data.load`. model: the family, or a model object, which is trained itself; None: diffusion. budget: "2m", "20000it", "5epochs"; None: what
-    suits the data. out: the run folder; None: runs/NAME. condition: "class", "text" or another kind, or several. autoencoder: of
-    a latent model, the pretrained one: a run of a latent model or a VAE, or a folder of diffusers' AutoencoderKL. start_from: a
-    run of the same family and shape whose averaged weights the training starts from (fine-tuning).
-    settings: further "section.name=value" of the recipe, such as train.ema=null or train.clip=null for no average and no
-    clipping. optimizer: parameters -> any of torch's optimisers, one for each player; None: AdamW. lr_schedule: (step, progress)
-    -> factor of the learning rate; None: the recipe's. callbacks: each is called with every `Step`.
+    source: as `ancestral.app.data.load`. model: the family, or a model object, which is trained itself; None: diffusion.
+    budget: "2m", "20000it", "5epochs"; None: what suits the data. out: the run folder; None: runs/NAME. condition: "class",
+    "text" or another kind, or several. autoencoder: of a latent model, the pretrained one: a run of a latent model or a VAE,
+    or a folder of diffusers' AutoencoderKL. start_from: a run of the same family and shape whose averaged weights the
+    training starts from (fine-tuning). settings: further "section.name=value" of the recipe, such as train.ema=null or
+    train.clip=null for no average and no clipping. optimizer: parameters -> any of torch's optimisers, one for each player;
+    None: AdamW. lr_schedule: (step, progress) -> factor of the learning rate; None: the recipe's. callbacks: each is called
+    with every `Step`.
     Raises UsageError and AncestralError, each one sentence; KeyboardInterrupt, once all is saved, where a signal stops it.
     """
     reporter = Reporter(quiet=quiet)

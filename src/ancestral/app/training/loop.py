@@ -48,8 +48,8 @@ class Step:
 
     losses: means over the batch and the dimensions, by "player/term". grad_norms: before clipping, by player. skipped: why the
     step was not taken, if so. diagnosis: the model's check of its own health, if it was due. preview: the picture just written,
-    if any. logged: whether the step went to metrics.jsonl. rate: images a second, recently. stage: what is being trained, where a run
-    trains several models.
+    if any. logged: whether the step went to metrics.jsonl. rate: images a second, recently. stage: what is being trained,
+    where a run trains several models.
     """
 
     step: int
