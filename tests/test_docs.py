@@ -162,10 +162,10 @@ def test_python_runs(page, line, names_only, code, place, monkeypatch, registere
 def test_every_setting_is_described():
     """The tables of settings have no empty rows."""
     from ancestral.app.recipes import FAMILIES
-    from ancestral.app.recipes.latent import AutoencoderRecipe, DiffusersRecipe, Taken
+    from ancestral.app.recipes.latent import AutoencoderRecipe, DiffusersRecipe, Pretrained
     from ancestral.app.recipes.recipe import DataRecipe, TrainRecipe
 
-    sections = [DataRecipe, TrainRecipe, *FAMILIES.values(), AutoencoderRecipe, DiffusersRecipe, Taken]
+    sections = [DataRecipe, TrainRecipe, *FAMILIES.values(), AutoencoderRecipe, DiffusersRecipe, Pretrained]
     assert len(sections) > 4
     bare = [f"{s.__name__}.{n}" for s in sections for n, f in s.model_fields.items() if n != "family" and not f.description]
     assert not bare

@@ -6,7 +6,7 @@ from torch import nn
 
 import ancestral as an
 from ancestral.app.recipes import FamilyRecipe
-from ancestral.app.recipes.base import standardize
+from ancestral.app.recipes.base import units
 from ancestral.gaussian import Gaussian
 from ancestral.models import GenerativeModel
 from ancestral.schedules import Level
@@ -23,8 +23,8 @@ class Flow(GenerativeModel):
     Each layer leaves half of the numbers alone and moves the others by what these say, h -> h exp(s) + t.
     """
 
-    def __init__(self, shape, scaling, conditioner, layers, width):
-        super().__init__(shape, scaling, conditioner)
+    def __init__(self, shape, layers, width, **options):
+        super().__init__(shape, **options)
         self.latent_shape, d = self.shape, self.dimensions
         self.nets = nn.ModuleList(nn.Sequential(nn.Linear(d, width), nn.SiLU(), nn.Linear(width, 2 * d)) for _ in range(layers))
         self.register_buffer("alone", (torch.arange(d) + torch.arange(layers)[:, None]) % 2 == 0)  # (layers, d)
@@ -48,7 +48,7 @@ class Flow(GenerativeModel):
             z = (z - t) * (-s).exp()
         return z
 
-    def loss(self, batch, player, noise):
+    def losses(self, batch, player, noise):
         z, log_det = self.inverse(self.standardize.normalize(batch.x))
         return {"total": -Gaussian(torch.zeros_like(z), torch.ones_like(z)).log_prob(z) - log_det}
 
@@ -81,4 +81,4 @@ class FlowRecipe(FamilyRecipe):
         return None if len(spec.shape) == 1 else "it is for vectors"  # `compare` leaves it out, and says so
 
     def build(self, spec):
-        return Flow(spec.shape, standardize(spec), self.conditioner(spec), self.layers, self.width)
+        return Flow(spec.shape, self.layers, self.width, conditioner=self.conditioner(spec), **units(spec))

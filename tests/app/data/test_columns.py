@@ -23,7 +23,6 @@ from ancestral.conditioning import (
     TextCondition,
 )
 from ancestral.errors import AncestralError, UsageError
-from ancestral.registry import names
 
 
 def everything(n=6) -> Split:
@@ -322,14 +321,13 @@ def test_number_class_and_image_at_once(tmp_path):
         an.train("moons", budget="1it", out=tmp_path / "none", condition="number", quiet=True)
 
 
-def test_a_registered_kind_trains_on_the_array_of_that_name(tmp_path):
+def test_a_registered_kind_trains_on_the_array_of_that_name(tmp_path, registered):
     """One class and one function outside the package: it is trained, sampled and loaded by its name."""
-    if "depth-test" not in names("condition"):
 
-        @an.register("condition", "depth-test", "a profile of depths")
-        def depth(spec, space, **options):
-            assert dict(spec.columns)["depth"] == (5,)
-            return DepthCondition(128)
+    @an.register("condition", "depth-test", "a profile of depths")
+    def depth(spec, space, **options):
+        assert dict(spec.columns)["depth"] == (5,)
+        return DepthCondition(128)
 
     random = np.random.RandomState(0)
     np.savez(tmp_path / "a.npz", x=random.normal(size=(30, 2)), depth=random.normal(size=(30, 5)), y=np.arange(30) % 2)
