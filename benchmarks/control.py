@@ -1,4 +1,4 @@
-"""Does a model draw what it is asked for? A network that learned from real data is the judge.
+"""Does a model draw what it is asked for? A network that learned from real data reads its samples.
 
     python benchmarks/control.py class            fashion-mnist: the class that was asked for
     python benchmarks/control.py layout           scenes: the boxes hold their digits, and nothing stands beside them
@@ -9,10 +9,10 @@
     options: --source scenes64 (layout, map, text: emoji of four classes)  --model latent
              --for 10m  --n 1000  --guidance 0 1 1.5 2 3 5  --steps 20  --run RUN  --out runs/control  section.name=value
 
-Trains a model, or takes that of RUN, and prints for every scale of guidance the share of samples that are judged to show what
+Trains a model, or takes that of RUN, and prints for every scale of guidance the share of samples that are found to show what
 was asked, beside the same of real held-out data, of real data with the conditions of other samples (chance), and the Fréchet
-distance in the judge's features to real data. Scenes of digits and emoji are trained without certain combinations of parts that
-are all seen; prompts of these are counted apart. Writes OUT/control-KIND.json and a picture of samples for each scale.
+distance in the reader's features to real data. Scenes of digits and emoji are trained without certain combinations of parts
+that are all seen; prompts of these are counted apart. Writes OUT/control-KIND.json and a picture of samples for each scale.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ from ancestral.app.training.run import Run
 from ancestral.metrics.frechet import frechet
 from ancestral.models import GenerativeModel
 from ancestral.runtime import Runtime
-from judges import Attributes, Reader, Thing, holds, present, reader, relations, said
+from readers import Attributes, Reader, Thing, holds, present, reader, relations, said
 
 HELD_OUT = 10  # of a hundred combinations
 REFERENCE = 500, 5000  # real pictures that distances are measured to, at least and at most
 SHOWN = 40  # samples in a picture
-JUDGE = 300_000  # parameters of a judge, about
+READER = 300_000  # parameters of a reader, about
 Findings = Mapping[str, Tensor]  # by question, 1 where the answer is yes: one for each picture, or for each thing in it
 
 
 class Task(Protocol):
-    """What is asked, and who judges.
+    """What is asked, and what reads the samples.
 
     condition: that of the model. data: to train on. tests: by name, data whose held-out split says what is asked for.
     """
@@ -64,12 +64,12 @@ class Task(Protocol):
     tests: dict[str, DataSet]
     features: Extractor
 
-    def judge(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
+    def score(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
         """Whether the pictures x show what the held-out samples of `rows` ask for."""
 
 
 class Classes:
-    """fashion-mnist by class, judged by the classifier that `ancestral evaluate` measures distances with."""
+    """fashion-mnist by class, read by the classifier that `ancestral evaluate` measures distances with."""
 
     condition = "class"
 
@@ -78,13 +78,13 @@ class Classes:
         self.tests = {"classes": self.data}
         self.features = OwnClassifier(self.data, runtime)
 
-    def judge(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
+    def score(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
         assert data.test.labels is not None
         return {"class": self.features.classes(x) == data.test.labels[rows]}
 
 
 class Scenes:
-    """Scenes, judged by a reader of things and boxes.
+    """Scenes, read by a reader of things and boxes.
 
     Of digits a tenth of the arrangements (two digits and where one stands from the other) is in no training scene's caption; a
     second and third digit, whose places a caption does not compare, may stand so. Held-out scenes of emoji are all new.
@@ -101,7 +101,7 @@ class Scenes:
         self.reader: Reader = reader(whole, runtime)
         self.features = Pictures("reader", self.reader, "a reader of scenes", runtime)
 
-    def judge(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
+    def score(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
         found = self.reader.read(x, self.runtime)
         asked = [[Thing.of(row) for row in (data.test.boxes or ())[i]] for i in rows.tolist()]
         if self.condition == "text":
@@ -143,7 +143,7 @@ def divided() -> tuple[DataSet, DataSet]:
 
 
 class Pictograms:
-    """Emoji by text, judged by a regression on ImageNet features. All that is held out are combinations of seen parts."""
+    """Emoji by text, read by a regression on ImageNet features. All that is held out are combinations of seen parts."""
 
     condition = "text"
 
@@ -166,7 +166,7 @@ class Pictograms:
         each = [self.known[caption or ""] for caption in captions]
         return {attribute: [one[attribute] for one in each] for attribute in each[0]}
 
-    def judge(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
+    def score(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
         captions = data.test.captions or ()
         answers = self.attributes.right(self.features(x), self.asked(captions[i] for i in rows.tolist()))
         return {question: right for question, right in answers.items() if len(right)}
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", help="of the recipe, as section.name=value")
     asked = parser.parse_intermixed_args()
 
-    runtime = Runtime.choose("cpu", parameters=JUDGE)
+    runtime = Runtime.choose("cpu", parameters=READER)
     tasks: dict[str, Callable[[], Task]] = {
         "class": lambda: Classes(runtime),
         "emoji": lambda: Pictograms(Path(asked.source or "data/emoji"), runtime),
@@ -222,7 +222,7 @@ def main() -> None:
 
 
 class Sitting:
-    """The judgements of one set of prompts: those of n held-out samples of the data. prompts: their name."""
+    """The findings of one set of prompts: those of n held-out samples of the data. prompts: their name."""
 
     def __init__(self, task: Task, prompts: str, data: DataSet, n: int):
         order = torch.from_numpy(np.random.RandomState(0).permutation(len(data.test)))
@@ -233,23 +233,23 @@ class Sitting:
         self.rows: dict[str, dict[str, Any]] = {}
 
     def real(self) -> None:
-        """The judge on real data, and on real data of other conditions, which tells what chance gives."""
+        """The reader on real data, and on real data of other conditions, which tells what chance gives."""
         x = self.data.batch(self.wanted, "test").x
-        self.judge("real data", x)
-        self.judge("real data, of another condition", x.roll(1, 0))
+        self.score("real data", x)
+        self.score("real data, of another condition", x.roll(1, 0))
 
     def samples(self, model: GenerativeModel, *, steps: int, guidance: float) -> Tensor:
         """A sample for each prompt."""
         condition = self.data.encoded(model.conditioner).asked(self.wanted)
         n = len(self.wanted)
         x = model.sample(n, condition, seeds=range(n), steps=steps, guidance=guidance).cpu()
-        self.judge(f"samples, guidance {guidance:g}", x)
+        self.score(f"samples, guidance {guidance:g}", x)
         return x
 
-    def judge(self, who: str, x: Tensor) -> None:
+    def score(self, who: str, x: Tensor) -> None:
         """Print and keep a row: shares with their binomial standard errors, and the Fréchet distance."""
         row: dict[str, Any] = {}
-        for question, right in self.task.judge(x, self.data, self.wanted).items():
+        for question, right in self.task.score(x, self.data, self.wanted).items():
             share, n = right.double().mean().item(), len(right)
             row[question] = {"share": share, "std_err": (share * (1 - share) / n) ** 0.5, "n": n}
         cells = [f"{question} {cell['share']:6.1%} ± {cell['std_err']:.1%}" for question, cell in row.items()]

@@ -56,11 +56,11 @@ def main() -> None:
     assert isinstance(model, DenoisingModel), "edits need a model that denoises"
     train = data.batch(torch.arange(len(data.train)))
     test = data.batch(torch.arange(min(options.n, len(data.test))), "test")
-    judge = SVC(gamma="scale").fit(train.x.flatten(1).numpy(), train.conditions["class"].numpy())
+    classifier = SVC(gamma="scale").fit(train.x.flatten(1).numpy(), train.conditions["class"].numpy())
     x, labels = test.x, test.conditions["class"].numpy()
 
     def read(y: Tensor) -> float:
-        return float((judge.predict(y.flatten(1).numpy()) == labels).mean())
+        return float((classifier.predict(y.flatten(1).numpy()) == labels).mean())
 
     half = x.clone()
     half[..., 4:] = train.x.mean(0)[..., 4:]

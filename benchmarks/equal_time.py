@@ -26,15 +26,15 @@ TRIAL = 20.0  # seconds in which the length of the learning-rate schedule is est
 
 
 def train(package: str, images: Tensor, seconds: float, total: int) -> tuple[object, int]:
-    """The trained contestant and its steps."""
+    """The trained subject and its steps."""
     torch.manual_seed(0)
-    contestant = KINDS[package](images, BATCH, total)
+    subject = KINDS[package](images, BATCH, total)
     begun, steps = time.monotonic(), 0
-    for _ in contestant.train():
+    for _ in subject.train():
         steps += 1
         if time.monotonic() - begun >= seconds:
             break
-    return contestant, steps
+    return subject, steps
 
 
 def main() -> None:
@@ -48,12 +48,12 @@ def main() -> None:
     images = load("fashion-mnist").train.array
     _, few = train(options.package, images, min(TRIAL, options.seconds), 10**9)
     expected = round(few * options.seconds / min(TRIAL, options.seconds))
-    contestant, steps = train(options.package, images, options.seconds, expected)
-    contestant.finish()
+    subject, steps = train(options.package, images, options.seconds, expected)
+    subject.finish()
     begun = time.monotonic()
     drawn = []
     for start in range(0, options.n, BATCH):
-        x = torch.as_tensor(contestant.sample(min(BATCH, options.n - start), options.steps))
+        x = torch.as_tensor(subject.sample(min(BATCH, options.n - start), options.steps))
         drawn.append((x if x.shape[1] == 1 else x.permute(0, 3, 1, 2)).clamp(0, 1).mul(255).round().byte())
     took = time.monotonic() - begun
     options.out.parent.mkdir(parents=True, exist_ok=True)

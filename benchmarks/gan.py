@@ -4,7 +4,7 @@
         taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/gan.py ancestral --seed $seed --out build/gan &
         taskset -c 1 env OMP_NUM_THREADS=1 python benchmarks/gan.py dcgan --seed $seed --out build/gan; wait
     done
-    python benchmarks/gan.py judge --out build/gan                          # one judge for all that lies there
+    python benchmarks/gan.py evaluate --out build/gan                       # one evaluation of all that lies there
 
     ancestral   the package's defaults
     dcgan       Radford et al. 2016 (arXiv:1511.06434) as its tutorials write it: transposed convolutions, batch norm, ReLU and
@@ -12,7 +12,7 @@
                 pictures lie in memory, which can only make it faster than a `DataLoader` of files
     same-nets   dcgan's networks, loss, optimiser and batch in ancestral's loop: their images/s compare the loops
 
-All are unconditional; reading data and drawing samples are no part of the time. A contestant leaves 2,000 samples in
+All are unconditional; reading data and drawing samples are no part of the time. Each leaves 2,000 samples in
 NAME-SEED.npz, 64 of them as a picture, and what it cost in NAME-SEED.json.
 """
 
@@ -151,7 +151,7 @@ def same_nets(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> M
     return model.eval().sample(n, seeds=seed), trainer.parameters, trainer.images, trainer.seconds
 
 
-CONTESTANTS: dict[str, Callable[[float, int, int, tuple[str, ...]], Made]] = {
+TRAINERS: dict[str, Callable[[float, int, int, tuple[str, ...]], Made]] = {
     "ancestral": ours,
     "dcgan": dcgan,
     "same-nets": same_nets,
@@ -159,7 +159,7 @@ CONTESTANTS: dict[str, Callable[[float, int, int, tuple[str, ...]], Made]] = {
 
 
 def compete(name: str, options: argparse.Namespace) -> None:
-    x, parameters, images, seconds = CONTESTANTS[name](options.seconds, options.seed, options.n, tuple(options.settings))
+    x, parameters, images, seconds = TRAINERS[name](options.seconds, options.seed, options.n, tuple(options.settings))
     stem = options.out / f"{name}-{options.seed}"
     np.savez_compressed(stem.with_suffix(".npz"), x=x.clamp(0, 1).mul(255).round().byte().cpu().numpy())
     save_grid(x[:64], stem.with_suffix(".png"), load(SOURCE).spec)
@@ -176,10 +176,10 @@ def compete(name: str, options: argparse.Namespace) -> None:
     print(json.dumps(said))
 
 
-def judge(options: argparse.Namespace) -> None:
-    """A row for each file and, of each contestant, means over seeds with their spread; real data below."""
+def evaluate(options: argparse.Namespace) -> None:
+    """A row for each file and, of each subject, means over seeds with their spread; real data below."""
     at = Evaluator(load(SOURCE), n=options.n, extractors=["classifier", "efficientnet"])
-    rows: dict[str, list[tuple[dict[str, Any], Evaluation]]] = {name: [] for name in CONTESTANTS}
+    rows: dict[str, list[tuple[dict[str, Any], Evaluation]]] = {name: [] for name in TRAINERS}
     for file in sorted(options.out.glob("*-[0-9]*.npz")):
         said = json.loads(file.with_suffix(".json").read_text())
         x = torch.from_numpy(np.load(file)["x"]).float() / 255
@@ -188,17 +188,17 @@ def judge(options: argparse.Namespace) -> None:
     print("| | parameters | images/s | " + " | ".join(COLUMNS) + " | duplicates |")
     print("|---|---|---|" + "---|" * (len(COLUMNS) + 1))
     found: Evaluation | None = None
-    for name, judged in rows.items():
-        for said, found in judged:
+    for name, evaluated in rows.items():
+        for said, found in evaluated:
             figures = [cell(found[column].value) for column in (*COLUMNS, "duplicates")]
             line(f"{name}, seed {said['seed']}", said["parameters"], f"{said['images_per_second']:.0f}", figures)
-        if len(judged) > 1:
-            rate = spread([said["images_per_second"] for said, _ in judged])
+        if len(evaluated) > 1:
+            rate = spread([said["images_per_second"] for said, _ in evaluated])
             line(
                 f"**{name}**",
-                judged[0][0]["parameters"],
+                evaluated[0][0]["parameters"],
                 rate,
-                [spread([found[column].value.value for _, found in judged]) for column in (*COLUMNS, "duplicates")],
+                [spread([found[column].value.value for _, found in evaluated]) for column in (*COLUMNS, "duplicates")],
             )
     if found is not None:
         line("real data", "", "", [cell(found[column].real) for column in (*COLUMNS, "duplicates")])
@@ -220,7 +220,7 @@ def spread(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=(*CONTESTANTS, "judge"))
+    parser.add_argument("what", choices=(*TRAINERS, "evaluate"))
     parser.add_argument("settings", nargs="*", help="further section.name=value of ancestral's recipe")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
@@ -228,8 +228,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/gan"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.what == "judge":
-        judge(options)
+    if options.what == "evaluate":
+        evaluate(options)
     else:
         compete(options.what, options)
 

@@ -2,7 +2,7 @@
 
     python benchmarks/latent.py train pixels SOURCE --condition text --for 30m
     python benchmarks/latent.py train latents SOURCE --condition text --for 30m
-    python benchmarks/latent.py judge
+    python benchmarks/latent.py evaluate
     python benchmarks/latent.py networks
 
 SOURCE is what `ancestral train` takes: scenes64, a folder such as benchmarks/emoji.py prepares, a file. The two trainings know
@@ -10,10 +10,11 @@ nothing of each other, so that they can run one after the other with all cores o
 Each is the command that a person would use, in a process of its own, whose largest memory is then its own, and leaves
 OUT/NAME.json; what a loaded machine does to one it should do to both.
 
-`judge` reads the two, has 2,000 samples of each judged by `ancestral evaluate` in the features of the ImageNet network, and
-times 16 samples of 20 steps, with guidance where there is a condition, in turns. It writes OUT/judged.json and prints a table.
-So that no model is trained with the judge's eyes, the autoencoder is trained without the perceptual distance, whose network is
-the same; further settings of the recipe, such as model.autoencoder.perceptual=0.02, go after SOURCE.
+`evaluate` reads the two, has 2,000 samples of each evaluated by `ancestral evaluate` in the features of the ImageNet network,
+and times 16 samples of 20 steps, with guidance where there is a condition, in turns. It writes OUT/evaluated.json and prints a
+table. So that no model is trained with the features that it is measured in, the autoencoder is trained without the perceptual
+distance, whose network is the same; further settings of the recipe, such as model.autoencoder.perceptual=0.02, go after
+SOURCE.
 
 `networks` times steps of training alone: of the default networks of pixels and of latents, and of what else was tried.
 """
@@ -95,15 +96,15 @@ def stages(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def judge(asked: argparse.Namespace) -> None:
-    """Samples of both, judged and timed; the table."""
+def evaluate(asked: argparse.Namespace) -> None:
+    """Samples of both, evaluated and timed; the table."""
     found = {name: json.loads((asked.out / f"{name}.json").read_text()) for name in FAMILIES}
     for name, one in found.items():
         words = ("evaluate", asked.out / name, "-n", asked.n, "--steps", STEPS, "--guidance", 1, "--features", EXTRACTOR)
         one["evaluation"] = json.loads(command(*words, "--json"))
     for name, seconds in timed(asked.out).items():
         found[name]["seconds_of_few"] = seconds
-    (asked.out / "judged.json").write_text(json.dumps(found, indent=1))
+    (asked.out / "evaluated.json").write_text(json.dumps(found, indent=1))
     table(found)
 
 
@@ -203,12 +204,12 @@ def main() -> None:
     training.add_argument("--size", type=int, default=None)
     training.add_argument("--for", dest="budget", default="30m")
     training.set_defaults(run=train)
-    judging = commands.add_parser("judge", help="judge both")
-    judging.add_argument("-n", type=int, default=2000)
-    judging.set_defaults(run=judge)
+    evaluating = commands.add_parser("evaluate", help="evaluate both")
+    evaluating.add_argument("-n", type=int, default=2000)
+    evaluating.set_defaults(run=evaluate)
     timing = commands.add_parser("networks", help="time training steps of networks")
     timing.set_defaults(run=networks)
-    for one in (training, judging, timing):
+    for one in (training, evaluating, timing):
         one.add_argument("--out", type=Path, default=Path("build/latent"))
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)

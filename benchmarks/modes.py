@@ -33,9 +33,9 @@ N = 2500  # samples
 
 def gaussians(x: Tensor) -> tuple[int, int]:
     """Modes found, and how many there are."""
-    judge = true_density("gaussians", load("gaussians").spec.fingerprint)
-    assert judge is not None
-    return int(judge(x)["modes"].value), 8
+    density = true_density("gaussians", load("gaussians").spec.fingerprint)
+    assert density is not None
+    return int(density(x)["modes"].value), 8
 
 
 def rings(x: Tensor) -> tuple[int, int]:

@@ -368,14 +368,14 @@ KINDS: dict[str, Any] = {kind.package: kind for kind in (Diffusers, DenoisingDif
 
 @dataclass(frozen=True)
 class Entry:
-    """A contestant to be: its name in the tables, its package, and settings, which only ancestral takes."""
+    """A subject to be: its name in the tables, its package, and settings, which only ancestral takes."""
 
     name: str
     package: str
     settings: tuple[str, ...] = ()
 
     def make(self, batch: int) -> Any:
-        """A fresh, untrained contestant on pictures of its own."""
+        """A fresh, untrained subject on pictures of its own."""
         torch.manual_seed(0)
         more = (self.settings,) if self.settings else ()
         return KINDS[self.package](synthetic_images(), batch, *more)

@@ -116,15 +116,15 @@ def score(model: GenerativeModel, data: DataSet, **how: object) -> dict[str, flo
 
     fd, its floor, the share of samples that the classifier assigns to the class asked for, and samples a second.
     """
-    judge, real, accuracy, floor = yardstick(data, CACHE)
+    network, real, accuracy, floor = yardstick(data, CACHE)
     labels = torch.arange(N) % len(data.spec.classes)
     begun = time.perf_counter()
     x = model.sample(N, {"class": labels}, seeds=0, **how)
     took = time.perf_counter() - begun
     return {
-        "fd": round(frechet(features(judge, x), real), 2),
+        "fd": round(frechet(features(network, x), real), 2),
         "floor": round(floor, 2),
-        "agreement": round((logits(judge, x).argmax(1) == labels).float().mean().item(), 3),
+        "agreement": round((logits(network, x).argmax(1) == labels).float().mean().item(), 3),
         "accuracy_on_real": round(accuracy, 3),
         "sampling": round(N / took, 1),
     }

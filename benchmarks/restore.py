@@ -7,7 +7,7 @@
     options: --size 32  --for 10m  --n 500  --guidance 1  --steps 20  --run RUN  --plain RUN  --out runs/restore
              section.name=value
 
-Trains a model that is given such pictures, or takes that of RUN, and judges what it makes of held-out ones: PSNR and SSIM to
+Trains a model that is given such pictures, or takes that of RUN, and measures what it makes of held-out ones: PSNR and SSIM to
 the true pictures, the Fréchet distance to them in features of the ImageNet network, and how far the small picture that was
 given is from the same of an enlarged one. Beside it stand real pictures that are not meant, what no learning gives (bicubic
 enlargement; colours that flow in from the edges; the given drawing itself), the mean of four answers, which is nearest to the
@@ -120,21 +120,21 @@ def main() -> None:
     rows = torch.arange(min(asked.n, len(data.test)))
     data = data.encoded(model.conditioner)
     x, raw = data.batch(rows, "test").x, data.asked(rows)
-    judge = Evaluator(data, Given(asked.kind, x, raw[asked.kind]))
-    judge.row("another real picture", data.batch(rows, "train").x)
-    judge.row("without learning", judge.given.plainly())
-    shown = [judge.given.shown()]
+    evaluator = Evaluator(data, Given(asked.kind, x, raw[asked.kind]))
+    evaluator.row("another real picture", data.batch(rows, "train").x)
+    evaluator.row("without learning", evaluator.given.plainly())
+    shown = [evaluator.given.shown()]
     for guidance in asked.guidance:
-        how = {"steps": asked.steps, "guidance": guidance, "edit": judge.given.kept()}
+        how = {"steps": asked.steps, "guidance": guidance, "edit": evaluator.given.kept()}
         y = [model.sample(len(x), raw, seeds=range(i * len(x), (i + 1) * len(x)), **how).cpu() for i in range(ANSWERS)]
-        judge.row(f"guidance {guidance:g}", y[0])
-        judge.row(f"guidance {guidance:g}, mean of {ANSWERS}", torch.stack(y).mean(0))
+        evaluator.row(f"guidance {guidance:g}", y[0])
+        evaluator.row(f"guidance {guidance:g}, mean of {ANSWERS}", torch.stack(y).mean(0))
         shown += y[:2]
     if asked.plain is not None:
-        y = restored(ancestral.load(asked.plain), judge.given, asked.steps)
-        judge.row("not trained for it", y)
+        y = restored(ancestral.load(asked.plain), evaluator.given, asked.steps)
+        evaluator.row("not trained for it", y)
         shown.append(y)
-    (asked.out / f"{name}.json").write_text(json.dumps({"steps": asked.steps, "rows": judge.rows}, indent=1))
+    (asked.out / f"{name}.json").write_text(json.dumps({"steps": asked.steps, "rows": evaluator.rows}, indent=1))
     save_grid(torch.cat([some[:SHOWN] for some in (*shown, x)]), asked.out / f"{name}.png", data.spec, SHOWN)
 
 

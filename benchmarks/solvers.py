@@ -114,12 +114,12 @@ def yardstick(data: DataSet, n: int) -> tuple[str, Callable[[Tensor], float], fl
     if data.spec.name == "fashion-mnist":
         from quality import CACHE, classifier, features, frechet
 
-        judge, _ = classifier(data, CACHE)
-        real = features(judge, data.batch(torch.arange(len(data.test)), "test").x)
+        network, _ = classifier(data, CACHE)
+        real = features(network, data.batch(torch.arange(len(data.test)), "test").x)
         return (
             "Fréchet distance",
-            lambda x: frechet(features(judge, x), real),
-            frechet(features(judge, data.batch(rows).x), real),
+            lambda x: frechet(features(network, x), real),
+            frechet(features(network, data.batch(rows).x), real),
         )
     held = data.batch(torch.arange(len(data.test)), "test").x.flatten(1).numpy()
     distance = lambda x: sliced_wasserstein(x.flatten(1).numpy(), held).value  # noqa: E731

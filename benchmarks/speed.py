@@ -288,8 +288,8 @@ class Lineup:
         return self.sizes[name].megaflops / self.sizes[to].megaflops if to in self.sizes else 1.0
 
 
-def measure(contestant: Any) -> Size:
-    return Size(parameters(contestant.network), megaflops(lambda: contestant.forward(1)))
+def measure(subject: Any) -> Size:
+    return Size(parameters(subject.network), megaflops(lambda: subject.forward(1)))
 
 
 def matched(target: Size) -> list[Entry]:
@@ -372,8 +372,8 @@ def sampling(lineup: Lineup, report: Report) -> None:
     """Pictures by DDIM in equal steps, each package's own sampler."""
     variants = []
     for entry in lineup.entries:
-        contestant = entry.make(lineup.batch)
-        variants.append(Variant(entry.name, lambda c=contestant: c.sample(lineup.batch, STEPS), lineup.batch))
+        subject = entry.make(lineup.batch)
+        variants.append(Variant(entry.name, lambda c=subject: c.sample(lineup.batch, STEPS), lineup.batch))
     interleave(variants, lineup.seconds)
     report.table(
         f"Sampling {lineup.batch} images, DDIM, {STEPS} steps",
@@ -389,8 +389,8 @@ def sampling(lineup: Lineup, report: Report) -> None:
 
 def latency(lineup: Lineup, report: Report) -> None:
     """One evaluation of the network for one picture."""
-    contestants = [(entry.name, entry.make(lineup.batch)) for entry in lineup.entries]
-    variants = [Variant(name, lambda c=c: c.forward(1)) for name, c in contestants]
+    subjects = [(entry.name, entry.make(lineup.batch)) for entry in lineup.entries]
+    variants = [Variant(name, lambda c=c: c.forward(1)) for name, c in subjects]
     interleave(variants, lineup.seconds / 8, turn=TURN / 8)
     rows = [[v.name, *lineup.size(v.name), f"{1000 / v.rate:.2f}"] for v in variants]
     report.table("Latency of one evaluation, batch 1", ("network", "parameters", "MFLOP", "ms"), rows)
@@ -415,14 +415,14 @@ def overhead(lineup: Lineup, report: Report) -> None:
 
 def solver_overhead(lineup: Lineup) -> list[float]:
     """The share of each sampling that is not spent inside the network, both timed in the same run."""
-    contestant = Entry(DEFAULT, "ancestral").make(lineup.batch)
-    contestant.sample(lineup.batch, 2, "dpmpp")
+    subject = Entry(DEFAULT, "ancestral").make(lineup.batch)
+    subject.sample(lineup.batch, 2, "dpmpp")
     shares = []
     end = time.perf_counter() + lineup.seconds / 2
     while time.perf_counter() < end or len(shares) < 3:
-        with stopwatch(contestant.sampling_network) as calls:
+        with stopwatch(subject.sampling_network) as calls:
             start = time.perf_counter()
-            contestant.sample(lineup.batch, STEPS, "dpmpp")
+            subject.sample(lineup.batch, STEPS, "dpmpp")
             whole = time.perf_counter() - start
         shares.append(1 - sum(calls) / whole)
     return shares
@@ -499,8 +499,8 @@ def toys(lineup: Lineup, report: Report) -> None:
     small = _toy_width(next(iter(sizes.values()))) if sizes else None
     for label, settings in ((DEFAULT, ()), (SAME_PARAMETERS, (f"model.width={small}",))):
         if small is not None or not settings:
-            contestant = peers.Ancestral("moons", TOY_BATCH, settings)
-            sizes[label], loop = parameters(contestant.network), contestant.train()
+            subject = peers.Ancestral("moons", TOY_BATCH, settings)
+            sizes[label], loop = parameters(subject.network), subject.train()
             variants.append(Variant(label, lambda loop=loop: next(loop)))
     interleave(variants, lineup.seconds / 4, turn=TURN / 4)
     against = [f"{name}, {lineup.threads} thread{'s' * (lineup.threads > 1)}" for name in makers]

@@ -156,7 +156,7 @@ def theirs(x: np.ndarray, seconds: float, folder: Path, beta: float | None = Non
     return wrapped(TheirEncoder(trainer.model.encoder), TheirDecoder(trainer.model.decoder)), clock.steps * BATCH, took
 
 
-CONTESTANTS: dict[str, Callable[[np.ndarray, float, Path], Trained]] = {
+TRAINERS: dict[str, Callable[[np.ndarray, float, Path], Trained]] = {
     "ancestral": ours,
     "ancestral-conv": lambda x, s, f: ours(x, s, f, "model.net=conv"),
     "same-nets": lambda x, s, f: ours(x, s, f, f"train.batch={BATCH}", "train.lr=1e-3", same_nets=True),
@@ -194,7 +194,7 @@ def score(model: VAE, test: Tensor, train: Tensor, n: int, out: Path) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--only", nargs="+", choices=tuple(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=tuple(TRAINERS), default=list(TRAINERS))
     parser.add_argument("--test", type=int, default=1000, help="held-out images that are scored")
     parser.add_argument("--n", type=int, default=2000, help="samples for `ancestral evaluate`")
     parser.add_argument("--out", type=Path, required=True)
@@ -206,7 +206,7 @@ def main() -> None:
     rows = {}
     for name in options.only:
         with TemporaryDirectory(prefix="vae-") as folder:
-            model, images, took = CONTESTANTS[name](train, options.seconds, Path(folder))
+            model, images, took = TRAINERS[name](train, options.seconds, Path(folder))
             figures = score(model, held_out, seen, options.n, options.out / name)
         parameters = sum(p.numel() for p in model.parameters())
         rows[name] = {"parameters": parameters, "images": images, "images_per_second": images / took, **figures}

@@ -25,10 +25,10 @@ def contents(x: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
     return torch.stack(parts), torch.tensor(names)
 
 
-def obeyed(x: Tensor, data: DataSet, rows: Tensor, judge: SVC) -> float:
+def obeyed(x: Tensor, data: DataSet, rows: Tensor, classifier: SVC) -> float:
     """The share of the boxes of held-out scenes `rows` in which pictures x show the right digit."""
     parts, names = contents(x, [data.test.boxes[i] for i in rows.tolist()])
-    return float((judge.predict(parts.numpy()) == names.numpy()).mean())
+    return float((classifier.predict(parts.numpy()) == names.numpy()).mean())
 
 
 def main(
@@ -49,17 +49,17 @@ def main(
     placed = an.train("scenes", budget=budget, condition="layout", out=out / "layout", settings=settings)
     save_grid(placed.sample(10, {"layout": BOXES}, guidance=2), out / "layout.png", data.spec, columns=10)
 
-    # does it obey? a judge of what is in the boxes of real scenes ...
+    # does it obey? a classifier of what is in the boxes of real scenes ...
     rows = torch.arange(n)
     parts, names = contents(data.values(data.train.array[:2000]), list(data.train.boxes[:2000]))
-    judge = SVC(gamma="scale", C=10).fit(parts.numpy(), names.numpy())
+    classifier = SVC(gamma="scale", C=10).fit(parts.numpy(), names.numpy())
     real = data.batch(rows, "test").x
-    found = {"real": obeyed(real, data, rows, judge), "chance": obeyed(real.roll(1, 0), data, rows, judge)}
+    found = {"real": obeyed(real, data, rows, classifier), "chance": obeyed(real.roll(1, 0), data, rows, classifier)}
 
     # ... looks at samples that were asked for the same boxes
     wanted = data.encoded(placed.conditioner).asked(rows)
     for scale in (1.0, 2.0, 3.0):
-        found[f"guidance {scale:g}"] = obeyed(placed.sample(n, wanted, guidance=scale), data, rows, judge)
+        found[f"guidance {scale:g}"] = obeyed(placed.sample(n, wanted, guidance=scale), data, rows, classifier)
     for who, share in found.items():
         print(f"{who:12} {share:6.1%} of the boxes hold their digit")
     return found

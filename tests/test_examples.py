@@ -67,7 +67,7 @@ def test_few_steps(example):
 
 
 def test_control(example, capsys):
-    """The judge reads real scenes, is lost on those of other boxes, and looks at every scale of guidance."""
+    """The classifier reads real scenes, fails on those of other boxes, and is asked at every scale of guidance."""
     settings = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16", "train.previews=1")
     found = example("control").main(budget="4it", n=40, settings=settings)
     assert found["real"] > 0.9

@@ -1,4 +1,4 @@
-"""Judges of control: networks that were trained on real data and say what a picture shows.
+"""Readers of pictures: networks that were trained on real data and say what a picture shows.
 
 `Reader` finds the things and their boxes in `scenes` and `scenes64`, and is kept in the cache under the fingerprint of the data
 that it learned from. `Attributes` tells the category, style and skin tone of emoji.
@@ -199,7 +199,7 @@ class Attributes:
 
 def learned(name: str, model: J, data: DataSet, loss: Callable[[J, Tensor], Tensor], seen: int, runtime: Runtime) -> J:
     """The model after so many samples of the training split, or from the cache. loss: of the rows of a batch."""
-    file: Path = cache_dir() / "judges" / f"{name}-{FORMAT}-{data.spec.fingerprint}.safetensors"
+    file: Path = cache_dir() / "readers" / f"{name}-{FORMAT}-{data.spec.fingerprint}.safetensors"
     if file.exists():
         model.load_state_dict(load_file(file))
         return model.eval()
