@@ -1,10 +1,11 @@
-"""A network of another library, trained there to predict noise and sampled here: diffusers' UNet2DModel on digits."""
+"""A network of another library, trained there to predict noise; sampled, evaluated and compared here: UNet2DModel on digits."""
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 import ancestral as an
+from ancestral.app.evaluation import Comparison, Evaluator, Samples, Subject, baseline
 
 CHAIN = an.schedules.Chain.linear()  # beta from 1e-4 to 0.02 in 1,000 steps, which are diffusers' defaults, too
 
@@ -49,5 +50,17 @@ def main(steps: int = 2000) -> tuple[an.Diffusion, Tensor]:
     return model.eval(), model.sample(16, solver="dpmpp", steps=20)
 
 
+def compared(model: an.Diffusion, n: int = 500) -> Comparison:
+    """The samples of the model beside held-out digits, and beside a Gaussian for each class, which costs no training."""
+    data = an.load_data("digits")
+    evaluator = Evaluator(data, n=n)
+    ours = Subject("diffusers", Samples(model.sample(evaluator.n, solver="dpmpp", steps=20)))
+    return Comparison.of([ours, Subject("gaussian", baseline("gaussian", data, evaluator.n), baseline=True)], evaluator)
+
+
 if __name__ == "__main__":
-    main()
+    model, _ = main()
+    comparison = compared(model)
+    for subject in comparison.subjects:
+        print(subject.name, subject.evaluation.headline.value)
+    print(*comparison.verdict, sep="\n")
