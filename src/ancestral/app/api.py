@@ -258,7 +258,7 @@ def run_name(source: object, model: str | None) -> str:
 
 
 def autoencoder_of(values: Mapping[str, Any]) -> str | None:
-    """Whence a recipe has its autoencoder, which its run then holds."""
+    """Where the autoencoder of a recipe comes from; its run then holds it."""
     pretrained_of = (values.get("model") or {}).get("pretrained") or {}
     source: str | None = pretrained_of.get("source")
     return source

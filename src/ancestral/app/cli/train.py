@@ -133,7 +133,7 @@ def train(
     run, data = trainer.run, trainer.data
     resumed = trainer.step > 0
     if resumed and trainer.progress >= 1:
-        trainer.save()  # a kill between checkpoint and model, or a damaged model, is mended here
+        trainer.save()  # a kill between checkpoint and model, or a damaged model, is repaired here
         for note in trainer.notes if trainer.changed else ():
             reporter.say(f"  {note}")
         reporter.say(f"{run.path} is finished: {trainer.step} steps in {duration(trainer.seconds)}. ")

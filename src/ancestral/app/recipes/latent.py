@@ -48,7 +48,7 @@ Prior = Annotated[
 
 
 class Pretrained(Section):
-    """Whence a trained autoencoder was taken over, as `--autoencoder` says it."""
+    """Where a trained autoencoder was taken from, as `--autoencoder` says it."""
 
     source: str = Field(description="a run of a latent model or a VAE, or a folder of diffusers' AutoencoderKL")
     data: dict[str, Any] | None = Field(None, description="what it was trained on, by which it scales; of a run only")
