@@ -17,7 +17,7 @@ def compare(
     ] = None,
     budget: Annotated[str | None, Parameter(name="--for")] = None,
     out: Path | None = None,
-    n: Annotated[int, Parameter(name=["-n", "--number"])] = 2000,
+    n: Annotated[int, Parameter(name=["-n", "--count"])] = 2000,
     size: int | None = None,
     condition: Annotated[str | None, Parameter(help=f"Condition that controls generation: {listed('condition')}.")] = None,
     features: str | None = None,

@@ -12,7 +12,7 @@ def evaluate(
     subject: str,
     *,
     against: str = "test",
-    n: Annotated[int | None, Parameter(name=["-n", "--number"])] = None,
+    n: Annotated[int | None, Parameter(name=["-n", "--count"])] = None,
     likelihood: bool = False,
     features: str | None = None,
     inception_weights: Path | None = None,

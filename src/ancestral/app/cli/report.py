@@ -11,7 +11,7 @@ from cyclopts import Parameter
 def report(
     run: Path,
     *,
-    n: Annotated[int, Parameter(name=["-n", "--number"])] = 2000,
+    n: Annotated[int, Parameter(name=["-n", "--count"])] = 2000,
     features: str | None = None,
     out: Path | None = None,
     device: str = "auto",
