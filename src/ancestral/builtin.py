@@ -26,6 +26,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "vp": "variance preserving, with a linear beta(t)",
         "sub-vp": "the alpha of vp with less noise, sigma = 1 - alpha^2",
         "ve": "variance exploding, alpha = 1 and a geometric sigma",
+        "geometric": "variance exploding at a geometric sequence of levels, as in NCSN",
         "ddpm": "the chain of DDPM with 1,000 steps and a linear beta",
         "ddpm-cosine": "the chain of DDPM with 1,000 steps and the cosine rule",
     },
@@ -49,6 +50,12 @@ MEANINGS: dict[str, dict[str, str]] = {
         "euler-maruyama": "Euler-Maruyama steps of the reverse SDE",
         "churn": "the stochastic Heun sampler of EDM",
     },
+    "spacing": {
+        "trailing": "even steps of t from 1 to 0",
+        "linear": "even steps of t from 1 to the first noisy time, then 0",
+        "logsnr": "even steps of log SNR, then 0",
+        "karras": "even steps of (sigma/alpha)^(1/7), then 0",
+    },
     "network": {
         "auto": "an MLP for vectors, a U-Net for signals and images",
         "unet": "a convolutional U-Net",
@@ -65,6 +72,19 @@ MEANINGS: dict[str, dict[str, str]] = {
         "inpaint": "the sample with a part hidden",
         "sketch": "the edges of the sample",
         "number": "numbers that go with a sample, such as an angle or a size",
+    },
+    "extractor": {
+        "classifier": "a classifier that is trained on the data's own classes",
+        "efficientnet": "a network with ImageNet weights",
+        "inception": "the network of the standard FID",
+        "random": "a convolutional network with random weights, a rough guide only",
+        "coordinates": "the numbers of a vector themselves, each scaled to deviation 1",
+    },
+    "baseline": {
+        "gaussian": "a normal distribution with the mean and covariance of the training data",
+        "mixture": "a mixture of Gaussians",
+        "kernel": "a training sample plus Gaussian noise",
+        "copy": "a training sample as it is",
     },
 }
 

@@ -14,7 +14,7 @@ from ancestral.errors import UsageError
 from ancestral.metrics import sliced_wasserstein
 from ancestral.models import HasBound, HasLatent, HasScore
 from ancestral.models.diffusion import Diffusion
-from ancestral.models.score import ScoreModel, ladder_length, largest_noise
+from ancestral.models.score import ScoreModel, geometric_count, largest_noise
 from ancestral.networks import denoising_network
 from ancestral.noise import SampleNoise, StreamNoise
 from ancestral.oracles import GaussianOracle
@@ -48,7 +48,7 @@ def score_model(matching="denoising", schedule=None, weight="sigma2", shape=(3,)
 
 @pytest.mark.parametrize("matching", ["denoising", "sliced", "exact"])
 @pytest.mark.parametrize(
-    "schedule", [VE(0.05, 5.0), GeometricLevels(0.05, 5.0, 10), VP(), SubVP()], ids=lambda s: type(s).__name__
+    "schedule", [VE(0.05, 5.0), GeometricLevels(0.05, 5.0, 10), VP(), SubVP(), Linear()], ids=lambda s: type(s).__name__
 )
 def test_the_exact_score_is_the_minimum_of_every_objective(matching, schedule):
     """dJ/dgain = 0 at gain 1, and rises to both sides, in units of its own standard error."""
@@ -105,24 +105,24 @@ class SwappedNoise:
         return self.t
 
 
-def test_weights_and_ladder():
+def test_weights_and_geometric_levels():
     level = VP().at(torch.tensor([0.3, 0.7], dtype=torch.float64))
     torch.testing.assert_close(score_model(schedule=VP()).weights(level), level.sigma**2)
     beta = 0.1 + level.t * 19.9
     torch.testing.assert_close(score_model(schedule=VP(), weight="likelihood").weights(level), beta)
-    ladder = GeometricLevels(0.01, 1.0, 5)
-    sigmas = ladder.sigma(ladder.noisy(torch.linspace(0, 0.999, 1000, dtype=torch.float64))).unique()
+    schedule = GeometricLevels(0.01, 1.0, 5)
+    sigmas = schedule.sigma(schedule.noisy(torch.linspace(0, 0.999, 1000, dtype=torch.float64))).unique()
     torch.testing.assert_close(sigmas, torch.logspace(-2, 0, 5, dtype=torch.float64))
-    torch.testing.assert_close(ladder.sigma(grid(ladder, 5, "logsnr")[:-1]).flip(0), sigmas)
+    torch.testing.assert_close(schedule.sigma(grid(schedule, 5, "logsnr")[:-1]).flip(0), sigmas)
     assert largest_noise(2) == 4
     assert largest_noise(10**6) == 80
-    assert ladder_length(2, 400) < ladder_length(64, 400) < ladder_length(784, 400)
+    assert geometric_count(2, 400) < geometric_count(64, 400) < geometric_count(784, 400)
     with pytest.raises(UsageError, match="is for vectors"):
         score_model("exact", shape=(1, 8, 8))
 
 
 @pytest.mark.parametrize("dimensions", [64, 784, 3072])
-def test_neighbouring_levels_of_the_ladder_overlap_in_half_of_their_mass(dimensions):
+def test_neighbouring_levels_overlap_in_half_of_their_mass(dimensions):
     """Phi(r + 3g) - Phi(r - 3g) >= 1/2, r = sqrt(2D) (g - 1), and not with two levels less."""
 
     def overlap(levels, ratio=5000.0):
@@ -130,7 +130,7 @@ def test_neighbouring_levels_of_the_ladder_overlap_in_half_of_their_mass(dimensi
         reach = math.sqrt(2 * dimensions) * (g - 1)
         return (math.erf((reach + 3 * g) / math.sqrt(2)) - math.erf((reach - 3 * g) / math.sqrt(2))) / 2
 
-    found = ladder_length(dimensions, 5000.0)
+    found = geometric_count(dimensions, 5000.0)
     assert overlap(found) >= 0.5 > overlap(found - 2)
 
 
@@ -234,7 +234,13 @@ def test_every_kind_of_data(tmp_path, shape, kind):
 
 
 @pytest.mark.parametrize(
-    "settings", [("model.schedule=ladder",), ("model.schedule=sub-vp", "model.weight=likelihood"), ("model.matching=sliced",)]
+    "settings",
+    [
+        ("model.schedule=geometric",),
+        ("model.schedule=linear",),
+        ("model.schedule=sub-vp", "model.weight=likelihood"),
+        ("model.matching=sliced",),
+    ],
 )
 def test_interrupted_training_is_the_same(tmp_path, settings):
     def trained(folder, stop):

@@ -315,15 +315,15 @@ def test_latents_there_and_back():
     torch.testing.assert_close(slerp(a, 2 * a, torch.tensor(0.5)), 1.5 * a)
 
 
-def ladder(shape=(1, 12, 12), groups=3):
+def hierarchical(shape=(1, 12, 12), groups=3):
     coder = Hierarchical(Plan.of(shape, width=8), shape[0], groups, channels=2)
     for p in coder.parameters():
         nn.init.normal_(p, std=0.1)
     return coder
 
 
-def test_a_ladder_decodes_its_own_codes():
-    coder = ladder()
+def test_a_hierarchical_codec_decodes_its_own_codes():
+    coder = hierarchical()
     y = torch.randn(5, 1, 12, 12)
     code, h = coder(coder.features(y, Context()), Context(), StreamNoise(5, 0, 0))
     torch.testing.assert_close(coder.decode(code.z, Context()), h)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ancestral.gaussian import Gaussian
+from ancestral.registry import names
 from ancestral.schedules import VE, VP, Chain, Cosine, GeometricLevels, Linear, SubVP, grid, posterior, transition
 
 CONTINUOUS = [VP(), SubVP(), Cosine(), Linear(), VE()]
@@ -70,9 +71,9 @@ def test_where_there_is_no_noise_there_is_a_rate_of_it():
     assert chain.diffusion2(zero).item() == pytest.approx(-1000 * math.log(1 - 1e-4))
 
 
-def test_a_ladder_is_visited_rung_by_rung_whatever_its_ends():
-    ladder = GeometricLevels(0.001, 300.0, rungs=12)
-    visited = ladder.at(grid(ladder, 12, "logsnr")[:-1]).sigma
+def test_all_geometric_levels_are_visited_whatever_the_ends():
+    schedule = GeometricLevels(0.001, 300.0, count=12)
+    visited = schedule.at(grid(schedule, 12, "logsnr")[:-1]).sigma
     torch.testing.assert_close(visited, torch.logspace(math.log10(300), -3, 12, dtype=torch.float64))
 
 
@@ -169,7 +170,7 @@ def test_chain_posterior_is_eq_7_of_ddpm():
     torch.testing.assert_close(mean, expected)
 
 
-@pytest.mark.parametrize("spacing", ["trailing", "linear", "logsnr", "karras"])
+@pytest.mark.parametrize("spacing", names("spacing"))
 @pytest.mark.parametrize("schedule", ALL, ids=ids)
 def test_grids_run_from_one_to_zero(schedule, spacing):
     times = grid(schedule, 20, spacing)

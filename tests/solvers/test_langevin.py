@@ -48,7 +48,7 @@ def test_stationary_variance_of_unadjusted_langevin(step):
 
 
 def test_the_annealed_recursion():
-    """v <- (1 - eta_i/v_i)^2 v + 2 eta_i, v_i = s^2 + u_i^2, through a ladder of levels; then Tweedie's shrinkage."""
+    """v <- (1 - eta_i/v_i)^2 v + 2 eta_i, v_i = s^2 + u_i^2, through a sequence of levels; then Tweedie's shrinkage."""
     n, std = 40_000, 0.5
     levels = VE(0.1, 5.0).levels(grid(VE(0.1, 5.0), 8, "logsnr"))
     noise = StreamNoise(n, 0, 0)

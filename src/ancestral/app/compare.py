@@ -12,7 +12,7 @@ from pathlib import Path
 from ancestral.app.api import Plan, plan, run_name
 from ancestral.app.data import DataSet
 from ancestral.app.evaluate import as_run, data_of, drawn, evaluate_run, identity
-from ancestral.app.evaluation import BASELINES, Comparison, Cost, Evaluator, N, Subject, baseline
+from ancestral.app.evaluation import Comparison, Cost, Evaluator, N, Subject, baseline
 from ancestral.app.evaluation.live import evaluated
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes import FAMILIES
@@ -22,6 +22,7 @@ from ancestral.app.training.run import Run
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
 from ancestral.metrics import frechet
+from ancestral.registry import names
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
 
@@ -78,7 +79,7 @@ def compare(
         given = {str(run.path): run for run in runs if run is not None}
         if any(value is not None for value in (models, budget, size, condition)):
             raise UsageError("runs are compared as they are: leave --models, --for, --size and --condition out")
-        if reserved := [str(path) for path in given if path in BASELINES]:
+        if reserved := [str(path) for path in given if path in names("baseline")]:
             raise UsageError(f"{reserved[0]} is the name of a baseline: give the run as ./{reserved[0]}")
         data = _same_data(list(given.values()), reporter)
         out = out or Path("runs") / f"compare-{data.spec.name}"
@@ -118,7 +119,7 @@ def compare(
             subjects.append(evaluate_run(run, evaluator, {}, device, name))
             subjects[-1].costs = _costs(run, evaluator, device)
     with reporter.live() as line:
-        for name in BASELINES:
+        for name in names("baseline"):
             evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
             evaluator.progress("drawing")
             subjects.append(Subject(name, baseline(name, data, evaluator.n), baseline=True))

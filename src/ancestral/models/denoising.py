@@ -27,12 +27,12 @@ from ancestral.models.base import GenerativeModel
 from ancestral.models.edits import Edit, Inpaint, SamplePath
 from ancestral.noise import Noise, SampleNoise
 from ancestral.prediction import Prediction, PredictionType
-from ancestral.schedules import Chain, Level, Schedule, Spacing, grid
+from ancestral.schedules import Chain, Level, Schedule, grid
 from ancestral.solvers import Denoise, ProbabilityFlow, Solver, State
 from ancestral.solvers import solver as solver_of
 
 STEPS, SOLVER = 20, "dpmpp"  # the sampler that serves where none is asked for
-SPACING: Spacing = "logsnr"
+SPACING = "logsnr"
 GUIDANCE = 1.5  # of a class, a text, a layout or a map: by measurement better obeyed than 1, and no farther from the data
 DRAWS = 32  # of the chain's steps for each sample: tens of seconds for a thousand images
 CELL = 1 / 2  # of the levels' spacing is where their chain begins: below, a network pays for digits that levels do not have
@@ -82,7 +82,7 @@ class DenoisingModel(GenerativeModel):
         *,
         steps: int = STEPS,
         solver: str | Solver = SOLVER,
-        spacing: Spacing = SPACING,
+        spacing: str = SPACING,
         guidance: float = 1.0,
         interval: tuple[float, float] | None = None,
         rescale: float = 0.0,

@@ -102,7 +102,7 @@ class Hierarchical(LatentCodec):
 
 
 class _Group(nn.Module):
-    """One rung: what the posterior says of e given h and the encoder's map, and how h takes e up."""
+    """One group: its posterior q(e | h, map of the encoder), and how e is added to h."""
 
     def __init__(self, plan: Plan, level: int, channels: int):
         super().__init__()

@@ -10,9 +10,9 @@ which up to terms without parameters is
     E [ 1/2 |s|^2 + tr(grad s) ]                                                     exact (Hyvarinen 2005, theorem 1)
     E [ 1/2 |s|^2 + v' (grad s) v ],   v random signs                                sliced (Song et al. 2019, eq. 8)
 
-The forward process is the variance-exploding one, on a geometric ladder of levels or in continuous time, VP or sub-VP. A score
-model *is* a diffusion model whose network predicts sigma s = -eps; how both are sampled stands in
-`ancestral.models.denoising`.
+The forward process is the variance-exploding one, at a geometric sequence of levels or in continuous time, VP, sub-VP or any
+other. A score model *is* a diffusion model whose network predicts sigma s = -eps; `ancestral.models.denoising` says how both are
+sampled.
 """
 
 from __future__ import annotations
@@ -137,8 +137,9 @@ def largest_noise(dimensions: int) -> float:
     return min(80.0, 2 * math.sqrt(2 * dimensions))
 
 
-def ladder_length(dimensions: int, ratio: float) -> int:
-    """Levels of a geometric ladder from 1 to `ratio` whose neighbours overlap in half of their mass (ibid., technique 2):
+def geometric_count(dimensions: int, ratio: float) -> int:
+    """The number of levels in geometric sequence from 1 to `ratio` whose neighbours overlap in half of their mass (ibid.,
+    technique 2):
 
     Phi(sqrt(2D) (g - 1) + 3g) - Phi(sqrt(2D) (g - 1) - 3g) = 1/2,      g at most 1.5
     """

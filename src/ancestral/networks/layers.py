@@ -26,8 +26,8 @@ class NoiseEmbedding(nn.Module):
 
     def __init__(self, width: int, features: int = 64, slowest: float = 0.05, fastest: float = 10.0):
         super().__init__()
-        ladder = torch.linspace(math.log(slowest), math.log(fastest), features // 2).exp()
-        self.register_buffer("frequencies", ladder, persistent=False)
+        frequencies = torch.linspace(math.log(slowest), math.log(fastest), features // 2).exp()
+        self.register_buffer("frequencies", frequencies, persistent=False)
         self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, logsnr: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from ancestral.registry import lookup
 from ancestral.schedules.base import CLEAN, U_RANGE, Level, Levels, Schedule, posterior, transition
 from ancestral.schedules.chain import Chain
 from ancestral.schedules.continuous import VE, VP, Cosine, GeometricLevels, Linear, SubVP
-from ancestral.schedules.grids import Spacing, grid
+from ancestral.schedules.grids import grid
 
 built_in("schedule", "ddpm")(Chain.linear)
 built_in("schedule", "ddpm-cosine")(Chain.cosine)
@@ -31,7 +31,6 @@ __all__ = [
     "Levels",
     "Linear",
     "Schedule",
-    "Spacing",
     "SubVP",
     "grid",
     "posterior",

@@ -94,19 +94,20 @@ class VE(Schedule):
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        ladder = math.log(self.sigma_min) + t * math.log(self.sigma_max / self.sigma_min)
-        return torch.where(t > 0, ladder.exp(), torch.zeros_like(t))
+        log_sigma = math.log(self.sigma_min) + t * math.log(self.sigma_max / self.sigma_min)
+        return torch.where(t > 0, log_sigma.exp(), torch.zeros_like(t))
 
 
+@built_in("schedule", "geometric")
 @configurable
 @dataclass(frozen=True)
 class GeometricLevels(VE):
-    """VE on a geometric ladder of `rungs` levels from sigma_max to sigma_min, the only ones that are trained on (Song & Ermon
-    2019, section 4.1). `grid(ladder, ladder.rungs, "logsnr")` visits each.
+    """VE at `count` levels in geometric sequence from sigma_max to sigma_min, the only ones that are trained on (Song & Ermon
+    2019, section 4.1). `grid(schedule, schedule.count, "logsnr")` visits each.
     """
 
-    rungs: int = 10
+    count: int = 10
 
     def noisy(self, t: Tensor) -> Tensor:
-        """Even t give even rungs."""
-        return ((t * self.rungs).floor().clamp(0, self.rungs - 1) / (self.rungs - 1)).clamp(self.t_min, 1)
+        """Evenly spread t give every level equally often."""
+        return ((t * self.count).floor().clamp(0, self.count - 1) / (self.count - 1)).clamp(self.t_min, 1)

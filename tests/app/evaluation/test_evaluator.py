@@ -9,13 +9,14 @@ import torch
 import ancestral as an
 from ancestral.app.data import DataSet
 from ancestral.app.data.arrays import from_array
-from ancestral.app.evaluation import BASELINES, Comparison, Evaluation, Evaluator, Samples, Subject, baseline, classes
+from ancestral.app.evaluation import Comparison, Evaluation, Evaluator, Samples, Subject, baseline, classes
 from ancestral.app.evaluation.extractors import classifier as classifier_module
 from ancestral.app.evaluation.samples import rows_for
 from ancestral.app.recipes.base import units
 from ancestral.errors import AncestralError, UsageError
 from ancestral.noise import SampleNoise
 from ancestral.oracles import PointsOracle
+from ancestral.registry import names
 from ancestral.runtime import Runtime
 from ancestral.schedules import VP, grid
 from ancestral.solvers import solver
@@ -114,7 +115,7 @@ def test_better_is_only_what_two_extractors_agree_on(evaluator, fresh):
 
 
 def test_baselines_are_what_they_say(data, evaluator):
-    for name in BASELINES:
+    for name in names("baseline"):
         samples = baseline(name, data, 400)
         assert samples.x.shape == (400, 1, 12, 12)
         assert torch.equal(samples.labels, data.test.labels[rows_for(data, 400)])
@@ -201,7 +202,7 @@ def test_a_cache_that_cannot_be_written_costs_a_word(data, tmp_path, monkeypatch
     assert any("cannot be written" in words for words in said)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", names("baseline"))
 def test_a_class_of_one_sample_has_baselines(name):
     rng = np.random.default_rng(0)
     x, labels = rng.integers(0, 256, (61, 6, 6), dtype=np.uint8), np.repeat([0, 1], [60, 1])

@@ -17,7 +17,7 @@ ARRAYS = {
 }
 KINDS = {
     "plain": ("model.net=auto",),
-    "ladder": ("model.hierarchy=3",),
+    "hierarchical": ("model.hierarchy=3",),
     "vq": ("model.bottleneck=vq", "model.codes=16"),
     "full": ("model.posterior=full", "model.latent=4"),
     "flow": ("model.posterior=flow", "model.latent=4"),
@@ -47,7 +47,7 @@ def test_every_shape_trains_and_samples(tmp_path, array, kind):
     assert drawn.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", ["plain", "ladder", "vq"])
+@pytest.mark.parametrize("kind", ["plain", "hierarchical", "vq"])
 def test_resume_is_exact(tmp_path, kind):
     """Warm-up, codebook, optimal variance and second stage are state too."""
     settings = (*KINDS[kind], "model.kl_warmup=150", "model.free_bits=0.05", "train.previews=0", "train.diagnoses=3")

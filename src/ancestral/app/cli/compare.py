@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ancestral.app.cli.options import Features
 from ancestral.builtin import listed
 
 
@@ -20,7 +21,7 @@ def compare(
     n: Annotated[int, Parameter(name=["-n", "--count"])] = 2000,
     size: int | None = None,
     condition: Annotated[str | None, Parameter(help=f"Condition that controls generation: {listed('condition')}.")] = None,
-    features: str | None = None,
+    features: Features = None,
     inception_weights: Path | None = None,
     device: str = "auto",
     json: bool = False,
@@ -43,8 +44,6 @@ def compare(
         Samples of each to compare; fewer where the data are few.
     size
         Resize and crop images to this many pixels a side.
-    features
-        What distances are measured in, as in `ancestral evaluate`.
     inception_weights
         The file of the standard FID's weights, for the features inception.
     device

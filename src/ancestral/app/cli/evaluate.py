@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
+
+from ancestral.app.cli.options import SPACING, Features
 
 
 def evaluate(
@@ -14,11 +16,11 @@ def evaluate(
     against: str = "test",
     n: Annotated[int | None, Parameter(name=["-n", "--count"])] = None,
     likelihood: bool = False,
-    features: str | None = None,
+    features: Features = None,
     inception_weights: Path | None = None,
     steps: int | None = None,
     solver: str | None = None,
-    spacing: Literal["trailing", "linear", "logsnr", "karras"] | None = None,
+    spacing: Annotated[str | None, Parameter(help=SPACING)] = None,
     guidance: float | None = None,
     out: Path | None = None,
     device: str = "auto",
@@ -40,17 +42,12 @@ def evaluate(
     likelihood
         Only the likelihood of held-out data, by every method that the model has: nats and bits a dimension, the terms, and
         what each noise level costs.
-    features
-        What distances are measured in: classifier, efficientnet, inception, random, coordinates, or several with commas.
-        Left out: what suits the data.
     inception_weights
         The file of the standard FID's weights, for the features inception.
     steps
         Steps of the sampler.
     solver
         As in `ancestral sample`.
-    spacing
-        How the steps are spread over the noise levels.
     guidance
         Strength of the condition (guidance scale).
     out

@@ -7,12 +7,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ancestral.app.cli.options import Features
+
 
 def report(
     run: Path,
     *,
     n: Annotated[int, Parameter(name=["-n", "--count"])] = 2000,
-    features: str | None = None,
+    features: Features = None,
     out: Path | None = None,
     device: str = "auto",
     json: bool = False,
@@ -26,8 +28,6 @@ def report(
         The run folder, e.g. runs/digits.
     n
         Samples to evaluate; fewer where the data are few.
-    features
-        What distances are measured in, as in `ancestral evaluate`.
     out
         The page. Left out: report.html in the run folder.
     device

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from ancestral.app.cli.conditions import CONDITIONS, NOTHING, Asked
+from ancestral.app.cli.options import SPACING
 from ancestral.builtin import explained
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def sample(
     solver: Annotated[
         str | None, Parameter(group=SAMPLER, help=f"Solver of models that denoise: {explained('solver')}.")
     ] = None,
-    spacing: Annotated[Literal["trailing", "linear", "logsnr", "karras"] | None, Parameter(group=SAMPLER)] = None,
+    spacing: Annotated[str | None, Parameter(group=SAMPLER, help=SPACING)] = None,
     prior: Annotated[Literal["aggregate", "standard"] | None, Parameter(group=SAMPLER)] = None,
     observe: Annotated[Literal["mean", "draw"] | None, Parameter(group=SAMPLER)] = None,
     truncation: Annotated[float | None, Parameter(group=SAMPLER)] = None,
@@ -106,8 +107,6 @@ def sample(
         for less long, or the step of a checkpoint that this run has kept.
     steps
         Number of solver steps. Default: 20.
-    spacing
-        Rule that spreads the steps over the noise levels.
     prior
         Distribution of a VAE's latents: aggregate follows the encoded data, standard is N(0, 1).
     observe

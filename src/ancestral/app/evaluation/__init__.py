@@ -3,7 +3,7 @@
 `Evaluator` compares a `Subject` with data, `Comparison` subjects with each other; `baselines` are what a model must beat.
 """
 
-from ancestral.app.evaluation.baselines import BASELINES, baseline
+from ancestral.app.evaluation.baselines import baseline
 from ancestral.app.evaluation.comparison import Comparison
 from ancestral.app.evaluation.evaluator import Evaluator, N
 from ancestral.app.evaluation.result import Evaluation, Metric
@@ -11,7 +11,6 @@ from ancestral.app.evaluation.samples import Samples, draw
 from ancestral.app.evaluation.subject import Cost, Subject
 
 __all__ = [
-    "BASELINES",
     "Comparison",
     "Cost",
     "Evaluation",

@@ -1,11 +1,7 @@
 """Baselines: what costs nothing to train, which a model must be better than, and copies, which the metrics must find.
 
-Each draws n samples in the units of the data, with classes where the data have them (a fit of its own for each class).
-
-    gaussian: N(mean, covariance) of the training split, in its leading principal components
-    mixture:  a Gaussian mixture there (scikit-learn)
-    kernel:   a training sample plus Gaussian noise of the width that makes held-out data most likely
-    copy:     a training sample as it is
+Each draws n samples in the units of the data, with classes where the data have them (a fit of its own for each class). A
+baseline is a registered function (training samples `(n, d)` float64, random generator) -> a function that draws n samples.
 """
 
 from __future__ import annotations
@@ -18,6 +14,8 @@ import torch
 
 from ancestral.app.data import DataSet
 from ancestral.app.evaluation.samples import Samples, at_levels, rows_for
+from ancestral.builtin import built_in
+from ancestral.registry import lookup
 
 COMPONENTS = 64  # principal components
 MIXTURE = 10  # Gaussians of a mixture
@@ -27,14 +25,15 @@ Draw = Callable[[int], np.ndarray]
 
 
 def baseline(name: str, data: DataSet, n: int) -> Samples:
-    """N samples of the baseline of that name."""
+    """Return n samples of the baseline of that name. Raises UsageError for an unknown name."""
     x = data.column("x")
     random = np.random.default_rng(0)
 
     def drawing(rows: np.ndarray | None) -> Draw:
         some = np.arange(len(x)) if rows is None or not rows.any() else rows.nonzero()[0]
         some = random.permutation(some)[:LARGEST]
-        return BASELINES[name](data.values(x[torch.from_numpy(some)]).flatten(1).double().numpy(), random)
+        draw: Draw = lookup("baseline", name)(data.values(x[torch.from_numpy(some)]).flatten(1).double().numpy(), random)
+        return draw
 
     known, asked = data.labels("train"), data.labels("test")
     if known is None or asked is None:
@@ -64,13 +63,17 @@ class _Principal:
         return result
 
 
+@built_in("baseline", "gaussian")
 def _gaussian(x: np.ndarray, random: np.random.Generator) -> Draw:
+    """N(mean, covariance) in the leading principal components."""
     space = _Principal(x)
     covariance = np.atleast_2d(np.cov(space.y, rowvar=False)) if len(space.y) > 1 else np.zeros((1, 1))
     return lambda n: space.back(random.multivariate_normal(space.y.mean(0), covariance, n, method="eigh"))
 
 
+@built_in("baseline", "mixture")
 def _mixture(x: np.ndarray, random: np.random.Generator) -> Draw:
+    """A Gaussian mixture in the leading principal components, fitted by scikit-learn."""
     from sklearn.mixture import GaussianMixture
 
     if len(x) < 2:
@@ -84,7 +87,9 @@ def _mixture(x: np.ndarray, random: np.random.Generator) -> Draw:
     return lambda n: space.back(random.permutation(fitted.sample(n)[0]))
 
 
+@built_in("baseline", "kernel")
 def _kernel(x: np.ndarray, random: np.random.Generator) -> Draw:
+    """A training sample plus Gaussian noise of the width that makes held-out data most likely."""
     width = _width(x, random)
 
     def draw(n: int) -> np.ndarray:
@@ -109,13 +114,6 @@ def _width(x: np.ndarray, random: np.random.Generator) -> float:
     return float(widths[int(np.argmax(scores))])
 
 
+@built_in("baseline", "copy")
 def _copy(x: np.ndarray, random: np.random.Generator) -> Draw:
     return lambda n: x[random.integers(len(x), size=n)]
-
-
-BASELINES: dict[str, Callable[[np.ndarray, np.random.Generator], Draw]] = {
-    "gaussian": _gaussian,
-    "mixture": _mixture,
-    "kernel": _kernel,
-    "copy": _copy,
-}

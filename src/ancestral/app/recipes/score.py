@@ -8,11 +8,12 @@ from pydantic import Field
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import units
+from ancestral.app.recipes.choices import ScheduleName
 from ancestral.app.recipes.denoising import DenoisingRecipe
 from ancestral.builtin import built_in
 from ancestral.errors import UsageError
-from ancestral.models.score import Lambda, Matching, ScoreModel, ladder_length, largest_noise
-from ancestral.schedules import VE, VP, GeometricLevels, Schedule, SubVP
+from ancestral.models.score import Lambda, Matching, ScoreModel, geometric_count, largest_noise
+from ancestral.schedules import VE, GeometricLevels, Schedule, schedule
 
 
 @built_in("family", "score")
@@ -20,10 +21,7 @@ class ScoreRecipe(DenoisingRecipe):
     """Score matching at every noise level."""
 
     family: Literal["score"] = "score"
-    schedule: Literal["ve", "geometric", "vp", "sub-vp"] = Field(
-        "ve",
-        description="the forward process: noise alone, in continuous time or at geometric levels; or variance preserving",
-    )
+    schedule: ScheduleName = Field("ve", description="the forward process")
     matching: Matching = Field("denoising", description="the form of the objective; sliced and exact are for vectors")
     weight: Lambda = Field("sigma2", description="the weight of each noise level in the loss")
     sigma_min: float = Field(0.01, gt=0, description="least noise of ve and geometric, where the data have deviation 1")
@@ -49,13 +47,13 @@ class ScoreRecipe(DenoisingRecipe):
 
     def process(self, dimensions: int) -> Schedule:
         """The forward process. Raises UsageError for levels that do not rise."""
-        if self.schedule in ("vp", "sub-vp"):
-            return VP() if self.schedule == "vp" else SubVP()
+        if self.schedule not in ("ve", "geometric"):
+            return schedule(self.schedule)
         sigma_max = self.sigma_max or largest_noise(dimensions)
         if sigma_max <= self.sigma_min:
             raise UsageError(f"sigma_max={sigma_max:g} must be above sigma_min={self.sigma_min:g}")
         if self.schedule == "ve":
             return VE(self.sigma_min, sigma_max)
         return GeometricLevels(
-            self.sigma_min, sigma_max, self.noise_levels or ladder_length(dimensions, sigma_max / self.sigma_min)
+            self.sigma_min, sigma_max, self.noise_levels or geometric_count(dimensions, sigma_max / self.sigma_min)
         )

@@ -17,7 +17,6 @@ from ancestral.app.training.run import Run
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel, seeds_from
 from ancestral.runtime import Precision
-from ancestral.schedules import Spacing
 from ancestral.solvers import Solver, State
 
 N = 64  # samples where no number is given
@@ -83,7 +82,7 @@ class SampleRequest:
     edit: EditRequest = field(default_factory=EditRequest)
     solver: str | Solver | None = None
     steps: int | None = None
-    spacing: Spacing | None = None
+    spacing: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     batch: int | None = None
     device: str = "auto"

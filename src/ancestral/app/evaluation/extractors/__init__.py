@@ -4,6 +4,6 @@ Which one is used is part of a metric's name (`fd-classifier`), since distances 
 """
 
 from ancestral.app.evaluation.extractors.base import Coordinates, Extractor, Pictures
-from ancestral.app.evaluation.extractors.choose import EXTRACTORS, choose, extractor
+from ancestral.app.evaluation.extractors.choose import choose, extractor
 
-__all__ = ["EXTRACTORS", "Coordinates", "Extractor", "Pictures", "choose", "extractor"]
+__all__ = ["Coordinates", "Extractor", "Pictures", "choose", "extractor"]

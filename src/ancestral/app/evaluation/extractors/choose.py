@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,34 +13,41 @@ from ancestral.app.evaluation.extractors.classifier import OwnClassifier
 from ancestral.app.evaluation.extractors.efficientnet import efficientnet
 from ancestral.app.evaluation.extractors.random_features import RandomFeatures
 from ancestral.app.training.stage import Progress, silent
+from ancestral.builtin import built_in
 from ancestral.errors import UsageError
 from ancestral.networks import imagenet
+from ancestral.registry import entry
 from ancestral.runtime import Runtime
-from ancestral.suggest import unknown
 
 MOST = 2  # a ranking is claimed where two agree
 
-Make = Callable[[DataSet, Runtime, Progress, Path | None], Extractor]
+
+@built_in("extractor", "classifier", needs="classes")
+def _classifier(data: DataSet, runtime: Runtime, progress: Progress, weights: Path | None) -> Extractor:
+    return OwnClassifier(data, runtime, progress)
 
 
+@built_in("extractor", "efficientnet", needs="images")
+def _efficientnet(data: DataSet, runtime: Runtime, progress: Progress, weights: Path | None) -> Extractor:
+    return efficientnet(data.spec.shape, runtime)
+
+
+@built_in("extractor", "inception", needs="images")
+def _inception(data: DataSet, runtime: Runtime, progress: Progress, weights: Path | None) -> Extractor:
+    return inception.inception(runtime, weights)
+
+
+@built_in("extractor", "coordinates")
 def _coordinates(data: DataSet, runtime: Runtime, progress: Progress, weights: Path | None) -> Extractor:
     x = data.x().flatten(1).double().numpy()
     std = x.std(0)
     return Coordinates(x.mean(0), np.where(std > 0, std, 1.0))
 
 
+@built_in("extractor", "random")
 def _random(data: DataSet, runtime: Runtime, progress: Progress, weights: Path | None) -> Extractor:
     about = "a network with random weights: a rough guide only"
     return Pictures("random", RandomFeatures(data.spec.shape), about, runtime, coarse=True)
-
-
-EXTRACTORS: dict[str, Make] = {
-    "classifier": lambda data, runtime, progress, _: OwnClassifier(data, runtime, progress),
-    "efficientnet": lambda data, runtime, *_: efficientnet(data.spec.shape, runtime),
-    "inception": lambda data, runtime, _, weights: inception.inception(runtime, weights),
-    "random": _random,
-    "coordinates": _coordinates,
-}
 
 
 def choose(data: DataSet, weights: Path | None = None) -> list[str]:
@@ -67,11 +73,24 @@ def choose(data: DataSet, weights: Path | None = None) -> list[str]:
 def extractor(
     name: str, data: DataSet, runtime: Runtime, progress: Progress = silent, weights: Path | None = None
 ) -> Extractor:
-    """The extractor of that name for the data. Raises UsageError for an unknown name, or one that the data cannot have."""
-    if name not in EXTRACTORS:
-        raise UsageError(unknown("extractor", name, EXTRACTORS))
-    if name == "classifier" and data.labels() is None:
-        raise UsageError(f"{data.spec.name} has no classes, so no classifier: choose another extractor")
-    if name in ("efficientnet", "inception") and not data.spec.is_image:
+    """Return the extractor of that name for the data.
+
+    Args:
+        name: The name under which a function (data, runtime, progress, weights) -> `Extractor` is registered. Its fact
+            `needs` is "classes" or "images" where it is not for all data.
+        data: The data, of whose samples it makes features.
+        runtime: The device and the precision.
+        progress: Called with one line of text on the way.
+        weights: File of Inception's weights, or None.
+
+    Raises:
+        UsageError: For an unknown name, or one that is not for such data.
+    """
+    found = entry("extractor", name)
+    needs = found.facts.get("needs")
+    if needs == "classes" and data.labels() is None:
+        raise UsageError(f"{data.spec.name} has no classes, so no {name}: choose another extractor")
+    if needs == "images" and not data.spec.is_image:
         raise UsageError(f"the samples of {data.spec.name} are no images: choose another extractor than {name}")
-    return EXTRACTORS[name](data, runtime, progress, weights)
+    made: Extractor = found.value(data, runtime, progress, weights)
+    return made
