@@ -1,7 +1,8 @@
 """The documentation does not rot: every block of code in it and in the README runs, or is checked to name what exists.
 
 `python` blocks run, one page after another, in a folder with small finished runs; budgets are cut to a few iterations. A block
-that would take minutes is preceded by `<!-- names only -->`: its names are looked up instead. Lines of `sh` blocks that call
+that would take minutes is preceded by `<!-- names only -->`: its names are looked up instead. One that goes on from the block
+above is preceded by `<!-- continues -->`: it runs after that. Lines of `sh` blocks that call
 `ancestral` are parsed by the command itself; scripts and targets of others must exist. Output is fenced as `text`.
 """
 
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 NAMES_ONLY = "<!-- names only -->"
+CONTINUES = "<!-- continues -->"
 OUTSIDE = {"pip", "apt", "npm", "mkdir", ".", "for", "python3", "taskset", "wait", "done"}  # commands of others
 SMALL = ["--for", "4it", "--quiet"]
 
@@ -35,8 +37,9 @@ def blocks(language):
         text = page.read_text()
         for match in FENCE.finditer(text):
             if match[1].strip() == language:
-                before = text[: match.start()]
-                found.append((page, before.count("\n") + 1, before.rstrip().endswith(NAMES_ONLY), match[2]))
+                before = text[: match.start()].rstrip()
+                code = found[-1][-1] + match[2] if before.endswith(CONTINUES) else match[2]
+                found.append((page, text[: match.start()].count("\n") + 1, before.endswith(NAMES_ONLY), code))
     return found
 
 

@@ -46,6 +46,41 @@ def test_a_name_belongs_to_one_object():
     assert registry.lookup("solver", "euler") is value
 
 
+def test_a_definition_that_is_run_again_replaces_itself():
+    cell = """
+import ancestral as an
+
+@an.register("solver", "own", "my own solver")
+class Own:
+    pass
+"""
+    notebook = {"__name__": "__main__"}
+    exec(cell, notebook)
+    exec(cell, notebook)
+    assert registry.lookup("solver", "own") is notebook["Own"]
+    with pytest.raises(ValueError, match="two objects register as solver 'own'"):
+        exec(cell.replace("class Own", "class Other"), notebook)
+
+
+def test_the_file_of_a_plugin_can_be_the_script_too(tmp_path):
+    """It is then loaded twice, as __main__ and under its name."""
+    plugin(
+        tmp_path,
+        """
+        import ancestral as an
+
+        @an.register("solver", "mine", "my own")
+        class Mine:
+            pass
+
+        if __name__ == "__main__":
+            from ancestral import registry
+            assert registry.lookup("solver", "mine").__qualname__ == "Mine"
+        """,
+    )
+    subprocess.run([sys.executable, str(tmp_path / "my_plugin.py")], check=True)
+
+
 def test_an_unknown_name_comes_with_a_suggestion():
     an.register("solver", "heun", "second order")(object())
     with pytest.raises(UsageError, match="unknown solver 'hean': did you mean 'heun'"):

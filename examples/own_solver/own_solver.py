@@ -13,7 +13,7 @@ class Midpoint(Solver):
 
     def step(self, denoise, x, t, s, memory, noise):
         p = denoise(x, t)
-        if t.alpha == 0:  # u has no start there
+        if t.alpha == 0:  # u is infinite
             return move(p, s), None
         middle = Level((t.t + s.t) / 2, 1.0, (t.u + s.u) / 2)
         q = denoise(move(p, middle), middle)

@@ -13,6 +13,7 @@ Such modules are imported the first time that the names of any kind are looked u
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -48,13 +49,16 @@ def register(kind: str, name: str, meaning: str, **facts: Any) -> Callable[[T], 
         meaning: One line that help texts, reports and the documentation show.
         facts: What else this kind tells of its members, such as `better="lower"` of a metric.
 
+    The same definition that is run again, as by a notebook cell or by a plug-in's file that is also the script, replaces
+    what it registered before.
+
     Raises:
         ValueError: If another object of that kind has the name already.
     """
 
     def decorate(value: T) -> T:
         known = _kinds.setdefault(kind, {})
-        if name in known and known[name].value is not value:
+        if name in known and _place(known[name].value) != _place(value):
             raise ValueError(
                 f"two objects register as {kind} {name!r}: {known[name].value!r} and {value!r}; rename one of them"
             )
@@ -62,6 +66,14 @@ def register(kind: str, name: str, meaning: str, **facts: Any) -> Callable[[T], 
         return value
 
     return decorate
+
+
+def _place(value: Any) -> tuple[str, str] | int:
+    """Where a class or function is defined: file (or module without one, such as a notebook) and qualified name."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if module is None or name is None:
+        return id(value)
+    return getattr(sys.modules.get(module), "__file__", None) or module, name
 
 
 def entry(kind: str, name: str) -> Entry:

@@ -11,8 +11,8 @@ which up to terms without parameters is
     E [ 1/2 |s|^2 + v' (grad s) v ],   v random signs                                sliced (Song et al. 2019, eq. 8)
 
 The forward process is the variance-exploding one, at a geometric sequence of levels or in continuous time, VP, sub-VP or any
-other. A score model *is* a diffusion model whose network predicts sigma s = -eps; `ancestral.models.denoising` says how both are
-sampled.
+other. A score model *is* a diffusion model whose network predicts sigma s = -eps; `ancestral.models.denoising` says how
+both are sampled.
 """
 
 from __future__ import annotations

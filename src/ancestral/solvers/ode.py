@@ -40,7 +40,7 @@ class Heun(Solver):
     def step(self, denoise: Denoise, x: Tensor, t: Level, s: Level, memory: None, noise: Noise) -> tuple[Tensor, None]:
         p = denoise(x, t)
         x_s = move(p, s)
-        if s.sigma > 0 and t.alpha > 0:  # no slope exists at sigma = 0, and u has no start at alpha = 0
+        if s.sigma > 0 and t.alpha > 0:  # no slope exists at sigma = 0, and u is infinite at alpha = 0
             q = denoise(x_s, s)
             x_s = x_s + s.alpha * (s.u - t.u) / 2 * (q.eps - p.eps)
         return x_s, None

@@ -11,8 +11,8 @@ from ancestral.builtin import explained
 Features = Annotated[
     str | None,
     Parameter(
-        help=f"Features in which distances are measured: {explained('extractor')}; or several, with commas. Default: what suits "
-        "the data."
+        help=f"Features in which distances are measured: {explained('extractor')}; or several, with commas. "
+        "Default: what suits the data."
     ),
 ]
 SPACING = f"Rule that spreads the steps over the noise levels: {explained('spacing')}. Default: logsnr."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -71,13 +71,21 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Metric:
-        """The metric of that name. Raises KeyError."""
-        for metric in self.metrics:
-            if metric.name == name:
-                return metric
-        raise KeyError(name)
+        """Return the metric of that name, such as "fd-classifier". Raises KeyError, which names those that there are."""
+        found = self.get(name)
+        if found is None:
+            raise KeyError(f"no metric {name!r} in this evaluation; it has {', '.join(self)}")
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the metrics."""
+        return (metric.name for metric in self.metrics)
+
+    def __contains__(self, name: object) -> bool:
+        return name in tuple(self)
 
     def get(self, name: str) -> Metric | None:
+        """Return the metric of that name, or None."""
         return next((metric for metric in self.metrics if metric.name == name), None)
 
     @property
