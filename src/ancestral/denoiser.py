@@ -72,6 +72,11 @@ class Denoiser(nn.Module):
         return Prediction.of(self.target, f, x_t, column(alpha, x_t), column(sigma, x_t))
 
 
+def network_logsnr(level: Level) -> float:
+    """The log SNR of a level as a network sees it, within +-20."""
+    return min(max(level.logsnr, -LOGSNR_LIMIT), LOGSNR_LIMIT)
+
+
 def column(value: Tensor, like: Tensor) -> Tensor | float:
     """A float64 coefficient ready to multiply `like` `(n, *shape)`: a float, or `(n, 1, ..., 1)` cast once."""
     if value.ndim == 0:

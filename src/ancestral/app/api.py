@@ -24,11 +24,11 @@ from ancestral.app.training.budget import Budget
 from ancestral.app.training.loop import Step, Trainer
 from ancestral.app.training.player import MakeOptimizer
 from ancestral.app.training.run import Run
+from ancestral.app.training.saved import opened
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
-from ancestral.models.saved import Network, load_model
+from ancestral.models.saved import Network
 from ancestral.runtime import Precision, Runtime
-from ancestral.weights import CONFIG
 
 Source = str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet | Dataset[Any] | DataLoader[Any]
 
@@ -107,13 +107,7 @@ def load(
         UsageError: if there is no model, or its own network is missing.
         AncestralError: if a file is damaged.
     """
-    folder = Path(folder)
-    if (folder / "recipe.yaml").is_file() or not (folder / CONFIG).is_file():
-        return Run.existing(folder).load_model(device, precision, network=network)
-    model = load_model(folder, network)
-    runtime = Runtime.choose(device, "fp32" if precision == "auto" else precision, parameters=0)
-    model.precision = runtime.autocast
-    return model.to(runtime.device)
+    return opened(folder).load_model(device, precision, network=network)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from ancestral.app.evaluation.samples import at_levels, rank_and_world
 from ancestral.app.progress import Line, Reporter
 from ancestral.app.report import write
 from ancestral.app.training.run import Run
+from ancestral.app.training.saved import SavedModel, holds_saved_model
 from ancestral.errors import AncestralError, UsageError
 from ancestral.models import GenerativeModel
 from ancestral.runtime import Runtime
 
-Source = str | Path | np.ndarray | Tensor | DataSet
+Real = str | Path | np.ndarray | Tensor | DataSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,16 +51,20 @@ class Result:
         return self.evaluation.headline
 
     def __getitem__(self, name: str) -> Metric:
-        """The metric of that name. Raises KeyError."""
+        """Return the metric of that name. Raises KeyError, which names those that there are."""
         return self.evaluation[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the metrics."""
+        return iter(self.evaluation)
 
     def __str__(self) -> str:
         return str(self.evaluation)
 
 
 def evaluate(
-    subject: Source,
-    against: Source = "test",
+    subject: Real | GenerativeModel,
+    against: Real = "test",
     *,
     n: int = N,
     extractors: Sequence[str | Extractor] | None = None,
@@ -69,14 +74,15 @@ def evaluate(
     evaluator: Evaluator | None = None,
     reporter: Reporter | None = None,
 ) -> Result | None:
-    """Measure how good the samples of a run are, or samples that came from elsewhere.
+    """Measure how good the samples of a model are, or samples that came from elsewhere.
 
     Several processes (torchrun) draw the samples of a run together; the first of them evaluates.
 
     Args:
-        subject: A run folder; or samples: a folder of images, an `.npy` or `.npz` file, an array, a tensor.
+        subject: A run folder; a model, or the folder of a saved one; or samples: a folder of images, an `.npy` or `.npz` file,
+            an array, a tensor.
         against: For a run "test" or "train", a split of its own data, or another source as `ancestral.load_data` takes it;
-            for samples such a source. A built-in source and a `DataSet` are compared by their held-out split, others by all
+            for all else such a source. A built-in source and a `DataSet` are compared by their held-out split, others by all
             they have.
         n: Samples to compare; fewer where the data are few.
         extractors: Names of extractors, or extractors; None: what suits the data.
@@ -112,6 +118,11 @@ def evaluate(
         evaluator.progress = line.update
         if run is not None:
             return Result(evaluate_run(run, evaluator, how or {}, device), evaluator)
+        if isinstance(subject, str | Path) and holds_saved_model(subject):
+            model = SavedModel(subject).load_model(device)
+            return Result(evaluate_model(model, evaluator, how or {}, str(subject)), evaluator)
+        if isinstance(subject, GenerativeModel):
+            return Result(evaluate_model(subject, evaluator, how or {}), evaluator)
         name = str(subject) if isinstance(subject, str | Path) else "samples"
         found = Subject(name, _samples(subject, evaluator.data))
         evaluator.evaluate(found)
@@ -126,10 +137,7 @@ def evaluate_run(run: Run, evaluator: Evaluator, how: Mapping[str, Any], device:
     samples = drawn(run, model, data, evaluator.n, how, evaluator.progress)
     if data.spec.classes != run.spec.classes:  # of other data, whose labels mean something else
         samples = replace(samples, labels=None)
-    cost = {"parameters": float(sum(p.numel() for p in model.parameters()))}
-    if samples.seconds:
-        cost["samples_per_second"] = len(samples) / samples.seconds
-    cost |= {key: float(v) for key, v in (("nfe", samples.nfe), ("memory", samples.memory)) if v}
+    cost = _cost(model, samples)
     rows = run.metrics()
     if rows:
         cost |= {"training_seconds": rows[-1]["seconds"], "images": rows[-1]["images"]}
@@ -146,6 +154,33 @@ def evaluate_run(run: Run, evaluator: Evaluator, how: Mapping[str, Any], device:
     )
     evaluator.evaluate(subject).save(run.path / "evaluation.json")
     return subject
+
+
+def evaluate_model(model: GenerativeModel, evaluator: Evaluator, how: Mapping[str, Any], name: str = "model") -> Subject:
+    """Evaluate a model that belongs to no run, on the data of the evaluator. Raises UsageError if their shapes differ."""
+    data = evaluator.data
+    if tuple(model.shape) != tuple(data.spec.shape):
+        ours, theirs = ("x".join(map(str, shape)) for shape in (model.shape, data.spec.shape))
+        raise UsageError(f"the samples of {name} are {ours}, those of {data.spec.name} {theirs}: name data of its shape")
+    samples = draw(model, data, evaluator.n, how=how, progress=evaluator.progress)
+    subject = Subject(
+        name,
+        samples,
+        model=model,
+        family=model.family or None,
+        cost=_cost(model, samples),
+        how={k: str(v) for k, v in how.items()},
+    )
+    evaluator.evaluate(subject)
+    return subject
+
+
+def _cost(model: GenerativeModel, samples: Samples) -> dict[str, float]:
+    """What the model and its samples cost."""
+    cost = {"parameters": float(sum(p.numel() for p in model.parameters()))}
+    if samples.seconds:
+        cost["samples_per_second"] = len(samples) / samples.seconds
+    return cost | {key: float(v) for key, v in (("nfe", samples.nfe), ("memory", samples.memory)) if v}
 
 
 def drawn(
@@ -197,13 +232,13 @@ def data_of(run: Run, line: Line | None = None) -> DataSet:
     return data
 
 
-def _reference(run: Run | None, against: Source, line: Line) -> tuple[DataSet, Against]:
+def _reference(run: Run | None, against: Real, line: Line) -> tuple[DataSet, Against]:
     """The real data of a comparison, and which part of them is the reference."""
     if isinstance(against, DataSet):
         return against, "test"
     if isinstance(against, str | Path) and str(against) in ("test", "train"):
         if run is None:
-            raise UsageError("samples need real data to be compared with: name them with --against SOURCE (Python: against=)")
+            raise UsageError("real data are needed to compare with: name them with --against SOURCE (Python: against=)")
         return data_of(run, line), "test" if str(against) == "test" else "train"
     size = None
     if run is not None and run.spec.is_image:

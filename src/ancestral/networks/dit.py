@@ -28,7 +28,7 @@ class DiT(nn.Module):
 
     shape: of a sample. width: of a patch's features. blocks: of the transformer. patch: pixels of a patch's side. head:
     features of an attention head. context: its vector modulates the blocks, its tokens are attended to, its channels
-    stand beside z's.
+    stand beside z's. second_time: whether `forward` takes a second log SNR `(n,)`, as a `FlowMap` needs.
     """
 
     place: Tensor
@@ -42,6 +42,7 @@ class DiT(nn.Module):
         head: int = 64,
         dropout: float = 0.0,
         context: ContextShape = NOTHING,
+        second_time: bool = False,
     ):
         super().__init__()
         self.shape = tuple(shape)
@@ -52,14 +53,14 @@ class DiT(nn.Module):
         area = self.patch[0] * self.patch[1]
         self.register_buffer("place", positions(rows, columns, width), persistent=False)
         self.stem = nn.Linear((shape[0] + context.channels) * area, width)
-        self.noise = NoiseEmbedding(width)
+        self.noise = NoiseEmbedding(width, second_time=second_time)
         self.context = nn.Linear(context.vector, width) if context.vector else None
         self.blocks = nn.ModuleList([Block(width, heads(width, head), context.tokens, dropout) for _ in range(blocks)])
         self.modulation = zero(nn.Linear(width, 2 * width))
         self.head = zero(nn.Linear(width, shape[0] * area))
 
-    def forward(self, z: Tensor, logsnr: Tensor, context: Context) -> Tensor:
-        y = self.noise(logsnr)
+    def forward(self, z: Tensor, logsnr: Tensor, context: Context, second: Tensor | None = None) -> Tensor:
+        y = self.noise(logsnr, second)
         if self.context is not None:
             y = y + self.context(context.vector)
         y = F.silu(y)

@@ -20,20 +20,30 @@ class NoiseEmbedding(nn.Module):
     """logsnr `(n,)` -> `(n, width)`: sines and cosines of geometrically spaced frequencies, then a small MLP.
 
     logsnr spans about 40 nats; the slowest wave is longer than that, the fastest resolves a tenth of a nat.
+
+    second_time: whether it takes the log SNR of a second level too, where a flow map leads to. Its part is zero at first.
     """
 
     frequencies: Tensor
 
-    def __init__(self, width: int, features: int = 64, slowest: float = 0.05, fastest: float = 10.0):
+    def __init__(self, width: int, features: int = 64, slowest: float = 0.05, fastest: float = 10.0, second_time: bool = False):
         super().__init__()
         frequencies = torch.linspace(math.log(slowest), math.log(fastest), features // 2).exp()
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+        self.second = None
+        if second_time:
+            self.second = nn.Sequential(nn.Linear(features, width), nn.SiLU(), zero(nn.Linear(width, width)))
 
-    def forward(self, logsnr: Tensor) -> Tensor:
+    def forward(self, logsnr: Tensor, second: Tensor | None = None) -> Tensor:
+        out: Tensor = self.mlp(self._waves(logsnr))
+        if (self.second is None) != (second is None):
+            raise ValueError("a network takes a second time if it is built with second_time=True, and then needs it")
+        return out if self.second is None or second is None else out + self.second(self._waves(second))
+
+    def _waves(self, logsnr: Tensor) -> Tensor:
         angle = logsnr[:, None] * self.frequencies
-        out: Tensor = self.mlp(torch.cat([angle.cos(), angle.sin()], 1))
-        return out
+        return torch.cat([angle.cos(), angle.sin()], 1)
 
 
 class ChannelNorm(nn.Module):

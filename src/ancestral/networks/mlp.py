@@ -11,18 +11,28 @@ from ancestral.networks.layers import NoiseEmbedding, zero
 
 @configurable
 class MLP(nn.Module):
-    """(z `(n, d)`, logsnr `(n,)`, Context) -> `(n, d)`: residual blocks of `width`, modulated by noise level and context."""
+    """(z `(n, d)`, logsnr `(n,)`, Context) -> `(n, d)`: residual blocks of `width`, modulated by noise level and context.
 
-    def __init__(self, features: int, width: int = 128, blocks: int = 3, context: ContextShape = NOTHING):
+    second_time: whether `forward` takes a second log SNR `(n,)`, as a `FlowMap` needs.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        width: int = 128,
+        blocks: int = 3,
+        context: ContextShape = NOTHING,
+        second_time: bool = False,
+    ):
         super().__init__()
-        self.noise = NoiseEmbedding(width)
+        self.noise = NoiseEmbedding(width, second_time=second_time)
         self.context = nn.Linear(context.vector, width) if context.vector else None
         self.stem = nn.Linear(features, width)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(blocks))
         self.head = zero(nn.Linear(width, features))
 
-    def forward(self, z: Tensor, logsnr: Tensor, context: Context) -> Tensor:
-        embedding = self.noise(logsnr)
+    def forward(self, z: Tensor, logsnr: Tensor, context: Context, second: Tensor | None = None) -> Tensor:
+        embedding = self.noise(logsnr, second)
         if self.context is not None:
             embedding = embedding + self.context(context.vector)
         h = self.stem(z)

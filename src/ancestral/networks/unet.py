@@ -27,7 +27,8 @@ class UNet(nn.Module):
     channels: features at each level, each half the resolution of the one before. blocks: residual blocks a level, down and up.
     patch: size of the stem's patches. attention: how many of the coarsest levels attend, to each other and to the tokens.
     context: its vector modulates the blocks, its tokens are attended to, its channels stand beside those of z at the stem.
-    dims: 2 for images, 1 for signals, which are treated as images of height 1 with flat kernels.
+    dims: 2 for images, 1 for signals, which are treated as images of height 1 with flat kernels. second_time: whether `forward`
+    takes a second log SNR `(n,)`, as a `FlowMap` needs.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         context: ContextShape = NOTHING,
         dims: int = 2,
+        second_time: bool = False,
     ):
         super().__init__()
         self.dims = dims
@@ -48,7 +50,7 @@ class UNet(nn.Module):
         self.factor = 2 ** (len(channels) - 1)
         width = 4 * channels[0]
         area = self.patch[0] * self.patch[1]
-        self.noise = NoiseEmbedding(width)
+        self.noise = NoiseEmbedding(width, second_time=second_time)
         self.context = nn.Linear(context.vector, width) if context.vector else None
         self.stem = self._conv((in_channels + context.channels) * area, channels[0])
 
@@ -80,12 +82,12 @@ class UNet(nn.Module):
     def _conv(self, c_in: int, c_out: int) -> nn.Conv2d:
         return _conv(c_in, c_out, self.kernel)
 
-    def forward(self, z: Tensor, logsnr: Tensor, context: Context) -> Tensor:
+    def forward(self, z: Tensor, logsnr: Tensor, context: Context, second: Tensor | None = None) -> Tensor:
         x = z if context.channels is None else torch.cat([z, context.channels.to(z.dtype)], 1)
         x = x if self.dims == 2 else x[:, :, None, :]
         space = x.shape[-2:]
         x = self._fold(x)
-        embedding = self.noise(logsnr)
+        embedding = self.noise(logsnr, second)
         if self.context is not None:
             embedding = embedding + self.context(context.vector)
         embedding = F.silu(embedding)

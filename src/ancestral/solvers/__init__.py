@@ -11,7 +11,7 @@ from ancestral.solvers.ancestral import Ancestral
 from ancestral.solvers.base import Denoise, Solver, State, move
 from ancestral.solvers.dpm import DPMpp, UniPC
 from ancestral.solvers.flow import ProbabilityFlow
-from ancestral.solvers.jump import FewStep, Jump
+from ancestral.solvers.jump import FewStep, FlowMap, Jump
 from ancestral.solvers.langevin import Langevin, PredictorCorrector, UnadjustedLangevin
 from ancestral.solvers.ode import DormandPrince, Euler, Heun, RungeKutta4
 from ancestral.solvers.sde import EulerMaruyama, StochasticHeun
@@ -46,6 +46,7 @@ __all__ = [
     "Euler",
     "EulerMaruyama",
     "FewStep",
+    "FlowMap",
     "Heun",
     "Jump",
     "Langevin",

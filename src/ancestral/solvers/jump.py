@@ -10,13 +10,18 @@ a second time (Kim et al. 2024, arXiv:2310.02279; Boffi et al. 2024, arXiv:2406.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from ancestral.conditioning import Context
+from ancestral.configuration import configurable
+from ancestral.denoiser import network_logsnr
 from ancestral.noise import Noise
 from ancestral.schedules import CLEAN, Level
 from ancestral.solvers.base import Denoise, Solver, State
@@ -28,6 +33,37 @@ class Jump(Protocol):
 
     def __call__(self, x_t: Tensor, t: Level, s: Level) -> Tensor:
         """X_s `(n, *shape)` of x_t `(n, *shape)`, s less noisy than t; at s = t it is x_t."""
+
+
+@configurable
+class FlowMap(nn.Module):
+    """A network with a second time, read as a `Jump`.
+
+    At unit scale, z = x / sqrt(alpha^2 + sigma^2), the flow turns z through the angle theta = arctan(sigma / alpha),
+    dz/dtheta = v (`ancestral.prediction`). With D = theta_s - theta_t the map is
+
+        z_s = cos(D) z_t + sin(D) F(z_t, logsnr_t, context, logsnr_s)
+
+    which is z_t at s = t and finite at both ends of every schedule. If F is v at t it is a step of DDIM; the F of the exact map
+    is a mean of v on the way.
+
+    Args:
+        network: (z `(n, *shape)`, logsnr `(n,)`, Context, logsnr `(n,)`) -> F `(n, *shape)`, such as
+            `UNet(..., second_time=True)`.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_t: Tensor, t: Level, s: Level, context: Context | None = None) -> Tensor:
+        """x_s `(n, *shape)`."""
+        turn = math.atan2(s.sigma, s.alpha) - math.atan2(t.sigma, t.alpha)
+        z = x_t / math.hypot(t.alpha, t.sigma)
+        first, second = (torch.full((len(z),), network_logsnr(level), device=z.device) for level in (t, s))
+        f = self.network(z, first, context or Context(), second).to(z)
+        x_s: Tensor = math.hypot(s.alpha, s.sigma) * (math.cos(turn) * z + math.sin(turn) * f)
+        return x_s
 
 
 @dataclass(frozen=True)

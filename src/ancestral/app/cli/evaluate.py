@@ -34,7 +34,8 @@ def evaluate(
     Parameters
     ----------
     subject
-        A run folder; or samples of any other software: a folder of images, an .npy or .npz file.
+        A run folder, or the folder of a saved model; or samples of any other software: a folder of images, an .npy or .npz
+        file.
     against
         test or train: the split of the run's own data; or another source: a name, a folder of images, a file.
     n

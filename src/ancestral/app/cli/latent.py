@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ancestral.app.data import DataSet
     from ancestral.app.data.spec import DataSpec
     from ancestral.app.progress import Reporter
-    from ancestral.app.training.run import Run
+    from ancestral.app.training.saved import Opened
 
 COLUMNS = 9  # pictures from one end to the other
 ROWS = 8  # axes that a traverse shows
@@ -36,7 +36,7 @@ def draw(
     wish: str,
     value: Any,
     model: GenerativeModel,
-    folder: Run,
+    folder: Opened,
     out: Path,
     *,
     seeds: list[int],
@@ -89,7 +89,7 @@ def traverse(model: GenerativeModel, spec: DataSpec, seed: int, condition: Any, 
     return picture(decoded(model, torch.cat(rows), condition), spec)
 
 
-def latent_map(model: GenerativeModel, folder: Run, condition: Any) -> Image:
+def latent_map(model: GenerativeModel, folder: Opened, condition: Any) -> Image:
     """Of two latents: what is decoded on a grid of their prior's quantiles (Kingma & Welling 2014, figure 4). Of more: where
     the encoder puts the data, along the first two principal axes, coloured by class.
     """
@@ -101,7 +101,10 @@ def latent_map(model: GenerativeModel, folder: Run, condition: Any) -> Image:
         return picture(decoded(model, z, condition), spec, SIDE)
     encoder = require(model, HasLatent, "--latent-map of more than two latents")
     from ancestral.app.evaluate import data_of
+    from ancestral.app.training.saved import SavedModel
 
+    if isinstance(folder, SavedModel):
+        raise UsageError("--latent-map shows the data of a run, and a saved model has none: give the run")
     data = data_of(folder).encoded(model.conditioner)
     index = torch.linspace(0, len(data.train) - 1, min(POINTS, len(data.train))).long()
     batch = data.batch(index)

@@ -80,7 +80,7 @@ def sample(
     Parameters
     ----------
     run
-        Run folder, e.g. runs/digits.
+        Run folder, e.g. runs/digits, or the folder of a saved model.
     n
         Number of samples; with --prompt, of each prompt, one column for each. Default: 64; about 32 in all with --prompt; one
         of each of several classes; 16 of one picture.
@@ -159,7 +159,7 @@ def sample(
     from ancestral.app.cli.writing import check_suffix, draw_trajectory, integers, write
     from ancestral.app.progress import Reporter, duration, emit
     from ancestral.app.sampling import EditRequest, Guidance, SampleRequest
-    from ancestral.app.training.run import Run
+    from ancestral.app.training.saved import opened
     from ancestral.errors import UsageError
     from ancestral.files import disk_errors
 
@@ -223,7 +223,7 @@ def sample(
     if trajectory is not None:
         check_suffix("--trajectory", trajectory, (".gif", ".png"))
 
-    folder = Run.existing(run)
+    folder = opened(run)
     model = folder.load_model(request.device, request.precision)
     spec = folder.spec
     if not out.suffix and not spec.is_image:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -79,22 +80,47 @@ def draw(
     model: GenerativeModel,
     data: DataSet,
     n: int,
-    folder: Path,
+    folder: Path | None = None,
     how: Mapping[str, Any] | None = None,
     *,
     identity: str = "",
     progress: Progress = silent,
 ) -> Samples:
-    """N samples, those of seeds `seeds_from(20, n)`; a conditional model is asked for what held-out samples show.
+    """Draw n samples, those of seeds `seeds_from(20, n)`; a conditional model is asked for what held-out samples show.
 
-    data: those that the model was trained on. folder: where parts are kept, in a sub-folder for each (`identity` of the
-    weights, `how`). how: options of the model's sampler. A process other than the first draws its parts and returns no samples.
-    Raises AncestralError where the folder cannot be written.
+    With a folder several processes share the work; one that is not the first draws its parts and returns no samples.
+
+    Args:
+        model: The model.
+        data: The data that the model was trained on, or others of the same shape.
+        n: The number of samples.
+        folder: Where parts are kept, in a sub-folder for each (`identity` of the weights, `how`); None: nothing is kept.
+        how: Options of the model's sampler.
+        identity: A digest of the weights.
+        progress: Called with one line of text on the way.
+
+    Raises:
+        AncestralError: If the folder cannot be written.
     """
-    how = dict(how or {})
-    key = hashlib.blake2b(json.dumps([identity, how, PART], sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
-    place = folder / key
-    rank, world = rank_and_world()
+    if folder is None:
+        with TemporaryDirectory() as place:
+            return _draw(model, data, n, Path(place), how, progress, 0, 1)
+    key = hashlib.blake2b(
+        json.dumps([identity, dict(how or {}), PART], sort_keys=True, default=str).encode(), digest_size=8
+    ).hexdigest()
+    return _draw(model, data, n, folder / key, how, progress, *rank_and_world())
+
+
+def _draw(
+    model: GenerativeModel,
+    data: DataSet,
+    n: int,
+    place: Path,
+    how: Mapping[str, Any] | None,
+    progress: Progress,
+    rank: int,
+    world: int,
+) -> Samples:
     held, rows = data.encoded(model.conditioner), rows_for(data, n)
     known = data.labels("test") if "class" in model.conditioner.kinds else None
     labels = None if known is None else known[rows]
@@ -107,7 +133,7 @@ def draw(
         if _recall(file, part.stop - part.start) is None:
             begun, nfe, memory, drawn = time.perf_counter(), 0, 0, []
             condition = held.asked(rows[part])
-            for states in model.batches(part.stop - part.start, condition, seeds=seeds[part], **how):
+            for states in model.batches(part.stop - part.start, condition, seeds=seeds[part], **(how or {})):
                 for state in states:
                     nfe = state.nfe
                 drawn.append(state.x.cpu())
@@ -115,7 +141,7 @@ def draw(
                 progress(f"samples: {start + sum(map(len, drawn)):,} of {n:,}")
             x = torch.cat(drawn)
             took = time.perf_counter() - begun
-            with disk_errors(folder):
+            with disk_errors(place):
                 write_atomically(file, lambda f, x=x, t=took, m=(nfe, memory): _save(f, x, data, t, *m))  # type: ignore[misc]
     if rank > 0:
         return Samples(torch.empty(0, *data.spec.shape))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ancestral.app.training.run import Run
+from ancestral.app.training.saved import Opened, opened
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
 from ancestral.models.denoising import DenoisingModel
@@ -44,7 +44,7 @@ class Guidance:
         }
         return [name for name, value in given.items() if value is not None]
 
-    def options(self, model: GenerativeModel, conditions: Collection[str], run: Run | None = None) -> dict[str, Any]:
+    def options(self, model: GenerativeModel, conditions: Collection[str], run: Opened | None = None) -> dict[str, Any]:
         """The options of `model.sample`, without those that were left out.
 
         Args:
@@ -79,11 +79,11 @@ class Guidance:
         return {name: value for name, value in how.items() if value is not None}
 
     @staticmethod
-    def _weak(model: GenerativeModel, run: Run | None, autoguide: GenerativeModel | Path | str | int) -> GenerativeModel:
+    def _weak(model: GenerativeModel, run: Opened | None, autoguide: GenerativeModel | Path | str | int) -> GenerativeModel:
         if isinstance(autoguide, GenerativeModel):
             weak = autoguide
         elif not str(autoguide).isdecimal():
-            weak = Run.existing(autoguide).load_model(str(model.device))  # type: ignore[arg-type]
+            weak = opened(autoguide).load_model(str(model.device))  # type: ignore[arg-type]
         elif run is None:
             raise UsageError("`autoguide` names the step of a checkpoint: sample from the run that keeps it, or give a model")
         else:

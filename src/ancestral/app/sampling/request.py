@@ -13,7 +13,7 @@ from ancestral.app.data.spec import DataSpec
 from ancestral.app.sampling.conditions import Conditions
 from ancestral.app.sampling.edits import EditRequest
 from ancestral.app.sampling.guidance import Guidance
-from ancestral.app.training.run import Run
+from ancestral.app.training.saved import Opened, opened
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel, seeds_from
 from ancestral.runtime import Precision
@@ -112,7 +112,7 @@ class SampleRequest:
             n = OF_PICTURE if self.edit.given else N
         return seeds_from(self.seed, n)
 
-    def prepare(self, model: GenerativeModel, spec: DataSpec | None = None, run: Run | None = None) -> Sampling:
+    def prepare(self, model: GenerativeModel, spec: DataSpec | None = None, run: Opened | None = None) -> Sampling:
         """The request for that model.
 
         Args:
@@ -133,9 +133,9 @@ class SampleRequest:
         options |= self.guidance.options(model, told, run)
         return Sampling(model, seeds, told, options, self.batch, self.conditions.columns)
 
-    def run(self, subject: GenerativeModel | Run | str | Path) -> Tensor:
-        """Draw the samples from a model, or from the model of a run folder."""
+    def run(self, subject: GenerativeModel | Opened | str | Path) -> Tensor:
+        """Draw the samples from a model, or from the model of a run folder or of a saved model's."""
         if isinstance(subject, GenerativeModel):
             return self.prepare(subject).sample()
-        run = subject if isinstance(subject, Run) else Run.existing(subject)
+        run = subject if isinstance(subject, Opened) else opened(subject)
         return self.prepare(run.load_model(self.device, self.precision), run=run).sample()

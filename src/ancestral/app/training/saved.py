@@ -1,0 +1,88 @@
+"""A model that `model.save` wrote, where a command takes a run: it can be sampled and evaluated, and has no training."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ancestral.app.data.spec import DataSpec, Kind
+from ancestral.app.training.run import Run
+from ancestral.conditioning.images import ImageCondition
+from ancestral.errors import UsageError
+from ancestral.models import GenerativeModel
+from ancestral.models.saved import Network, load_model
+from ancestral.runtime import Precision, Runtime
+from ancestral.weights import CONFIG, WEIGHTS
+
+
+class SavedModel:
+    """The folder of a saved model, `config.json` and `model.safetensors`."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @property
+    def weights(self) -> Path:
+        return self.path / WEIGHTS
+
+    @cached_property
+    def spec(self) -> DataSpec:
+        """What the model itself tells of its data: their shape, units, range and levels."""
+        return spec_of(load_model(self.path), self.path.name)
+
+    def load_model(
+        self, device: str = "auto", precision: Precision = "auto", *, step: int | None = None, network: Network | None = None
+    ) -> GenerativeModel:
+        """Return the model on the device, in full precision unless another is asked for.
+
+        Args:
+            device: "auto", "cpu", "cuda" or "mps".
+            precision: "auto" and "fp32" are float32; "bf16".
+            step: A checkpoint of a run; a saved model has none.
+            network: The model's own network, see `ancestral.models.saved.load_model`.
+
+        Raises:
+            UsageError: If a step is named, or the model's own network is missing.
+            AncestralError: If a file is damaged.
+        """
+        if step is not None:
+            raise UsageError(f"{self.path} is a saved model and has no checkpoint of step {step}: give the run that has it")
+        model = load_model(self.path, network)
+        runtime = Runtime.choose(device, "fp32" if precision == "auto" else precision, parameters=0)
+        model.precision = runtime.autocast
+        return model.to(runtime.device)
+
+
+Opened = Run | SavedModel
+
+
+def opened(path: str | Path) -> Opened:
+    """Return the run or the saved model in a folder. Raises UsageError if there is neither."""
+    return SavedModel(path) if holds_saved_model(path) else Run.existing(path)
+
+
+def holds_saved_model(path: str | Path) -> bool:
+    """Return whether the folder holds a model that `model.save` wrote. A run keeps its model in a folder of its own."""
+    return (Path(path) / CONFIG).is_file() and not Run(path).recipe_file.is_file()
+
+
+def spec_of(model: GenerativeModel, name: str) -> DataSpec:
+    """Return the description of a model's data as far as the model itself knows them."""
+    units: dict[str, Any] = model.standardize.units
+    bounds, levels = units["bounds"], getattr(model, "levels", None)
+    levels = levels if bounds == (0.0, 1.0) else None
+    kind: Kind = "real" if levels is None else "binary" if levels == 2 else "uint8"
+    return DataSpec(
+        name=name,
+        shape=model.shape,
+        kind=kind,
+        range=bounds,
+        levels=levels,
+        mean=tuple(units["mean"]),
+        std=tuple(units["std"]),
+        classes=(),
+        size=0,
+        fingerprint="",
+        paired=next((kind.shape[0] for kind in model.conditioner.kinds.values() if type(kind) is ImageCondition), 0),
+    )
