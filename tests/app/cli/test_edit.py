@@ -178,7 +178,7 @@ def test_as_many_classes_as_are_named_are_drawn(places):
         ("run", {"guidance": 2.0}, "give one with --class or --prompt, or a weaker model"),
         ("run", {"asked": Asked(class_="7"), "autoguide": "3"}, "--autoguide needs a strength"),
         ("run", {"asked": Asked(prompt=("a 7",)), "negative": "a 3"}, "needs a strength"),
-        ("run", {"interpolate": "3,7", "guidance": 2.0}, "--guidance says how samples are drawn, and --interpolate is another"),
+        ("run", {"interpolate": "3,7", "guidance": 2.0}, "--guidance has no effect on --interpolate, which draws no samples"),
         ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "interval": "5"}, "cannot read the interval"),
         ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "interval": "5,1"}, "lower one first"),
         ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "negative": "12"}, "unknown class"),
@@ -210,7 +210,7 @@ def test_draw_asks_the_model_for_what_sample_asks_it(places, tmp_path):
 def test_one_picture_has_one_class(places, tmp_path):
     with pytest.raises(UsageError, match="there are 2 classes or prompts: choose one"):
         draw("between", str(places / "run"), asked=Asked(class_="7,3"), out=tmp_path / "x.png", quiet=True)
-    with pytest.raises(UsageError, match="data dissolve in noise whatever is asked for"):
+    with pytest.raises(UsageError, match="the picture forward does not depend on a condition"):
         draw("forward", "digits", asked=Asked(class_="7"), out=tmp_path / "x.png", quiet=True)
     assert draw("between", str(places / "run"), asked=Asked(class_="7"), steps=2, out=tmp_path / "x.png", quiet=True) == 0
     assert sample(places / "vae", traverse=True, out=tmp_path / "x.png", quiet=True) == 0
