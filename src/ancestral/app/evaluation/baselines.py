@@ -1,11 +1,11 @@
-"""Baselines: what costs nothing to train, which a model must be better than, and copies, which the metrics must find.
+"""Baselines that need no training. A model must be better than they are, and the metrics must recognise the copies.
 
-Each draws n samples in the units of the data, with classes where the data have them (a fit of its own for each class).
+Each draws n samples in the units of the data. If the data have classes, each class has its own fit.
 
     gaussian: N(mean, covariance) of the training split, in its leading principal components
-    mixture:  a Gaussian mixture there (scikit-learn)
-    kernel:   a training sample plus Gaussian noise of the width that makes held-out data most likely
-    copy:     a training sample as it is
+    mixture:  a Gaussian mixture in the same components (scikit-learn)
+    kernel:   a training sample plus Gaussian noise, whose width makes held-out data most likely
+    copy:     a training sample without change
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ancestral.app.evaluation.samples import Samples, at_levels, rows_for
 
 COMPONENTS = 64  # principal components
 MIXTURE = 10  # Gaussians of a mixture
-MIXTURE_FIT = 4_000  # training samples of each class that it is fitted to
-LARGEST = 10_000  # training samples, of each class where there are classes, that a baseline knows
+MIXTURE_FIT = 4_000  # training samples for the fit of a mixture, per class
+LARGEST = 10_000  # training samples that a baseline uses, per class if there are classes
 Draw = Callable[[int], np.ndarray]
 
 
 def baseline(name: str, data: DataSet, n: int) -> Samples:
-    """N samples of the baseline of that name."""
+    """Draw n samples of the baseline `name`."""
     x = data.column("x")
     random = np.random.default_rng(0)
 
@@ -50,7 +50,7 @@ def baseline(name: str, data: DataSet, n: int) -> Samples:
 
 
 class _Principal:
-    """x = mean + basis y, with at most 64 components and no more than a quarter of the number of samples."""
+    """Principal components, x = mean + basis y. Their number is at most 64 and at most a quarter of the number of samples."""
 
     def __init__(self, x: np.ndarray):
         self.mean = x.mean(0)
@@ -79,7 +79,7 @@ def _mixture(x: np.ndarray, random: np.random.Generator) -> Draw:
     count = max(1, min(MIXTURE, len(space.y) // (4 * space.y.shape[1])))
     rounds = GaussianMixture(count, random_state=0, reg_covar=1e-6 * max(float(space.y.var()), 1e-12), tol=1e-2, max_iter=50)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that EM stopped at its limit of rounds is fine here
+        warnings.simplefilter("ignore")  # EM may stop at its limit of iterations
         fitted = rounds.fit(space.y[:MIXTURE_FIT])
     return lambda n: space.back(random.permutation(fitted.sample(n)[0]))
 
@@ -95,7 +95,7 @@ def _kernel(x: np.ndarray, random: np.random.Generator) -> Draw:
 
 
 def _width(x: np.ndarray, random: np.random.Generator) -> float:
-    """The deviation of the kernel under which one part of the data is most likely given the other."""
+    """Return the deviation of the kernel under which one part of the data is most likely given the other."""
     from scipy.special import logsumexp
 
     order = random.permutation(len(x))[:1000]

@@ -1,7 +1,7 @@
-"""Samples for evaluation: drawn in parts that are kept, by one process or several, so that nothing is drawn twice.
+"""Samples for evaluation. One or several processes draw them in parts and store each part, so that none is drawn twice.
 
-A part holds the samples of consecutive seeds. Any number of processes may share the folder: each takes every so many-th, as
-`RANK` and `WORLD_SIZE` (of torchrun) say, and the first waits until all are there. What was drawn before an interruption stays.
+A part holds the samples of consecutive seeds. Any number of processes may share the folder: `RANK` and `WORLD_SIZE` (of
+torchrun) divide the parts among them, and the first process waits until all parts exist. Parts remain after an interruption.
 """
 
 from __future__ import annotations
@@ -27,17 +27,22 @@ from ancestral.models import GenerativeModel, seeds_from
 from ancestral.runtime import Runtime
 
 PART = 500  # samples
-WAIT = 0.2  # seconds between looks for the parts of other processes
-RENDERED = 24  # samples whose conditions are kept for pictures
-SEED = 20  # apart from the seeds that people look at
+WAIT = 0.2  # seconds between checks for the parts of other processes
+RENDERED = 24  # samples whose conditions are rendered for pictures
+SEED = 20  # not the default seed of `sample`, so that evaluation uses other samples
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Generated samples, in the units and at the levels of the data.
 
-    x: `(n, *shape)` float32. labels: the classes asked for `(n,)`, None without. renderings: the conditions of the first.
-    seconds: spent on drawing. nfe: evaluations of the network for each. memory: the largest seen while drawing, in bytes.
+    Args:
+        x: The samples, float32 `(n, *shape)`.
+        labels: The requested classes `(n,)`, or None.
+        renderings: The conditions of the first samples, rendered for pictures.
+        seconds: The time for drawing all samples.
+        nfe: The number of evaluations of the network per sample.
+        memory: The peak memory while drawing, in bytes.
     """
 
     x: Tensor
@@ -51,13 +56,13 @@ class Samples:
         return len(self.x)
 
     def take(self, n: int) -> Samples:
-        """The first n."""
+        """Return the first n samples."""
         labels = None if self.labels is None else self.labels[:n]
         return replace(self, x=self.x[:n], labels=labels, renderings=self.renderings[:n])
 
 
 def at_levels(x: Tensor, data: DataSet) -> Tensor:
-    """Rounded to the levels in which the data are stored, so that neither side of a comparison is finer than the other."""
+    """Round samples to the levels of the data, so that both sides of a comparison have the same precision."""
     if data.spec.levels is None:
         return x
     top = data.spec.levels - 1
@@ -65,12 +70,12 @@ def at_levels(x: Tensor, data: DataSet) -> Tensor:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Which of how many processes this is, as torchrun says."""
+    """Return the rank of this process and the number of processes, as torchrun sets them."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rows_for(data: DataSet, n: int) -> Tensor:
-    """Held-out samples whose conditions are asked for `(n,)`: each as often as any other, mixed so that any first m are so."""
+    """Return the indices `(n,)` of the held-out samples that give the conditions. All occur equally often, in random order."""
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(data.test)))
     return order.repeat(-(-n // len(order)))[:n]
 
@@ -85,11 +90,22 @@ def draw(
     identity: str = "",
     progress: Progress = silent,
 ) -> Samples:
-    """N samples, those of seeds `seeds_from(20, n)`; a conditional model is asked for what held-out samples show.
+    """Draw n samples with the seeds `seeds_from(20, n)`. A conditional model gets the conditions of held-out samples.
 
-    data: those that the model was trained on. folder: where parts are kept, in a sub-folder for each (`identity` of the
-    weights, `how`). how: options of the model's sampler. A process other than the first draws its parts and returns no samples.
-    Raises AncestralError where the folder cannot be written.
+    Args:
+        model: The model.
+        data: The data on which the model was trained.
+        n: The number of samples.
+        folder: The folder for the parts. Each pair of `identity` and `how` has a sub-folder.
+        how: Options of the model's sampler.
+        identity: An identifier of the weights.
+        progress: A function that is called with a sentence about the progress.
+
+    Returns:
+        All samples in the first process. The other processes draw their parts and return no samples.
+
+    Raises:
+        AncestralError: If the folder cannot be written.
     """
     how = dict(how or {})
     key = hashlib.blake2b(json.dumps([identity, how, PART], sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
@@ -143,7 +159,7 @@ def _save(file: Any, x: Tensor, data: DataSet, seconds: float, nfe: int, memory:
 
 
 def _recall(file: Path, n: int) -> dict[str, np.ndarray] | None:
-    """The first n samples of a part and what was noted; None if it is not there, or too short, having once been the last."""
+    """Return the first n samples of a part and its notes, or None if it does not exist or holds fewer samples."""
     if not file.exists():
         return None
     with np.load(file, allow_pickle=False) as stored:

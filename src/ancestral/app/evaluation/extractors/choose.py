@@ -1,4 +1,4 @@
-"""Which extractors suit some data, in order of preference."""
+"""Choice of the extractors that suit the data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ancestral.networks import imagenet
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
 
-MOST = 2  # a ranking is claimed where two agree
+MOST = 2  # a ranking is claimed only if both agree
 
 Make = Callable[[DataSet, Runtime, Progress, Path | None], Extractor]
 
@@ -45,10 +45,11 @@ EXTRACTORS: dict[str, Make] = {
 
 
 def choose(data: DataSet, weights: Path | None = None) -> list[str]:
-    """The names of at most two extractors that suit the data, the more trustworthy first.
+    """Return the names of at most two extractors that suit the data, the more trustworthy first.
 
-    Vectors: their coordinates. Images and signals: a classifier of their classes; for images a network with ImageNet weights
-    (Inception where its weights are given or cached, else EfficientNet where installed); random features to make up the number.
+    For vectors these are the coordinates. For images and signals they are a classifier of their classes; for images a network
+    with ImageNet weights (Inception if its weights are given or cached, else EfficientNet if installed); and last random
+    features.
     """
     spec = data.spec
     if len(spec.shape) == 1:
@@ -67,11 +68,11 @@ def choose(data: DataSet, weights: Path | None = None) -> list[str]:
 def extractor(
     name: str, data: DataSet, runtime: Runtime, progress: Progress = silent, weights: Path | None = None
 ) -> Extractor:
-    """The extractor of that name for the data. Raises UsageError for an unknown name, or one that the data cannot have."""
+    """Make the extractor `name` for the data. Raises UsageError if the name is unknown or does not suit the data."""
     if name not in EXTRACTORS:
         raise UsageError(unknown("extractor", name, EXTRACTORS))
     if name == "classifier" and data.labels() is None:
-        raise UsageError(f"{data.spec.name} has no classes, so no classifier: choose another extractor")
+        raise UsageError(f"the extractor classifier needs classes, and {data.spec.name} has none: choose another extractor")
     if name in ("efficientnet", "inception") and not data.spec.is_image:
-        raise UsageError(f"the samples of {data.spec.name} are no images: choose another extractor than {name}")
+        raise UsageError(f"the extractor {name} needs images, and {data.spec.name} has none: choose another extractor")
     return EXTRACTORS[name](data, runtime, progress, weights)
