@@ -169,10 +169,10 @@ def broken(folder, what):
     ("what", "words"),
     [
         ("nothing", "does not exist: name a run that was trained with --model latent or vae"),
-        ("empty", "holds no trained autoencoder: name a run"),
-        ("pipeline", "is a whole pipeline of diffusers: name its autoencoder"),
-        ("config", "names no _class_name"),
-        ("class", "describes a VQModel: of diffusers' autoencoders only AutoencoderKL"),
+        ("empty", "holds no trained autoencoder: give a run"),
+        ("pipeline", "is a complete pipeline of diffusers: give its autoencoder"),
+        ("config", "has no _class_name"),
+        ("class", "describes a VQModel: AutoencoderKL is the only autoencoder"),
         ("no weights", "has no diffusion_pytorch_model.safetensors"),
         ("other weights", "quant_conv.weight is missing or other"),
         ("cut weights", "cannot read the AutoencoderKL"),
@@ -209,20 +209,20 @@ def test_without_the_library(tmp_path, monkeypatch):
 
 def test_runs_without_a_usable_autoencoder(tmp_path):
     trained(tmp_path / "gan", "digits", "model.width=8", model="gan", budget="1it")
-    with pytest.raises(UsageError, match="a run of the family gan, which has no encoder to fewer numbers"):
+    with pytest.raises(UsageError, match="a run of the family gan, which has no autoencoder"):
         taken(tmp_path / "run", tmp_path / "gan")
     trained(tmp_path / "vae", "digits", *VAE, model="vae", budget="1it", condition="class")
-    with pytest.raises(UsageError, match=r"leave out what its condition tells \(class\)"):
+    with pytest.raises(UsageError, match=r"lack the information of its condition \(class\)"):
         taken(tmp_path / "run", tmp_path / "vae")
     t = plan("digits", model="latent", budget="8it", out=tmp_path / "half", device="cpu", settings=(*FIRST, *PRIOR)).begin()
     next(iter(t))
     t.save()
-    with pytest.raises(UsageError, match="is not trained to its end"):
+    with pytest.raises(UsageError, match=r"the training of the autoencoder of .* is not finished"):
         taken(tmp_path / "run", tmp_path / "half")
     list(t)
     with pytest.raises(UsageError, match=r"is for samples of 1x8x8 \(uint8\), and those of array are 3x16x16 \(uint8\)"):
         taken(tmp_path / "run", tmp_path / "half", colours())
-    with pytest.raises(UsageError, match="is not the one that the recipe describes: begin anew with --autoencoder"):
+    with pytest.raises(UsageError, match="is not the one that the recipe describes: start a new run with --autoencoder"):
         taken(tmp_path / "wide", tmp_path / "half", "digits", "model.autoencoder.width=8")
     with pytest.raises(UsageError, match="family vae is not trained here but taken over"):
         trained(tmp_path / "other", "digits", "model.autoencoder.family=vae")
