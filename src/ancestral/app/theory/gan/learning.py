@@ -61,7 +61,8 @@ def sum_of_gradients() -> Iterator[Sides]:
 
         ∇ E_q[ ½ log(1 − D*) − ½ log D* ] = ½ ∇ E_q[ log q/p ] = ½ ∇ KL(q ‖ p)
 
-    because log(1 − D*)/D* = log q/p, and D* is constant here. For q = N(m, 1) and p = N(0, 1) KL(q ‖ p) = m²/2, by `Gaussian.kl`.
+    because log(1 − D*)/D* = log q/p, and D* is constant here. For q = N(m, 1) and p = N(0, 1), KL(q ‖ p) = m²/2 by
+    `Gaussian.kl`.
     """
     z, w, shifts, rows = GRID - 0.5, density(0.5), torch.linspace(-2, 2, 9, dtype=torch.float64), []
     for m in shifts.tolist():
