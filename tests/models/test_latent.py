@@ -259,12 +259,12 @@ def test_a_weak_model_of_other_latents_is_refused():
     other.autoencoder.q.copy_(other.autoencoder.q.flip(0))
     x = model.sample(2, seeds=[1, 2], steps=3)
     torch.testing.assert_close(model.sample(2, seeds=[1, 2], steps=3, weak=same, guidance=2.0), x)
-    with pytest.raises(UsageError, match="must speak of the same latents"):
+    with pytest.raises(UsageError, match="must have the same latents"):
         model.sample(2, seeds=[1, 2], steps=3, weak=other, guidance=2.0)
     same.mean.mul_(1 + 1e-6)  # measured anew on another machine
     torch.testing.assert_close(model.sample(2, seeds=[1, 2], steps=3, weak=same, guidance=2.0), x, atol=1e-3, rtol=0)
     same.mean.add_(same.std)
-    with pytest.raises(UsageError, match="must speak of the same latents"):
+    with pytest.raises(UsageError, match="must have the same latents"):
         model.sample(2, seeds=[1, 2], steps=3, weak=same, guidance=2.0)
 
 

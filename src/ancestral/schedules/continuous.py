@@ -88,7 +88,7 @@ class VE(Schedule):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     t_min = 1e-9  # sigma jumps from sigma_min to 0 at t = 0
-    u_range = (0.0, math.inf)  # its ends are its own
+    u_range = (0.0, math.inf)  # grids visit all its levels
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -101,12 +101,13 @@ class VE(Schedule):
 @configurable
 @dataclass(frozen=True)
 class GeometricLevels(VE):
-    """VE on a geometric ladder of `rungs` levels from sigma_max to sigma_min, the only ones that are trained on (Song & Ermon
-    2019, section 4.1). `grid(ladder, ladder.rungs, "logsnr")` visits each.
+    """VE with training only at `rungs` geometric levels from sigma_max to sigma_min (Song & Ermon 2019, section 4.1).
+
+    `grid(schedule, schedule.rungs, "logsnr")` visits each level.
     """
 
     rungs: int = 10
 
     def noisy(self, t: Tensor) -> Tensor:
-        """Even t give even rungs."""
+        """Return the level of each t. Uniform t give uniform levels."""
         return ((t * self.rungs).floor().clamp(0, self.rungs - 1) / (self.rungs - 1)).clamp(self.t_min, 1)

@@ -1,4 +1,4 @@
-"""Which times a sampler visits."""
+"""Grids of the times that a sampler visits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ancestral.schedules.base import Schedule
 from ancestral.schedules.chain import Chain
 
 Spacing = Literal["trailing", "linear", "logsnr", "karras"]
-RHO = 7.0  # of karras
+RHO = 7.0  # exponent of the spacing karras
 
 
 def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing") -> Tensor:
-    """The times that a sampler visits: `(steps + 1,)` float64, from 1 down to 0.
+    """Return the times that a sampler visits, `(steps + 1,)` float64, from 1 down to 0.
 
     trailing: evenly from 1 to 0 (Lin et al. 2023, arXiv:2305.08891).
     linear:   evenly from 1 to the schedule's first noisy time, then 0.
@@ -41,7 +41,7 @@ def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing") -> Tenso
         else:
             log_u = RHO * (high ** (1 / RHO) + fraction * (low ** (1 / RHO) - high ** (1 / RHO))).log()
         times = schedule.time(-2 * log_u)
-        times[0] = 1.0  # the prior, where the schedule's end lies beyond the range
+        times[0] = 1.0  # the prior, even if the schedule's end is outside of the range
     else:
         raise UsageError(f"unknown spacing {spacing!r}: choose trailing, linear, logsnr or karras")
     if isinstance(schedule, Chain):

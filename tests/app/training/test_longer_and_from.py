@@ -118,7 +118,7 @@ def test_data_of_torch(tmp_path, source):
 
 
 def test_samples_of_another_form_are_one_sentence():
-    with pytest.raises(DataError, match="dict has its data as 'x'"):
+    with pytest.raises(DataError, match="dict needs the key 'x'"):
         an.load_data(DataLoader([{"picture": torch.zeros(3)}] * 4))
     with pytest.raises(DataError, match="different shapes"):
         an.load_data(DataLoader([torch.zeros(3), torch.zeros(4)], batch_size=1))

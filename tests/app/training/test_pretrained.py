@@ -78,7 +78,7 @@ def test_of_a_latent_run_and_the_new_run_is_whole(tmp_path):
     t, notes = taken(tmp_path / "second", tmp_path / "first")
     assert "stage 1 of 1: the prior, 100% of the budget" in notes
     assert any(note.startswith("latents of 4x4x4, by channel: mean") for note in notes)
-    assert any(note.startswith("what comes back of 179 held-out samples: PSNR") for note in notes)
+    assert any(note.startswith("reconstruction of 179 held-out samples: PSNR") for note in notes)
     normal(t)
     shutil.rmtree(tmp_path / "first")
     model = an.load(tmp_path / "second")
@@ -104,7 +104,7 @@ def test_of_a_vae_whose_latents_are_vectors(tmp_path, settings):
     t, notes = taken(tmp_path / "run", tmp_path / "vae")
     assert type(t.model.prior.denoiser.network).__name__ == "MLP"
     assert t.model.latent_shape == first.model.latent_shape
-    assert any(note.startswith("what comes back of") for note in notes)
+    assert any(note.startswith("reconstruction of") for note in notes)
     normal(t)
     x = t.data.values(t.data.test.array[:20])
     torch.testing.assert_close(t.model.reconstruct(x), an.load(tmp_path / "vae").reconstruct(x), atol=1e-4, rtol=0)
@@ -168,7 +168,7 @@ def broken(folder, what):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("nothing", "does not exist: name a run that was trained with --model latent or vae"),
+        ("nothing", "does not exist: give a run that was trained with --model latent or vae"),
         ("empty", "holds no trained autoencoder: give a run"),
         ("pipeline", "is a complete pipeline of diffusers: give its autoencoder"),
         ("config", "has no _class_name"),
