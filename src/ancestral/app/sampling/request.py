@@ -137,9 +137,9 @@ class SampleRequest:
         condition = self.conditions.condition(model, spec, len(seeds))
         how = {"steps": self.steps, "solver": self.solver, "spacing": self.spacing, "edit": edit, **self.options}
         given = {name: value for name, value in how.items() if value is not None}
-        condition, options = model.edited(len(seeds), condition, given)
-        options |= self.guidance.options(model, condition, run)
-        return Sampling(model, seeds, condition, options, self.batch, self.conditions.columns)
+        encoded, options = model.edited(len(seeds), condition, given)
+        options |= self.guidance.options(model, encoded, run)
+        return Sampling(model, seeds, encoded, options, self.batch, self.conditions.columns)
 
     def run(self, subject: GenerativeModel | Run | str | Path) -> Tensor:
         """Draw the samples from a model, or from the model of a run folder."""
