@@ -269,7 +269,7 @@ def test_a_weak_model_of_other_latents_is_refused():
 
 
 def test_a_picture_to_vary_has_the_samples_shape():
-    with pytest.raises(UsageError, match="of shape 4, but 2 of shape 3 are wanted"):
+    with pytest.raises(UsageError, match="of shape 4, and 2 of shape 3 are needed"):
         rotated().sample(2, steps=2, edit=Vary(torch.zeros(1, 4)))
 
 
