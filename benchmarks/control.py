@@ -173,7 +173,7 @@ class Pictograms:
 
 
 def withheld(caption: str) -> bool:
-    """Whether a caption has an arrangement that no training scene may have. "A left of b" and "b right of a" are one."""
+    """Return whether a caption has an arrangement that no training scene may have. "A left of b" equals "b right of a"."""
     for first, relation, other in relations(caption):
         a, b = (first, other) if relation in ("left of", "above") else (other, first)
         if (17 * a + 31 * b + 7 * (relation in ("above", "below"))) % 100 < HELD_OUT:
@@ -201,9 +201,9 @@ def main() -> None:
         "emoji": lambda: Pictograms(Path(asked.source or "data/emoji"), runtime),
     }
     task = tasks.get(asked.kind, lambda: Scenes(asked.kind, asked.source or "scenes", runtime))()
-    sittings = [Sitting(task, prompts, data, asked.n) for prompts, data in task.tests.items()]
-    for sitting in sittings:
-        sitting.real()
+    tests = [PromptTest(task, prompts, data, asked.n) for prompts, data in task.tests.items()]
+    for test in tests:
+        test.real()
     run = asked.run or asked.out / asked.kind
     if asked.run is None:
         how = {"model": asked.model, "budget": asked.budget, "settings": tuple(asked.settings)}
@@ -214,15 +214,15 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     about = {"kind": asked.kind, "images": Run(run).metrics()[-1]["images"], "steps of sampling": asked.steps}
     for scale in asked.guidance:
-        for sitting in sittings:
-            x = sitting.samples(model, steps=asked.steps, guidance=scale)
-            save_grid(x[:SHOWN], asked.out / f"{asked.kind}-{sitting.prompts}-{scale:g}.png", task.data.spec)
-        found = about | {sitting.prompts: sitting.rows for sitting in sittings}
+        for test in tests:
+            x = test.samples(model, steps=asked.steps, guidance=scale)
+            save_grid(x[:SHOWN], asked.out / f"{asked.kind}-{test.prompts}-{scale:g}.png", task.data.spec)
+        found = about | {test.prompts: test.rows for test in tests}
         (asked.out / f"control-{asked.kind}.json").write_text(json.dumps(found, indent=1))
 
 
-class Sitting:
-    """The findings of one set of prompts: those of n held-out samples of the data. prompts: their name."""
+class PromptTest:
+    """The results of one set of prompts, which are those of n held-out samples of the data. prompts: the name of the set."""
 
     def __init__(self, task: Task, prompts: str, data: DataSet, n: int):
         order = torch.from_numpy(np.random.RandomState(0).permutation(len(data.test)))

@@ -29,7 +29,7 @@ COLUMNS = 12
 
 
 def edits(x: Tensor, model: DenoisingModel) -> dict[str, Edit]:
-    """By name, what is done to the digits x."""
+    """Return the edits of the digits x by name."""
     left = torch.arange(x.shape[-1]).view(1, 1, 1, -1) < x.shape[-1] // 2
     known = model.standardize.normalize(x)[..., : x.shape[-1] // 2]
     return {

@@ -62,7 +62,7 @@ class Row:
 
 
 def peak_flops(n: int = 8192) -> float:
-    """Of a bfloat16 matrix product on random numbers, operations a second."""
+    """Measure the operations per second of a bfloat16 matrix product on random numbers."""
     a, b = (torch.randn(n, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     for _ in range(3):
         a @ b

@@ -59,7 +59,7 @@ class Thing(NamedTuple):
         return both / max(sum(areas) - both, 1e-6)
 
     def seen_from(self, other: Thing) -> str:
-        """Where its centre lies from the other's, in the words of the captions of `scenes`."""
+        """Return its position relative to the other, in the words of the captions of `scenes`."""
         dx = other.left + other.right - self.left - self.right
         dy = other.top + other.bottom - self.top - self.bottom
         if abs(dx) >= abs(dy):
@@ -93,7 +93,7 @@ class Reader(nn.Module):
         return out[..., : self.kinds + 1], out[..., self.kinds + 1 :]
 
     def middles(self) -> Tensor:
-        """Of the cells, x, y, x, y in pixels: `(8, 8, 4)`."""
+        """Return the centres of the cells as x, y, x, y in pixels, `(8, 8, 4)`."""
         y, x = torch.meshgrid(torch.arange(CELLS), torch.arange(CELLS), indexing="ij")
         return self.cell * (torch.stack([x, y, x, y], -1) + 0.5)
 
@@ -140,7 +140,7 @@ def reader(data: DataSet, runtime: Runtime) -> Reader:
 
 
 def said(caption: str) -> list[str]:
-    """Where a caption of scenes says that the first thing stands, seen from each of the others."""
+    """Return the positions of the first thing relative to each of the others in a caption of scenes."""
     return re.findall(r"left of|right of|above|below", caption)
 
 
@@ -151,7 +151,7 @@ def relations(caption: str) -> list[tuple[int, str, int]]:
 
 
 def present(names: Sequence[int], things: Sequence[Thing]) -> list[bool]:
-    """Of each thing that a caption names, whether it is there; one that is there answers for one name."""
+    """Return for each thing that a caption names whether it is present. Each present thing counts for one name."""
     left, found = [thing.name for thing in things], []
     for name in names:
         found.append(name in left)
@@ -188,7 +188,7 @@ class Attributes:
             self.models[attribute] = model.fit(features[known], [column[i] for i in known])
 
     def right(self, features: np.ndarray, values: Mapping[str, Sequence[str | None]]) -> dict[str, Tensor]:
-        """By attribute, whether pictures have the value asked for; those of which None is asked are left out."""
+        """Return by attribute whether pictures have the requested value. Pictures with the value None are left out."""
         found = {}
         for attribute, column in values.items():
             known = [i for i, value in enumerate(column) if value is not None]

@@ -250,7 +250,7 @@ def present(wanted: Iterable[tuple[str, str]]) -> list[str]:
 
 @dataclass(frozen=True)
 class Size:
-    """Of a network: its parameters and the millions of operations of one evaluation for one picture."""
+    """The size of a network: its parameters and the millions of operations of one evaluation for one picture."""
 
     parameters: int
     megaflops: float

@@ -1,4 +1,4 @@
-"""What a loss receives: data, the raw conditions that go with them, and the global batch of which they are a part.
+"""Batches of data and raw conditions for losses, as parts of a global batch.
 
 A global batch may be computed in parts, one after the other to save memory, or by several processes. A loss whose value for one
 sample depends on the others (an optimal variance, a codebook's counts) takes such means over the whole batch, so that the
@@ -23,10 +23,13 @@ def _alone(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of a global batch some samples are.
+    """The position of samples in a global batch.
 
-    start: row of the first sample in the global batch. size: samples in the global batch. reduce: a tensor of this part -> its
-    sum over all parts. records: what the losses of this part recorded, by name.
+    Args:
+        start: the row of the first sample in the global batch.
+        size: the number of samples in the global batch.
+        reduce: a function from a tensor of this part to its sum over all parts.
+        records: the tensors that the losses of this part recorded, by name.
     """
 
     start: int
@@ -62,31 +65,31 @@ class Batch:
         return len(self) / self.size
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on that device."""
+        """Move the batch to a device."""
         return replace(self, x=self.x.to(device), conditions={name: c.to(device) for name, c in self.conditions.items()})
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of `values` `(n, ...)` over the samples of the global batch, without gradient: `(...)`."""
+        """Return the mean `(...)` of `values` `(n, ...)` over the samples of the global batch, without gradient."""
         if self.part is None:
             return values.detach().mean(0)
         return self.part.reduce(values.detach().sum(0)) / self.size
 
     def average(self, value: Tensor) -> Tensor:
-        """The mean over the parts of the global batch, each weighed by its number of samples, without gradient."""
+        """Return the mean over the parts of the global batch, weighted by their numbers of samples, without gradient."""
         return value.detach() if self.part is None else self.part.reduce(value.detach() * self.share)
 
     def every(self, k: int) -> tuple[Tensor, float]:
-        """Every k-th sample of the global batch: the rows `(m,)` of those in this part, and the ratio of all samples to them.
+        """Return the rows `(m,)` of every k-th sample of the global batch in this part, and the ratio of all samples to them.
 
-        The mean over the global batch of a term that is that ratio times a value at these rows and 0 elsewhere is the mean of
-        the value over every k-th sample.
+        A term may be this ratio times a value at these rows, and 0 at other rows. Its mean over the global batch is then the
+        mean of the value over every k-th sample.
         """
         start = 0 if self.part is None else self.part.start
         rows = torch.arange(-start % k, len(self), k, device=self.x.device)
         return rows, self.size / -(-self.size // k)
 
     def record(self, name: str, value: Tensor) -> None:
-        """Add to the sum over the parts that the model's `after_step` receives. Without a trainer it is not kept."""
+        """Add to the sum over the parts that the model's `after_step` receives. Without a trainer it is dropped."""
         if self.part is not None:
             known = self.part.records.get(name)
             self.part.records[name] = value.detach() if known is None else known + value.detach()

@@ -111,7 +111,7 @@ class LogisticMixture:
 
     @property
     def mean(self) -> Tensor:
-        """Of the mixture before it is cut into bins, each part clipped to the range."""
+        """Return the mean of the mixture without bins, with each part clipped to the range."""
         return (self.weights.exp() * self.means.clamp(0, 1)).sum(2)
 
     def log_prob(self, x: Tensor) -> Tensor:

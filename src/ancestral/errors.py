@@ -1,4 +1,4 @@
-"""Errors that a person can act on. Each carries one sentence: what is wrong, where, and what to do."""
+"""Errors for users. The message of each says what is wrong, where, and what to do."""
 
 
 class AncestralError(Exception):
@@ -14,4 +14,4 @@ class UsageError(AncestralError, ValueError):
 
 
 class NoLikelihoodError(UsageError):
-    """A likelihood was asked for of data for which the model's loss is none."""
+    """The model has no likelihood for these data."""

@@ -1,4 +1,4 @@
-"""How much of a sample comes back: its error, and for pictures in [0, 1] PSNR and SSIM."""
+"""Quality of reconstructions: the error, and for pictures in [0, 1] PSNR and SSIM."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PART = 64  # pictures whose windows are in memory at a time
 
 
 def fidelity(x: Tensor, y: Tensor, bounds: tuple[float, float] | None) -> dict[str, float]:
-    """Of samples x and what comes back of them: the means of {"psnr", "ssim"} of pictures in [0, 1], {"rmse"} of others.
+    """Compare samples x with reconstructions y: the means of {"psnr", "ssim"} of pictures in [0, 1], {"rmse"} of others.
 
-    bounds: the range that the data have by nature.
+    `bounds` is the range of the data, or None.
     """
     if x.ndim == 4 and bounds == (0.0, 1.0):
         return {"psnr": float(psnr(x, y).mean()), "ssim": float(ssim(x, y).mean())}
@@ -26,7 +26,7 @@ def fidelity(x: Tensor, y: Tensor, bounds: tuple[float, float] | None) -> dict[s
 
 
 def words(found: Mapping[str, float]) -> str:
-    """The same for a person."""
+    """Write the result of `fidelity` in words."""
     return f"PSNR {found['psnr']:.1f} dB  SSIM {found['ssim']:.3f}" if "psnr" in found else f"rmse {found['rmse']:.4f}"
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half there."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from ancestral.errors import AncestralError
 
 
 def write_atomically(path: Path, contents: bytes | Callable[[BinaryIO], object]) -> None:
-    """Write beside the place, force to disk, rename: the file is either the old one or the whole new one.
+    """Write a temporary file, force it to disk and rename it, so that the file is either the old or the complete new one.
 
-    contents: the bytes, or what writes them to an open file. Raises OSError as the file system does.
+    Args:
+        path: the file.
+        contents: the bytes, or a function that writes them to an open file.
+
+    Raises:
+        OSError: if the file system raises it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -33,7 +38,7 @@ def write_atomically(path: Path, contents: bytes | Callable[[BinaryIO], object])
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """A full disk or a folder without permission as one sentence."""
+    """Turn OSErrors inside, such as a full disk, into an AncestralError in one sentence."""
     try:
         yield
     except OSError as error:

@@ -7,8 +7,8 @@ N(alpha mu_k, C_k), C_k = alpha^2 S_k + sigma^2 I, and responsibilities gamma_k(
     E[x | x_t]  = (x_t + sigma^2 score) / alpha                                   (Tweedie; Robbins 1956)
                 = sum_k gamma_k [mu_k + alpha S_k C_k^-1 (x_t - alpha mu_k)]       which also holds at alpha = 0
 
-An oracle is a perfect denoiser: every solver, loss and likelihood can be held against it. Called as
-`oracle(x_t, level)` it returns a `Prediction`, as a trained network does.
+An oracle is a perfect denoiser, with which every solver, loss and likelihood can be compared. The call `oracle(x_t, level)`
+returns a `Prediction`, as that of a trained network does.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MixtureOracle:
         self.variances = variances.expand(self.means.shape)
 
     def _terms(self, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Centred samples in each component's eigenbasis, their variances, S_k in that basis, and log w_k N_k."""
+        """Return centred samples in each component's eigenbasis, their variances, S_k in that basis, and log w_k N_k."""
         means, variances, weights = (v.to(x_t) for v in (self.means, self.variances, self.weights))
         centred = x_t.flatten(1)[:, None, :] - alpha * means  # (n, K, D)
         if self.basis is not None:
@@ -56,17 +56,17 @@ class MixtureOracle:
         return vectors if self.basis is None else torch.einsum("nke,kde->nkd", vectors, self.basis.to(vectors))
 
     def log_density(self, x_t: Tensor, level: Level) -> Tensor:
-        """Log p(x_t) `(n,)` in nats."""
+        """Return log p(x_t) `(n,)` in nats."""
         return self._terms(x_t, level.alpha, level.sigma)[-1].logsumexp(-1)
 
     def score(self, x_t: Tensor, level: Level) -> Tensor:
-        """Grad log p(x_t), shaped as x_t."""
+        """Return grad log p(x_t), shaped as x_t."""
         centred, total, _, log_joint = self._terms(x_t, level.alpha, level.sigma)
         by_component = self._rotate_back(-centred / total)
         return (log_joint.softmax(-1)[..., None] * by_component).sum(1).view_as(x_t)
 
     def __call__(self, x_t: Tensor, level: Level | Levels) -> Prediction:
-        """The posterior mean E[x | x_t], at one level for all samples or at one each."""
+        """Return the prediction with the posterior mean E[x | x_t], at one level for all samples or at one for each."""
         alpha, sigma = _each(level.alpha, x_t, 3), _each(level.sigma, x_t, 3)
         centred, total, variances, log_joint = self._terms(x_t, alpha, sigma)
         by_component = self.means.to(x_t) + self._rotate_back(alpha * variances / total * centred)
@@ -74,12 +74,12 @@ class MixtureOracle:
         return Prediction(x, x_t, _each(level.alpha, x_t, x_t.ndim), _each(level.sigma, x_t, x_t.ndim))
 
     def error(self, level: Level) -> float:
-        """E|x - E[x | x_t]|^2 / D, in closed form for a single component; else its average over components, a lower bound."""
+        """Return E|x - E[x | x_t]|^2 / D in closed form. For several components it is their average, a lower bound."""
         var = self.variances / (1 + self.variances * math.exp(level.logsnr))
         return float((self.weights @ var).mean())
 
     def sample(self, noise: Noise) -> Tensor:
-        """Clean samples `(n, D)`, float32."""
+        """Draw clean samples `(n, D)`, float32."""
         d = self.means.shape[1]
         k = torch.searchsorted(self.weights.cumsum(0), noise.uniform().cpu().double()).clamp(max=len(self.weights) - 1)
         x = self.variances[k].sqrt() * noise.normal((d,)).cpu().double()
@@ -104,7 +104,7 @@ class GaussianOracle(MixtureOracle):
         super().__init__(torch.ones(1), m[None], s[None] ** 2)
 
     def flow(self, x_t: Tensor, t: Level, s: Level) -> Tensor:
-        """Where the probability-flow ODE carries x_t from level t to level s: the standardised position is constant,
+        """Return the end at level s of the probability flow from x_t at level t. The standardised position is constant:
 
         (x_s - alpha_s m) / std_s = (x_t - alpha_t m) / std_t,    std_t^2 = alpha_t^2 s^2 + sigma_t^2.
         """
@@ -119,7 +119,7 @@ _EXACT = "donot_use_mm_for_euclid_dist"  # |a|^2 + |b|^2 - 2ab cancels, and is d
 class PointsOracle:
     """The exact denoiser of a finite data set: E[x | x_t] = sum_i softmax_i(-|x_t - alpha x_i|^2 / (2 sigma^2)) x_i.
 
-    A sampler that follows it returns training points: the perfect memoriser. points: `(N, *shape)`.
+    A sampler with this denoiser returns training points. points: `(N, *shape)`.
     """
 
     def __init__(self, points: Tensor):

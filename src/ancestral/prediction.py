@@ -1,6 +1,6 @@
-"""What a denoiser says of x_t = alpha x + sigma eps, in all its equivalent readings.
+"""The prediction of a denoiser for x_t = alpha x + sigma eps, in all its equivalent forms.
 
-A network may be trained to output the clean sample, the noise, or a mixture of the two; given x_t each determines all others:
+A network may be trained to output the clean sample, the noise, or a mixture of the two. Given x_t, each determines all others:
 
     x     = (x_t - sigma eps) / alpha
     eps   = (x_t - alpha x) / sigma
@@ -8,7 +8,7 @@ A network may be trained to output the clean sample, the noise, or a mixture of 
     velocity  = eps - x                          the velocity dx_t/dt of the straight line x_t = (1 - t) x + t eps
     score = -eps / sigma                     grad log p(x_t), by Tweedie's formula x = (x_t + sigma^2 score) / alpha
 
-Solvers, losses and metrics see only a `Prediction`, never which of these the network was trained on.
+Solvers, losses and metrics use a `Prediction`. They do not depend on the form for which the network was trained.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Prediction:
     """A denoiser's estimate of the clean sample at one noise level.
 
     x, x_t: `(n, *shape)`. alpha, sigma: floats, or tensors that broadcast against x.
-    The other readings are properties; all divide by sigma and are undefined where sigma = 0.
+    The other forms are properties. All divide by sigma and are undefined for sigma = 0.
     """
 
     x: Tensor
@@ -52,7 +52,7 @@ class Prediction:
         return -self.eps / self.sigma
 
     def read(self, reading: PredictionType) -> Tensor:
-        """The reading of that name."""
+        """Return the form of that name."""
         value: Tensor = getattr(self, reading)
         return value
 
@@ -60,7 +60,7 @@ class Prediction:
     def of(
         cls, reading: PredictionType, value: Tensor, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor
     ) -> Prediction:
-        """The prediction of which `value` is the given reading. Raises ValueError for an unknown reading."""
+        """Make the prediction whose form `reading` is `value`. Raises ValueError for an unknown form."""
         if reading == "x":
             x = value
         elif reading == "eps":

@@ -1,4 +1,4 @@
-"""Named things of a kind: solvers, schedules, networks, metrics, conditions, families. Other packages may add their own.
+"""Registry of named parts: solvers, schedules, networks, metrics, conditions, families. Other packages may add their own.
 
     @an.register("solver", "midpoint", "second-order midpoint rule")
     class Midpoint(Solver): ...
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One registered thing: its name, its meaning in one line, the thing itself, and what else its kind tells of it."""
+    """One registered part: its name, its meaning in one line, the part itself, and further facts of its kind."""
 
     name: str
     meaning: str
@@ -47,7 +47,7 @@ def register(kind: str, name: str, meaning: str, **facts: Any) -> Callable[[T], 
         kind: What the thing is, such as "solver" or "metric".
         name: The name that recipes, commands and `lookup` use. It is unique within its kind.
         meaning: One line that help texts, reports and the documentation show.
-        facts: What else this kind tells of its members, such as `better="lower"` of a metric.
+        facts: Further facts of this kind, such as `better="lower"` for a metric.
 
     The same definition that is run again, as by a notebook cell or by a plug-in's file that is also the script, replaces
     what it registered before.
@@ -111,7 +111,7 @@ def _load_plugins() -> None:
         return
     from importlib.metadata import entry_points
 
-    _plugins_loaded = True  # now, because a plug-in may look names up while it is imported
+    _plugins_loaded = True  # set first, because a plug-in may look up names while it is imported
     for plugin in entry_points(group=GROUP):
         try:
             plugin.load()

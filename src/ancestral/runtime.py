@@ -1,4 +1,4 @@
-"""The one place that knows the machine: device, precision, memory layout, threads, compilation."""
+"""The machine: device, precision, memory layout, threads, compilation. No other module depends on these."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ SMALL = 300_000  # parameters
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how the numbers are computed.
+    """The device and the arithmetic of computations.
 
-    Parameters stay float32; `bf16` runs the networks in autocast. threads: of the CPU; None leaves them as they are.
+    Parameters stay float32, and `bf16` runs the networks in autocast. `threads` is the number of CPU threads; None does not
+    change it.
     """
 
     device: torch.device
@@ -31,10 +32,12 @@ class Runtime:
 
     @classmethod
     def choose(cls, device: str = "auto", precision: Precision = "auto", *, parameters: int) -> Runtime:
-        """The machine's best for a model of that many parameters, or what is asked for.
+        """Choose the best runtime for a model with this number of parameters, or the given device and precision.
 
-        Small models run in float32, which costs them nothing, and on one thread, on which they are faster than on several.
-        Raises UsageError for a device that is not there.
+        Small models run in float32 and on one thread, which is the fastest for them.
+
+        Raises:
+            UsageError: if the device is not available.
         """
         chosen = _device(device)
         small = parameters < SMALL
@@ -45,11 +48,11 @@ class Runtime:
         return cls(chosen, bf16, threads=1 if small and chosen.type == "cpu" else None)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which networks run: bfloat16 arithmetic where chosen, else nothing."""
+        """Return the context in which networks run: bfloat16 arithmetic if chosen, else an empty context."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def place(self, model: nn.Module) -> nn.Module:
-        """The model on the device, convolutions in channels-last: what CPU and CUDA kernels are fast in."""
+        """Move the model to the device, with convolutions in channels-last, which is fast on CPU and CUDA."""
         model.to(self.device)
         return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]  # missing in the stubs
 
@@ -60,18 +63,18 @@ class Runtime:
                 torch.cuda.manual_seed(seed)
         elif self.device.type == "mps":
             torch.mps.manual_seed(seed)
-        else:  # torch.manual_seed visits every kind of device, which takes as long as a step of a small network
+        else:  # torch.manual_seed seeds all kinds of devices, which takes as long as a step of a small network
             torch.default_generator.manual_seed(seed)
 
     def memory(self) -> int:
-        """Bytes in use: of the device's allocator on CUDA, of the process elsewhere."""
+        """Return the bytes in use: those of the device's allocator on CUDA, otherwise those of the process."""
         if self.device.type == "cuda":
             return torch.cuda.memory_allocated(self.device)
         return int(psutil.Process().memory_info().rss)
 
     @contextmanager
     def threaded(self) -> Iterator[None]:
-        """Run with the chosen number of threads; OMP_NUM_THREADS, where set, rules instead."""
+        """Open a context with the chosen number of threads. If OMP_NUM_THREADS is set, it is used instead."""
         before = torch.get_num_threads()
         if self.threads is not None and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(self.threads)
@@ -99,7 +102,7 @@ def _device(name: str) -> torch.device:
 
 
 def _fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is native; emulated it is slower than float32."""
+    """Return whether bfloat16 arithmetic is native. Emulated, it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":

@@ -1,7 +1,7 @@
-"""A model in a folder: `config.json` says what it is, `model.safetensors` holds its weights.
+"""A model in a folder: `config.json` describes it, and `model.safetensors` holds its weights.
 
-The weights' file carries two checksums: of the tensors, by name, type, shape and bytes, and of the configuration that they
-belong to. So a flipped bit, a cut file or a file of another model is found when it is read. Nothing is unpickled or executed.
+The file of weights has two checksums: of the tensors, by name, type, shape and bytes, and of the configuration. So a flipped
+bit, a truncated file or a file of another model is found when it is read. Nothing is unpickled or executed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ancestral.errors import AncestralError
 from ancestral.files import disk_errors, write_atomically
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-FORMAT = 2  # of the configuration
+FORMAT = 2  # version of the configuration
 
 
 def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write both files, each whole or not at all. Raises AncestralError for a tensor that is not finite, or a full disk."""
+    """Write both files atomically. Raises AncestralError if a tensor is not finite or the disk is full."""
     contents = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     if wrong := problem(contents, {}):
         raise AncestralError(f"the model is not saved to {folder}: it {wrong}")
@@ -37,7 +37,7 @@ def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and tensors. Raises AncestralError, with the file's name, for what is missing, damaged or not finite."""
+    """Read configuration and tensors. Raises AncestralError, with the file's name, if one is missing, damaged or not finite."""
     config_file, file = folder / CONFIG, folder / WEIGHTS
     try:
         text = config_file.read_bytes()
@@ -58,13 +58,13 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file and its metadata, unchecked. Raises as `safe_open` does."""
+    """Read the tensors of a safetensors file and its metadata, without checks. Raises the errors of `safe_open`."""
     with safe_open(file, "pt") as stored:
         return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
 
 
 def problem(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str | None:
-    """What is wrong with a file's tensors, or None. A file of format 1 has no checksum that could be wrong."""
+    """Return what is wrong with a file's tensors, or None. Files of format 1 have no checksum to compare with."""
     if metadata.get("checksum", found := checksum(tensors)) != found:
         return "is damaged: its tensors do not match its checksum"
     for name, t in tensors.items():
@@ -74,7 +74,7 @@ def problem(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str |
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
-    """BLAKE2b over name, type, shape and bytes of the tensors in the order of their names."""
+    """Return the BLAKE2b hash of name, type, shape and bytes of the tensors, in the order of their names."""
     digest = blake2b(digest_size=16)
     for name, t in sorted(tensors.items()):
         digest.update(f"{name} {t.dtype} {tuple(t.shape)}\n".encode())

@@ -213,7 +213,7 @@ def test_boxes_may_hold_texts(scenes):
 
 
 def test_a_kind_that_a_network_cannot_consume_is_refused(scenes):
-    with pytest.raises(UsageError, match="the condition sketch is told in channels"):
+    with pytest.raises(UsageError, match="the condition sketch has the form channels"):
         plan(scenes, model="vae", condition="sketch", settings=("model.net=mlp",))
     with pytest.raises(UsageError, match="no captions"):
         plan("digits", condition="text")

@@ -204,8 +204,8 @@ def test_a_weak_model_is_told_the_same_condition():
     ("edit", "words"),
     [
         (lambda: Vary(torch.zeros(1, 1, 8, 8), 1.2), "strength is from 0"),
-        (lambda: Vary(torch.zeros(1, 1, 7, 8)), "samples of shape 1x7x8, but 2 of shape 1x8x8"),
-        (lambda: Vary(torch.zeros(3, 1, 8, 8)), "given are 3 samples"),
+        (lambda: Vary(torch.zeros(1, 1, 7, 8)), "samples of shape 1x7x8, and 2 of shape 1x8x8"),
+        (lambda: Vary(torch.zeros(3, 1, 8, 8)), "there are 3 samples"),
         (lambda: Inpaint(torch.zeros(1, 1, 8, 8), torch.ones(8, 8) > 0), "mask has shape 8x8 and the samples 2x1x8x8"),
         (lambda: Inpaint(torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 7)), "mask has shape 1x1x8x7 and the samples 2x1x8x8"),
         (lambda: Upscale(torch.zeros(1, 1, 3, 4)), "cannot be shrunk to 1x3x4"),

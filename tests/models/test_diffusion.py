@@ -196,7 +196,7 @@ def test_perfect_network_reaches_the_known_floor(std):
 
 
 def test_refusals():
-    with pytest.raises(UsageError, match="predicts eps says nothing of x where no signal is left"):
+    with pytest.raises(UsageError, match="predicts eps cannot give x without signal"):
         model("eps", Cosine())
     with pytest.raises(UsageError, match="vlb is a bound only for uniform times"):
         model(weight="vlb", times="logit-normal")

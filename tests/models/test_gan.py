@@ -422,7 +422,7 @@ def test_findings():
     assert collapsed.findings[0].startswith("the generator has collapsed: 64 samples, 3 distinct")
     assert "64 samples, 3 distinct" in collapsed.failed
     heart = standing("non-saturating", real=torch.full((256,), 2.0), held_out=torch.full((256,), -1.0))
-    assert any("knows the training samples by heart" in finding for finding in heart.findings)
+    assert any("has memorised the training samples" in finding for finding in heart.findings)
     half = standing(y=torch.randn(256, 2).abs() * torch.tensor([1.0, -1.0]) * 3)
     assert any("leaves out part of the data" in finding for finding in half.findings)
     assert standing(y=three, turns=10).findings == ()

@@ -259,17 +259,17 @@ def test_a_weak_model_of_other_latents_is_refused():
     other.autoencoder.q.copy_(other.autoencoder.q.flip(0))
     x = model.sample(2, seeds=[1, 2], steps=3)
     torch.testing.assert_close(model.sample(2, seeds=[1, 2], steps=3, weak=same, guidance=2.0), x)
-    with pytest.raises(UsageError, match="must speak of the same latents"):
+    with pytest.raises(UsageError, match="must have the same latents"):
         model.sample(2, seeds=[1, 2], steps=3, weak=other, guidance=2.0)
     same.mean.mul_(1 + 1e-6)  # measured anew on another machine
     torch.testing.assert_close(model.sample(2, seeds=[1, 2], steps=3, weak=same, guidance=2.0), x, atol=1e-3, rtol=0)
     same.mean.add_(same.std)
-    with pytest.raises(UsageError, match="must speak of the same latents"):
+    with pytest.raises(UsageError, match="must have the same latents"):
         model.sample(2, seeds=[1, 2], steps=3, weak=same, guidance=2.0)
 
 
 def test_a_picture_to_vary_has_the_samples_shape():
-    with pytest.raises(UsageError, match="of shape 4, but 2 of shape 3 are wanted"):
+    with pytest.raises(UsageError, match="of shape 4, and 2 of shape 3 are needed"):
         rotated().sample(2, steps=2, edit=Vary(torch.zeros(1, 4)))
 
 
@@ -430,7 +430,9 @@ def test_without_the_imagenet_network_reconstructions_are_compared_by_less_and_i
     monkeypatch.setattr(imagenet, "available", lambda: False)
     made = AutoencoderRecipe(f=2).build(digits.spec)
     assert not made.perceptual
-    assert any("compared by pixels and by the critic's features: pip install" in note for note in made.notes)
+    assert any(
+        "compared by pixels and by the critic's features; for better ones run pip install" in note for note in made.notes
+    )
 
 
 def test_a_transformer_reads_tokens_and_ignores_their_padding():

@@ -375,7 +375,7 @@ def test_a_model_built_by_hand_has_losses(name):
         assert torch.equal(model.loss(x, seed=3)["total"], total)
         assert not torch.equal(model.loss(x, seed=4)["total"], total)
     else:
-        with pytest.raises(UsageError, match="several players, discriminator and generator: name one with player="):
+        with pytest.raises(UsageError, match="several players, discriminator and generator: choose one with player="):
             model.loss(x)
     with pytest.raises(UsageError, match="samples of this model have shape"):
         model.loss(torch.rand(4, 5, 5, 5))

@@ -182,7 +182,7 @@ def test_bounds_that_there_are_not():
     black_and_white = (torch.rand(3, 24) > 0.5).float()
     value = model.log_prob(black_and_white).value
     assert (value < -6 * math.log(16)).all()  # its prior's price is never dropped
-    with pytest.raises(UsageError, match="no likelihood: for one train with"):
+    with pytest.raises(UsageError, match="not a likelihood: for one train with"):
         model.log_prob(black_and_white / 2)
     with pytest.raises(UsageError, match="whole numbers: choose prior='standard'"):
         model.log_prob(black_and_white, prior="aggregate")

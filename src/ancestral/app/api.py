@@ -1,4 +1,4 @@
-"""The package from Python: train, load."""
+"""The functions `train` and `load` of the Python package."""
 
 from __future__ import annotations
 
@@ -50,17 +50,30 @@ def train(
     lr_schedule: Callable[[int, float], float] | None = None,
     callbacks: Sequence[Callable[[Step], object]] = (),
 ) -> GenerativeModel:
-    """Train a model in a run folder, or continue the run that is there, and return the averaged model.
+    """Train a model in a run folder, or continue the run in it, and return the averaged model.
 
-    source: as `ancestral.app.data.load`. model: the family, or a model object, which is trained itself; None: diffusion.
-    budget: "2m", "20000it", "5epochs"; None: what suits the data. out: the run folder; None: runs/NAME. condition: "class",
-    "text" or another kind, or several. autoencoder: of a latent model, the pretrained one: a run of a latent model or a VAE,
-    or a folder of diffusers' AutoencoderKL. start_from: a run of the same family and shape whose averaged weights the
-    training starts from (fine-tuning). settings: further "section.name=value" of the recipe, such as train.ema=null or
-    train.clip=null for no average and no clipping. optimizer: parameters -> any of torch's optimisers, one for each player;
-    None: AdamW. lr_schedule: (step, progress) -> factor of the learning rate; None: the recipe's. callbacks: each is called
-    with every `Step`.
-    Raises UsageError and AncestralError, each one sentence; KeyboardInterrupt, once all is saved, where a signal stops it.
+    Args:
+        source: the data, as in `ancestral.app.data.load`.
+        model: the family, or a model object, which is trained itself. None: diffusion.
+        budget: "2m", "20000it" or "5epochs". None: a time that suits the data.
+        out: the run folder. None: runs/NAME.
+        size: size of images: one side, or (height, width).
+        condition: "class", "text" or another kind of condition, or several.
+        autoencoder: the pretrained autoencoder of a latent model: a run of a latent model or a VAE, or a folder of diffusers'
+            AutoencoderKL.
+        start_from: a run of the same family and shape. Training starts from its averaged weights (fine-tuning).
+        device: "auto", "cpu", "cuda" or "mps".
+        quiet: whether nothing is printed.
+        settings: further "section.name=value" of the recipe, such as train.ema=null or train.clip=null for no average and no
+            clipping.
+        optimizer: a function from parameters to an optimiser of torch's kind, called for each player. None: AdamW.
+        lr_schedule: a function from (step, progress) to the factor of the learning rate. None: that of the recipe.
+        callbacks: functions that are called with every `Step`.
+
+    Raises:
+        UsageError: if the request is wrong.
+        AncestralError: if training fails.
+        KeyboardInterrupt: if a signal stops the training. All is saved before.
     """
     reporter = Reporter(quiet=quiet)
     trainer = plan(
@@ -85,7 +98,7 @@ def train(
 
 
 def _calling(steps: Iterable[Step], callbacks: Sequence[Callable[[Step], object]]) -> Iterator[Step]:
-    """The same steps, with the callbacks called for each on the way."""
+    """Yield the same steps, and call the callbacks with each."""
     for step in steps:
         for callback in callbacks:
             callback(step)
@@ -95,13 +108,13 @@ def _calling(steps: Iterable[Step], callbacks: Sequence[Callable[[Step], object]
 def load(
     folder: str | Path, *, network: Network | None = None, device: str = "auto", precision: Precision = "auto"
 ) -> GenerativeModel:
-    """The trained model of a run folder, or a model that was saved with `model.save(folder)`, ready to sample.
+    """Load the trained model of a run folder, or a model that was saved with `model.save(folder)`, ready for sampling.
 
     Args:
-        folder: the run's or the model's.
+        folder: the folder of the run or of the model.
         network: the model's own network if that is not ancestral's (`ancestral.models.saved.load_model`).
-        device: "auto", "cpu", "cuda", "mps".
-        precision: "auto", "fp32" or "bf16"; auto: of a run what is fast on the device, of a saved model fp32.
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: "auto", "fp32" or "bf16". auto: for a run the fastest on the device, for a saved model fp32.
 
     Raises:
         UsageError: if there is no model, or its own network is missing.
@@ -112,7 +125,7 @@ def load(
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a training needs, before anything is written."""
+    """All parts of a training, before anything is written."""
 
     recipe: Recipe
     data: DataSet
@@ -127,9 +140,15 @@ class Plan:
         optimizer: MakeOptimizer | None = None,
         lr_schedule: Callable[[int, float], float] | None = None,
     ) -> Trainer:
-        """A trainer that continues where the run folder left off; makes the folder. optimizer, lr_schedule: see `Trainer`.
+        """Make the run folder, and return a trainer that continues from its last checkpoint.
 
-        Raises UsageError if the folder holds another run.
+        Args:
+            reporter: shows the progress.
+            optimizer: as in `Trainer`.
+            lr_schedule: as in `Trainer`.
+
+        Raises:
+            UsageError: if the folder holds another run.
         """
         self.run.create(self.recipe)
         reporter = reporter or Reporter(quiet=True)
@@ -164,10 +183,14 @@ def plan(
     reporter: Reporter | None = None,
     data: DataSet | None = None,
 ) -> Plan:
-    """Read the data and complete the recipe: what is left out is as in the run folder if there is one, else as data suggest.
+    """Read the data and complete the recipe.
 
-    recipe: values to begin from instead, under all other arguments. started: the `time.monotonic()` from which a time budget
-    counts. reporter: shows the reading of the data. data: of the source at that size, where they were read before.
+    Settings that are not given are those of the run folder if it holds a run, and otherwise suit the data. The arguments of
+    `train` have the same meaning here.
+
+    `recipe` has values to begin from instead of the run folder's; other arguments override them. `started` is the
+    `time.monotonic()` at which a time budget begins. `reporter` shows the reading of the data. `data` are the data of the
+    source at that size, if they were read before.
     """
     started = time.monotonic() if started is None else started
     reporter = reporter or Reporter(quiet=True)
@@ -175,15 +198,15 @@ def plan(
     if given is not None:
         if autoencoder is not None or start_from is not None or condition:
             raise UsageError(
-                "a model object brings its network, weights and conditions: leave autoencoder, start_from and condition out"
+                "a model object has its network, weights and conditions: leave autoencoder, start_from and condition out"
             )
         model = OWN
     assert not isinstance(model, GenerativeModel)
     if autoencoder is not None and model not in (None, "latent"):
-        raise UsageError(f"a trained autoencoder is for a latent model, not for {model}: leave out the one or the other")
+        raise UsageError(f"a pretrained autoencoder is for a latent model, not for {model}: leave one of them out")
     model = "latent" if autoencoder is not None else model
     if model is not None:
-        family_of({"model": {"family": model}})  # known?
+        family_of({"model": {"family": model}})  # raises UsageError for an unknown family
     run = Run(out or Path("runs") / run_name(source, model))
     recipe_given = bool(recipe)
     values = recipe or (run.recipe.model_dump(mode="json") if run.recipe_file.is_file() else {})
@@ -192,7 +215,7 @@ def plan(
     if model is not None and family_of(values) != model:
         if start_from is not None:
             raise UsageError(f"{start_from} is a run of the family {family_of(values)}, not {model}: leave --model out")
-        values = {**values, "model": {}}  # another family's settings say nothing of this one
+        values = {**values, "model": {}}  # settings of another family do not apply
     if given is not None:
         values = {**values, "model": {"family": OWN, "config": given.config()}}
     wanted: dict[str, Any] = {"data.size": size, "model.family": model, "train.budget": budget}
@@ -225,7 +248,9 @@ def plan(
     if given is not None:
         if tuple(given.shape) != tuple(data.spec.shape):
             theirs, ours = ("x".join(map(str, shape)) for shape in (given.shape, data.spec.shape))
-            raise UsageError(f"the model is for samples of {theirs}, and those of {data.spec.name} are {ours}: make them equal")
+            raise UsageError(
+                f"the model is for samples of shape {theirs}, and those of {data.spec.name} have {ours}: make them equal"
+            )
         network = given
     else:
         with torch.random.fork_rng(devices=[]):
@@ -239,20 +264,20 @@ def plan(
 
 
 def default_budget(spec: DataSpec) -> str:
-    """A time after which samples of such data are worth looking at on two cores."""
+    """Return a training time that gives useful samples of such data on two cores."""
     if len(spec.shape) == 1:
         return "1m"
     return "2m" if spec.dims <= 256 else "10m"
 
 
 def run_name(source: object, model: str | None) -> str:
-    """NAME, or NAME-FAMILY for families other than the default."""
+    """Return the name of a run: NAME, or NAME-FAMILY for families other than the default."""
     name = Path(source).resolve().stem if isinstance(source, str | Path) else "array"
     return name if model in (None, DEFAULT_FAMILY) else f"{name}-{model}"
 
 
 def autoencoder_of(values: Mapping[str, Any]) -> str | None:
-    """Where the autoencoder of a recipe comes from; its run then holds it."""
+    """Return the path of the pretrained autoencoder of a recipe, or None."""
     pretrained_of = (values.get("model") or {}).get("pretrained") or {}
     source: str | None = pretrained_of.get("source")
     return source

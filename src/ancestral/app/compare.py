@@ -1,4 +1,4 @@
-"""Compare families on one source, or runs that exist, and write the report."""
+"""Comparison of families on one source, or of existing runs, with a report."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from ancestral.registry import names
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
 
-SWEEP = (5, 10, 20, 50)  # steps of the sampler at which quality and time are measured
+SWEEP = (5, 10, 20, 50)  # numbers of solver steps for which quality and time are measured
 SWEEP_N = 1000
-LIVE = 8  # evaluations on the way of each training
+LIVE = 8  # evaluations during each training
 
 
 def compare(
@@ -48,37 +48,37 @@ def compare(
 ) -> tuple[Comparison, Path]:
     """Train families on one source under one budget, or take existing runs of one source, and compare them.
 
-    Finished runs in the folder are used again, interrupted ones are continued.
+    Finished runs in the folder are used again, and interrupted ones are continued.
 
     Args:
         sources: One source of data, or several run folders.
-        models: Names of `FAMILIES`; None: all that can have the data.
-        budget: How long each is trained, such as "2m"; None: what suits the data.
-        out: The folder of the comparison; None: runs/compare-NAME.
-        n: Samples of each to compare; fewer where the data are few.
-        size: Pixels a side of images.
-        condition: What controls the generation of each, such as "class".
-        extractors: Names of extractors; None: what suits the data.
-        settings: Recipe values of each, such as "train.batch=64".
+        models: Names of `FAMILIES`. None: all that the data allow.
+        budget: The training time of each family, such as "2m". None: a time that suits the data.
+        out: The folder of the comparison. None: runs/compare-NAME.
+        n: Number of samples of each model to compare. Small data sets use fewer.
+        size: Height and width of images in pixels.
+        condition: The condition that controls generation, such as "class".
+        extractors: Names of extractors. None: those that suit the data.
+        settings: Recipe values of all families, such as "train.batch=64".
         device: "auto", "cpu", "cuda" or "mps".
         weights: The file of the standard FID's weights.
-        reporter: It shows the progress.
+        reporter: The object that shows the progress.
 
     Returns:
         The comparison and the path of the report.
 
     Raises:
-        KeyboardInterrupt: If a signal stops it, once all is saved.
+        KeyboardInterrupt: If a signal stops it. All is saved before.
     """
     reporter = reporter or Reporter(quiet=True)
     sources = [sources] if isinstance(sources, str | Path) else sources
     runs = [as_run(source) for source in sources]
     if len(sources) > 1 or runs[0] is not None:
         if missing := [str(source) for source, run in zip(sources, runs, strict=True) if run is None]:
-            raise UsageError(f"compare one source of data, or run folders; {', '.join(missing)} is no run folder")
+            raise UsageError(f"compare takes one source of data, or run folders; not a run folder: {', '.join(missing)}")
         given = {str(run.path): run for run in runs if run is not None}
         if any(value is not None for value in (models, budget, size, condition)):
-            raise UsageError("runs are compared as they are: leave --models, --for, --size and --condition out")
+            raise UsageError("existing runs cannot be changed: leave --models, --for, --size and --condition out")
         if reserved := [str(path) for path in given if path in names("baseline")]:
             raise UsageError(f"{reserved[0]} is the name of a baseline: give the run as ./{reserved[0]}")
         data = _same_data(list(given.values()), reporter)
@@ -133,13 +133,14 @@ def compare(
 
 
 def _train(name: str, planned: Plan, evaluator: Evaluator, reporter: Reporter) -> bool:
-    """To the end of the budget, with live evaluations; a finished run is left as it is. The budget begins now.
+    """Train to the end of the budget, which begins now, with evaluations during training. A finished run is not changed.
 
-    Returns whether there is a model to evaluate: a training that fails does not end the comparison of the others.
+    Returns:
+        Whether there is a model to evaluate. A training that fails does not end the comparison of the others.
     """
     trainer = replace(planned, started=time.monotonic()).begin()
     if trainer.step > 0 and trainer.progress >= 1:
-        reporter.say(f"{name}: finished before, used as it is")
+        reporter.say(f"{name}: uses the finished run in {planned.run.path}")
         return True
     reporter.say(f"{name}: training for {planned.recipe.train.budget} in {planned.run.path}")
     budget = Budget.parse(planned.recipe.train.budget)
@@ -156,7 +157,7 @@ def _train(name: str, planned: Plan, evaluator: Evaluator, reporter: Reporter) -
 
 
 def _costs(run: Run, evaluator: Evaluator, device: str) -> tuple[Cost, ...]:
-    """The headline distance at several numbers of steps, for a model whose sampler has steps; at its one setting otherwise."""
+    """Measure the headline distance at several numbers of solver steps, or once for a model whose sampler has no steps."""
     model = run.load_model(device)
     settings = [{"steps": steps} for steps in SWEEP] if "steps" in model.options else [{}]
     file = run.path / "evaluation" / "costs.json"
@@ -191,7 +192,7 @@ def _same_data(runs: Sequence[Run], reporter: Reporter) -> DataSet:
         raise UsageError(
             "these runs are of different data ("
             + "; ".join(f"{run.path}: {run.spec.name}" for run in runs)
-            + "), and distances to different data cannot be compared"
+            + "): give runs of the same data"
         )
     with reporter.live() as line:
         return data_of(runs[0], line)

@@ -1,7 +1,7 @@
-"""Pictures of the theory for data in the plane: density, score, and the ways that Langevin dynamics and the ODE take.
+"""Pictures of the theory for data in the plane: density, score, and the paths of Langevin dynamics and of the ODE.
 
-Everything is drawn in y = x_t / alpha, the data with noise of scale u = sigma / alpha added, whatever the schedule; in the
-units of the data, whose score is the models' divided by the scale.
+All pictures show y = x_t / alpha, which is the data plus noise of scale u = sigma / alpha, for every schedule. They use the
+units of the data, in which the score is the model's score divided by the scale.
 """
 
 from __future__ import annotations
@@ -28,18 +28,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CELLS = 72  # of the density, a side
-ARROWS = 17  # of the score, a side
-LANGEVIN = 300  # steps, of 0.1 u^2
+CELLS = 72  # cells of the density per side
+ARROWS = 17  # arrows of the score per side
+LANGEVIN = 300  # steps of size 0.1 u^2
 FLOW = 60  # steps of the ODE
 LEAST = 0.01
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Data in the plane as a denoiser knows them. mean, std: `(2,)`, from the models' units to those of the data.
+    """Data in the plane, given by a denoiser.
 
-    oracle: where the density is known; elsewhere it is the probability flow's, from the schedule's end.
+    Args:
+        denoise: the denoiser.
+        schedule: its schedule.
+        mean: `(2,)`, the offset from model units to the units of the data.
+        std: `(2,)`, the scale from model units to the units of the data.
+        oracle: the exact density, if known. None: the density is that of the probability flow.
     """
 
     denoise: Denoise
@@ -53,12 +58,12 @@ class Plane:
         return cls(oracle, Cosine(), torch.zeros(2), torch.ones(2), oracle)
 
     def extent(self, u: float) -> float:
-        """Half the width of the square in which to draw noise level u, in the units of the data."""
+        """Return half the width of the square in which noise level u is drawn, in the units of the data."""
         spread = float(self.std.max()) if self.oracle is None else float(self.oracle.means.std(0).max())
         return 2.3 * float(np.hypot(spread, u * float(self.std.max())))
 
     def density(self, y: Tensor, u: float) -> Tensor:
-        """p(y) `(n,)` up to a constant, y in the models' units."""
+        """Return p(y) `(n,)` up to a constant, for y in model units."""
         if self.oracle is not None:
             log_p = self.oracle.log_density(y, Level(0.0, 1.0, u))
         else:
@@ -66,14 +71,14 @@ class Plane:
         return (log_p - log_p.max()).exp()
 
     def langevin(self, y: Tensor, u: float, seed: int, steps: int = LANGEVIN) -> Tensor:
-        """The chain from y `(n, 2)` at level u: `(steps + 1, n, 2)`."""
+        """Return the Langevin chain from y `(n, 2)` at level u, `(steps + 1, n, 2)`."""
         noise, way = SampleNoise(range(seed, seed + len(y)), y.device), [y]
         for _ in range(steps):
             way.append(y := langevin_step(self.denoise, y, Level(0.0, 1.0, u), 0.1 * u**2, noise))
         return torch.stack(way)
 
     def flow(self, y: Tensor, levels: Sequence[float]) -> Tensor:
-        """The ODE's way from y `(n, 2)` at the first of the noise levels to the last: `(levels, n, 2)`."""
+        """Return the ODE's path from y `(n, 2)` at the first noise level to the last, `(levels, n, 2)`."""
         states = RungeKutta4()(self.denoise, y, [Level(0.0, 1.0, u) for u in levels], SampleNoise(range(len(y))))
         return torch.stack([state.x for state in states])
 
@@ -83,7 +88,7 @@ class Plane:
 
 @torch.no_grad()
 def draw_score(plane: Plane, u: float, start: Tensor, seed: int) -> Image.Image:
-    """One noise level: density, score, a Langevin chain at that level and the ODE's way to the data, from one start."""
+    """Draw one noise level: density, score, a Langevin chain at that level and the ODE's path to the data, from one start."""
     figure = _figure(1, 1, 6.0)
     axes = figure.subplots()
     _field(axes, plane, u)
@@ -98,7 +103,7 @@ def draw_score(plane: Plane, u: float, start: Tensor, seed: int) -> Image.Image:
 
 @torch.no_grad()
 def draw_strip(plane: Plane, levels: Sequence[float], seed: int) -> Image.Image:
-    """Every noise level, the greatest first: density, score, and where 200 samples are on the flow that joins the levels."""
+    """Draw several noise levels, the highest first: density, score, and 200 samples on the flow through the levels."""
     figure = _figure(1, len(levels), 3.0)
     end = min(plane.schedule.levels(torch.ones(1, dtype=torch.float64))[0].u, U_RANGE[1])
     y = np.hypot(1.0, end) * SampleNoise(range(seed, seed + 200)).normal((2,))
@@ -111,7 +116,7 @@ def draw_strip(plane: Plane, levels: Sequence[float], seed: int) -> Image.Image:
 
 @torch.no_grad()
 def film(plane: Plane, levels: Sequence[float], start: Tensor, seed: int) -> list[Image.Image]:
-    """The levels one after another, and the ways of one start so far: the ODE's, and annealed Langevin's."""
+    """Draw the levels one after another, with the paths of the ODE and of annealed Langevin dynamics from one start."""
     flow = plane.flow(start, levels)[:, 0]
     y, annealed = start, [start]
     for i, u in enumerate(levels[1:]):
@@ -134,7 +139,7 @@ def film(plane: Plane, levels: Sequence[float], start: Tensor, seed: int) -> lis
 
 
 def _clouds(plane: Plane, y: Tensor, levels: Sequence[float]) -> list[Tensor]:
-    """Samples at each level, by a fine grid through all of them."""
+    """Return the samples at each level, by the ODE on a fine grid of levels."""
     clouds = [y]
     for before, after in itertools.pairwise(levels):
         clouds.append(plane.flow(clouds[-1], np.geomspace(before, after, 13).tolist())[-1])
@@ -142,7 +147,7 @@ def _clouds(plane: Plane, y: Tensor, levels: Sequence[float]) -> list[Tensor]:
 
 
 def _field(axes: Axes, plane: Plane, u: float, arrows: int = ARROWS) -> None:
-    """Density in blue, score as arrows of lengths that a square root evens out."""
+    """Draw the density in blue, and the score as arrows whose lengths are square roots of its norm."""
     half = plane.extent(u)
     mean = plane.mean.numpy()
     axes.imshow(
@@ -163,7 +168,7 @@ def _field(axes: Axes, plane: Plane, u: float, arrows: int = ARROWS) -> None:
 
 
 def _grid(plane: Plane, half: float, n: int) -> Tensor:
-    """N x n points `(n n, 2)` of the square in the models' units, the first coordinate fastest."""
+    """Return n x n points `(n n, 2)` of the square in model units. The first coordinate varies fastest."""
     line = torch.linspace(-half, half, n)
     y, x = torch.meshgrid(line, line, indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], 1) / plane.std

@@ -1,4 +1,4 @@
-"""Evaluate a run, or anybody's samples, from Python: `evaluate` and `report`."""
+"""The functions `evaluate` and `report`, for runs and for samples of any other software."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Real = str | Path | np.ndarray | Tensor | DataSet
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """An evaluation with the subject and the evaluator that it came from. `print(result)` shows all of it.
+    """An evaluation with its subject and its evaluator. `print(result)` shows all metrics.
 
     result.headline             the distance that ranks subjects, with its error and that of real data
     result["fd-classifier"]     any metric by its name
@@ -74,30 +74,30 @@ def evaluate(
     evaluator: Evaluator | None = None,
     reporter: Reporter | None = None,
 ) -> Result | None:
-    """Measure how good the samples of a model are, or samples that came from elsewhere.
+    """Measure how good the samples of a model are, or the samples of any other software.
 
-    Several processes (torchrun) draw the samples of a run together; the first of them evaluates.
+    Several processes (torchrun) draw the samples of a run together. The first of them evaluates.
 
     Args:
         subject: A run folder; a model, or the folder of a saved one; or samples: a folder of images, an `.npy` or `.npz` file,
             an array, a tensor.
-        against: For a run "test" or "train", a split of its own data, or another source as `ancestral.load_data` takes it;
-            for all else such a source. A built-in source and a `DataSet` are compared by their held-out split, others by all
-            they have.
-        n: Samples to compare; fewer where the data are few.
-        extractors: Names of extractors, or extractors; None: what suits the data.
+        against: The real data. For a run: "test" or "train" (a split of its own data), or another source as in
+            `ancestral.load_data`. For all else: such a source. The reference is the held-out split of a built-in source or a
+            `DataSet`, and all samples of other sources.
+        n: Number of samples to compare. Small data sets use fewer.
+        extractors: Names of extractors, or extractors. None: those that suit the data.
         how: Options of the sampler.
         device: "auto", "cpu", "cuda" or "mps".
         weights: The file of the standard FID's weights.
-        evaluator: One that was prepared before, in place of against, n, extractors and weights.
-        reporter: It shows the progress.
+        evaluator: An evaluator that was prepared before, in place of against, n, extractors and weights.
+        reporter: The object that shows the progress.
 
     Returns:
-        The result; or None in a process that only helped to draw (RANK > 0, a run only).
+        The result, or None in a process that only helps to draw (RANK > 0, only for a run).
 
     Raises:
-        UsageError: If the request cannot be met, with what to change.
-        AncestralError: If a file is not what it should be.
+        UsageError: If the request is wrong. The message says what to change.
+        AncestralError: If a file is damaged.
     """
     reporter = reporter or Reporter(quiet=True)
     runtime = Runtime.choose(device, parameters=10**6)
@@ -130,12 +130,12 @@ def evaluate(
 
 
 def evaluate_run(run: Run, evaluator: Evaluator, how: Mapping[str, Any], device: str, name: str | None = None) -> Subject:
-    """Evaluate a run and write the evaluation to its evaluation.json. name: the subject's; None: the run's path."""
+    """Evaluate a run and write evaluation.json into its folder. name: the name of the subject. None: the run's path."""
     model = run.load_model(device)
     recipe = run.recipe
     data = evaluator.data
     samples = drawn(run, model, data, evaluator.n, how, evaluator.progress)
-    if data.spec.classes != run.spec.classes:  # of other data, whose labels mean something else
+    if data.spec.classes != run.spec.classes:  # the labels of other data have another meaning
         samples = replace(samples, labels=None)
     cost = _cost(model, samples)
     rows = run.metrics()
@@ -186,7 +186,7 @@ def _cost(model: GenerativeModel, samples: Samples) -> dict[str, float]:
 def drawn(
     run: Run, model: GenerativeModel, data: DataSet, n: int, how: Mapping[str, Any], progress: Callable[[str], None]
 ) -> Samples:
-    """Draw samples of a run's model, whose own data say the levels and classes."""
+    """Draw samples of a run's model, with the levels and classes of the run's own data."""
     own = data if data.spec.fingerprint == run.spec.fingerprint else data_of(run)
     return draw(model, own, n, run.path / "evaluation", how, identity=identity(run), progress=progress)
 
@@ -194,7 +194,14 @@ def drawn(
 def report(run: str | Path, *, reporter: Reporter | None = None, out: Path | None = None, **options: Any) -> Path | None:
     """Evaluate a run and write report.html, .md and .json into its folder.
 
-    Returns the page, or None in a process that only helped to draw. Options as in `evaluate`.
+    Args:
+        run: The run folder.
+        reporter: The object that shows the progress.
+        out: The file of the page. None: report.html in the run folder.
+        **options: Options of `evaluate`.
+
+    Returns:
+        The file of the page, or None in a process that only helps to draw.
     """
     result = evaluate(run, reporter=reporter, **options)
     if result is None:
@@ -220,20 +227,20 @@ def as_run(subject: object) -> Run | None:
 
 
 def data_of(run: Run, line: Line | None = None) -> DataSet:
-    """The data that a run was trained on. Raises AncestralError if they have changed since."""
+    """Load the data on which a run was trained. Raises AncestralError if they have changed since."""
     recipe = run.recipe
     progress = (lambda done, total: line.update(f"reading {done:,} of {total:,}")) if line else None
     data = load_data(recipe.data.source, size=recipe.data.size, progress=progress)
     if data.spec.fingerprint != run.spec.fingerprint:
         raise AncestralError(
-            f"the data of {run.path} ({recipe.data.source}) have changed since it was trained: restore them, or name a source "
+            f"the data of {run.path} ({recipe.data.source}) have changed since it was trained: restore them, or give a source "
             "with --against"
         )
     return data
 
 
 def _reference(run: Run | None, against: Real, line: Line) -> tuple[DataSet, Against]:
-    """The real data of a comparison, and which part of them is the reference."""
+    """Return the real data of a comparison, and the name of the part that is the reference."""
     if isinstance(against, DataSet):
         return against, "test"
     if isinstance(against, str | Path) and str(against) in ("test", "train"):
@@ -248,7 +255,7 @@ def _reference(run: Run | None, against: Real, line: Line) -> tuple[DataSet, Aga
 
 
 def _samples(subject: Any, data: DataSet) -> Samples:
-    """Samples that came from elsewhere, at the size and the levels of the data."""
+    """Load samples of other software at the size and the levels of the data."""
     size = (data.spec.shape[1], data.spec.shape[2]) if data.spec.is_image else None
     found = load_data(subject, size=size)
     x = torch.cat([found.x("train"), found.x("test")])

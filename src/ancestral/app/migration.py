@@ -1,7 +1,7 @@
-"""Runs of format 1, read as those of format 2: the one place that knows both.
+"""Conversion of runs of format 1 to format 2. Only this module knows both formats.
 
-Format 1 is that of version 0.1: recipes with other names of settings, and checkpoints that hold all parameters of a player in
-one tensor, in the order of the model.
+Format 1 is that of version 0.1. Its recipes have other names of settings, and its checkpoints hold all parameters of a player
+in one tensor, in the order of the model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCHEDULES = {"ladder": "geometric"}
 
 
 def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a recipe, unchecked, with today's names of settings and their values."""
+    """Return the unchecked values of a recipe with the current names of settings and values."""
     new = deepcopy(dict(values))
     section = new.get("model")
     if isinstance(section, dict):
@@ -27,12 +27,12 @@ def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for a recipe's section `model` alone, as a run's config.json holds it."""
+    """Do the same for a recipe's section `model`, as it is in a run's config.json."""
     return _model(deepcopy(dict(values)))
 
 
 def setting(path: str) -> str:
-    """The name today of one setting, e.g. model.drop -> model.condition_dropout."""
+    """Return the current name of one setting, e.g. model.drop -> model.condition_dropout."""
     *sections, name = path.split(".")
     return ".".join([*sections, MODEL.get(name, name)]) if sections[:1] == ["model"] else path
 
@@ -53,7 +53,7 @@ def _model(section: dict[str, Any]) -> dict[str, Any]:
 def checkpoint(
     tensors: Mapping[str, Tensor], player: str, names: Iterable[str], parameters: Iterable[Tensor]
 ) -> dict[str, Tensor]:
-    """A checkpoint's tensors with those of a player by the names of its parameters; those of format 2 as they are."""
+    """Return a checkpoint's tensors with those of a player by parameter name. Tensors of format 2 do not change."""
     if f"{player}/value" not in tensors:
         return dict(tensors)
     names, parameters = list(names), list(parameters)

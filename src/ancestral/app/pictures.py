@@ -1,4 +1,4 @@
-"""Everything that a person would rather see: samples as grids, curves, point clouds, and their walk as animation."""
+"""Pictures of samples: grids, curves, point clouds, and animations of their paths."""
 
 from __future__ import annotations
 
@@ -21,22 +21,26 @@ if TYPE_CHECKING:
 
     from ancestral.app.data.spec import DataSpec
 
-SIDE = 48  # pixels that a tile should at least have
-READABLE = 96  # the same where words and boxes are to be read
-LINE, LETTER, LINES = 12, 5.2, 4  # pixels from line to line and across a letter, and lines at most
+SIDE = 48  # smallest side of a tile in pixels
+READABLE = 96  # smallest side of a tile with words and boxes
+LINE, LETTER, LINES = 12, 5.2, 4  # height of a line and width of a letter in pixels, and largest number of lines
 
 
 def to_uint8(x: Tensor, spec: DataSpec) -> np.ndarray:
-    """Images `(n, c, h, w)` in the units of the data -> `(n, h, w, c)` uint8; real data are stretched from their range."""
+    """Convert images `(n, c, h, w)` in the units of the data to uint8 `(n, h, w, c)`, scaled from the range of the data."""
     low, high = spec.range or (float(x.min()), float(x.max()))
     scaled = ((x.float() - low) / max(high - low, 1e-12)).clamp(0, 1).mul(255).round()
     return scaled.byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def grid(x: Tensor, spec: DataSpec, columns: int | None = None, shown: Sequence[Rendering] = ()) -> Image.Image:
-    """One picture of n samples: tiles for images, curves for signals, a scatter plot for points.
+    """Draw n samples as one picture: tiles for images, curves for signals, a scatter plot for points.
 
-    shown: what was asked of each, to be seen with images and signals.
+    Args:
+        x: the samples, in the units of the data.
+        spec: the description of the data.
+        columns: number of columns. None: a square grid.
+        shown: the rendered condition of each sample, drawn with images and signals.
     """
     if spec.is_image:
         return asked(to_uint8(x, spec), shown, columns) if shown else tiles(to_uint8(x, spec), columns)
@@ -46,7 +50,7 @@ def grid(x: Tensor, spec: DataSpec, columns: int | None = None, shown: Sequence[
 
 
 def tiles(images: np.ndarray, columns: int | None = None) -> Image.Image:
-    """`(n, h, w, c)` uint8 -> a grid with a gap of a pixel, small images enlarged without smoothing."""
+    """Draw uint8 images `(n, h, w, c)` as a grid with small gaps. Small images are enlarged without smoothing."""
     n, h, w, c = images.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
@@ -62,9 +66,7 @@ def tiles(images: np.ndarray, columns: int | None = None) -> Image.Image:
 
 
 def asked(images: np.ndarray, shown: Sequence[Rendering], columns: int | None = None) -> Image.Image:
-    """`(n, h, w, c)` uint8 -> a grid in which each image has what was asked of it: pictures on its left, boxes on it, words
-    beneath.
-    """
+    """Draw uint8 images `(n, h, w, c)` as a grid with their conditions: pictures on the left, boxes on them, words below."""
     n, h, w = images.shape[:3]
     zoom = max(1, math.ceil(READABLE / min(h, w)))
     size, gap = (w * zoom, h * zoom), 4
@@ -92,14 +94,14 @@ def asked(images: np.ndarray, shown: Sequence[Rendering], columns: int | None = 
 
 
 def save_grid(x: Tensor, path: Path, spec: DataSpec, columns: int | None = None, shown: Sequence[Rendering] = ()) -> None:
-    """`grid`, written beside its place and renamed."""
+    """Write the picture of `grid` as PNG, atomically."""
     buffer = BytesIO()
     grid(x, spec, columns, shown).save(buffer, "PNG")
     write_atomically(path, buffer.getvalue())
 
 
 def strip(frames: Sequence[Tensor], spec: DataSpec, columns: int = 8, rows: int = 8) -> Image.Image:
-    """The walk of a few samples as one picture: for images a row each, noise on the left; otherwise plots side by side."""
+    """Draw the path of a few samples as one picture: rows of images with noise on the left, or plots side by side."""
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int)]
     if spec.is_image:
         pictures = np.stack([to_uint8(x[:rows], spec) for x in chosen], 1)
@@ -112,7 +114,7 @@ def strip(frames: Sequence[Tensor], spec: DataSpec, columns: int = 8, rows: int 
 
 
 def _scatter(x: Tensor, spec: DataSpec) -> Image.Image:
-    """The first two coordinates, on axes that the range of the data fixes."""
+    """Plot the first two coordinates. The axes show the range of the data."""
     from matplotlib.figure import Figure
 
     points = x.flatten(1).float().cpu().numpy()
@@ -146,13 +148,13 @@ def _curves(x: Tensor, spec: DataSpec, columns: int | None = None, words: Sequen
 
 
 def render(figure: Figure) -> Image.Image:
-    """The figure as a picture."""
+    """Return the figure as a picture."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int = 80) -> None:
-    """An animated GIF that holds its last frame for a second and a half."""
+    """Write an animated GIF that shows its last frame for a second and a half."""
     durations = [milliseconds] * (len(frames) - 1) + [1500]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: a live line on a terminal, plain lines elsewhere."""
+"""Output for people during work: a live line on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rich.text import Text
 from ancestral.app.training.loop import Step, Trainer
 from ancestral.app.training.trackers import Tracker, tracked
 
-PLAIN_EVERY = 10.0  # seconds between lines where no terminal redraws them
+PLAIN_EVERY = 10.0  # seconds between lines if the output is not a terminal
 BAR = 24  # characters
 
 
 class Reporter:
-    """Says things on standard error, so that standard output stays for results."""
+    """Writer of messages to standard error. Standard output is only for results."""
 
     def __init__(self, *, quiet: bool = False):
         self.quiet = quiet
@@ -36,7 +36,7 @@ class Reporter:
 
     @contextmanager
     def live(self) -> Iterator[Line]:
-        """A line that is redrawn on a terminal, printed now and then elsewhere, and absent where quiet."""
+        """Open a line that is redrawn on a terminal, and otherwise printed at intervals. If quiet, nothing is shown."""
         before = self._line
         try:
             if self.quiet or not self.console.is_terminal:
@@ -50,7 +50,7 @@ class Reporter:
             self._line = before
 
     def show(self, text: str) -> None:
-        """Show a text on the line that is live at the moment, if one is."""
+        """Show a text on the current live line, if there is one."""
         if self._line is not None:
             self._line.update(text)
 
@@ -72,14 +72,14 @@ class Line:
 
 @dataclass
 class Stop:
-    """Whether someone asked to stop, and by which signal."""
+    """The signal that asked to stop, or None."""
 
     signal: int | None = None
 
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM ask to stop at the next safe moment; a second Ctrl-C does not wait."""
+    """Turn Ctrl-C and SIGTERM into a request to stop at the next safe point. A second Ctrl-C stops at once."""
     stop = Stop()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -89,7 +89,7 @@ def stoppable() -> Iterator[Stop]:
 
     try:
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are someone else's
+    except ValueError:  # only the main thread can handle signals
         yield stop
         return
     try:
@@ -100,15 +100,22 @@ def stoppable() -> Iterator[Stop]:
 
 
 def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iterable[Step] | None = None) -> int | None:
-    """Run the training to its end, showing it; returns the signal that stopped it early, if one did.
+    """Run the training to its end and show its progress.
 
-    steps: the trainer's, as another loop passes them on; None: the trainer itself.
+    Args:
+        trainer: The trainer.
+        reporter: Writes the progress.
+        trackers: Trackers that receive the steps.
+        steps: The steps of the trainer, passed on by another generator. None: those of the trainer itself.
+
+    Returns:
+        The signal that stopped the training early, or None.
     """
     for note in trainer.data.notes:
         reporter.say(f"  {note}")
     with stoppable() as stop, reporter.live() as line:
         step, health, stage = None, "", ""
-        told: tuple[str, ...] = ()
+        reported: tuple[str, ...] = ()
         for step in tracked(trainer if steps is None else steps, *trackers):
             for note in step.notes:
                 reporter.say(note)
@@ -119,22 +126,22 @@ def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iter
             if step.diagnosis is not None:
                 health = step.diagnosis.line
                 for finding in step.diagnosis.findings:
-                    if finding not in told:
+                    if finding not in reported:
                         reporter.say(f"step {step.step}: {finding}")
-                told = step.diagnosis.findings
+                reported = step.diagnosis.findings
             line.update(describe(step, health))
             if stop.signal is not None and step.progress < 1:
                 trainer.save()
                 return stop.signal
         if step is not None:
             line.update(describe(step, health), last=True)
-        for note in trainer.notes:  # of what came after the last step
+        for note in trainer.notes:  # notes after the last step
             reporter.say(note)
     return None
 
 
 def describe(step: Step, health: str = "") -> str:
-    """One line: bar, share, rate, time left, losses, gradient norms, what the last diagnosis said in short, memory."""
+    """Describe a step in one line: bar, share, rate, time left, losses, gradient norms, last diagnosis, memory."""
     full = round(BAR * step.progress)
     left = step.seconds * (1 - step.progress) / max(step.progress, 1e-9)
     rate = step.rate or step.images / max(step.seconds, 1e-9)
@@ -158,7 +165,7 @@ def describe(step: Step, health: str = "") -> str:
 
 
 def term(name: str) -> str:
-    """A loss of a `Step` as people name it: what a player minimises is its loss, whose only where there are several players."""
+    """Return the short name of a loss of a `Step`: "loss" for the total, with the player's name if there are several."""
     player, _, part = name.partition("/")
     if part != "total":
         return part
@@ -166,7 +173,7 @@ def term(name: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """As people write it: 42s, 3m05s, 2h10m."""
+    """Write a duration as 42s, 3m05s or 2h10m."""
     seconds = round(min(seconds, 360_000_000))
     if seconds < 60:
         return f"{seconds}s"
@@ -175,12 +182,12 @@ def duration(seconds: float) -> str:
 
 
 def count(n: float) -> str:
-    """As people write it: 950, 12.3k, 2.80M."""
+    """Write a number as 950, 12.3k or 2.80M."""
     return f"{n:.0f}" if n < 1000 else f"{n / 1e3:.1f}k" if n < 1e6 else f"{n / 1e6:.2f}M"
 
 
 def emit(result: dict[str, Any]) -> None:
-    """A result for machines on standard output."""
+    """Print a result as JSON on standard output."""
     import json
 
     print(json.dumps(result), file=sys.stdout, flush=True)

@@ -1,8 +1,8 @@
-"""From what a person asks for to what a network can consume.
+"""Conditions: conversion of users' values to tensors for networks.
 
-A `Conditioner` turns named raw conditions (`{"class": labels}`) into a `Context`, the one thing that networks take beside
-the sample and its noise level. Each kind has a learned null, which stands in where a condition is absent or was dropped,
-so that one network models p(x | y) and p(x) at once (Ho & Salimans 2022, arXiv:2207.12598).
+A `Conditioner` turns named raw conditions (`{"class": labels}`) into a `Context`, which networks take in addition to the sample
+and its noise level. Each kind has a learned null, which replaces an absent or dropped condition, so that one network models
+p(x | y) and p(x) (Ho & Salimans 2022, arXiv:2207.12598).
 """
 
 from ancestral.conditioning.classes import ClassCondition

@@ -1,4 +1,4 @@
-"""One kind of condition, and the `Conditioner` that holds those of a model."""
+"""The base class of a kind of condition, and the `Conditioner` with all conditions of a model."""
 
 from __future__ import annotations
 
@@ -16,63 +16,66 @@ from ancestral.noise import Noise
 
 
 class Condition(nn.Module):
-    """One kind of condition: from what the data hold or people write to raw tensors, and from these to a `Context`.
+    """One kind of condition. It turns data or users' values into raw tensors, and raw tensors into a `Context`.
 
-    A raw tensor has a row for each sample and is as cheap to keep as the data: labels, token ids, boxes, a map. It is made
-    once, by `column` or, for kinds that follow from the sample itself, by `derive`. `forward` is what is learned.
-    source: the column of the data it is made from; None for kinds that are derived. widths: of the context it gives.
+    A raw tensor has a row for each sample and is as small as the data: labels, token ids, boxes, a map. It is made once, by
+    `column`, or by `derive` for kinds that depend on the sample itself. `forward` is learned.
+    `source` is the column of the data, or None for derived kinds. `widths` are the widths of its context.
     """
 
     source: ClassVar[str | None] = None
-    parts: int = 1  # what can be unknown on its own, such as one number of several; training drops each on its own, too
-    mirrored: ClassVar[str | None] = None  # what a person should be told where images are mirrored
-    notes: tuple[str, ...] = ()  # and of what was fitted
+    parts: int = 1  # parts that can be unknown independently, such as one of several numbers; training also drops single parts
+    mirrored: ClassVar[str | None] = None  # a note for the user if images are mirrored
+    notes: tuple[str, ...] = ()  # notes for the user about the fit
     widths: ContextShape
 
     @property
     def language(self) -> tuple[Any, ...]:
-        """What gives a raw tensor its meaning: equal for two conditions that read the same one alike."""
+        """Return the meaning of raw tensors. It is equal for two conditions that read raw tensors in the same way."""
         return (type(self),)
 
     def fit(self, values: Any) -> None:
-        """Learn what has no gradient, such as a vocabulary, from the training split's column."""
+        """Fit the parts without a gradient, such as a vocabulary, to the training split's column."""
 
     def column(self, values: Any) -> Tensor:
-        """The raw tensor of a whole column of the data."""
+        """Return the raw tensor of a whole column of the data."""
         raise NotImplementedError
 
     def derive(self, x: Tensor, noise: Noise) -> Tensor:
-        """The raw tensor that follows from samples x `(n, *shape)` in the units of the data."""
+        """Return the raw tensor that is derived from samples x `(n, *shape)` in the units of the data."""
         raise NotImplementedError
 
     def parse(self, value: Any, n: int) -> Tensor:
-        """The raw tensor of n samples from what a caller gave: one value for all, or n values; raw tensors are returned as
-        they are. Raises UsageError for what has no meaning.
+        """Return the raw tensor of n samples from the caller's value: one for all, or n values, or a raw tensor.
+
+        Raises:
+            UsageError: if the value has no meaning.
         """
         raise NotImplementedError
 
     def mirror(self, raw: Tensor) -> Tensor:
-        """The raw tensor for samples that are mirrored left to right."""
+        """Return the raw tensor for samples that are mirrored from left to right."""
         return raw
 
     def put_back(self, x: Tensor, raw: Tensor) -> Tensor:
-        """Samples x `(n, *shape)` in the units of the data, with the parts of them that the raw tensor states exactly."""
+        """Return samples x `(n, *shape)` in the units of the data, with the parts that the raw tensor gives exactly."""
         return x
 
     def shown(self, raw: Tensor) -> Rendering:
-        """What the raw tensor of one sample asks for, as a person can see it."""
+        """Render the raw tensor of one sample as pictures and words for people."""
         return Rendering()
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
-        """raw: of n samples, or None where nothing is asked; drop: `(n,)` bool, True where the null takes its place, or
-        `(n, parts)` where `parts` is more than 1.
+        """Encode the raw tensor of n samples, or None for no condition.
+
+        `drop` is bool `(n,)`, or `(n, parts)` if `parts` is more than 1. True replaces the condition by the null.
         """
         raise NotImplementedError
 
 
 @configurable
 class Conditioner(nn.Module):
-    """The conditions of one model, by name; `drop` is the rate at which training replaces each by its null."""
+    """The conditions of one model by name. `drop` is the rate at which training replaces each by its null."""
 
     def __init__(self, kinds: Mapping[str, Condition], drop: float = 0.1):
         super().__init__()
@@ -80,43 +83,43 @@ class Conditioner(nn.Module):
         self.drop = drop
 
     def reads_like(self, other: Conditioner) -> bool:
-        """Whether both have the same kinds, which give the same meaning to raw tensors."""
+        """Return whether both have the same kinds, with the same meaning of raw tensors."""
         mine, theirs = ({name: c._kind(name).language for name in c.kinds} for c in (self, other))
         return mine == theirs
 
     @property
     def widths(self) -> ContextShape:
-        """Of the context, from which networks are built."""
+        """The widths of the context, from which networks are built."""
         return ContextShape.merge([self._kind(name).widths for name in self.kinds])
 
     @property
     def sources(self) -> set[str]:
-        """The columns of the data that the kinds are made from."""
+        """The columns of the data from which the kinds are made."""
         return {source for name in self.kinds if (source := self._kind(name).source) is not None}
 
     def fit(self, columns: Mapping[str, Any]) -> None:
-        """Let every kind learn what has no gradient from the training split's columns."""
+        """Fit the parts without a gradient of every kind to the training split's columns."""
         for name in self.kinds:
             if (source := self._kind(name).source) is not None:
                 self._kind(name).fit(_found(columns, source, name))
 
     def notes(self, mirrored: bool) -> tuple[str, ...]:
-        """What a person should be told before training. mirrored: whether images are, left to right."""
+        """Return notes for the user before training. mirrored: whether images are mirrored from left to right."""
         kinds = [self._kind(name) for name in self.kinds]
         warnings = [kind.mirrored for kind in kinds if mirrored and kind.mirrored]
         return (*(note for kind in kinds for note in kind.notes), *warnings)
 
     def columns(self, columns: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The raw tensors of a split, by kind. Raises UsageError for a column that the data do not have."""
+        """Return the raw tensors of a split, by kind. Raises UsageError if the data lack a column."""
         sources = {name: source for name in self.kinds if (source := self._kind(name).source) is not None}
         return {name: self._kind(name).column(_found(columns, source, name)) for name, source in sources.items()}
 
     def derive(self, x: Tensor, noise: Noise) -> dict[str, Tensor]:
-        """The raw tensors that follow from samples in the units of the data."""
+        """Return the raw tensors that are derived from samples in the units of the data."""
         return {name: self._kind(name).derive(x, noise) for name in self.kinds if self._kind(name).source is None}
 
     def mirror(self, raw: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-        """The raw tensors where the samples of `rows`, bool `(n,)`, are mirrored left to right."""
+        """Return the raw tensors if the samples of `rows`, bool `(n,)`, are mirrored from left to right."""
         mirrored = dict(raw)
         for name, value in raw.items():
             if name in self.kinds:
@@ -124,9 +127,10 @@ class Conditioner(nn.Module):
         return mirrored
 
     def parse(self, condition: Mapping[str, Any] | None, n: int) -> dict[str, Tensor]:
-        """Raw conditions of n samples from what a caller wrote, e.g. `{"class": 7}` or `{"class": ["cat", "dog"]}`.
+        """Return raw conditions of n samples from the caller's values, e.g. `{"class": 7}` or `{"class": ["cat", "dog"]}`.
 
-        Raises UsageError for a kind that the model was not trained with, or a value that it does not know.
+        Raises:
+            UsageError: if the model was not trained with a kind, or does not know a value.
         """
         condition = condition or {}
         for name in condition:
@@ -136,27 +140,27 @@ class Conditioner(nn.Module):
         return {name: self._kind(name).parse(value, n) for name, value in condition.items()}
 
     def put_back(self, x: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
-        """Samples x `(n, *shape)` in the units of the data, with the parts of them that their conditions state exactly."""
+        """Return samples x `(n, *shape)` in the units of the data, with the parts that their conditions give exactly."""
         for name, value in raw.items():
             x = self._kind(name).put_back(x, value)
         return x
 
     def context(self, condition: Mapping[str, Any] | Context | None, n: int) -> Context:
-        """The context of n samples from what a caller wrote (`parse`); a context is itself."""
+        """Return the context of n samples from the caller's values (`parse`). A context is returned as it is."""
         if isinstance(condition, Context):
             return condition
         context: Context = self(self.parse(condition, n), n)
         return context
 
     def shown(self, raw: Mapping[str, Tensor], texts: Sequence[str | None] | None = None) -> list[Rendering]:
-        """What is asked of each sample, as a person can see it; `texts` are those that the raw ones were made from."""
+        """Render the conditions of each sample for people. `texts` are the texts from which raw tensors were made."""
         parts = [[self._kind(name).shown(row) for row in rows.cpu()] for name, rows in raw.items()]
         if texts is not None and "text" in raw:
             parts.append([Rendering(words=text or "") for text in texts])
         return [Rendering.merge(of_one) for of_one in zip(*parts, strict=True)]
 
     def forward(self, raw: Mapping[str, Tensor], n: int, noise: Noise | None = None) -> Context:
-        """The context of n samples; absent kinds take their null. With `noise`, training's dropout, per sample and kind."""
+        """Return the context of n samples. Absent kinds have their null. `noise` turns on dropout, per sample and kind."""
         contexts = []
         for name in self.kinds:
             drop = noise.uniform() < self.drop if noise is not None and self.drop > 0 else None
@@ -166,7 +170,7 @@ class Conditioner(nn.Module):
         return Context.merge(contexts).float()
 
     def null(self, n: int) -> Context:
-        """The context of n samples of which nothing is asked."""
+        """Return the context of n samples without a condition."""
         context: Context = self({}, n)
         return context
 
@@ -177,9 +181,9 @@ class Conditioner(nn.Module):
 
 
 def one_or_each(value: Any, n: int, single: bool, thing: str, read: Callable[[Any], Tensor]) -> Tensor:
-    """Read values `(n, ...)`: one for all samples where it is a single one, else one for each.
+    """Read values `(n, ...)`: a single one for all samples, else one for each.
 
-    thing: names the values in the UsageError that is raised for a wrong number of them.
+    `thing` is the name of the values in the UsageError for a wrong number of them.
     """
     values: Sequence[Any] = [value] if single else list(value)
     if not single and len(values) != n:
@@ -189,7 +193,7 @@ def one_or_each(value: Any, n: int, single: bool, thing: str, read: Callable[[An
 
 
 def where(drop: Tensor | None, null: Tensor, value: Tensor) -> Tensor:
-    """`value` `(n, ...)`, and `null`, which broadcasts against it, where a sample's condition is dropped."""
+    """Return `value` `(n, ...)`, with `null`, which broadcasts against it, for samples whose condition is dropped."""
     if drop is None:
         return value
     return torch.where(drop.to(value.device).view(-1, *[1] * (value.ndim - 1)), null.to(value.dtype), value)

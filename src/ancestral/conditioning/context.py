@@ -1,4 +1,4 @@
-"""What a network is told about a sample, in the four forms that networks can consume."""
+"""The encoded conditions of samples, in the forms that networks accept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ancestral.configuration import configurable
 @configurable
 @dataclass(frozen=True)
 class ContextShape:
-    """The widths d, e, c of a `Context`'s forms, from which networks are built; 0 where a form is absent."""
+    """The widths d, e, c of a `Context`'s forms, from which networks are built. 0 means that a form is absent."""
 
     vector: int = 0
     tokens: int = 0
@@ -22,7 +22,7 @@ class ContextShape:
 
     @staticmethod
     def merge(shapes: Sequence[ContextShape]) -> ContextShape:
-        """Of what `Context.merge` makes: vectors and tokens must agree in width where present, channels add up."""
+        """Return the widths after `Context.merge`. Vectors and tokens must agree in width, and channels add up."""
         vectors, tokens = ({getattr(s, form) for s in shapes} - {0} for form in ("vector", "tokens"))
         if len(vectors) > 1 or len(tokens) > 1:
             raise ValueError(f"vectors of widths {sorted(vectors)} and tokens of widths {sorted(tokens)} do not merge")
@@ -34,7 +34,7 @@ NOTHING = ContextShape()
 
 @dataclass(frozen=True)
 class Context:
-    """Encoded conditions of n samples; what is None is absent.
+    """Encoded conditions of n samples. A form that is None is absent.
 
     vector:   `(n, d)`, enters by modulation.
     tokens:   `(n, m, e)`, enter by cross-attention.
@@ -49,7 +49,7 @@ class Context:
 
     @staticmethod
     def merge(contexts: Sequence[Context]) -> Context:
-        """Several conditions of the same samples as one: vectors add up, tokens and channels stand side by side."""
+        """Merge several conditions of the same samples: vectors are added, tokens and channels are concatenated."""
         vectors = [c.vector for c in contexts if c.vector is not None]
         channels = [c.channels for c in contexts if c.channels is not None]
         tokens = [c.tokens for c in contexts if c.tokens is not None]
@@ -67,7 +67,7 @@ class Context:
 
     @staticmethod
     def cat(contexts: Sequence[Context]) -> Context:
-        """The contexts of several batches as one. Raises ValueError where a form is in some of them and not in others."""
+        """Join the contexts of several batches. Raises ValueError if only some of them have a form."""
         joined = {}
         for field in fields(Context):
             parts = [getattr(context, field.name) for context in contexts]
@@ -77,21 +77,21 @@ class Context:
         return Context(**joined)
 
     def only(self, *forms: str) -> Context:
-        """The same without the forms that are not named; tokens keep their mask."""
+        """Return the context with only the named forms. Tokens keep their mask."""
         kept = {*forms, "mask"} if "tokens" in forms else {*forms}
         return Context(**{field.name: getattr(self, field.name) for field in fields(Context) if field.name in kept})
 
     def detach(self) -> Context:
-        """The same, giving no gradient to what encoded it."""
+        """Return the context without gradients to its encoder."""
         values = {field.name: getattr(self, field.name) for field in fields(Context)}
         return Context(**{name: None if v is None else v.detach() for name, v in values.items()})
 
     def float(self) -> Context:
-        """The same in float32: who reads it in lower precision casts it, and derivatives and ODEs, which must not, need not."""
+        """Return the context in float32, since derivatives and ODEs need it; networks cast it to lower precision."""
         values = {field.name: getattr(self, field.name) for field in fields(Context)}
         return Context(**{name: v if v is None or v.dtype == torch.bool else v.float() for name, v in values.items()})
 
     def take(self, rows: Tensor) -> Context:
-        """The contexts of some of the samples."""
+        """Return the contexts of some of the samples."""
         values = {field.name: getattr(self, field.name) for field in fields(Context)}
         return Context(**{name: None if v is None else v[rows] for name, v in values.items()})

@@ -1,4 +1,4 @@
-"""Conditions on a layout: what stands where, as a set of boxes."""
+"""Conditions on a layout, which is a set of boxes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class LayoutCondition(Condition):
 
     @property
     def numbers(self) -> int:
-        """Of a raw box."""
+        """The number of numbers of a raw box."""
         return 5
 
     def column(self, values: Sequence[Tensor]) -> Tensor:
@@ -77,15 +77,15 @@ class LayoutCondition(Condition):
         return Rendering(boxes=tuple((*self.name(row), *row[1:5].tolist()) for row in rows))
 
     def name(self, row: Tensor) -> tuple[int, str]:
-        """Of a box, for a person: a number that tells kinds apart, and what it is to hold."""
+        """Return the number of a box's class, for its colour, and the name of its content."""
         return int(row[0]), self.names[int(row[0])]
 
     def number(self, label: Any) -> list[float]:
-        """What stands for a class, by name or number, in a raw box: first its number. Raises UsageError if there is none."""
+        """Return the numbers for a class, by name or number, in a raw box. Raises UsageError for an unknown class."""
         return [index_of(label, self.names, "class")]
 
     def embed(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Of boxes `(n, k, ...)` what they are to hold: `(n, k, width)` for their tokens, `(n, k, SPATIAL)` to be painted."""
+        """Embed the contents of boxes `(n, k, ...)`: `(n, k, width)` for tokens, `(n, k, SPATIAL)` for painted channels."""
         label = raw[..., 0].long().clamp(min=0)
         return self.table(label), self.colours(label)
 

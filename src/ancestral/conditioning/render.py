@@ -1,4 +1,4 @@
-"""What is asked of a sample, as a person can see it."""
+"""Rendering of a sample's conditions for people."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ Box = tuple[int, str, float, float, float, float]
 
 @dataclass(frozen=True)
 class Rendering:
-    """What one sample was asked to be.
+    """The rendered condition of one sample.
 
-    words: to stand beneath it. boxes: the class's number and name, and left, top, width and height in shares of the picture, to
-    be drawn on it. pictures: `(1 or 3, h, w)` in [0, 1], to stand beside it.
+    Args:
+        words: the words below the sample.
+        boxes: the boxes on the sample: number and name of the class, and left, top, width and height in shares of the picture.
+        pictures: the pictures beside the sample, `(1 or 3, h, w)` in [0, 1].
     """
 
     words: str = ""
@@ -26,7 +28,7 @@ class Rendering:
 
     @staticmethod
     def merge(parts: Sequence[Rendering]) -> Rendering:
-        """Of several conditions of one sample."""
+        """Merge the renderings of several conditions of one sample."""
         return Rendering(
             ", ".join(part.words for part in parts if part.words),
             tuple(box for part in parts for box in part.boxes),
@@ -35,13 +37,13 @@ class Rendering:
 
 
 def colour(number: int) -> tuple[int, int, int]:
-    """Of the class of that number: hues a golden section of the circle apart, so that neighbours differ and none returns."""
+    """Return the colour of a class. Hues are a golden section apart, so neighbours differ and none repeats."""
     r, g, b = colorsys.hsv_to_rgb(number * 0.61803399 % 1, 0.75, 0.95)
     return round(255 * r), round(255 * g), round(255 * b)
 
 
 def coloured(semantic: Tensor) -> Tensor:
-    """A map `(h, w)` of classes plus one -> `(3, h, w)` in [0, 1], background black."""
+    """Convert a map `(h, w)` of classes plus one to a picture `(3, h, w)` in [0, 1] with a black background."""
     classes = int(semantic.max())
     table = torch.tensor([(0, 0, 0), *(colour(i) for i in range(classes))]).float() / 255
     return table[semantic.long()].permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""A vocabulary of its own for a set of captions, by byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909)."""
+"""A vocabulary that is learned from captions by byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST = 64  # tokens of a text that are read
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Text to numbers. words: all that the captions had. length: of the longest caption in tokens, START included."""
+    """A map from text to numbers. words: all words of the captions. length: tokens of the longest caption, with START."""
 
     tokenizer: Tokenizer
     words: frozenset[str]
@@ -27,7 +27,7 @@ class Vocabulary:
 
     @classmethod
     def learn(cls, captions: Iterable[str], size: int) -> Vocabulary:
-        """At most `size` pieces of words, in lower case; the same captions give the same vocabulary."""
+        """Learn at most `size` pieces of words, in lower case. The same captions give the same vocabulary."""
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
         tokenizer = Tokenizer(models.BPE(unk_token="[unknown]"))
@@ -43,30 +43,30 @@ class Vocabulary:
         return cls(tokenizer, words, min(LONGEST, 1 + longest))
 
     def encode(self, text: str) -> list[int]:
-        """START and the pieces of the text, at most `length` numbers."""
+        """Return START and the pieces of the text, at most `length` numbers."""
         return [START, *self.tokenizer.encode(text).ids][: self.length]
 
     def count(self, text: str) -> int:
-        """How many tokens a text has, START included."""
+        """Return the number of tokens of a text, with START."""
         return 1 + len(self.tokenizer.encode(text).ids)
 
     def decode(self, numbers: Iterable[int]) -> str:
-        """The pieces, with a space between."""
+        """Return the pieces, separated by spaces."""
         return " ".join(str(self.tokenizer.id_to_token(i)) for i in numbers if i > UNKNOWN)
 
     def check(self, text: str) -> None:
-        """Raises UsageError for a text with a word that none had of which it was learned."""
+        """Raise UsageError if a text has a word that is in no caption."""
         for word in self.split(text):
             if word not in self.words:
                 raise UsageError(f"no text of the training data has the word {word!r}: {_hint(word, self.words)}")
 
     def split(self, text: str) -> list[str]:
-        """Its words, in lower case."""
+        """Split a text into words in lower case."""
         normal = self.tokenizer.normalizer.normalize_str(text)
         return [word for word, _ in self.tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
 
     def dump(self) -> bytes:
-        """All of it, for `load`."""
+        """Return the vocabulary as bytes, for `load`."""
         stored = {"tokenizer": json.loads(self.tokenizer.to_str()), "words": sorted(self.words), "length": self.length}
         return json.dumps(stored).encode()
 

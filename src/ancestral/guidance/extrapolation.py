@@ -1,4 +1,4 @@
-"""How far to go from one denoiser to another, and at which noise levels: eq. 1 of `ancestral.guidance`."""
+"""Extrapolation from one denoiser to another, in an interval of noise levels: eq. 1 of `ancestral.guidance`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ancestral.schedules import Level
 
 @dataclass(frozen=True, kw_only=True)
 class Extrapolation:
-    """What guidance between two denoisers has in common.
+    """The base class of guidance between two denoisers.
 
     scale: 0 is the one to be left behind, 1 the wanted one.
     interval: (low, high], the noise levels u = sigma / alpha at which guidance acts, in units of data of deviation 1; at all

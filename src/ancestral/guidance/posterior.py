@@ -34,8 +34,8 @@ class Posterior:
 
     A: a linear map `(n, *shape)` -> `(n, *measured)` of torch, row by row; its transpose comes from autodiff.
     y: `(n, *measured)`, or `(1, *measured)` for all samples.
-    iterations: of conjugate gradients, each one vector-Jacobian product. As many as there are measured numbers solve S exactly;
-    few suffice, since errors are mended at the next level.
+    iterations: number of conjugate gradient steps, each with one vector-Jacobian product. As many steps as measured numbers
+    solve S exactly. A few are enough, since the next level corrects errors.
     """
 
     denoise: Denoise
@@ -52,12 +52,12 @@ class Posterior:
             measured = self.A(m)
 
         def transposed(v: Tensor) -> Tensor:
-            """V A' v."""
+            """Return V A' v."""
             (product,) = torch.autograd.grad(measured, z, v, retain_graph=True)
             return gain(level) * product
 
         def covariance(v: Tensor) -> Tensor:
-            """S v."""
+            """Return S v."""
             return self.sigma_y**2 * v + self.A(transposed(v))
 
         w = conjugate_gradients(covariance, self.y - measured.detach(), self.iterations)
@@ -65,10 +65,10 @@ class Posterior:
 
 
 def conjugate_gradients(matrix: Operator, b: Tensor, iterations: int) -> Tensor:
-    """W with S w = b, for each row of b `(n, *shape)` a symmetric positive S of its own (Hestenes & Stiefel 1952).
+    """Solve S w = b for w, where each row of b `(n, *shape)` has its own symmetric positive S (Hestenes & Stiefel 1952).
 
-    A row stops where S is not positive along its direction, which a learned Jacobian need not be, or its residual is 0 to the
-    precision of the numbers: no row depends on another.
+    A row stops if S is not positive along its direction, which can happen with a learned Jacobian, or if its residual is 0 to
+    the precision of the numbers. Rows do not depend on each other.
     """
     w, r = torch.zeros_like(b), b
     p, rho = r, _dot(r, r)
@@ -85,5 +85,5 @@ def conjugate_gradients(matrix: Operator, b: Tensor, iterations: int) -> Tensor:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Of each row, `(n, 1, ..., 1)`."""
+    """Return the dot product of each row, `(n, 1, ..., 1)`."""
     return (a * b).flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))

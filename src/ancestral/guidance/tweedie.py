@@ -1,4 +1,4 @@
-"""What is said of x_t, carried over to x = E[x | x_t] by Tweedie's formula.
+"""Conversion of a likelihood of x_t to x = E[x | x_t] by Tweedie's formula.
 
     E[x | x_t, y] = (x_t + sigma^2 grad log p(x_t | y)) / alpha = E[x | x_t] + gain grad log p(y | x_t)
     Cov[x | x_t]  = gain dE[x | x_t]/dx_t,            gain = sigma^2 / alpha
@@ -15,11 +15,11 @@ from ancestral.schedules import U_RANGE, Level
 
 
 def with_signal(t: Level) -> Level:
-    """The level itself, or one of the same scale with u = 80 where t has more noise than that."""
+    """Return the level itself, or a level of the same scale with u = 80 if t has more noise."""
     u, r = U_RANGE[1], math.hypot(t.alpha, t.sigma)
     return t if t.u <= u else Level(t.t, r / math.hypot(1.0, u), r * u / math.hypot(1.0, u))
 
 
 def gain(t: Level) -> float:
-    """sigma^2 / alpha."""
+    """Return sigma^2 / alpha."""
     return t.sigma**2 / t.alpha

@@ -1,4 +1,4 @@
-"""The families: the paper's algorithm and nothing else."""
+"""The families. Each module has the algorithm of its paper and nothing else."""
 
 from ancestral.models.base import GenerativeModel, Player, Standardize, seeds_from
 from ancestral.models.capabilities import (

@@ -1,13 +1,13 @@
 """The aggregate prior: a density p(z) that is where the data are (Dai & Wipf 2019, arXiv:1903.05789).
 
-A VAE's aggregate posterior q(z) = E_x q(z | x) is seldom N(0, I), and where the two differ samples are of nothing. A mixture
-of Gaussians fitted to q(z) closes most of the gap at almost no cost. Beyond `AXES` dimensions it lives on the principal axes B,
-with one variance s^2 for all others:
+A VAE's aggregate posterior q(z) = E_x q(z | x) is seldom N(0, I), and latents in regions where the two differ give bad samples.
+A mixture of Gaussians fitted to q(z) closes most of the gap at almost no cost. Beyond `AXES` dimensions it is on the principal
+axes B, with one variance s^2 for all other directions:
 
     z = m + A c + B a + s (I - B B^T) eps,      a ~ sum_k w_k N(mean_k, L_k L_k^T)
 
-with c the context of the decoder in numbers, and A their regression. The latents' distribution differs with the decoder's
-context: there is one mixture for samples without a condition and, about A c, one for samples with a condition.
+with c the context of the decoder as numbers, and A a regression. The distribution of latents depends on the decoder's context,
+so there is one mixture for samples without a condition, and one about A c for samples with a condition.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from ancestral.conditioning import Context
 from ancestral.noise import Noise
 
 AXES = 64
-ENOUGH = 4096  # draws to fit to; more take longer and change little
-RIDGE = 1e-2  # of the mean variance of c's numbers, so that few draws do not make A large
+ENOUGH = 4096  # draws for the fit; more take longer and change little
+RIDGE = 1e-2  # ridge relative to the mean variance of c, so that A is not large if there are few draws
 
 
 class Mixture(nn.Module):
-    """A density of z `(n, d)`, all of it in buffers; N(0, I) until it is fitted.
+    """A density of z `(n, d)`, which is stored in buffers and is N(0, I) before the fit.
 
-    parts: largest number of Gaussians. context_dims: how many numbers c `(n, context_dims)` the density depends on.
+    Args:
+        latent: d.
+        parts: the largest number of Gaussians.
+        context_dims: the number of columns of c `(n, context_dims)`, on which the density depends.
     """
 
     slope: Tensor
@@ -54,7 +57,7 @@ class Mixture(nn.Module):
         self.register_buffer("factors", torch.eye(self.r).repeat(parts, 1, 1))
 
     def draw(self, noise: Noise, c: Tensor | None = None) -> Tensor:
-        """Z `(n, d)`."""
+        """Draw z `(n, d)`."""
         k = torch.searchsorted(self.weights.cumsum(0), noise.uniform().to(self.weights.device)).clamp(max=self.parts - 1)
         eps = noise.normal((self.latent,))
         with torch.autocast(eps.device.type, enabled=False):
@@ -64,7 +67,7 @@ class Mixture(nn.Module):
             return z if self.r == self.latent else z + self.rest * (eps - eps @ self.axes @ self.axes.T)
 
     def log_prob(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        """Log density `(n,)`."""
+        """Return the log density `(n,)`."""
         with torch.autocast(z.device.type, enabled=False):
             z = z.float() - self.centre
             z = z if c is None else z - c.float() @ self.slope
@@ -80,7 +83,7 @@ class Mixture(nn.Module):
 
     @torch.no_grad()
     def fit(self, z: Tensor, c: Tensor | None = None) -> None:
-        """To draws z `(n, d)` of the aggregate posterior, with the number of parts that a held-out fifth likes best."""
+        """Fit to draws z `(n, d)` of the aggregate posterior. The number of parts is the best on a held-out fifth."""
         from sklearn.mixture import GaussianMixture
 
         if len(z) < 10 or not z.isfinite().all():
@@ -96,7 +99,7 @@ class Mixture(nn.Module):
         z = z - z.mean(0)
         _, _, V = torch.linalg.svd(z, full_matrices=False)
         basis = torch.cat([V[: self.r].T, torch.eye(self.latent, self.r, dtype=z.dtype)], 1)
-        axes = torch.linalg.qr(basis).Q[:, : self.r]  # an orthonormal basis also where there are fewer draws than axes
+        axes = torch.linalg.qr(basis).Q[:, : self.r]  # orthonormal even if there are fewer draws than axes
         self.axes.copy_(axes)
         a = (z @ axes).numpy()
         beyond = (z.square().sum() - (z @ axes).square().sum()) / len(z) / max(1, self.latent - self.r)
@@ -108,7 +111,7 @@ class Mixture(nn.Module):
 
         numbers = [k for k in (1, self.parts // 4, self.parts) if k == 1 or 1 < k <= len(fitted) // (2 * self.r)]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that EM stopped at its limit of iterations is fine here
+            warnings.simplefilter("ignore")  # EM may stop at its limit of iterations
             best = max(numbers, key=lambda k: candidate(k).fit(fitted).score(held))
             found = candidate(best).fit(a)
         self.weights.zero_()[:best].copy_(torch.from_numpy(found.weights_))
@@ -117,7 +120,7 @@ class Mixture(nn.Module):
 
 
 def regression(c: Tensor, z: Tensor) -> Tensor:
-    """A `(context_dims, d)` of z about A c + const by least squares with a ridge; 0 where a held-out fifth gains nothing."""
+    """Return A `(context_dims, d)` of z = A c + const by ridge regression, or 0 if it does not help on a held-out fifth."""
 
     def least(c: Tensor, z: Tensor) -> Tensor:
         c, z = c - c.mean(0), z - z.mean(0)
@@ -140,7 +143,7 @@ def aggregate(
     null: Context,
     evaluate: Callable[[Mixture, Tensor | None], Tensor],
 ) -> Tensor:
-    """`evaluate(mixture, c)` for n samples, each by its own mixture: `given` where the context differs from the null one."""
+    """Return `evaluate(mixture, c)` for n samples. The mixture is `given` for samples whose context is not the null."""
     without = evaluate(free, None)
     if given is None or context is None:
         return without
@@ -151,6 +154,6 @@ def aggregate(
 
 
 def numbers(context: Context) -> Tensor:
-    """The context as numbers c `(n, context_dims)`: its vector, and the means of its channels."""
+    """Return the context as numbers c `(n, context_dims)`: its vector, and the means of its channels."""
     parts = [context.vector, None if context.channels is None else context.channels.mean((2, 3))]
     return torch.cat([part.float() for part in parts if part is not None], 1)

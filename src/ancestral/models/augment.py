@@ -1,7 +1,7 @@
 """Differentiable augmentation (Zhao et al. 2020, arXiv:2006.10738).
 
-What the discriminator sees, real or generated, is altered at random, so that it cannot learn a small training set by heart;
-the generator is trained through the alterations and does not learn them.
+Samples for the discriminator, real or generated, are changed at random, so that it cannot memorise a small training set. The
+generator is trained through the changes and does not learn them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from ancestral.noise import Noise
 
 
 def augment(x: Tensor, noise: Noise, rate: float = 1.0) -> Tensor:
-    """Images `(n, c, h, w)` and signals `(n, c, l)` in the models' units: colour, translation, cutout, drawn anew for each.
+    """Change images `(n, c, h, w)` or signals `(n, c, l)` in model units: colour, translation, cutout, drawn for each sample.
 
-    rate: the share of samples that are altered. Where some are not, the generator cannot mistake the alterations for the data's
-    own (Karras et al. 2020b, arXiv:2006.06676).
+    Args:
+        x: the samples.
+        noise: the randomness.
+        rate: the share of samples that are changed. If it is below 1, the generator does not learn the changes as a part of
+            the data (Karras et al. 2020b, arXiv:2006.06676).
     """
     altered = x
     for alter in (colour, translate, cut_out):
@@ -25,7 +28,7 @@ def augment(x: Tensor, noise: Noise, rate: float = 1.0) -> Tensor:
 
 
 def colour(x: Tensor, noise: Noise) -> Tensor:
-    """Brightness + U(-1/2, 1/2), saturation x U(0, 2), contrast x U(1/2, 3/2)."""
+    """Change colours: brightness + U(-1/2, 1/2), saturation x U(0, 2), contrast x U(1/2, 3/2)."""
     column = (1,) * (x.ndim - 1)
     x = x + noise.uniform(column) - 0.5
     if x.ndim == 4 and x.shape[1] == 3:
@@ -36,7 +39,7 @@ def colour(x: Tensor, noise: Noise) -> Tensor:
 
 
 def translate(x: Tensor, noise: Noise, ratio: float = 1 / 8) -> Tensor:
-    """By whole steps of at most `ratio` of each side; what comes in repeats the edge."""
+    """Translate samples by whole pixels, at most `ratio` of each side. New pixels repeat the edge."""
     n, dims = len(x), x.ndim - 2
     shift = noise.uniform((dims,))
     for axis, size in enumerate(x.shape[2:], start=2):
@@ -48,7 +51,7 @@ def translate(x: Tensor, noise: Noise, ratio: float = 1 / 8) -> Tensor:
 
 
 def cut_out(x: Tensor, noise: Noise, ratio: float = 1 / 2) -> Tensor:
-    """A box of `ratio` of each side, centred anywhere, becomes 0, the mean of the data."""
+    """Set a box of `ratio` of each side at a random position to 0, the mean of the data."""
     n, dims = len(x), x.ndim - 2
     centre = noise.uniform((dims,))
     inside = torch.ones(n, *[1] * (x.ndim - 1), dtype=torch.bool, device=x.device)

@@ -1,18 +1,18 @@
 """The first stage of latent diffusion (Rombach et al. 2022, arXiv:2112.10752; Esser et al. 2021, arXiv:2012.09841).
 
-An encoder shrinks each side of a picture by f to a small map of latents, a decoder brings it back, and what is lost should be
-what nobody sees. With q(z | x) a Gaussian at each position, or a codebook, the autoencoder minimises
+An encoder shrinks each side of a picture by f to a small map of latents, and a decoder reconstructs the picture. Only details
+that people do not see should be lost. With q(z | x) a Gaussian at each position, or a codebook, the autoencoder minimises
 
     J_AE = D/2 [log(2 pi s^2) + e/s^2] + beta KL(q(z | x) || p(z)) + lambda J_G(critic(x_hat))                       (1)
     e    = |x - x_hat|^2 / D + w d(x, x_hat)                                                                       (2)
 
-with d the perceptual distance and s^2 = E[e] the variance at which the first term is least: then s^2 needs no tuning and the
-terms are in nats (Rybkin et al. 2021, arXiv:2006.13202, eq. 5). A critic of patches plays against the decoder. Its weight
+with d the perceptual distance and s^2 = E[e], the variance that minimises the first term. So s^2 needs no tuning, and the terms
+are in nats (Rybkin et al. 2021, arXiv:2006.13202, eq. 5). A critic of patches is trained against the decoder. Its weight
 
     lambda = weight |grad_W J_rec| / |grad_W J_G|,     W the decoder's last layer       (Esser et al. 2021, eq. 7)         (3)
 
-keeps its pull at that share of the reconstruction's, whatever either is worth. The critic sits out the first part of the
-training, then learns alone, and joins once it knows what it speaks of: its first words are noise, and would ruin what stands.
+keeps its gradient at this share of the reconstruction's. The critic is not trained in the first part of the training. Then it
+learns for a while before its loss is used, because the gradients of an untrained critic are noise and would damage the decoder.
 """
 
 from __future__ import annotations
@@ -39,20 +39,22 @@ from ancestral.noise import Noise
 from ancestral.schedules import CLEAN
 from ancestral.solvers import State
 
-ALONE = 0.1  # of the training, in which the critic learns before it is heard
-LARGEST = 1e6  # lambda
+ALONE = 0.1  # share of the training in which the critic learns before its loss is used
+LARGEST = 1e6  # largest lambda
 
 
 @configurable
 class Autoencoder(GenerativeModel):
-    """coder: q(z | x) and the decoder, of latents flat by position. latent_shape: `(c, *space)` of their map.
+    """The autoencoder of the first stage.
 
-    critic: None: no game. perceptual: d of eq. 2; None: the critic's features stand in, once it is heard. share: of the samples
-    that d looks at, each 1/share times as much. weight: of eq. 3. heard: the progress at which the critic is first heard.
+    `coder` has q(z | x) and the decoder, with latents flattened by position; `latent_shape` is `(c, *space)` of their map.
+    Without a `critic` there is no adversarial term. `perceptual` is d of eq. 2; if it is None, the critic's features replace
+    it once the critic's loss is used. d is computed for every `share`-th sample, with `share` times the weight. `weight` is
+    that of eq. 3. `heard` is the progress from which the critic's loss is used.
     """
 
     family = "autoencoder"
-    unrecorded = ("perceptual",)  # training alone needs it
+    unrecorded = ("perceptual",)  # only training needs it
 
     def __init__(
         self,
@@ -77,14 +79,14 @@ class Autoencoder(GenerativeModel):
         self.coder = coder
         self.latent_shape = tuple(latent_shape)
         self.patches = critic
-        self.perceptual = [perceptual] if perceptual is not None else []  # in a list: it is no part of what is trained or saved
+        self.perceptual = [perceptual] if perceptual is not None else []  # in a list, so that it is not trained or saved
         self.beta, self.perceptual_weight, self.share = beta, perceptual_weight, share
         self.objective, self.weight, self.heard = OBJECTIVES[objective], weight, heard
         self.notes = notes
         self.progress = 0.0
 
     def players(self) -> tuple[Player, ...]:
-        """The critic moves first."""
+        """Return the players: the critic, if there is one, and the autoencoder."""
         own = Player("autoencoder", tuple(self.coder.parameters()))
         return (own,) if self.patches is None else (Player("critic", tuple(self.patches.parameters())), own)
 
@@ -92,7 +94,7 @@ class Autoencoder(GenerativeModel):
         self.progress = progress
 
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
-        """Eq. 1: {"total", "error": e, "kl", "perceptual": d, "weight": lambda}, or what the critic minimises: `(n,)` each."""
+        """Return eq. 1, {"total", "error": e, "kl", "perceptual": d, "weight": lambda}, or the critic's loss, `(n,)` each."""
         x = self.standardize.normalize(batch.x)
         if player == "critic":
             return self._judged(x, noise) if self.progress >= self.heard - ALONE else {}
@@ -115,12 +117,12 @@ class Autoencoder(GenerativeModel):
         return {"total": total, **terms, "kl": code.kl.sum(1)}
 
     def after_step(self, player: str, sums: Mapping[str, Tensor], n: int) -> None:
-        """Follow the batch with what is not learned by gradient: the codebook."""
+        """Update the codebook, which is not learned by gradient."""
         if player == "autoencoder":
             self.coder.after_step(sums)
 
     def _reconstruction(self, x: Tensor, x_hat: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The first term of eq. 1 `(n,)`."""
+        """Return the first term of eq. 1 `(n,)`."""
         e = (x - x_hat).square().flatten(1).mean(1)
         terms = {"error": e.detach() * self.dimensions}
         if self.perceptual:
@@ -133,7 +135,7 @@ class Autoencoder(GenerativeModel):
         return self.dimensions / 2 * ((2 * math.pi * s2).log() + e / s2), terms
 
     def _game(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        """J_G, with the distance of the critic's features where there is no better, `(n,)`."""
+        """Return J_G `(n,)`, plus the distance of the critic's features if there is no perceptual distance."""
         assert self.patches is not None
         with frozen(self.patches):
             fake, here = self.patches(x_hat)
@@ -145,7 +147,7 @@ class Autoencoder(GenerativeModel):
             return game if self.perceptual or there is None else game + difference(there, here)
 
     def _judged(self, x: Tensor, noise: Noise) -> dict[str, Tensor]:
-        """What the critic minimises."""
+        """Return the critic's loss."""
         assert self.patches is not None
         with torch.no_grad():
             x_hat = self._coded(x, noise)[1]
@@ -154,42 +156,42 @@ class Autoencoder(GenerativeModel):
         return {"total": self.objective.discriminator(real, fake).mean(1) * self.loss_unit}
 
     def ratio(self, x_hat: Tensor, pull: Tensor, push: Tensor, batch: Batch) -> Tensor:
-        """Eq. 3 from the two losses' gradients in x_hat, which the last layer carries back to its weights W."""
+        """Return eq. 3 from the gradients of both losses in x_hat, which the last layer carries back to its weights W."""
         W = cast(nn.Parameter, self.coder.decoder.head.conv.weight)  # type: ignore[union-attr]
         gradients = [torch.autograd.grad(x_hat, W, g, retain_graph=True)[0] for g in (pull, push)]
         along, against = (torch.linalg.vector_norm(batch.average(g)) for g in gradients)
         return torch.clamp(along / against.clamp(min=1e-12), max=LARGEST)
 
     def _coded(self, x: Tensor, noise: Noise | None) -> tuple[Encoding, Tensor]:
-        """The code of x in the models' units, and what is decoded of it."""
+        """Return the encoding of x and its reconstruction, in model units."""
         context = Context()
         code, h = self.coder(self.coder.features(x, context), context, noise)
         return code, h.float()
 
     def _pixels(self, x: Tensor) -> Tensor:
-        return x * self.standardize.std + self.standardize.mean  # gradients pass beyond the range, too
+        return x * self.standardize.std + self.standardize.mean  # not clamped, so that gradients pass outside of the range
 
     def sample_path(self, noise: Noise, context: Context) -> Iterator[State]:
-        """What is decoded of z ~ p(z): a poor prior, which the second stage replaces."""
+        """Decode z ~ p(z). This prior is poor, and the second stage replaces it."""
         yield State(self.coder.decode(self.coder.prior(noise), context).float(), CLEAN, None, 1, 1, 1)
 
     def encode(self, x: Tensor, condition: Any = None) -> Tensor:
-        """The centres of q(z | x) `(n, c, *space)`."""
+        """Return the means of q(z | x) `(n, c, *space)`."""
         with self.evaluation():
             z = self.coder.code(self.coder.features(self.standardize.normalize(x), Context()), None).z.float()
         return z.view(len(x), *self.latent_shape[1:], self.latent_shape[0]).movedim(-1, 1)
 
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
-        """Latents `(n, c, *space)` -> samples `(n, *shape)` in the units of the data."""
+        """Decode latents `(n, c, *space)` to samples `(n, *shape)` in the units of the data."""
         with self.evaluation():
             return self.standardize.denormalize(self.coder.decode(z.movedim(1, -1).flatten(1), Context()).float())
 
     def reconstruct(self, x: Tensor, condition: Any = None) -> Tensor:
-        """What comes back of samples that are encoded and decoded."""
+        """Encode and decode samples."""
         return self.decode(self.encode(x))
 
     def critic(self, x: Tensor, condition: Any = None) -> Tensor:
-        """The mean logit of a sample's patches `(n,)`; 0 without a critic."""
+        """Return the mean logit of a sample's patches `(n,)`, 0 without a critic."""
         if self.patches is None:
             return x.new_zeros(len(x))
         with self.evaluation():
@@ -197,7 +199,7 @@ class Autoencoder(GenerativeModel):
         return mean
 
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
-        """How much comes back of held-out samples, and how many numbers of a latent are in use."""
+        """Measure the reconstruction of held-out samples, and count the used numbers of a latent."""
         z = self.encode(train.x)
         numbers, findings = self.coder.diagnose()
         returned = fidelity(test.x, self.reconstruct(test.x), self.standardize.bounds)
@@ -206,11 +208,11 @@ class Autoencoder(GenerativeModel):
 
 
 def _gradient(loss: Tensor, at: Tensor) -> Tensor:
-    """Of the batch's mean."""
+    """Return the gradient of the batch's mean."""
     (g,) = torch.autograd.grad(loss.mean(), at)
     return g
 
 
 def _carry(g: Tensor, x: Tensor) -> Tensor:
-    """Zeros `(n,)` whose mean has the gradient g in x: losses that were differentiated once need not be again."""
+    """Return zeros `(n,)` whose mean has the gradient g in x, so that a loss is not differentiated twice."""
     return ((x - x.detach()) * g).flatten(1).sum(1) * len(x)

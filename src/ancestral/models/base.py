@@ -1,10 +1,10 @@
-"""The one protocol that the families obey.
+"""The base class of all families.
 
-Gradients follow one rule. What maps one tensor to another, `encode`, `decode`, `reconstruct`, `denoise`, `score`, `critic`, is
-a plain differentiable function: it runs in evaluation mode, and autograd records it, in the parameters and in the input, if the
-caller has gradients enabled. What draws or measures, `sample`, `trajectory`, `batches`, `log_prob`, `diagnose`, `fit_after`,
-runs without gradients. `loss` and `losses` are what training differentiates: `losses` is the family's mathematics, of a batch
-with conditions as tensors and noise that is given; `loss` is its form for loops of one's own.
+Gradients follow one rule. Methods that map one tensor to another, `encode`, `decode`, `reconstruct`, `denoise`, `score`,
+`critic`, are plain differentiable functions: they run in evaluation mode, and autograd records them, in the parameters and in
+the input, if the caller has gradients enabled. Methods that draw or measure, `sample`, `trajectory`, `batches`, `log_prob`,
+`diagnose`, `fit_after`, run without gradients. Training differentiates `loss` and `losses`: `losses` is the family's
+mathematics, for a batch with conditions as tensors and given noise; `loss` is its form for the user's own training loops.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ancestral.weights import FORMAT
 
 @dataclass(frozen=True)
 class Player:
-    """Whoever takes turns in training: parameters with an optimiser of their own, updated every so many steps."""
+    """A set of parameters with its own optimiser, updated at every n-th training step."""
 
     name: str
     parameters: tuple[nn.Parameter, ...]
@@ -44,29 +44,29 @@ class Player:
 
 @runtime_checkable
 class Trainable(Protocol):
-    """An edit that a model can also be trained for, by the condition of that name."""
+    """An edit for which a model can also be trained, by the condition of the same name."""
 
     condition: str
 
     def raw(self, n: int, shape: Sequence[int]) -> Tensor:
-        """The condition's raw tensor for n samples."""
+        """Return the condition's raw tensor for n samples."""
 
 
 @runtime_checkable
 class PerSample(Protocol):
-    """An option with something of its own for each sample."""
+    """An option with a value for each sample."""
 
     def part(self, rows: slice) -> PerSample:
-        """The option for some of the samples."""
+        """Return the option for some of the samples."""
 
 
 class Standardize(nn.Module):
-    """Between the units of the data and those of the model, where each channel has mean 0 and standard deviation 1.
+    """Conversion between the units of the data and those of the model, in which each channel has mean 0 and deviation 1.
 
         z = (x - mean) / std,      x = mean + std z, clamped to the bounds
 
-    `mean` and `std` are part of the `state_dict`, so that weights never change their units on the way. A `state_dict` without
-    them (format 1) loads as well and leaves those of the constructor in place.
+    `mean` and `std` are part of the `state_dict`, so that weights keep their units. A `state_dict` without them (format 1) can
+    also be loaded; then those of the constructor remain.
 
     Args:
         shape: of one sample `(c, *space)`.
@@ -96,7 +96,7 @@ class Standardize(nn.Module):
 
     @property
     def units(self) -> dict[str, Any]:
-        """The arguments `mean`, `std` and `bounds` of a model in the same units."""
+        """Return the arguments `mean`, `std` and `bounds` of a model in the same units."""
         return {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist(), "bounds": self.bounds}
 
     def normalize(self, x: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class Standardize(nn.Module):
         return x if self.bounds is None else x.clamp(*self.bounds)
 
     def limits(self) -> tuple[Tensor, Tensor] | None:
-        """The range in the models' units, `(c, 1, ..., 1)` each."""
+        """Return the range in model units, `(c, 1, ..., 1)` each, or None if it is unbounded."""
         if self.bounds is None:
             return None
         low, high = self.bounds
@@ -115,7 +115,7 @@ class Standardize(nn.Module):
 
 
 class GenerativeModel(nn.Module):
-    """A model that draws from a prior it knows and pushes the draw through learned conditionals until it is data.
+    """A model that draws from a known prior and turns the draw into data by learned conditional distributions.
 
     Subclasses define `losses` and `sample_path`.
 
@@ -125,10 +125,10 @@ class GenerativeModel(nn.Module):
         conditioner: encodes the conditions; None: the model has none.
     """
 
-    # walk(noise, context, **how): the family's way from prior to data, in the models' units
+    # sample_path(noise, context, **how): the family's path from prior to data, in model units
     sample_path: Callable[..., Iterator[State]]
-    notes: tuple[str, ...] = ()  # what a person should be told before training
-    family: ClassVar[str] = ""  # by which configurations and people name it
+    notes: tuple[str, ...] = ()  # notes for the user before training
+    family: ClassVar[str] = ""  # the name of the family in configurations
 
     def __init__(
         self,
@@ -147,12 +147,12 @@ class GenerativeModel(nn.Module):
 
     @property
     def dimensions(self) -> int:
-        """Numbers in one sample."""
+        """The number of dimensions of one sample."""
         return math.prod(self.shape)
 
     @property
     def loss_unit(self) -> int:
-        """What a loss is divided by when it is minimised and shown: the dimensions, over which losses in nats are sums."""
+        """The divisor of a loss when it is minimised and shown: the dimensions, because losses in nats are sums over them."""
         return self.dimensions
 
     @property
@@ -160,10 +160,12 @@ class GenerativeModel(nn.Module):
         return self.standardize.mean.device
 
     def config(self) -> dict[str, Any]:
-        """What the model is, without its weights, as JSON: family, shape, units, network, schedule and all other settings.
+        """Return the description of the model without its weights, as JSON: family, shape, units, network and all settings.
 
-        A network of a class that is not ancestral's is named only, as `{"foreign": CLASS}`.
-        Raises UsageError for a setting that no configuration can hold.
+        A network whose class is not ancestral's is written only by name, as `{"foreign": CLASS}`.
+
+        Raises:
+            UsageError: if a configuration cannot hold a setting.
         """
         found: dict[str, Any] = encode(self)
         if "class" not in found:
@@ -176,58 +178,58 @@ class GenerativeModel(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder as `config.json` and `model.safetensors`, for `ancestral.load(folder)`.
 
-        Both files carry checksums; each is written whole or not at all.
+        Both files have checksums and are written atomically.
 
         Raises:
             AncestralError: if a weight is not finite, or the folder cannot be written.
-            UsageError: for a setting that no configuration can hold.
+            UsageError: if a configuration cannot hold a setting.
         """
         weights.write(Path(folder), self.config(), self.state_dict())
 
     def players(self) -> tuple[Player, ...]:
-        """Who is trained; one player unless the family is a game of more."""
+        """Return the players that are trained. Most families have one."""
         return (Player("model", tuple(self.parameters())),)
 
     def loss(
         self, x: Tensor, condition: Mapping[str, Any] | None = None, seed: int = 0, *, player: str | None = None
     ) -> dict[str, Tensor]:
-        """The loss of samples, for a training loop of one's own:
+        """Return the loss of samples, for the user's own training loop:
 
             model.loss(x, {"class": labels}, seed=step)["total"].mean().backward()
 
         Args:
             x: samples `(n, *shape)` in the units of the data.
-            condition: as in `sample`: a value for all samples, or one for each. A kind that follows from x is made of it.
-            seed: of the noise; the same seed gives the same loss. Give another at every step.
-            player: whose loss, of a model with several (`players`). Each minimises its own, over its own parameters.
+            condition: as in `sample`: a value for all samples, or one for each. Kinds that are derived from x need no value.
+            seed: the seed of the noise. The same seed gives the same loss, so give another one at every step.
+            player: the player, for a model with several (`players`). Each minimises its own loss over its own parameters.
 
         Returns:
             The terms by name, `(n,)` each, in nats and summed over dimensions. "total" is what is minimised.
 
         Raises:
-            UsageError: for samples of another shape, an unknown condition, and where the player is missing or unknown.
+            UsageError: if samples have another shape, a condition is unknown, or the player is missing or unknown.
         """
         self._fits(x)
         names = [p.name for p in self.players()]
         if player is None and len(names) != 1:
-            raise UsageError(f"this model has several players, {' and '.join(names)}: name one with player=")
+            raise UsageError(f"this model has several players, {' and '.join(names)}: choose one with player=")
         if player is not None and player not in names:
             raise UsageError(unknown("player", player, names))
         noise = StreamNoise(len(x), seed, 0, x.device)
         return self.losses(Batch(x, self._raw(x, condition, noise)), player or names[0], noise)
 
     def _fits(self, x: Tensor) -> None:
-        """Raises UsageError for samples of another shape."""
+        """Raise UsageError if samples have another shape than those of the model."""
         if tuple(x.shape[1:]) != self.shape:
             raise UsageError(f"samples of this model have shape {self.shape}, and x is {tuple(x.shape)}: give (n, *shape)")
 
     def _raw(self, x: Tensor, condition: Mapping[str, Any] | None, noise: Noise) -> dict[str, Tensor]:
-        """The raw conditions of samples in training: what a caller gave, and what follows from the samples."""
+        """Return the raw conditions of training samples: those that the caller gave, and those derived from the samples."""
         raw = {name: value.to(x.device) for name, value in self.conditioner.parse(condition, len(x)).items()}
         return self.conditioner.derive(x, noise) | raw
 
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
-        """Per-sample terms `(n,)`, summed over dimensions; "total" is what the player minimises. None: it sits out."""
+        """Return per-sample terms `(n,)`, summed over dimensions. The player minimises "total". {}: it skips this step."""
         raise NotImplementedError
 
     def trajectory(
@@ -238,12 +240,18 @@ class GenerativeModel(nn.Module):
         seeds: int | Sequence[int] = 0,
         **how: Any,
     ) -> Iterator[State]:
-        """The walk of n samples from prior to data, step by step; `State.x` is in the units of the data.
+        """Yield the states of n samples from prior to data, step by step. `State.x` is in the units of the data.
 
-        seeds: one integer a sample, or one from which they are counted (`seeds_from`); sample i depends on its seed alone.
-        condition: e.g. `{"class": 7}` or a value for each sample. how: options of the family, such as `steps` and `solver`.
-        The last state is the sample: what its condition states exactly, such as the known pixels of `inpaint`, is kept.
-        Raises UsageError for a condition, option or value that the model does not know.
+        The last state is the sample. Parts that its condition gives exactly, such as the known pixels of `inpaint`, are kept.
+
+        Args:
+            n: the number of samples.
+            condition: e.g. `{"class": 7}`, or a value for each sample.
+            seeds: one integer per sample, or the first of consecutive ones (`seeds_from`). Sample i depends only on its seed.
+            **how: options of the family, such as `steps` and `solver`.
+
+        Raises:
+            UsageError: if the model does not know a condition, option or value.
         """
         condition, how = self.edited(n, condition, how)
         raw = self.conditioner.parse(condition, n)
@@ -261,7 +269,7 @@ class GenerativeModel(nn.Module):
         batch: int | None = None,
         **how: Any,
     ) -> Iterator[Iterator[State]]:
-        """The trajectories of n samples, at most `batch` at a time (None: as many as are fast). Options as in `trajectory`."""
+        """Yield the trajectories of n samples, at most `batch` at a time (None: a fast number). Options as in `trajectory`."""
         condition, how = self.edited(n, condition, how)
         for n_part, raw, chosen, options in self._parts(n, condition, seeds, batch, how):
             yield self.trajectory(n_part, raw, seeds=chosen, **options)
@@ -275,7 +283,7 @@ class GenerativeModel(nn.Module):
         batch: int | None = None,
         **how: Any,
     ) -> Tensor:
-        """N samples `(n, *shape)`, float32, in the units of the data. Options as in `trajectory` and `batches`."""
+        """Draw n samples `(n, *shape)`, float32, in the units of the data. Options as in `trajectory` and `batches`."""
         results = []
         condition, how = self.edited(n, condition, how)
         for n_part, raw, chosen, options in self._parts(n, condition, seeds, batch, how):
@@ -287,7 +295,7 @@ class GenerativeModel(nn.Module):
     def edited(
         self, n: int, condition: Mapping[str, Any] | None, how: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], dict[str, Any]]:
-        """Condition and options of n samples, with an edit for which the model was trained asked for as a condition."""
+        """Return condition and options of n samples. An edit for which the model was trained becomes a condition."""
         condition, how = dict(condition or {}), dict(how)
         edit = how.get("edit")
         if isinstance(edit, Trainable) and edit.condition in self.conditioner.kinds and edit.condition not in condition:
@@ -296,11 +304,11 @@ class GenerativeModel(nn.Module):
         return condition, how
 
     def _finished(self, x: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
-        """Samples in the units of the data, with what their conditions state exactly put back."""
+        """Return samples in the units of the data, with the parts that their conditions give exactly."""
         return self.conditioner.put_back(self.shown(x), raw)
 
     def shown(self, x: Tensor) -> Tensor:
-        """Where the walk stands, in the units of the data, float32."""
+        """Convert a state of the path to the units of the data, float32."""
         return self.standardize.denormalize(x.float())
 
     @property
@@ -316,7 +324,7 @@ class GenerativeModel(nn.Module):
         batch: int | None,
         how: Mapping[str, Any],
     ) -> Iterator[tuple[int, dict[str, Tensor], list[int], dict[str, Any]]]:
-        """The samples as several (number, conditions, seeds, options) of at most `batch` each."""
+        """Split the samples into parts of at most `batch` samples: (number, conditions, seeds, options)."""
         chosen = _seeds(seeds, n)
         if batch is not None and batch < 1:
             raise UsageError(f"samples are drawn at least one at a time; got batch={batch}")
@@ -328,7 +336,7 @@ class GenerativeModel(nn.Module):
             yield len(chosen[part]), {name: v[part] for name, v in raw.items()}, chosen[part], options
 
     def _states(self, n: int, condition: Mapping[str, Any] | None, seeds: int | Sequence[int], **how: Any) -> Iterator[State]:
-        """The walk in the models' units. Raises UsageError for an option that the family's `sample_path` does not have."""
+        """Yield the states in model units. Raises UsageError for an option that the family's `sample_path` does not have."""
         for name in how:
             if name not in self.options:
                 raise UsageError(unknown("option of this model", name, self.options))
@@ -338,25 +346,25 @@ class GenerativeModel(nn.Module):
             context = self.conditioner(raw, n)
             states = self.sample_path(SampleNoise(chosen, self.device), context, **self.resolve(raw, n, how))
         while True:
-            with self.inference():  # entered anew for each step, so that the caller's code runs outside
+            with self.inference():  # entered for each step, so that the caller's code runs outside
                 state = next(states, None)
             if state is None:
                 return
             yield state
 
     def resolve(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The options of `sample_path` for n samples with these raw conditions, from what a caller wrote."""
+        """Return the options of `sample_path` for n samples with these raw conditions, from the caller's options."""
         return how
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Run without gradients, in evaluation mode and in the precision of the machine."""
+        """Open a context without gradients, in evaluation mode and in the model's precision."""
         with torch.no_grad(), self.evaluation():
             yield
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """Run in evaluation mode and in the precision of the machine; gradients are tracked as the caller has them."""
+        """Open a context in evaluation mode and in the model's precision. The caller decides about gradients."""
         training = self.training
         if training:
             self.eval()
@@ -378,7 +386,7 @@ def _seeds(seeds: int | Sequence[int], n: int) -> list[int]:
 
 
 def seeds_from(seed: int, n: int) -> list[int]:
-    """The n seeds seed * 2^32 + i, which no two `seed`s share. Raises UsageError unless 0 <= seed < 2^32."""
+    """Return the n seeds seed * 2^32 + i, which are different for each `seed`. Raises UsageError unless 0 <= seed < 2^32."""
     if not 0 <= seed < 2**32:
         raise UsageError(f"a seed is a whole number from 0 to 2^32 - 1; got {seed}")
     return [(seed << 32) + i for i in range(n)]

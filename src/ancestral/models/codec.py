@@ -1,8 +1,8 @@
-"""Latent codes: the encoder's side of a variational autoencoder, and its decoder's.
+"""Latent codes: encoder and decoder of a variational autoencoder.
 
-Every kind of latent is written so that its prior is N(0, I) (a codebook aside, whose prior is uniform): a `LatentCodec` infers
-an `Encoding` of a sample and decodes its z. The posterior q(z | x) may be a diagonal Gaussian, a Gaussian of full covariance,
-or a flow.
+The prior of every kind of latent is N(0, I), except for a codebook, whose prior is uniform. A `LatentCodec` infers an
+`Encoding` of a sample and decodes its z. The posterior q(z | x) may be a diagonal Gaussian, a Gaussian with full covariance, or
+a flow.
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ PosteriorName = Literal["diagonal", "full", "flow"]
 
 @dataclass(frozen=True)
 class Encoding:
-    """What was inferred of n samples.
+    """The encoding of n samples.
 
-    z: a draw of q(z | x), or without noise its centre, `(n, d)`. kl: terms that add up to KL(q || p), `(n, k)`, k = d where
-    each dimension has one. log_ratio: log q(z | x) - log p(z) at z `(n,)`. q: where it is a diagonal Gaussian. penalty: what
-    training adds to -ELBO `(n,)`. codes: of a codebook, the encoder's vectors `(n, positions, width)` and the code of each.
+    Args:
+        z: a draw of q(z | x), or its mean if there is no noise, `(n, d)`.
+        kl: terms that add up to KL(q || p), `(n, k)`; k = d if each dimension has a term.
+        log_ratio: log q(z | x) - log p(z) at z, `(n,)`.
+        q: the posterior, if it is a diagonal Gaussian.
+        penalty: a term that training adds to -ELBO, `(n,)`.
+        codes: for a codebook, the encoder's vectors `(n, positions, width)` and the code of each.
     """
 
     z: Tensor
@@ -43,47 +47,48 @@ class Encoding:
 
 
 class LatentCodec(nn.Module):
-    """From samples in the models' units to codes, and from codes to the decoder's output. latent: d, numbers in z. continuous:
-    whether z has a density.
+    """A codec from samples in model units to encodings, and from encodings to the decoder's output.
+
+    `latent` is d, the dimensions of z. `continuous` is whether z has a density.
     """
 
     latent: int
     continuous = True
 
     def features(self, y: Tensor, context: Context) -> Any:
-        """What of x the posterior depends on; computed once for any number of draws."""
+        """Return the features of x on which the posterior depends. They are computed once for any number of draws."""
         raise NotImplementedError
 
     def forward(self, features: Any, context: Context, noise: Noise | None) -> tuple[Encoding, Tensor]:
-        """A code and the decoder's output h at its z; noise None: at the posterior's centre."""
+        """Return an encoding and the decoder's output h at its z. If noise is None, z is the posterior's mean."""
         raise NotImplementedError
 
     def code(self, features: Any, noise: Noise | None) -> Encoding:
-        """The code alone, where that does not take the decoder."""
+        """Return only the encoding, without a call of the decoder if possible."""
         raise NotImplementedError
 
     def decode(self, z: Tensor, context: Context) -> Tensor:
-        """The decoder's output at z."""
+        """Return the decoder's output at z."""
         raise NotImplementedError
 
     def prior(self, noise: Noise) -> Tensor:
-        """Z ~ p(z) `(n, d)`."""
+        """Draw z ~ p(z) `(n, d)`."""
         return noise.normal((self.latent,))
 
     def record(self, batch: Batch, code: Encoding, noise: Noise) -> None:
-        """Record what `after_step` needs of the codes of a part of a training batch."""
+        """Record the sums over a part of a training batch that `after_step` needs."""
 
     def after_step(self, sums: Mapping[str, Tensor]) -> None:
-        """Update what is not learned by gradient from the sums over a training batch of what was recorded."""
+        """Update the parts that are not learned by gradient, from the recorded sums over a training batch."""
 
     def diagnose(self) -> tuple[dict[str, float], tuple[str, ...]]:
-        """Numbers and findings of its own."""
+        """Return numbers and findings of this codec for a diagnosis."""
         return {}, ()
 
 
 @configurable
 class Amortised(LatentCodec):
-    """One group of latents: an encoder that outputs the parameters of a posterior, and a decoder."""
+    """A codec with one group of latents: an encoder that outputs the parameters of a posterior, and a decoder."""
 
     def __init__(self, encoder: nn.Module, posterior: Posterior, decoder: nn.Module):
         super().__init__()
@@ -106,7 +111,7 @@ class Amortised(LatentCodec):
 
 
 class Posterior(nn.Module):
-    """q(z | x). Subclasses define `forward(h, noise)` of h `(n, outputs)`, the encoder's output."""
+    """The posterior q(z | x). Subclasses define `forward(h, noise)` for the encoder's output h `(n, outputs)`."""
 
     def __init__(self, latent: int, outputs: int):
         super().__init__()
@@ -118,9 +123,11 @@ class Posterior(nn.Module):
 
 @configurable
 class Diagonal(Posterior):
-    """N(mean, diag(var)); KL in closed form (Kingma & Welling 2014, appendix B).
+    """The posterior N(mean, diag(var)), whose KL has a closed form (Kingma & Welling 2014, appendix B).
 
-    latent: numbers at each of the `positions` of a map; h has means and log variances of one position after the other.
+    Args:
+        latent: numbers at each position of a map. h has the means and log variances of one position after the other.
+        positions: the number of positions.
     """
 
     def __init__(self, latent: int, positions: int = 1):
@@ -136,7 +143,7 @@ class Diagonal(Posterior):
 
 @configurable
 class Full(Posterior):
-    """N(mean, L L^T), L lower triangular; KL = 1/2 sum_j [sum_i L_ji^2 + mean_j^2 - 1 - 2 log L_jj]."""
+    """The posterior N(mean, L L^T), L lower triangular; KL = 1/2 sum_j [sum_i L_ji^2 + mean_j^2 - 1 - 2 log L_jj]."""
 
     def __init__(self, latent: int):
         super().__init__(latent, 2 * latent + latent * (latent - 1) // 2)
@@ -156,8 +163,9 @@ class Full(Posterior):
 
 @configurable
 class Flow(Posterior):
-    """z = f(u), u ~ N(mean, diag(var)), f inverse autoregressive (Kingma et al. 2016, arXiv:1606.04934), by zuko:
-    log q(z | x) = log N(u) - log |df/du|; its KL is estimated at the draw.
+    """The posterior of an inverse autoregressive flow (Kingma et al. 2016, arXiv:1606.04934), by zuko.
+
+    z = f(u) with u ~ N(mean, diag(var)), so log q(z | x) = log N(u) - log |df/du|. Its KL is estimated at the draw.
     """
 
     def __init__(self, latent: int, steps: int = 2, context: int = 32):
@@ -181,12 +189,12 @@ POSTERIORS: dict[PosteriorName, type[Diagonal] | type[Full] | type[Flow]] = {"di
 
 
 def log_standard(z: Tensor) -> Tensor:
-    """Log N(z; 0, I) `(n,)`."""
+    """Return log N(z; 0, I) `(n,)`."""
     return -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(1)
 
 
 def bounded(log_var: Tensor) -> Tensor:
-    """The same about 0, and never so large that its exponential is of no use."""
+    """Bound a log variance smoothly, so that its exponential does not overflow. Near 0 it hardly changes."""
     return 12 * torch.tanh(log_var / 12)
 
 

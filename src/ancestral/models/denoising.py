@@ -1,4 +1,4 @@
-"""What a denoiser of every noise level is, however it was trained: a sampler, a score, a likelihood, a code.
+"""Models with a denoiser of every noise level. They have samplers, a score, likelihoods and an encoder.
 
 By Tweedie's formula (Robbins 1956; Efron 2011) the denoiser E[x | x_t] and the score are one function,
 
@@ -31,11 +31,11 @@ from ancestral.schedules import Chain, Level, Schedule, grid
 from ancestral.solvers import Denoise, ProbabilityFlow, Solver, State
 from ancestral.solvers import solver as solver_of
 
-STEPS, SOLVER = 20, "dpmpp"  # the sampler that serves where none is asked for
+STEPS, SOLVER = 20, "dpmpp"  # the default sampler
 SPACING = "logsnr"
-GUIDANCE = 1.5  # of a class, a text, a layout or a map: by measurement better obeyed than 1, and no farther from the data
-DRAWS = 32  # of the chain's steps for each sample: tens of seconds for a thousand images
-CELL = 1 / 2  # of the levels' spacing is where their chain begins: below, a network pays for digits that levels do not have
+GUIDANCE = 1.5  # for a class, text, layout or map: conditions are followed better than with 1, at the same distance (measured)
+DRAWS = 32  # steps of the chain that are drawn for each sample: tens of seconds for a thousand images
+CELL = 1 / 2  # least noise of the chain of levels, relative to their spacing; less noise tells nothing more of them
 Method = Literal["vlb", "ode"]
 
 
@@ -43,11 +43,11 @@ class DenoisingModel(GenerativeModel):
     """A denoiser and the schedule of its noise.
 
     Args:
-        network: any module (z `(n, *shape)`, logsnr `(n,)`, context) -> F `(n, *shape)`, see `ancestral.denoiser`; one that
-            takes (z, logsnr) serves too. Or a `Denoiser`, whose own target and sigma_data then hold.
+        network: any module (z `(n, *shape)`, logsnr `(n,)`, context) -> F `(n, *shape)`, see `ancestral.denoiser`. It
+            may also take (z, logsnr). Or a `Denoiser`, which has its own target and sigma_data.
         shape: of one sample.
         schedule: the forward process, x_t = alpha(t) x + sigma(t) eps.
-        target: which reading of the prediction F is. sigma_data: of the target v.
+        target: the type of the prediction F. sigma_data: of the target v.
         levels: of data that are stored as whole levels within the bounds, None for real data. Likelihoods need it.
         mean, std, bounds: the units of the data. conditioner: encodes the conditions.
     """
@@ -91,16 +91,18 @@ class DenoisingModel(GenerativeModel):
         edit: Edit | None = None,
         clip: bool = True,
     ) -> Iterator[State]:
-        """From noise to x_0 by a solver, through `steps` levels of a grid.
+        """Yield the states from noise to x_0 by a solver, through `steps` levels of a grid.
 
-        guidance, interval, rescale: as in `ancestral.guidance`, from the model without condition, from that with the `negative`
-        one, or from the `weak` model. edit: a given sample to begin with, as in `ancestral.models.edits`.
-        clip: keep each prediction within the range of the data, where it has one.
+        `guidance`, `interval` and `rescale` are as in `ancestral.guidance`. Guidance leads away from the model without
+        condition, with the `negative` condition, or from the `weak` model. `edit` is as in `ancestral.models.edits`. `clip`
+        keeps each prediction within the range of the data, if they have one.
         """
         null = self.conditioner.null(noise.n) if negative is None else negative
         if weak is not None:
             if negative is not None:
-                raise UsageError("guidance goes away from one thing, a negative condition or a weak model: leave one out")
+                raise UsageError(
+                    "guidance leads away from a negative condition or from a weak model, not from both: leave one out"
+                )
             wanted = Conditional(self.denoiser, context)
             denoise: Denoise = Autoguidance(wanted, weak, scale=guidance, interval=interval, rescale=rescale)
         else:
@@ -117,7 +119,7 @@ class DenoisingModel(GenerativeModel):
     def edited(
         self, n: int, condition: Mapping[str, Any] | None, how: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], dict[str, Any]]:
-        """As for every model; where the condition is `inpaint`, each step also starts from what is known."""
+        """Return condition and options, as for every model. With the condition `inpaint`, each step keeps the known part."""
         edit = how.get("edit")
         told, rest = super().edited(n, condition, how)
         if isinstance(edit, Inpaint) and "edit" not in rest:
@@ -125,15 +127,19 @@ class DenoisingModel(GenerativeModel):
         return told, rest
 
     def resolve(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> dict[str, Any]:
-        """negative: as conditions are written, of all samples alike. weak: another `DenoisingModel`, for the same conditions.
-        guidance: see `usual_guidance`. Raises UsageError for a weak model of other data, and for guidance away from a null that
-        was not trained.
+        """Return the options of `sample_path`.
+
+        `negative` is a condition as in `sample`, the same for all samples. `weak` is another `DenoisingModel` for the same
+        conditions. The default of `guidance` is that of `usual_guidance`.
+
+        Raises:
+            UsageError: if a weak model is of other data, or if guidance needs a null that was not trained.
         """
         how = {"guidance": self.usual_guidance(raw), **how}
         if how["guidance"] != 1 and not self.conditioner.drop and how.get("negative") is None and how.get("weak") is None:
             raise UsageError(
-                "guidance goes away from the model without condition, and this one was trained with model.condition_dropout=0, "
-                "always with one: leave guidance out, or name something else to go away from"
+                "guidance needs the model without condition, and this one was trained with model.condition_dropout=0, always "
+                "with one: leave guidance out, or give a negative condition or a weak model"
             )
         if isinstance(negative := how.get("negative"), Mapping):
             how["negative"] = self.conditioner.context(negative, n)
@@ -149,32 +155,39 @@ class DenoisingModel(GenerativeModel):
         return how
 
     def usual_guidance(self, asked: Iterable[str]) -> float:
-        """Where none is said: 1.5 for conditions with a meaning (a vector), which are class, text, layout and map; 1 for
-        images, and where no null was trained. asked: their names.
+        """Return the default scale of guidance for the conditions `asked`.
+
+        It is 1.5 for conditions with a vector (class, text, layout and map), and 1 for images or if no null was trained.
         """
         kinds = [cast(Condition, self.conditioner.kinds[name]) for name in asked if name in self.conditioner.kinds]
         return GUIDANCE if self.conditioner.drop > 0 and any(kind.widths.vector for kind in kinds) else 1.0
 
     def denoise(self, x_t: Tensor, t: Level | float, condition: Any = None) -> Prediction:
-        """The prediction for x_t `(n, *shape)` in the models' units, at a level or at a time of the schedule."""
+        """Return the prediction for x_t `(n, *shape)` in model units, at a level or at a time of the schedule."""
         with self.evaluation():
             return self._conditional(condition, len(x_t))(x_t, self._level(t))
 
     def score(self, x_t: Tensor, t: Level | float, condition: Any = None) -> Tensor:
-        """Grad log p(x_t), shaped as x_t; sigma > 0."""
+        """Return grad log p(x_t), shaped as x_t, for sigma > 0."""
         return self.denoise(x_t, t, condition).score
 
     def log_prob(
         self, x: Tensor, condition: Any = None, *, noise: Noise | None = None, method: Method | None = None, **how: Any
     ) -> Bound:
-        """Of samples `(n, *shape)` in the units of the data. noise: None: sample i has seed i.
+        """Return log p(x), or a bound, of samples `(n, *shape)` in the units of the data.
 
-        vlb: the bound of a chain of 1,000 steps (`ancestral.likelihood.vlb`; its options in `how`), by 32 of them a sample; of
-        the density, or of the probability of levels where the data have them: then the chain begins at half their spacing,
-        unless it is the model's own schedule.
-        ode: the density of the probability flow (`ode_log_prob`), of levels filled to [0, 1].
-        None: ode for vectors of up to 16 real numbers, else vlb.
-        Raises UsageError for another method.
+        The methods are:
+
+        - vlb: the bound of a chain of 1,000 steps (`ancestral.likelihood.vlb`; its options in `how`), of which 32 are drawn per
+          sample. It bounds the density, or the probability of levels if the data have them. Then the chain begins at half the
+          spacing of the levels, unless the model's own schedule is a chain.
+        - ode: the density of the probability flow (`ode_log_prob`). Levels are filled to [0, 1].
+        - None: ode for vectors of up to 16 real numbers, else vlb.
+
+        If `noise` is None, sample i has seed i.
+
+        Raises:
+            UsageError: if the method is unknown.
         """
         method = method or ("ode" if len(self.shape) == 1 and self.dimensions <= CHEAP and self.levels is None else "vlb")
         noise = noise or SampleNoise(range(len(x)), self.device)
@@ -197,7 +210,7 @@ class DenoisingModel(GenerativeModel):
         return bound.plus("units", -per_channel * self.standardize.std.cpu().double().log().sum().item())
 
     def lattice(self) -> Lattice | None:
-        """The levels of the data in the models' units."""
+        """The levels of the data in model units, or None."""
         limits = self.standardize.limits()
         if self.levels is None or limits is None:
             return None
@@ -205,17 +218,17 @@ class DenoisingModel(GenerativeModel):
         return Lattice((high - low) / (self.levels - 1), low, high)
 
     def encode(self, x: Tensor, condition: Any = None, steps: int = 16) -> Tensor:
-        """The noise `(n, *shape)`, about N(0, I), from which the probability flow comes to samples in the units of the data."""
+        """Return the noise `(n, *shape)`, about N(0, I), from which the probability flow leads to samples in data units."""
         with self.evaluation(), torch.autocast(x.device.type, enabled=False):
             return self._flow(condition, len(x)).to_noise(self.standardize.normalize(x), steps)
 
     def decode(self, z: Tensor, condition: Any = None, steps: int = 16) -> Tensor:
-        """The inverse of `encode`, up to the error of as many Runge-Kutta steps of order 4."""
+        """Invert `encode`, up to the error of `steps` Runge-Kutta steps of order 4."""
         with self.evaluation(), torch.autocast(z.device.type, enabled=False):
             return self.standardize.denormalize(self._flow(condition, len(z)).to_data(z, steps))
 
     def between(self, a: Tensor, b: Tensor, n: int = 9, condition: Any = None, steps: int = 16) -> Tensor:
-        """From sample a to b `(*shape)` in n pictures `(n, *shape)`, along the great circle between their noises."""
+        """Return n samples `(n, *shape)` from sample a to b `(*shape)`, along the great circle between their noises."""
         z = self.encode(torch.stack([a, b]), condition, steps)
         shares = torch.linspace(0, 1, n, device=z.device)
         return self.decode(torch.cat([slerp(z[:1], z[1:], share) for share in shares]), condition, steps)

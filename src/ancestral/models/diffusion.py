@@ -34,7 +34,7 @@ Times = Literal["uniform", "logit-normal", "log-normal"]
 
 @configurable
 class Diffusion(DenoisingModel):
-    """A denoiser of every noise level and the walk that it guides.
+    """Denoising diffusion: a denoiser of every noise level and a sampler.
 
         model = Diffusion(network, shape=(1, 28, 28), schedule=Linear(), target="velocity", mean=0.13, std=0.31, bounds=(0, 1))
 
@@ -89,14 +89,14 @@ class Diffusion(DenoisingModel):
         end = schedule.at(torch.ones(1))
         if self.denoiser.target in ("eps", "score") and end.alpha.item() < 1e-6:
             raise UsageError(
-                f"a network that predicts {self.denoiser.target} says nothing of x where no signal is left (t = 1 of this "
-                "schedule): choose target v, x or velocity, or the schedule ddpm, vp or ve"
+                f"a network that predicts {self.denoiser.target} cannot give x without signal (t = 1 of this schedule): choose "
+                "target v, x or velocity, or the schedule ddpm, vp or ve"
             )
         if weight == "vlb" and times != "uniform":
             raise UsageError("the weight vlb is a bound only for uniform times: set times to uniform")
 
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
-        """Eq. 1 for one t a sample: {"total": `(n,)`}, summed over dimensions."""
+        """Return eq. 1 for one t per sample, {"total": `(n,)`}, summed over dimensions."""
         x = self.standardize.normalize(batch.x)
         level = self.schedule.at(self.draw_times(noise))
         alpha, sigma = column(level.alpha, x), column(level.sigma, x)
@@ -107,7 +107,7 @@ class Diffusion(DenoisingModel):
         return {"total": w * (x - x_hat).square().flatten(1).sum(1)}
 
     def weights(self, level: Levels) -> Tensor:
-        """w(t) of eq. 1, `(n,)` float64, by name:
+        """Return w(t) of eq. 1, `(n,)` float64, by name:
 
         simple:  1 in the space of the target: SNR for eps and score, 1 for x, 1 + s^2 SNR for v (eq. 1 of
                  `ancestral.denoiser`, whose s is sigma_data), ((alpha+sigma)/sigma)^2 for velocity.
@@ -137,7 +137,7 @@ class Diffusion(DenoisingModel):
         }[self.denoiser.target]
 
     def draw_times(self, noise: Noise) -> Tensor:
-        """Training times `(n,)`: uniform; logit-normal, sigmoid(N(0, 1)) (Esser et al. 2024, arXiv:2403.03206);
+        """Draw training times `(n,)`: uniform; logit-normal, sigmoid(N(0, 1)) (Esser et al. 2024, arXiv:2403.03206);
         or log-normal in u = sigma/alpha, log u ~ N(-1.2 + log 2, 1.2^2) (Karras et al. 2022, table 1, whose data have deviation
         1/2: their sigma is u / 2).
         """

@@ -1,8 +1,8 @@
-"""Samples that begin with a given one: varied, filled in, enlarged, or fitted to any linear measurement.
+"""Edits of given samples: variation, inpainting, upscaling, and reconstruction from any linear measurement.
 
-An edit changes one of the parts of a walk (where it starts, how it steps, what denoises), so edits serve every solver, schedule
-and kind of guidance, and need no training of their own. What is given is in the units of the data, `(n, *shape)`, or
-`(1, *shape)` for all samples.
+An edit changes one part of a sampling path: its start, its solver or its denoiser. So edits work with every solver, schedule
+and kind of guidance, and need no training. Given samples are in the units of the data, `(n, *shape)`, or `(1, *shape)` for all
+samples.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ancestral.solvers import Denoise, Solver, State
 
 @dataclass(frozen=True)
 class SamplePath:
-    """A walk that has not begun. eps: the noise `(n, *shape)` at its start; levels: from noise to data."""
+    """A sampling path that has not begun. eps: the noise `(n, *shape)` at its start. levels: from noise to data."""
 
     denoise: Denoise
     solver: Solver
@@ -37,8 +37,9 @@ class SamplePath:
 
     @property
     def x(self) -> Tensor:
-        """Where it starts: x_t = alpha_t x + sigma_t eps of the given x, or (alpha_1^2 + sigma_1^2)^(1/2) eps, the scale of x_1
-        for data of variance 1.
+        """The start: x_t = alpha_t x + sigma_t eps for a given x, or (alpha_1^2 + sigma_1^2)^(1/2) eps without one.
+
+        The latter has the scale of x_1 for data of variance 1.
         """
         first = self.levels[0]
         if self.start is None:
@@ -52,14 +53,14 @@ class SamplePath:
 
 
 class Edit:
-    """What is done to a walk."""
+    """A change of a sampling path."""
 
     def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
-        """The walk with the edit. Raises UsageError for what is given in another shape than the model's samples."""
+        """Return the path with the edit. Raises UsageError if a given tensor does not have the shape of the model's samples."""
         raise NotImplementedError
 
     def part(self, rows: slice) -> Edit:
-        """The edit of some of the samples."""
+        """Return the edit for some of the samples."""
         return replace(  # type: ignore[type-var]
             self, **{name: v[rows] for name, v in vars(self).items() if isinstance(v, Tensor) and len(v) > 1}
         )
@@ -67,10 +68,10 @@ class Edit:
 
 @dataclass(frozen=True)
 class Vary(Edit):
-    """x with noise up to the level at which `strength` of the steps are left, and down again (Meng et al. 2022, SDEdit,
-    arXiv:2108.01073, Algorithm 1).
+    """Variation of x: noise is added and removed again (Meng et al. 2022, SDEdit, arXiv:2108.01073, Algorithm 1).
 
-    Strength 0 is x itself; 1 is a fresh sample, in which nothing of x is left. Raises UsageError for another.
+    Sampling starts at the level at which the share `strength` of the steps remains. Strength 0 gives x itself, and 1 gives a
+    new sample without any part of x. Raises UsageError for another strength.
     """
 
     x: Tensor
@@ -78,7 +79,7 @@ class Vary(Edit):
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise UsageError(f"strength is from 0, the picture itself, to 1, a fresh sample; got {self.strength:g}")
+            raise UsageError(f"strength is from 0 (the picture itself) to 1 (a new sample); got {self.strength:g}")
 
     def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
         check(self.x, *walk.eps.shape)
@@ -92,9 +93,10 @@ class Vary(Edit):
 
 @dataclass(frozen=True)
 class Inpaint(Edit):
-    """x where it is known, and the rest filled in by `RePaint`. known: bool, True where x is kept; broadcasts against x.
+    """Inpainting: the known part of x is kept, and `RePaint` generates the rest.
 
-    A model that was trained with the condition `inpaint` is given x and `known` as that condition.
+    `known` is bool, True for the part that is kept, and broadcasts against x. A model that was trained with the condition
+    `inpaint` gets x and `known` as this condition.
     """
 
     x: Tensor
@@ -103,7 +105,7 @@ class Inpaint(Edit):
     condition: ClassVar[str] = "inpaint"
 
     def raw(self, n: int, shape: Sequence[int]) -> Tensor:
-        """The image, 0 where it is not known, and what is known: `(n, c + 1, h, w)`. A pixel is known in all channels."""
+        """Return the image, with 0 for unknown pixels, and the mask: `(n, c + 1, h, w)`. A pixel is known in all channels."""
         self._check(n, shape)
         x = self.x.float().expand(n, *shape)
         known = self.known.bool().expand(n, *shape).all(1, keepdim=True).to(x)
@@ -123,9 +125,9 @@ class Inpaint(Edit):
 
 @dataclass(frozen=True)
 class Measured(Edit):
-    """Samples of p(x | y), y = A x + noise of deviation sigma_y, by `Posterior`.
+    """Samples of p(x | y) for y = A x + noise of deviation sigma_y, by `Posterior`.
 
-    A: linear, of x in the models' units. y, sigma_y: in the models' units as well.
+    A is a linear map of x. x, y and sigma_y are in model units.
     """
 
     A: Operator
@@ -140,7 +142,7 @@ class Measured(Edit):
 
 @dataclass(frozen=True)
 class Classified(Edit):
-    """Samples that a classifier of noisy ones takes for what is wanted, by `ClassifierGuidance`.
+    """Samples that are guided by a classifier of noisy samples, by `ClassifierGuidance`.
 
     log_prob: (x_t `(n, *shape)` in the models' units, level) -> log p(y | x_t) `(n,)`, differentiable.
     """
@@ -154,10 +156,10 @@ class Classified(Edit):
 
 @dataclass(frozen=True)
 class Upscale(Edit):
-    """Pictures of which the means over blocks are those given.
+    """Upscaling: pictures whose means over blocks are given.
 
-    small: `(n, c, h, w)`, the model's size divided by whole numbers. sigma_y: how far the means may be off, in units of the
-    channels' deviation. A model that was trained with the condition `upscale` is given `small` as that condition.
+    `small` is `(n, c, h, w)`, the model's size divided by whole numbers. `sigma_y` is the allowed error of the means, in units
+    of the channels' deviation. A model that was trained with the condition `upscale` gets `small` as this condition.
     Raises UsageError for another shape.
     """
 
@@ -167,7 +169,7 @@ class Upscale(Edit):
     condition: ClassVar[str] = "upscale"
 
     def raw(self, n: int, shape: Sequence[int]) -> Tensor:
-        """The small pictures, `(n, c, h, w)`."""
+        """Return the small pictures, `(n, c, h, w)`."""
         return self.small.float().expand(n, *self.small.shape[1:])
 
     def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
@@ -180,10 +182,10 @@ class Upscale(Edit):
 
 
 def check(x: Tensor, n: int, *shape: int) -> None:
-    """Raises UsageError unless x holds n samples of that shape, or one for all."""
+    """Raise UsageError unless x holds n samples of the shape, or one for all."""
     if x.shape[1:] != shape or len(x) not in (1, n):
         raise UsageError(
-            f"given are {len(x)} samples of shape {_by(x.shape[1:])}, but {n} of shape {_by(shape)} are wanted: give {n} or one"
+            f"there are {len(x)} samples of shape {_by(x.shape[1:])}, and {n} of shape {_by(shape)} are needed: give {n} or one"
         )
 
 

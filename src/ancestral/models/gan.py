@@ -1,10 +1,11 @@
-"""Generative adversarial networks (Goodfellow et al. 2014, arXiv:1406.2661): a game of two players.
+"""Generative adversarial networks (Goodfellow et al. 2014, arXiv:1406.2661): a game of generator and discriminator.
 
         V(D, G) = 1/2 E_x [log D(x)] + 1/2 E_z [log(1 - D(G(z)))],      min_G max_D V                                  (1)
 
-`D(x) = sigmoid(l(x))`. At the game's equilibrium q = p and D = 1/2, so that -2 V = log 4; on the way there, V at the best D is
-JSD(p, q) - log 2. What the players minimise in place of V is the `Objective`; `Penalties` make the game converge where
-gradients alone circle or diverge (Mescheder et al. 2018). Sampling is one step: z ~ N(0, I), x = G(z). There is no likelihood.
+`D(x) = sigmoid(l(x))`. At the equilibrium q = p and D = 1/2, so that -2 V = log 4. For any other G, V at the best D is
+JSD(p, q) - log 2. The players minimise an `Objective` in place of V. `Penalties` make training converge in cases in which plain
+gradient steps go in circles or diverge (Mescheder et al. 2018). Sampling is one step: z ~ N(0, I), x = G(z). There is no
+likelihood.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ from ancestral.solvers import State
 
 @configurable
 class GAN(GenerativeModel):
-    """A generator, a critic, and the game between them.
+    """A generative adversarial network: a generator and a critic.
 
         model = GAN(generator, critic, shape=(1, 28, 28), latent=64)
 
-    The conditioner is the generator's; the critic reads its vectors and does not train them.
+    The conditioner is trained with the generator. The critic reads its vectors and does not train them.
 
     Args:
-        generator: any module (z `(n, latent)`, context) -> samples `(n, *shape)`; one that takes (z) alone serves too.
-        critic: the discriminator, any module (samples `(n, *shape)`, context) -> logits `(n,)`, or without the context.
+        generator: any module (z `(n, latent)`, context) -> samples `(n, *shape)`. It may also take only (z).
+        critic: the discriminator, any module (samples `(n, *shape)`, context) -> logits `(n,)`. It may also take only samples.
         shape: of one sample.
         latent: numbers in z; None: the generator's attribute `latent`.
-        objective: what the players minimise. penalties: of the critic's gradients.
-        augmented: the share of samples that the critic sees altered, for small data.
+        objective: the losses of the players. penalties: those of the critic's gradients.
+        augmented: the share of samples that are augmented for the critic, for small data.
         mean, std, bounds: the units of the data, see `Standardize`.
         conditioner: encodes the conditions; None: the model has none.
 
@@ -83,22 +84,22 @@ class GAN(GenerativeModel):
         if not isinstance(latent, int):
             raise UsageError("the generator has no attribute `latent`, the numbers in z: give latent=")
         self.latent_shape: tuple[int, ...] = (latent,)
-        self.register_buffer("turns", torch.zeros((), dtype=torch.long))  # of the generator, so far
+        self.register_buffer("turns", torch.zeros((), dtype=torch.long))  # the generator's turns so far
 
     @property
     def loss_unit(self) -> int:
-        """1: what the players minimise are scores, not sums over dimensions."""
+        """The unit 1, because the losses of the players are scores, not sums over dimensions."""
         return 1
 
     def players(self) -> tuple[Player, ...]:
-        """The discriminator moves first."""
+        """Return the players: the discriminator, then the generator."""
         return (
             Player("discriminator", tuple(self.discriminator.parameters())),
             Player("generator", (*self.generator.parameters(), *self.conditioner.parameters())),
         )
 
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
-        """What the objective says that the player minimises, and D's penalties: `(n,)` each."""
+        """Return the player's loss by the objective, and D's penalties, `(n,)` each."""
         n, z = len(batch), noise.normal(self.latent_shape)
         x = self.standardize.normalize(batch.x)
         if player == "discriminator":
@@ -122,46 +123,46 @@ class GAN(GenerativeModel):
         return {"total": self.objective.generator(fake_l, other_l)}
 
     def train(self, mode: bool = True) -> Self:
-        """As in torch, but for spectral normalisation, whose power iteration is a part of `after_step`."""
+        """Set the mode as in torch. Spectral normalisations stay in evaluation mode, because `after_step` iterates them."""
         super().train(mode)
         hold(self.discriminator)
         return self
 
     def after_step(self, player: str, sums: Mapping[str, Tensor], n: int) -> None:
-        """Count the generator's turns; one power iteration where the discriminator's layers are normalised by their norm."""
+        """Count the generator's turns, and make one power iteration of spectral normalisations of the discriminator."""
         if player == "generator":
             self.turns += 1
         else:
             iterate(self.discriminator)
 
     def judge(self, x: Tensor, context: Context, rows: Tensor | None = None) -> Tensor:
-        """D's logits `(n,)`, float32; x: in the models' units. The context teaches D, not the reverse."""
+        """Return D's logits `(n,)`, float32, for x in model units. D's loss gives no gradient to the context."""
         told = context.detach()
         l: Tensor = self.discriminator(x, told if rows is None else told.take(rows))
         return l.float()
 
     def seen(self, x: Tensor, noise: Noise) -> Tensor:
-        """Samples as D is shown them in training."""
+        """Return the samples as D gets them in training, some of them augmented."""
         return augment(x, noise, self.augmented) if self.augmented else x
 
     def sample_path(self, noise: Noise, context: Context, *, truncation: float = 1.0) -> Iterator[State]:
-        """G(truncation z): below 1 every sample moves towards the mean one, more typical and less varied; 0 is that mean."""
+        """Yield G(truncation z). Below 1, samples are more typical and less varied; 0 gives the mean sample."""
         if truncation < 0:
             raise UsageError(f"truncation is a number from 0 (all alike) to 1 (as trained); got {truncation:g}")
         yield State(self.generator(truncation * noise.normal(self.latent_shape), context), CLEAN, None, 1, 1, 1)
 
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
-        """G(z) `(n, *shape)` in the units of the data. condition: a Context, or what people write, as in `sample`."""
+        """Return G(z) `(n, *shape)` in the units of the data. condition: a Context, or a condition as in `sample`."""
         with self.evaluation():
             return self.standardize.denormalize(self.generator(z, self.conditioner.context(condition, len(z))).float())
 
     def critic(self, x: Tensor, condition: Any = None) -> Tensor:
-        """D's logits `(n,)` for samples in the units of the data."""
+        """Return D's logits `(n,)` for samples in the units of the data."""
         with self.evaluation():
             return self.judge(self.standardize.normalize(x), self.conditioner.context(condition, len(x)))
 
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
-        """How the game stands, on as many training, held-out and generated samples."""
+        """Check the balance of the players on equally many training, held-out and generated samples."""
         n, z = len(train), noise.normal(self.latent_shape)
         told = self.conditioner(train.conditions, n), self.conditioner(test.conditions, n)
         fake = self.generator(z, told[0]).float()
@@ -180,7 +181,7 @@ class GAN(GenerativeModel):
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """What is computed inside gives the network's parameters no gradient: a third of the work of the pass back through it."""
+    """Compute no gradients of the network's parameters inside, which saves a third of the backward pass."""
     learning = [p for p in network.parameters() if p.requires_grad]
     for p in learning:
         p.requires_grad_(False)

@@ -1,12 +1,11 @@
-"""Several groups of latents, from coarse to fine: a ladder (Sonderby et al. 2016, arXiv:1602.02282; Child 2020,
-arXiv:2011.10650).
+"""Several groups of latents, from coarse to fine (Sonderby et al. 2016, arXiv:1602.02282; Child 2020, arXiv:2011.10650).
 
     p(z) = prod_l p(z_l | z_<l),     q(z | x) = prod_l q(z_l | z_<l, x)
 
-Both run top-down through one network, so that the posterior needs to say only how a group differs from what those above it
-lead one to expect. With p(z_l | z_<l) = N(m, s^2) and z_l = m + s e_l the prior of e is N(0, I), a posterior relative to it
-(Vahdat & Kautz 2020, arXiv:2007.03898, section 3.2) is q(e_l | e_<l, x) = N(dm, ds^2), and KL(q(z_l) || p(z_l)) is
-KL(q(e_l) || N(0, I)). The shift m the network can make by itself, so that a group adds its s e_l.
+Both run top-down through one network, so the posterior gives only the difference of a group from its prediction by coarser
+groups. With p(z_l | z_<l) = N(m, s^2) and z_l = m + s e_l the prior of e is N(0, I). A posterior relative to it (Vahdat &
+Kautz 2020, arXiv:2007.03898, section 3.2) is q(e_l | e_<l, x) = N(dm, ds^2), and KL(q(z_l) || p(z_l)) is
+KL(q(e_l) || N(0, I)). The network can make the shift m by itself, so a group adds only s e_l.
 """
 
 from __future__ import annotations
@@ -29,9 +28,14 @@ from ancestral.noise import Noise
 
 @configurable
 class Hierarchical(LatentCodec):
-    """groups: how many, spread evenly over the levels of the plan, coarsest first. channels: of each group's map.
+    """A codec with several groups of latents.
 
-    vectors: whether samples are `(n, d)`; the plan then sees them as `(n, d, 1)`.
+    Args:
+        plan: the geometry of encoder and decoder.
+        outputs: the number of channels of the decoder's output.
+        groups: the number of groups, spread evenly over the levels of the plan, the coarsest first.
+        channels: the number of channels of each group's map.
+        vectors: whether samples are `(n, d)`. The plan then has them as `(n, d, 1)`.
     """
 
     def __init__(self, plan: Plan, outputs: int, groups: int, channels: int = 4, vectors: bool = False):
@@ -78,7 +82,7 @@ class Hierarchical(LatentCodec):
         return self._out(h, told)
 
     def _told(self, context: Context) -> list[Tensor]:
-        """What each level is told in space, finest first; nothing where the context has no channels."""
+        """Return the spatial context of each level, the finest first; [] if the context has no channels."""
         return [] if self.told is None else self.told(context.channels)
 
     def _start(self, n: int, told: list[Tensor]) -> Tensor:
@@ -93,7 +97,7 @@ class Hierarchical(LatentCodec):
         return [(level, cast(_Group, group)) for level, group in zip(self.levels, self.groups, strict=True)]
 
     def _rise(self, h: Tensor, level: int, told: list[Tensor]) -> Tensor:
-        """H at the resolution of a level; each level on the way is told of once."""
+        """Return h at the resolution of a level. Each level on the way gets its spatial context once."""
         at = next(i for i in range(len(self.plan.channels)) if tuple(h.shape[2:]) == self.plan.map_at(i))
         for finer in range(at - 1, level - 1, -1):
             h = self.ups[finer](F.interpolate(h, scale_factor=self.plan.halving, mode="nearest"))
@@ -102,7 +106,7 @@ class Hierarchical(LatentCodec):
 
 
 class _Group(nn.Module):
-    """One group: its posterior q(e | h, map of the encoder), and how e is added to h."""
+    """One group: the posterior of e given h and the encoder's map, and the layers that add e to h."""
 
     def __init__(self, plan: Plan, level: int, channels: int):
         super().__init__()

@@ -1,10 +1,10 @@
-"""From a sample back to the latent that a decoder would make it of, by optimisation.
+"""Search for the latent from which a decoder makes a given sample, by optimisation.
 
 With the prior z ~ N(0, I) and x ~ N(G(z), s^2 I), the most probable latent of a given x is
 
         z* = argmin_z  |x - G(z)|^2 / (2 s^2) + |z|^2 / 2                                                              (1)
 
-The landscape has many valleys: the search begins at the best of many draws and descends from several of them at once.
+The objective has many local minima, so the search starts from the best of many draws, and descends from several at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ KEPT = 8  # draws from which the search descends
 
 @dataclass(frozen=True)
 class Inversion:
-    """z: the best latent so far `(1, *latent_shape)`. x: what it becomes. error: mean square. done: share of the work."""
+    """The state of the search.
+
+    Args:
+        z: the best latent so far, `(1, *latent_shape)`.
+        x: the decoded latent.
+        error: the mean squared error.
+        done: the finished share of the work.
+    """
 
     z: Tensor
     x: Tensor
@@ -44,7 +51,8 @@ def invert(
 ) -> Iterator[Inversion]:
     """Search for the z of eq. 1 for one sample, `(1, *shape)`.
 
-    decode: latents -> samples, differentiable, in target's units, in which the data have deviation `std`. noise: the draws.
+    `decode` is a differentiable function from latents to samples in the units of the target, in which the data have deviation
+    `std`. `noise` gives the draws.
     """
     s2 = (NOISE * std) ** 2
 

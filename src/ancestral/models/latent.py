@@ -1,11 +1,11 @@
-"""Latent diffusion (Rombach et al. 2022, arXiv:2112.10752; Vahdat et al. 2021, arXiv:2106.05931): two models as one.
+"""Latent diffusion (Rombach et al. 2022, arXiv:2112.10752; Vahdat et al. 2021, arXiv:2106.05931), two models in one.
 
-Anything that encodes and decodes makes a small space of a large one, and any generative model can learn what is in it:
+An autoencoder maps samples to a smaller space of latents, and any generative model can learn their distribution:
 
     z = (E(x) - mu)/s,     z ~ prior,     x = D(s z + mu)
 
-mu and s are the mean and deviation of each channel over the training set, so that the prior meets data of mean 0 and
-deviation 1 as it does everywhere, and knows nothing of where they come from. There is no likelihood, since D has no inverse.
+mu and s are the mean and deviation of each channel over the training set, so the data of the prior have mean 0 and deviation 1,
+as those of any other model in its units. There is no likelihood, since D has no inverse.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LatentModel(GenerativeModel):
 
     Args:
         autoencoder: a module that `HasLatent`.
-        prior: a model of samples of its latent shape, of mean 0 and deviation 1. Its conditions are this model's.
+        prior: a model of samples with the shape of the latents, mean 0 and deviation 1. Its conditions are this model's.
         shape, mean, std, bounds: of the data; None: those of an autoencoder that is a model itself.
 
     Raises:
@@ -67,7 +67,7 @@ class LatentModel(GenerativeModel):
             shape = autoencoder.shape if shape is None else shape
             units = autoencoder.standardize.units if mean is None and std is None and bounds is None else units
         if shape is None:
-            raise UsageError("the autoencoder does not say of which shape the data are: give shape=")
+            raise UsageError("the autoencoder does not have the shape of the data: give shape=")
         if tuple(getattr(autoencoder, "latent_shape", prior.shape)) != prior.shape:
             raise UsageError(f"the latents have shape {tuple(cast(Any, autoencoder).latent_shape)} and the prior {prior.shape}")
         super().__init__(shape, conditioner=prior.conditioner, **units)
@@ -89,32 +89,32 @@ class LatentModel(GenerativeModel):
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Those of the prior's walk."""
+        """The names of the options of the prior's sampler."""
         return self.prior.options
 
     def resolve(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What is said of samples, said of latents. Raises UsageError for an edit that has no meaning there."""
+        """Convert options for samples to options for latents. Raises UsageError for an edit without meaning for latents."""
         weak, edit = how.get("weak"), how.get("edit")
         if isinstance(weak, LatentModel):
             if not self._shares_latents(weak):
-                raise UsageError("a weak model must speak of the same latents: train its prior on this model's autoencoder")
+                raise UsageError("a weak model must have the same latents: train its prior on this model's autoencoder")
             how = {**how, "weak": weak.prior}
         if isinstance(edit, Vary):
             check(edit.x, n, *self.shape)
             how = {**how, "edit": replace(edit, x=self.encode(edit.x.to(self.device)))}
         elif edit is not None:
-            raise UsageError("what is known of a picture is not known of its latents: only variations are possible here")
+            raise UsageError("a part of a picture does not determine its latents: a latent model can only vary pictures")
         return self.prior.resolve(raw, n, how)
 
     def _shares_latents(self, other: LatentModel) -> bool:
-        """Whether the other's latents are of the same autoencoder, normalised alike but for the rounding of another machine."""
+        """Return whether the other model has the same autoencoder and the same normalisation, up to rounding."""
         a, b = (m.autoencoder.state_dict() for m in (self, other))
         same = a.keys() == b.keys() and all(a[k].shape == b[k].shape and torch.equal(a[k].cpu(), b[k].cpu()) for k in a)
         alike = [(self.mean, other.mean, 1e-3 * self.std), (self.std, other.std, 1e-3 * self.std)]
         return same and all(bool(((p - q.to(p)).abs() <= least).all()) for p, q, least in alike)
 
     def players(self) -> tuple[Player, ...]:
-        """None: each stage has its own."""
+        """Return no players, because each stage has its own."""
         return ()
 
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
@@ -123,9 +123,10 @@ class LatentModel(GenerativeModel):
     def loss(
         self, x: Tensor, condition: Mapping[str, Any] | None = None, seed: int = 0, *, player: str | None = None
     ) -> dict[str, Tensor]:
-        """The prior's loss of the latents of samples, or that of a player of the autoencoder; see `GenerativeModel.loss`.
+        """Return the prior's loss of latents, or that of a player of the autoencoder; see `GenerativeModel.loss`.
 
-        Raises UsageError also where the latents' mean and deviation are not known yet: let `measure` find them.
+        Raises:
+            UsageError: also if the mean and deviation of the latents are not known yet; `measure` computes them.
         """
         self._fits(x)
         first = self.autoencoder
@@ -140,7 +141,7 @@ class LatentModel(GenerativeModel):
         return self.prior.losses(Batch(z, raw), player or self.prior.players()[0].name, noise)
 
     def measure(self, raw: Tensor) -> None:
-        """Mu and s from the autoencoder's latents `(n, c, *space)` of the training set; a constant channel keeps s = 1."""
+        """Compute mu and s from latents `(n, c, *space)` of the training set. Constant channels have s = 1."""
         axes = (0, *range(2, raw.ndim))
         raw = raw.cpu().double()
         s = raw.std(axes, unbiased=False)
@@ -149,21 +150,21 @@ class LatentModel(GenerativeModel):
         self.known.fill_(True)
 
     def encode(self, x: Tensor, condition: Any = None) -> Tensor:
-        """Normalised latents `(n, c, *space)` of samples in the units of the data."""
+        """Encode samples in the units of the data to normalised latents `(n, c, *space)`."""
         with self.evaluation():
             return (self.coder.encode(x).float() - self.mean) / self.std
 
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
-        """Normalised latents -> samples in the units of the data."""
+        """Decode normalised latents to samples in the units of the data."""
         with self.evaluation():
             return self.standardize.denormalize(self.standardize.normalize(self.coder.decode(z * self.std + self.mean).float()))
 
     def reconstruct(self, x: Tensor, condition: Any = None) -> Tensor:
-        """What comes back of samples that are encoded and decoded."""
+        """Encode and decode samples."""
         return self.decode(self.encode(x))
 
     def sample_path(self, noise: Noise, context: Context, **how: Any) -> Iterator[State]:
-        """The prior's, in latents; `shown` decodes where it stands."""
+        """Yield the prior's states, which are latents. `shown` decodes them."""
         if not self.known:
             raise AncestralError("only the autoencoder of this run is trained so far: continue it with `ancestral train`")
         return self.prior.sample_path(noise, context, **how)
@@ -172,7 +173,7 @@ class LatentModel(GenerativeModel):
         return self.decode(self.prior.standardize.denormalize(x.float()))
 
     def draw_latent(self, noise: Noise, context: Context | None = None, **how: Any) -> Tensor:
-        """The normalised latents from which the samples of that noise are decoded."""
+        """Return the normalised latents from which samples with this noise are decoded."""
         context = context if context is not None else self.conditioner.null(noise.n)
         last = deque(self.sample_path(noise, context, **how), maxlen=1).pop()
         return self.prior.standardize.denormalize(last.x.float())

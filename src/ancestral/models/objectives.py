@@ -1,7 +1,7 @@
-"""The objectives of the two-player game, and the penalties that make it converge. All are functions of logits.
+"""The objectives of GANs, and the penalties that make their training converge. All are functions of logits.
 
-D(x) = sigmoid(l(x)), so log D = -softplus(-l) and log(1 - D) = -softplus(l): nothing overflows where D is certain. `real` and
-`fake` are the discriminator's outputs `(n,)` for data x ~ p and for samples G(z) ~ q; what a player minimises is `(n,)`.
+D(x) = sigmoid(l(x)), so log D = -softplus(-l) and log(1 - D) = -softplus(l), and nothing overflows if D is certain. `real` and
+`fake` are the discriminator's outputs `(n,)` for data x ~ p and for samples G(z) ~ q. The loss of a player is `(n,)`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Name = Literal["relativistic", "non-saturating", "minimax", "least-squares", "hi
 
 
 class Objective:
-    """What each player minimises. logits: how D's outputs tell of log p/q: as they are, up to a constant, or not at all."""
+    """The losses of both players. logits: whether D's outputs are log p/q, equal to it up to a constant, or something else."""
 
     name: Name
     logits: Literal["exact", "shifted", "no"] = "no"
-    paired = False  # whether the generator looks at data too
+    paired = False  # whether the generator's loss also depends on data
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         raise NotImplementedError
@@ -36,8 +36,8 @@ class Objective:
 class Minimax(Objective):
     """J_D = -1/2 log D(x) - 1/2 log(1 - D(G(z))),  J_G = -J_D       (Goodfellow et al. 2014, arXiv:1406.2661, eq. 1).
 
-    At the optimum D* = p/(p + q), where V = -J_D = JSD(p, q) - log 2. The generator's gradient in the logit is -D/2: it
-    vanishes where the discriminator wins. The half of J_G that sees data does not depend on G and is left out.
+    At the optimum D* = p/(p + q), V = -J_D = JSD(p, q) - log 2. The generator's gradient in the logit is -D/2, which vanishes
+    if the discriminator wins. The half of J_G for data does not depend on G and is left out.
     """
 
     name: Name = "minimax"
@@ -53,7 +53,7 @@ class Minimax(Objective):
 class NonSaturating(Minimax):
     """J_G = -1/2 log D(G(z)): the generator maximises the chance that D errs (Goodfellow 2016, arXiv:1701.00160, eq. 13).
 
-    Its gradient in the logit is -(1 - D)/2, largest where minimax has none: their ratio is D/(1 - D) = e^l.
+    Its gradient in the logit is -(1 - D)/2, which is largest if that of minimax vanishes: their ratio is D/(1 - D) = e^l.
     """
 
     name: Name = "non-saturating"
@@ -107,8 +107,8 @@ class Wasserstein(Objective):
 class Relativistic(Objective):
     """J_D = -log sigmoid(l(x) - l(G(z))),  J_G = -log sigmoid(l(G(z)) - l(x))  (Jolicoeur-Martineau 2018, arXiv:1807.00734).
 
-    D tells which of a pair is real, so no sample is judged apart from the data, and no local minimum of the loss leaves modes
-    out (Sun et al. 2020, arXiv:2011.04926). A constant added to l changes nothing; at the optimum l = log p/q + c.
+    D decides which one of a pair is real, so every sample is compared with data, and no local minimum of the loss leaves modes
+    out (Sun et al. 2020, arXiv:2011.04926). A constant added to l changes nothing. At the optimum l = log p/q + c.
     """
 
     name: Name = "relativistic"
@@ -131,13 +131,14 @@ OBJECTIVES: dict[Name, Objective] = {
 @configurable
 @dataclass(frozen=True)
 class Penalties:
-    """Weights of the penalties of D's gradient in its input, which make the game converge.
+    """Weights of the penalties of D's gradient in its input, which make training converge.
 
         R1 = r1/2 |grad l(x)|^2,  R2 = r2/2 |grad l(G(z))|^2    (Mescheder et al. 2018, arXiv:1801.04406, eq. 9-10)
         GP = gp (|grad l(u x + (1 - u) G(z))| - 1)^2, u ~ U(0, 1)  (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3)
 
-    lazy: they look at one in `lazy` of the samples at every step, `lazy` times as hard. That costs as much as all samples at
-    every `lazy`-th step (Karras et al. 2020, arXiv:1912.04958, appendix B), expects the same, and every step is alike.
+    At every step they are computed for every `lazy`-th sample, with `lazy` times the weight. This costs as much as all samples
+    at every `lazy`-th step (Karras et al. 2020, arXiv:1912.04958, appendix B) and has the same expectation, but all steps are
+    equal.
     """
 
     r1: float = 0.0
@@ -156,10 +157,11 @@ class Penalties:
         u: Tensor,
         every: tuple[Tensor, float] | None = None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """(D of data, D of samples, penalties by name), each `(n,)`; a penalty's mean over them is its estimate.
+        """Return (D of data, D of samples, penalties by name), each `(n,)`. The mean of a penalty is its estimate.
 
-        critic: (x, which of the n rows they are) -> logits. u: `(n,)` uniform numbers for the gradient penalty. every: the rows
-        that penalties look at and the ratio of all samples to them, as of `Batch.every`; None: one in `lazy` of these.
+        `critic` is a function from (x, the indices of its rows among n) to logits. `u` are `(n,)` uniform numbers for the
+        gradient penalty. `every` are the rows of the penalties and the ratio of all samples to them, as in `Batch.every`. None:
+        every `lazy`-th of these samples.
         """
         n, terms = len(real), {}
         rows = torch.arange(n, device=real.device)
@@ -189,17 +191,17 @@ class Penalties:
 
 
 def _joined(a: Tensor, rows_a: Tensor, b: Tensor, rows_b: Tensor) -> Tensor:
-    """Values at some rows and at the others as one `(n,)`."""
+    """Join values at some rows and at the others to one tensor `(n,)`."""
     return torch.cat([a, b])[torch.cat([rows_a, rows_b]).argsort()]
 
 
 def gradient(l: Tensor, x: Tensor) -> Tensor:
-    """Of each logit in its own input, itself differentiable."""
+    """Return the differentiable gradient of each logit in its own input."""
     with torch.enable_grad():
         (g,) = torch.autograd.grad(l.sum(), x, create_graph=True)
     return g.to(torch.promote_types(g.dtype, torch.float32))
 
 
 def spread(values: Tensor, rows: Tensor, n: int, ratio: float) -> Tensor:
-    """`(m,)` values at rows `(m,)` of n, times `ratio`, and 0 elsewhere: `(n,)`."""
+    """Return `(n,)` with values `(m,)` times `ratio` at the rows `(m,)`, and 0 elsewhere."""
     return values.new_zeros(n).index_copy(0, rows, values * ratio)

@@ -2,11 +2,11 @@
 
 The encoder's output is cut into N vectors, each replaced by the nearest of the K rows e_k of a codebook. q(z | x) is
 deterministic and the prior uniform over K^N codes, so KL(q || p) = N log K, a constant that the bound does not drop. Gradients
-pass straight through the choice; the encoder is held to its codes by
+pass straight through the choice. A penalty keeps the encoder near its codes,
 
     penalty = beta |z_e - sg(e)|^2                                                      (eq. 3, third term)
 
-and the codebook follows the encoder as moving averages of what each code stands for (appendix A.1), in buffers.
+and the codebook, which is a buffer, has moving averages of the vectors of each code (appendix A.1).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ancestral.configuration import configurable
 from ancestral.models.codec import Encoding, LatentCodec
 from ancestral.noise import Noise
 
-DEAD = 0.01  # of a fair share of the codes: below it a code is replaced by something that the encoder says now
+DEAD = 0.01  # a code with less than this part of its fair share is replaced by a current vector of the encoder
 
 
 @configurable
 class Quantised(LatentCodec):
-    """encoder: to `(n, positions * width)`, decoder: from there. codes: K. commitment: beta."""
+    """A codec with a codebook. encoder: to `(n, positions * width)`. decoder: from there. codes: K. commitment: beta."""
 
     continuous = False
     codebook: Tensor
@@ -57,7 +57,7 @@ class Quantised(LatentCodec):
         self.register_buffer("sums", self.codebook.clone())
 
     def features(self, y: Tensor, context: Context) -> Tensor:
-        """Z_e, each vector normalised, so that neither it nor the codebook can run away."""
+        """Return z_e. Each vector is normalised, so that neither it nor the codebook can diverge."""
         h = cast(Tensor, self.encoder(y, context)).float()
         return F.layer_norm(h.view(len(h), self.positions, self.width), (self.width,))
 
@@ -75,7 +75,7 @@ class Quantised(LatentCodec):
         return Encoding(z, kl, kl.sum(1), penalty=penalty, codes=(z_e.detach(), k))
 
     def decode(self, z: Tensor, context: Context) -> Tensor:
-        """Of the codes nearest to z."""
+        """Decode the codes nearest to z."""
         e = self.codebook[self.nearest(z.view(len(z), self.positions, self.width))]
         return cast(Tensor, self.decoder(e.flatten(1), context))
 
@@ -84,14 +84,14 @@ class Quantised(LatentCodec):
         return self.codebook[k].flatten(1)
 
     def nearest(self, z_e: Tensor) -> Tensor:
-        """Indices `(n, positions)`: argmin_k |z_e - e_k|."""
+        """Return the indices `(n, positions)` of the nearest codes, argmin_k |z_e - e_k|."""
         z_e = z_e.float()
         with torch.no_grad(), torch.autocast(z_e.device.type, enabled=False):
             return (self.codebook.square().sum(1) - 2 * z_e @ self.codebook.T).argmin(-1)
 
     @torch.no_grad()
     def record(self, batch: Batch, code: Encoding, noise: Noise) -> None:
-        """Counts `(K,)` and sums `(K, width)` of the vectors of each code, and for each code a vector that could revive it.
+        """Record counts `(K,)` and sums `(K, width)` of the vectors of each code, and for each code a vector to replace it.
 
         Sample i of a global batch of N proposes one of its own vectors, at random, for the codes i m, ..., i m + m - 1,
         m = K/N.
@@ -112,7 +112,7 @@ class Quantised(LatentCodec):
 
     @torch.no_grad()
     def after_step(self, sums: Mapping[str, Tensor]) -> None:
-        """N_k, m_k <- moving averages of the count and sum of the vectors of code k; e_k = m_k / N_k; the dead are revived."""
+        """Update N_k and m_k, the moving averages of code k's counts and sums; set e_k = m_k / N_k; replace dead codes."""
         now, fresh = sums["codebook/counts"], sums["codebook/fresh"]
         self.counts.lerp_(now, 1 - self.decay)
         self.sums.lerp_(sums["codebook/sums"], 1 - self.decay)
@@ -122,7 +122,7 @@ class Quantised(LatentCodec):
         self.codebook.copy_(self.sums / self.counts[:, None])
 
     def diagnose(self) -> tuple[dict[str, float], tuple[str, ...]]:
-        """How many codes do at least a tenth of a fair share, and the perplexity of their use."""
+        """Return the number of codes with at least a tenth of their fair share, and the perplexity of their use."""
         share = self.counts / self.counts.sum()
         used = int((share > 0.1 / self.codes).sum())
         perplexity = float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))

@@ -1,4 +1,4 @@
-"""A model that was saved with `model.save(folder)`, built again."""
+"""Loading of models that were saved with `model.save(folder)`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Network = nn.Module | Mapping[str, nn.Module]
 
 
 def load_model(folder: str | Path, network: Network | None = None) -> GenerativeModel:
-    """The model in a folder that `GenerativeModel.save` wrote, on the CPU and in evaluation mode.
+    """Load the model in a folder that `GenerativeModel.save` wrote, on the CPU and in evaluation mode.
 
     Args:
-        folder: that holds `config.json` and `model.safetensors`.
-        network: the model's own network, where its class is not ancestral's: a new one, whose weights are then loaded. Where
+        folder: the folder with `config.json` and `model.safetensors`.
+        network: the model's own network, if its class is not ancestral's: a new one, into which the weights are loaded. If
             there are several, each by the name of the argument: `{"generator": ..., "critic": ...}`.
 
     Raises:
-        UsageError: if a network is missing, or given in vain.
+        UsageError: if a network is missing, or given but not needed.
         AncestralError: with the file's name, if a file is missing, damaged, not finite or of another network.
     """
     folder = Path(folder)
@@ -49,9 +49,12 @@ def load_model(folder: str | Path, network: Network | None = None) -> Generative
 
 
 def build(config: Mapping[str, Any], network: Network | None, folder: Path) -> GenerativeModel:
-    """The untrained model of a configuration (`GenerativeModel.config`). network, errors: as of `load_model`.
+    """Build the untrained model of a configuration (`GenerativeModel.config`).
 
-    folder: whose model it is, for messages.
+    Args:
+        config: the configuration.
+        network: as in `load_model`, also for errors.
+        folder: the folder of the model, for messages.
     """
     settings = {key: value for key, value in config.items() if key not in ("format", "version", "family")}
     _check(folder, foreign_modules(settings), network)
@@ -62,7 +65,7 @@ def build(config: Mapping[str, Any], network: Network | None, folder: Path) -> G
 
 
 def _check(folder: Path, foreign: Mapping[str, str], network: Network | None) -> None:
-    """Raises UsageError unless exactly the foreign networks are given."""
+    """Raise UsageError unless exactly the foreign networks are given."""
     names = [name.rsplit(".", 1)[-1] for name in foreign]
     given = {} if network is None else network
     if isinstance(given, nn.Module):

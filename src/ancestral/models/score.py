@@ -91,7 +91,7 @@ class ScoreModel(DenoisingModel):
         self.weight: Lambda = weight
 
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
-        """lambda(t) J for one t a sample: {"total": `(n,)`}, summed over dimensions."""
+        """Return lambda(t) J for one t per sample, {"total": `(n,)`}, summed over dimensions."""
         x, eps = self.standardize.normalize(batch.x), noise.normal(self.shape)
         level = self.schedule.at(self.schedule.noisy(noise.stratified()))
         alpha, sigma = column(level.alpha, x), column(level.sigma, x)
@@ -108,7 +108,7 @@ class ScoreModel(DenoisingModel):
         return {"total": self.weights(level).to(j) * j}
 
     def weights(self, level: Levels) -> Tensor:
-        """lambda(t) `(n,)` float64.
+        """Return lambda(t) `(n,)` float64.
 
         sigma2:     sigma^2, with which a level's loss does not depend on its scale (Song & Ermon 2019, section 4.2).
         likelihood: g^2, with which J bounds the Kullback-Leibler divergence of the SDE's samples from the data, in nats
@@ -118,28 +118,28 @@ class ScoreModel(DenoisingModel):
 
     @staticmethod
     def _trace(s: Tensor, x_t: Tensor) -> Tensor:
-        """tr(grad s), a derivative for each dimension."""
+        """Return tr(grad s), by one derivative per dimension."""
         rows = [torch.autograd.grad(s[:, j].sum(), x_t, create_graph=True)[0][:, j] for j in range(s.shape[1])]
         return torch.stack(rows).sum(0)
 
     @staticmethod
     def _slice(s: Tensor, x_t: Tensor, noise: Noise) -> Tensor:
-        """V' (grad s) v, whose mean over random signs v is the trace."""
+        """Return v' (grad s) v, whose mean over random signs v is the trace."""
         v = torch.where(noise.uniform(s.shape[1:]) < 0.5, -1.0, 1.0).to(s)
         (product,) = torch.autograd.grad((s * v).sum(), x_t, create_graph=True)
         return (product * v).sum(1)
 
 
 def largest_noise(dimensions: int) -> float:
-    """About the largest distance of two samples of unit variance a dimension, from which any reaches any other (Song & Ermon
-    2020, arXiv:2006.09011, technique 1): twice the typical distance sqrt(2 D), at most 80.
+    """Return about the largest distance of two samples with unit variance in each dimension: 2 sqrt(2 D), at most 80.
+
+    With so much noise a sample can reach any other (Song & Ermon 2020, arXiv:2006.09011, technique 1).
     """
     return min(80.0, 2 * math.sqrt(2 * dimensions))
 
 
 def geometric_count(dimensions: int, ratio: float) -> int:
-    """The number of levels in geometric sequence from 1 to `ratio` whose neighbours overlap in half of their mass (ibid.,
-    technique 2):
+    """Return the number of geometric levels from 1 to `ratio` whose neighbours share half of their mass (ibid., technique 2):
 
     Phi(sqrt(2D) (g - 1) + 3g) - Phi(sqrt(2D) (g - 1) - 3g) = 1/2,      g at most 1.5
     """

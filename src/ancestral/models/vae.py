@@ -1,13 +1,14 @@
 """Variational autoencoders (Kingma & Welling 2014, arXiv:1312.6114; Rezende et al. 2014, arXiv:1401.4082).
 
-Data are explained by latents, p(x) = int p(x | z) p(z) dz, and an encoder guesses which, q(z | x). What is maximised is
+Latents explain the data, p(x) = int p(x | z) p(z) dz, and an encoder infers them, q(z | x). Training maximises
 
     L = E_q(z|x) [log p(x | z)] - KL(q(z | x) || p(z))  =  log p(x) - KL(q(z | x) || p(z | x))                     (1)
 
-the evidence lower bound, in nats, of x in the units of the data; its two terms stay apart, and no constant is dropped. Training
-may weigh the second by beta (Higgins et al. 2017), let it grow from 0 (Bowman et al. 2016), and forgive each latent dimension
-its first `free_bits` (Kingma et al. 2016, arXiv:1606.04934, eq. 15). Samples come from p(z), or from the second-stage prior
-that is fitted to where the encoder puts the data (`mixture`).
+the evidence lower bound, in nats, of x in the units of the data. Its two terms are separate, and no constant is dropped.
+Training may weight the second term by beta (Higgins et al. 2017), increase it from 0 (Bowman et al. 2016), and not count the
+first
+`free_bits` of each latent dimension (Kingma et al. 2016, arXiv:1606.04934, eq. 15). Samples come from p(z), or from the
+aggregate prior, which is fitted to the encoded data (`mixture`).
 """
 
 from __future__ import annotations
@@ -39,19 +40,19 @@ from ancestral.suggest import unknown
 
 Method = Literal["elbo", "iwae"]
 Prior = Literal["aggregate", "standard"]
-FIT_KEY = 2**61  # of the noise with which the mixtures are fitted, beyond any step's
-PART = 512  # samples encoded at a time where there are many
+FIT_KEY = 2**61  # key of the noise for the fit of the mixtures, larger than that of any step
+PART = 512  # samples encoded at a time
 
 
 @configurable
 class VAE(GenerativeModel):
-    """An encoder, a decoder, and the bound that both raise.
+    """A variational autoencoder: an encoder and a decoder, which maximise the evidence lower bound.
 
         model = VAE(encoder, decoder, shape=(1, 28, 28), latent=16, likelihood="bernoulli", bounds=(0, 1))
 
     Args:
         encoder: any module (y `(n, *shape)` of mean 0 and deviation 1, context) -> the posterior's parameters `(n, outputs)`:
-            for a diagonal posterior the means and the log variances, 2 `latent` numbers. One that takes (y) alone serves too.
+            for a diagonal posterior the means and the log variances, 2 `latent` numbers. It may also take only (y).
             Or a `LatentCodec`, which is encoder, posterior and decoder in one; then decoder, latent and posterior are left out.
         decoder: any module (z `(n, latent)`, context) -> h, the likelihood's parameters `(n, outputs * c, *space)`.
         shape: of one sample.
@@ -115,7 +116,7 @@ class VAE(GenerativeModel):
         self.register_buffer("activity", torch.ones(coder.latent))
 
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
-        """-L of eq. 1 with the second term weighed: {"total", "reconstruction": -log p(x | z), "kl"}, `(n,)` each."""
+        """Return -L of eq. 1 with the weighted second term: {"total", "reconstruction": -log p(x | z), "kl"}, `(n,)` each."""
         context = self.conditioner(batch.conditions, len(batch), noise)
         code, h = self.coder(self._features(batch.x, context), context, noise)
         h = h.float()
@@ -135,13 +136,13 @@ class VAE(GenerativeModel):
         return {"total": total, "reconstruction": reconstruction, "kl": code.kl.sum(1)}
 
     def _charged(self, kl: Tensor, batch: Batch) -> Tensor:
-        """sum_j max(lambda, KL_j), the KL of a dimension being its mean over the batch `(n,)`."""
+        """Return sum_j max(lambda, KL_j) `(n,)`, where the KL of a dimension is its mean over the batch."""
         if self.free_bits:
             kl = torch.where(batch.mean(kl) > self.free_bits, kl, self.free_bits)
         return kl.sum(1)
 
     def after_step(self, player: str, sums: Mapping[str, Tensor], n: int) -> None:
-        """Count the samples seen, and follow the batch with what is not learned by gradient."""
+        """Count the training samples, and update the parts that are not learned by gradient."""
         self.seen += n
         if "error" in sums:
             self.likelihood.after_step(sums["error"] / n)
@@ -151,7 +152,7 @@ class VAE(GenerativeModel):
         return self.coder.features(self.standardize.normalize(x), context)
 
     def observation(self, z: Tensor, context: Context) -> Observation:
-        """p(x | z)."""
+        """Return p(x | z)."""
         observed: Observation = self.likelihood(self.coder.decode(z, context).float())
         return observed
 
@@ -160,7 +161,7 @@ class VAE(GenerativeModel):
     def sample_path(
         self, noise: Noise, context: Context, *, prior: Prior = "aggregate", observe: Literal["mean", "draw"] = "mean"
     ) -> Iterator[State]:
-        """One step: z from a prior, then the mean of p(x | z), or a draw of it. prior: the second-stage one, or N(0, I)."""
+        """Draw z from the prior (aggregate or N(0, I)), and yield the mean of p(x | z), or a draw of it, as the only state."""
         if observe not in ("mean", "draw"):
             raise UsageError(unknown("way to observe", observe, ("mean", "draw")))
         observed = self.observation(self.draw_latent(noise, prior, context), context)
@@ -168,13 +169,13 @@ class VAE(GenerativeModel):
         yield State(self.standardize.normalize(x), CLEAN, None, 1, 1, 1)
 
     def draw_latent(self, noise: Noise, prior: Prior = "aggregate", context: Context | None = None) -> Tensor:
-        """Z ~ p(z) `(n, d)`; context None: without a condition. Raises UsageError for an unknown prior."""
+        """Draw z ~ p(z) `(n, d)`. context None: without a condition. Raises UsageError for an unknown prior."""
         if _known(prior) == "standard":
             return self.coder.prior(noise)
         return self._aggregate(context, noise.n, lambda mixture, c: mixture.draw(noise, c))
 
     def log_prior(self, z: Tensor, prior: Prior = "standard", context: Context | None = None) -> Tensor:
-        """Log p(z) `(n,)`. Raises UsageError for an unknown prior, and for the mixtures of codes, which have no density."""
+        """Return log p(z) `(n,)`. Raises UsageError for an unknown prior, and for mixtures of codes, which have no density."""
         if _known(prior) == "standard":
             return log_standard(z)
         if not self.coder.continuous:
@@ -187,26 +188,24 @@ class VAE(GenerativeModel):
     # latents
 
     def encode(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
-        """The centres of q(z | x) `(n, d)` of samples in the units of the data."""
+        """Return the means of q(z | x) `(n, d)` for samples in the units of the data."""
         with self.evaluation():
             context = self.conditioner.context(condition, len(x))
             code: Encoding = self.coder(self._features(x, context), context, None)[0]
             return code.z
 
     def decode(self, z: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
-        """The means of p(x | z) `(n, *shape)` in the units of the data."""
+        """Return the means of p(x | z) `(n, *shape)` in the units of the data."""
         with self.evaluation():
             mean = self.observation(z, self.conditioner.context(condition, len(z))).mean
             return self.shown(self.standardize.normalize(mean))  # within the range of the data
 
     def reconstruct(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
-        """What comes back of samples `(n, *shape)` that are encoded and decoded."""
+        """Encode and decode samples `(n, *shape)`."""
         return self.decode(self.encode(x, condition), condition)
 
     def interpolate(self, a: Tensor, b: Tensor, steps: int = 8, condition: Mapping[str, Any] | None = None) -> Tensor:
-        """From samples a to samples b `(n, *shape)`, both ends included, along great circles of their latents:
-        `(n, steps, *shape)`.
-        """
+        """Return `(n, steps, *shape)` from samples a to samples b `(n, *shape)`, along great circles of their latents."""
         z_a, z_b = self.encode(a, condition), self.encode(b, condition)
         share = torch.linspace(0, 1, steps, device=z_a.device)
         return torch.stack([self.decode(slerp(z_a, z_b, s), condition) for s in share], 1)
@@ -223,15 +222,19 @@ class VAE(GenerativeModel):
         k: int | None = None,
         prior: Prior = "standard",
     ) -> Bound:
-        """A lower bound of log p(x) `(n,)` from k draws of q (None: 16, iwae: 100), in nats.
+        """Return a lower bound of log p(x) `(n,)` in nats, from k draws of q (None: 16, iwae: 100).
 
-        elbo: eq. 1. iwae: E log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x), which k tightens (Burda et al. 2016,
-        arXiv:1509.00519, eq. 8). prior: p(z), N(0, I) or the second-stage one. noise: None: sample i has seed i.
-        Raises NoLikelihoodError of grey values under a Bernoulli, UsageError for another bound that there is not.
+        The method elbo is eq. 1. iwae is E log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x), which is tighter for larger k (Burda
+        et al. 2016, arXiv:1509.00519, eq. 8). `prior` is p(z), N(0, I) or the aggregate prior. If `noise` is None, sample i has
+        seed i.
+
+        Raises:
+            NoLikelihoodError: for grey values under a Bernoulli.
+            UsageError: for an unknown method.
         """
         if isinstance(self.likelihood, BernoulliLikelihood) and not torch.all((x == 0) | (x == 1)):
             raise NoLikelihoodError(
-                "the cross-entropy of values between 0 and 1 is no likelihood: for one train with "
+                "the cross-entropy of values between 0 and 1 is not a likelihood: for one train with "
                 "model.likelihood=continuous-bernoulli or logistic, or make the data black and white"
             )
         if method not in self.methods:
@@ -256,9 +259,7 @@ class VAE(GenerativeModel):
     # what is fitted, and how it fares
 
     def fit_after(self, batch: Batch) -> None:
-        """Fit the mixtures to draws of q(z | x) and the optimal variance to the errors; `activity` is how much each dimension
-        moves.
-        """
+        """Fit the mixtures to draws of q(z | x), the optimal variance to errors, and `activity` to the means of q(z | x)."""
         with self.inference():
             self._fit(batch)
 
@@ -285,7 +286,7 @@ class VAE(GenerativeModel):
             gaussian.value.copy_((torch.stack(errors).sum() / len(batch)).clamp(min=1e-8))
 
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
-        """Active units, KL of each dimension, mutual information, errors: see `ancestral.models.health.vae`."""
+        """Measure active units, KL of each dimension, mutual information and errors; see `ancestral.models.health.vae`."""
         with self.inference():
             bounds = []
             for batch in (train, test):
@@ -307,7 +308,7 @@ class VAE(GenerativeModel):
 
 
 def _known(prior: Prior) -> Prior:
-    """Raises UsageError for an unknown prior."""
+    """Return the prior, or raise UsageError if it is unknown."""
     if prior not in ("aggregate", "standard"):
         raise UsageError(unknown("prior", prior, ("aggregate", "standard")))
     return prior

@@ -54,7 +54,7 @@ class Plan:
 
     @property
     def flat(self) -> bool:
-        """Whether samples are signals."""
+        """Whether the samples are signals."""
         return len(self.shape) == 2
 
     @property

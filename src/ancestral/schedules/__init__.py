@@ -1,4 +1,4 @@
-"""The forward process: its levels and what follows from them, continuous processes, the discrete chain, grids of times."""
+"""The forward process: noise levels and derived coefficients, continuous processes, the discrete chain, grids of times."""
 
 from ancestral.builtin import built_in
 from ancestral.registry import lookup
@@ -12,7 +12,7 @@ built_in("schedule", "ddpm-cosine")(Chain.cosine)
 
 
 def schedule(name: str | Schedule) -> Schedule:
-    """The schedule of that name, or the schedule itself. Raises UsageError for an unknown name."""
+    """Return the schedule of that name, or the schedule itself. Raises UsageError for an unknown name."""
     if isinstance(name, Schedule):
         return name
     found: Schedule = lookup("schedule", name)()

@@ -88,7 +88,7 @@ class VE(Schedule):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     t_min = 1e-9  # sigma jumps from sigma_min to 0 at t = 0
-    u_range = (0.0, math.inf)  # its ends are its own
+    u_range = (0.0, math.inf)  # grids visit all its levels
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -102,12 +102,13 @@ class VE(Schedule):
 @configurable
 @dataclass(frozen=True)
 class GeometricLevels(VE):
-    """VE at `count` levels in geometric sequence from sigma_max to sigma_min, the only ones that are trained on (Song & Ermon
-    2019, section 4.1). `grid(schedule, schedule.count, "logsnr")` visits each.
+    """VE with training only at `count` geometric levels from sigma_max to sigma_min (Song & Ermon 2019, section 4.1).
+
+    `grid(schedule, schedule.count, "logsnr")` visits each level.
     """
 
     count: int = 10
 
     def noisy(self, t: Tensor) -> Tensor:
-        """Evenly spread t give every level equally often."""
+        """Return the level of each t. Uniform t give uniform levels."""
         return ((t * self.count).floor().clamp(0, self.count - 1) / (self.count - 1)).clamp(self.t_min, 1)

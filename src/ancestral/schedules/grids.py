@@ -1,4 +1,4 @@
-"""Which times a sampler visits."""
+"""Grids of the times that a sampler visits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ancestral.registry import lookup
 from ancestral.schedules.base import Schedule
 from ancestral.schedules.chain import Chain
 
-RHO = 7.0  # of karras
+RHO = 7.0  # exponent of the spacing karras
 
 
 def grid(schedule: Schedule, steps: int, spacing: str = "trailing") -> Tensor:

@@ -1,4 +1,4 @@
-"""Solvers from x_T to x_0. Each is registered under the names by which `solver` makes it."""
+"""Solvers from x_T to x_0. The function `solver` makes them by their registered names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SOLVERS: Mapping[str, Callable[[], Solver]] = Registered("solver")
 
 
 def solver(name: str | Solver) -> Solver:
-    """The solver of that name, or the solver itself. Raises UsageError for an unknown name."""
+    """Return the solver of that name, or the solver itself. Raises UsageError for an unknown name."""
     if isinstance(name, Solver):
         return name
     found: Solver = lookup("solver", name)()

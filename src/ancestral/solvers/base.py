@@ -1,7 +1,7 @@
-"""The walk from x_T to x_0.
+"""The base class of solvers, which lead from x_T to x_0.
 
-A solver knows how to step from one noise level to the next, given a denoiser; it knows neither which levels a grid
-visits nor what the network was trained to output. In u = sigma/alpha and y = x_t/alpha the probability-flow ODE is
+A solver steps from one noise level to the next, given a denoiser. It depends neither on the levels of a grid nor on the output
+for which the network was trained. In u = sigma/alpha and y = x_t/alpha the probability-flow ODE is
 
     dy/du = eps_hat(x_t, t)                                  (Song et al. 2021, eq. 13, after the change of variable)
 
@@ -26,7 +26,7 @@ Denoise = Callable[[Tensor, Level], Prediction]
 
 @dataclass(frozen=True)
 class State:
-    """Where a sampler stands.
+    """The state of a sampler.
 
     x: the sample at level t, `(n, *shape)`. prediction: the denoiser's last answer (None before the first).
     nfe: evaluations of the denoiser so far. done, total: steps taken and to take.
@@ -41,20 +41,20 @@ class State:
 
 
 class Solver:
-    """How to step. Subclasses define `step`; `memory` carries what a multistep method remembers (None at the start).
+    """A method of steps. Subclasses define `step`. `memory` is the history of a multistep method (None at the start).
 
-    visits_levels: whether the states stand at the levels that are given, which those of `UnadjustedLangevin` do not.
+    `visits_levels` is whether the states are at the given levels. Those of `UnadjustedLangevin` are not.
     """
 
     order = 1
     visits_levels = True
 
     def step(self, denoise: Denoise, x: Tensor, t: Level, s: Level, memory: Any, noise: Noise) -> tuple[Tensor, Any]:
-        """From x at level t to level s, s less noisy than t."""
+        """Step from x at level t to level s, which is less noisy than t."""
         raise NotImplementedError
 
     def __call__(self, denoise: Denoise, x: Tensor, levels: Sequence[Level], noise: Noise) -> Iterator[State]:
-        """All states from x at levels[0] to levels[-1], the start included."""
+        """Yield all states from x at levels[0] to levels[-1], including the start."""
         counted = Counted(denoise)
         total = len(levels) - 1
         memory = None
@@ -65,7 +65,7 @@ class Solver:
 
 
 class Counted:
-    """A denoiser that counts its evaluations and remembers the last."""
+    """A denoiser that counts its evaluations and stores the last prediction."""
 
     def __init__(self, denoise: Denoise):
         self.denoise = denoise
@@ -79,7 +79,8 @@ class Counted:
 
 
 def move(p: Prediction, s: Level) -> Tensor:
-    """x_s = alpha_s x + sigma_s eps: Euler's step in u, which is DDIM's (Song et al. 2021a, eq. 12). Exact where the
-    prediction does not change on the way; finite at alpha_t = 0 and at sigma_s = 0.
+    """Return x_s = alpha_s x + sigma_s eps, Euler's step in u, which is that of DDIM (Song et al. 2021a, eq. 12).
+
+    It is exact if the prediction is constant between the levels, and finite at alpha_t = 0 and at sigma_s = 0.
     """
     return s.alpha * p.x + s.sigma * p.eps if s.sigma > 0 else s.alpha * p.x

@@ -18,10 +18,10 @@ RHO = 4.0
 
 
 class ProbabilityFlow:
-    """Between data x = z_0 / cos(theta_0) and noise z_1 ~ N(0, I), in the models' units.
+    """The flow between data x = z_0 / cos(theta_0) and noise z_1 ~ N(0, I), in model units.
 
-    least: the noise sigma / alpha that x has; None: that of the schedule's first noisy time, and at least 0.002, below which
-    nothing was learned.
+    `least` is the noise sigma / alpha of x. None: that of the schedule's first noisy time, but at least 0.002, because the
+    network has not learned less noise.
     """
 
     def __init__(self, denoise: Denoise, schedule: Schedule, least: float | None = None):
@@ -35,13 +35,13 @@ class ProbabilityFlow:
         return at_angle((self.a + tau * (self.b - self.a)) ** RHO, tau)
 
     def slope(self, z: Tensor, tau: float) -> Tensor:
-        """dz/dtau = v dtheta/dtau."""
+        """Return dz/dtau = v dtheta/dtau."""
         root = self.a + tau * (self.b - self.a)
         speed: float = RHO * (self.b - self.a) * root ** (RHO - 1)
         return speed * self.denoise(z, self.level(tau)).v
 
     def to_noise(self, x: Tensor, steps: int = 16) -> Tensor:
-        """The noise z_1 from which `to_data` comes back to x (Song et al. 2021, section 4.3)."""
+        """Return the noise z_1 from which `to_data` leads to x (Song et al. 2021, section 4.3)."""
         return solve(self.slope, x * self.level(0.0).alpha, 0.0, 1.0, steps=steps)
 
     def to_data(self, z: Tensor, steps: int = 16) -> Tensor:
@@ -49,8 +49,9 @@ class ProbabilityFlow:
 
 
 def solve(slope: Slope, z: Tensor, a: float, b: float, *, steps: int, tolerance: float | None = None) -> Tensor:
-    """Z at b of dz/da = slope(z, a): Runge-Kutta of order 4 in even steps, or, with a tolerance, Dormand-Prince's adaptive
-    pair of orders 5 and 4.
+    """Solve dz/da = slope(z, a) from a to b and return z at b.
+
+    The method is Runge-Kutta of order 4 in even steps, or with a tolerance Dormand-Prince's adaptive pair of orders 5 and 4.
     """
     if tolerance is not None:
         return dormand_prince(slope, z, (a, b), tolerance, tolerance)[-1]

@@ -1,6 +1,6 @@
-"""Few steps: a network that is told where to go, and goes there at once.
+"""Sampling in few steps, by a network that maps directly to a lower noise level.
 
-A denoiser knows the slope of the flow at x_t; a flow map knows where the flow leads,
+A denoiser gives the slope of the flow at x_t. A flow map gives the end of the flow,
 
     jump(x_t, t, s) = x_s      for every s < t, on one trajectory of the probability-flow ODE.
 
@@ -29,10 +29,10 @@ from ancestral.solvers.base import Denoise, Solver, State
 
 @runtime_checkable
 class Jump(Protocol):
-    """Where the flow leads from a noise level to a lower one."""
+    """A map along the flow from a noise level to a lower one."""
 
     def __call__(self, x_t: Tensor, t: Level, s: Level) -> Tensor:
-        """X_s `(n, *shape)` of x_t `(n, *shape)`, s less noisy than t; at s = t it is x_t."""
+        """Return x_s `(n, *shape)` for x_t `(n, *shape)`, s less noisy than t. At s = t it is x_t."""
 
 
 @configurable
@@ -68,10 +68,10 @@ class FlowMap(nn.Module):
 
 @dataclass(frozen=True)
 class FewStep(Solver):
-    """Jumps from level to level of any grid; one evaluation each, and the denoiser is not asked.
+    """Jumps from level to level of any grid, with one evaluation of the map each and none of the denoiser.
 
-    renoise: jump to data at every step and add the noise of the next level, x_s = alpha_s jump(x_t, t, 0) + sigma_s z. That is
-    Algorithm 1 of Song et al. 2023, for a map that knows s = 0 alone. Otherwise the way is the flow's, without chance.
+    With `renoise` each step jumps to data and adds the noise of the next level, x_s = alpha_s jump(x_t, t, 0) + sigma_s z. This
+    is Algorithm 1 of Song et al. 2023, for a map that is trained only for s = 0. Without it the path is that of the flow.
     """
 
     jump: Jump

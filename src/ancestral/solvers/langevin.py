@@ -23,7 +23,7 @@ from ancestral.solvers.base import Denoise, Solver, State, move
 
 
 def langevin_step(denoise: Denoise, x: Tensor, t: Level, eta: float, noise: Noise) -> Tensor:
-    """One step at level t, eta in units of y = x / alpha; alpha > 0 and sigma > 0."""
+    """Make one step at level t with eta in units of y = x / alpha, for alpha > 0 and sigma > 0."""
     score = -denoise(x, t).eps / t.u  # grad log p(y) = alpha grad log p(x)
     z = noise.normal(x.shape[1:]).to(x)
     return x + t.alpha * (eta * score + math.sqrt(2 * eta) * z)
@@ -32,7 +32,7 @@ def langevin_step(denoise: Denoise, x: Tensor, t: Level, eta: float, noise: Nois
 @built_in("solver", "langevin")
 @dataclass(frozen=True)
 class Langevin(Solver):
-    """Annealed Langevin dynamics: some steps at every noise level, then on to the next; Tweedie's formula at the end.
+    """Annealed Langevin dynamics: several steps at every noise level, and Tweedie's formula at the end.
 
     repeats: steps at each level. step: eta / u^2; None: as NCSNv2 chooses it for the grid's ratio of levels, `ncsn_step`.
     NCSN (Song & Ermon 2019, arXiv:1907.05600, Algorithm 1) has 10 levels, repeats = 100 and step = 0.1; NCSNv2 hundreds of
@@ -46,7 +46,7 @@ class Langevin(Solver):
     def step(
         self, denoise: Denoise, x: Tensor, t: Level, s: Level, memory: float | None, noise: Noise
     ) -> tuple[Tensor, float | None]:
-        if t.alpha == 0:  # nothing but noise, already in equilibrium
+        if t.alpha == 0:  # pure noise is already in equilibrium
             return move(denoise(x, t), s), None
         step = self.step_size or ncsn_step(
             max(memory / t.u, 1.0) if memory else t.u / s.u if s.sigma > 0 else 2.0, self.repeats
@@ -70,7 +70,7 @@ def ncsn_step(ratio: float, repeats: int) -> float:
 @built_in("solver", "langevin-one")
 @dataclass(frozen=True)
 class UnadjustedLangevin(Solver):
-    """Langevin dynamics at one noise level, from noise of that level's scale, then Tweedie's formula: what annealing cures.
+    """Langevin dynamics at one noise level, from noise of that level's scale, with Tweedie's formula at the end.
 
     u: the level, sigma / alpha; step: eta / u^2. Each step of the grid is one step of the chain.
     """
@@ -92,12 +92,12 @@ class UnadjustedLangevin(Solver):
 @built_in("solver", "pc")
 @dataclass(frozen=True)
 class PredictorCorrector(Solver):
-    """A step of a solver that has a `step`, then some of Langevin at the level where it arrives.
+    """A step of a solver that has a `step`, followed by Langevin steps at the new level.
 
     The corrector's eta is 2 (snr sigma)^2 (Song et al. 2021, arXiv:2011.13456, Algorithms 4-5, with eta for their epsilon).
-    Theirs has |z| / |score|, averaged over the batch, for sigma, which it is where noise rules; but a sample must not depend on
-    its batch, and a step that depends on the sample itself would not keep p_t. Nothing of the schedule enters, so sub-VP is
-    served as well. Two evaluations a step with one correction; none after the last step.
+    They use |z| / |score|, averaged over the batch, in place of sigma; both are equal if noise dominates. But a sample must not
+    depend on its batch, and a step size that depends on the sample would not preserve p_t. The step does not depend on the
+    schedule, so it also works for sub-VP. Two evaluations a step with one correction; none after the last step.
     """
 
     predictor: Solver = field(default_factory=lambda: Ancestral(eta=1))
@@ -110,4 +110,4 @@ class PredictorCorrector(Solver):
             return x, memory
         for _ in range(self.corrections):
             x = langevin_step(denoise, x, s, 2 * (self.snr * s.u) ** 2, noise)
-        return x, None  # what the predictor remembers is of a point that x has left
+        return x, None  # the predictor's memory belongs to x before the correction

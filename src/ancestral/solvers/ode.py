@@ -47,14 +47,16 @@ class Heun(Solver):
 
 
 def angle(level: Level) -> float:
-    """Theta = atan(sigma / alpha), from 0 (data) to pi/2 (noise): on z = x_t / sqrt(alpha^2 + sigma^2) every schedule is the
-    rotation z = cos(theta) x + sin(theta) eps, and the probability-flow ODE is dz/dtheta = v, finite at both ends.
+    """Return theta = atan(sigma / alpha), from 0 (data) to pi/2 (noise).
+
+    For z = x_t / sqrt(alpha^2 + sigma^2) every schedule is the rotation z = cos(theta) x + sin(theta) eps, and the
+    probability-flow ODE is dz/dtheta = v, which is finite at both ends.
     """
     return math.atan2(level.sigma, level.alpha)
 
 
 def at_angle(theta: float, t: float = 0.0) -> Level:
-    """The level of that angle at unit scale."""
+    """Return the level of that angle at unit scale."""
     return Level(t, max(math.cos(theta), 0.0) if theta < math.pi / 2 - 1e-12 else 0.0, math.sin(theta))
 
 
@@ -77,7 +79,7 @@ class RungeKutta4(Solver):
 
 
 def rk4(slope: Slope, z: Tensor, a: float, b: float) -> Tensor:
-    """One step of dz/da = slope(z, a) from a to b (Kutta 1901)."""
+    """Make one step of dz/da = slope(z, a) from a to b (Kutta 1901)."""
     h, middle = b - a, (a + b) / 2
     k1 = slope(z, a)
     k2 = slope(z + h / 2 * k1, middle)
@@ -87,8 +89,9 @@ def rk4(slope: Slope, z: Tensor, a: float, b: float) -> Tensor:
 
 
 def dormand_prince(slope: Slope, z: Tensor, at: Sequence[float], rtol: float, atol: float) -> Tensor:
-    """Z at each of the times `at`, `(len(at), *z.shape)`, of dz/da = slope(z, a) with z at the first, by Dormand & Prince's
-    pair of orders 5 and 4 (1980), which chooses its own steps.
+    """Solve dz/da = slope(z, a) by Dormand & Prince's pair of orders 5 and 4 (1980), which chooses its own steps.
+
+    `z` is the value at the first of the times `at`. Returns the values at all times, `(len(at), *z.shape)`.
     """
     from torchdiffeq import odeint
 
@@ -108,8 +111,7 @@ def dormand_prince(slope: Slope, z: Tensor, at: Sequence[float], rtol: float, at
 @built_in("solver", "adaptive")
 @dataclass(frozen=True)
 class DormandPrince(Solver):
-    """The same ODE by `dormand_prince`; the last step, into sigma = 0, is Euler's. The levels are only where states are
-    reported.
+    """The same ODE by `dormand_prince`. The last step, into sigma = 0, is Euler's. States are reported at the given levels.
 
     The steps are chosen for a whole batch: samples of different batches agree to the tolerance, not to the bit.
     """

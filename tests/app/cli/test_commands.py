@@ -136,7 +136,7 @@ def test_bad_words(words, code, message, tmp_path):
         (["--batch", "-1"], "at least one at a time"),
         (["--seed", "-1"], "a seed is a whole number from 0"),
         (["--guidance", "2"], "give one with --class or --prompt"),
-        (["--legend"], "ask for something, and write a .png"),
+        (["--legend"], "give a condition, and write a .png"),
     ],
 )
 def test_bad_words_to_sample(run, words, message, tmp_path):

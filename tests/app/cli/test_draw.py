@@ -97,7 +97,7 @@ def test_drawings_of_runs(tmp_path, images, points):
     ("words", "says"),
     [
         (("score", "nowhere"), "does not exist"),
-        (("score", "moons", "--level", "0"), "--level is the scale"),
+        (("score", "moons", "--level", "0"), "--level 0 is out of range"),
         (("forward", "moons", "--schedule", "cosin"), "did you mean 'cosine'"),
         (("score", "moons", "--out", "a.pdf"), "takes .png or .gif"),
     ],

@@ -168,23 +168,23 @@ def test_as_many_classes_as_are_named_are_drawn(places):
         ("run", {"mask": "mask.png"}, "give the picture with --inpaint"),
         ("run", {"strength": 0.5}, "give the picture with --vary"),
         ("run", {"inpaint": "digit.png", "mask": "five.png"}, "5x5 pixels .* 8x8: both need the same size"),
-        ("run", {"inpaint": "digit.png", "mask": "black.png"}, "white nowhere"),
+        ("run", {"inpaint": "digit.png", "mask": "black.png"}, "has no white pixels"),
         ("run", {"inpaint": "none.png", "mask": "mask.png"}, "cannot read the picture"),
         ("run", {"upscale": "five.png"}, "cannot be shrunk to 1x5x5"),
         ("run", {"vary": "digit.png", "upscale": "small.png"}, "one at a time"),
         ("run", {"vary": "digit.png", "strength": 2.0}, "strength is from 0"),
         ("vae", {"vary": "digit.png"}, "--vary needs a model that denoises"),
-        ("points", {"vary": "digit.png"}, "are no pictures: leave --vary out"),
-        ("run", {"guidance": 2.0}, "give one with --class or --prompt, or a weaker model"),
+        ("points", {"vary": "digit.png"}, "are not pictures: leave --vary out"),
+        ("run", {"guidance": 2.0}, "needs a condition or a weaker model: give one with --class"),
         ("run", {"asked": Asked(class_="7"), "autoguide": "3"}, "--autoguide needs a strength"),
         ("run", {"asked": Asked(prompt=("a 7",)), "negative": "a 3"}, "needs a strength"),
-        ("run", {"interpolate": "3,7", "guidance": 2.0}, "--guidance says how samples are drawn, and --interpolate is another"),
+        ("run", {"interpolate": "3,7", "guidance": 2.0}, "--guidance has no effect on --interpolate, which draws no samples"),
         ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "interval": "5"}, "cannot read the interval"),
         ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "interval": "5,1"}, "lower one first"),
         ("run", {"asked": Asked(class_="7"), "guidance": 2.0, "negative": "12"}, "unknown class"),
         ("run", {"guidance": 2.0, "autoguide": "vae"}, "does not denoise"),
         ("run", {"guidance": 2.0, "autoguide": "points"}, "trained on the data"),
-        ("run", {"guidance": 2.0, "autoguide": "7"}, "of step 7 is not kept in .* there are those of 3: train with a larger"),
+        ("run", {"guidance": 2.0, "autoguide": "7"}, "of step 7 does not exist in .*, which has those of 3: to store more"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(places, run, options, words):
@@ -210,7 +210,7 @@ def test_draw_asks_the_model_for_what_sample_asks_it(places, tmp_path):
 def test_one_picture_has_one_class(places, tmp_path):
     with pytest.raises(UsageError, match="there are 2 classes or prompts: choose one"):
         draw("between", str(places / "run"), asked=Asked(class_="7,3"), out=tmp_path / "x.png", quiet=True)
-    with pytest.raises(UsageError, match="data dissolve in noise whatever is asked for"):
+    with pytest.raises(UsageError, match="the picture forward does not depend on a condition"):
         draw("forward", "digits", asked=Asked(class_="7"), out=tmp_path / "x.png", quiet=True)
     assert draw("between", str(places / "run"), asked=Asked(class_="7"), steps=2, out=tmp_path / "x.png", quiet=True) == 0
     assert sample(places / "vae", traverse=True, out=tmp_path / "x.png", quiet=True) == 0
@@ -255,11 +255,11 @@ def test_python_and_the_command_fill_in_alike(places):
 def test_the_library_names_arguments_and_the_command_options(places):
     with pytest.raises(UsageError, match="`inpaint` needs `mask`"):
         EditRequest(inpaint=places / "digit.png")
-    with pytest.raises(UsageError, match=r"`guidance` says how strongly .* `autoguide`"):
+    with pytest.raises(UsageError, match=r"`guidance` needs a condition or a weaker model.* `autoguide`"):
         SampleRequest(guidance=Guidance(scale=2.0)).run(places / "run")
     with pytest.raises(UsageError, match="`image` is for runs with"):
         SampleRequest(conditions=Conditions(image=places / "digit.png")).run(places / "run")
-    with pytest.raises(UsageError, match="2 classes and 3 prompts cannot take turns"):
+    with pytest.raises(UsageError, match="2 classes and 3 prompts cannot be combined"):
         Conditions(classes=("1", "2"), prompts=("a", "b", "c"))
     x = SampleRequest(n=2, conditions=Conditions(classes=("7",)), steps=2).run(places / "run")
     assert torch.equal(x, load(places / "run").sample(2, {"class": 7}, seeds=seeds_from(0, 2), steps=2))

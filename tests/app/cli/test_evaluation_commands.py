@@ -154,7 +154,7 @@ def test_compare_runs(run, capsys):
     assert "digits is no run folder" in err
     code, _, err = ask(capsys, "compare", "runs/a", "runs/b", "--for", "1m")
     assert code == 2
-    assert "runs are compared as they are" in err
+    assert "existing runs cannot be changed" in err
     code, _, err = ask(capsys, "evaluate", "runs/a", "--likelihood", "--steps", "9")
     assert code == 2
     assert "draws no samples: leave --steps out" in err

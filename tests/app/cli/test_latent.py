@@ -101,8 +101,8 @@ def test_two_latents_are_mapped_by_a_grid(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--interpolate", "3,7", "--traverse"], "ask for one at a time"),
-        (["--interpolate", "3"], "needs two seeds or more"),
+        (["--interpolate", "3,7", "--traverse"], "give one at a time"),
+        (["--interpolate", "3"], "needs at least two seeds"),
         (["--interpolate", "3,x"], "cannot read the seeds '3,x'"),
         (["--traverse", "--out", "x.npz"], "cannot write x.npz: --out takes .png"),
         (["--reconstruct", "moons"], "samples of moons have shape (2,), those of the model (1, 8, 8)"),

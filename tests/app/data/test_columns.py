@@ -170,7 +170,7 @@ def test_metadata_of_a_folder(tmp_path, picture, kind):
             writer.writerows(rows)
     data = load(tmp_path / "set")
     assert data.spec.numbers == ("angle", "size")
-    assert "2 numbers a sample: angle, size" in data.notes
+    assert "2 numbers per sample: angle, size" in data.notes
     assert f"columns of metadata.{kind} not used: by, id, label" in data.notes
     for part in (data.train, data.test):
         for x, (angle, size) in zip(part.array[:, 0, 0, 0].tolist(), part["number"].values.tolist(), strict=True):
@@ -188,8 +188,8 @@ def test_arrays_of_a_file(tmp_path):
     data = load(tmp_path / "a.npz")
     assert data.spec.numbers == ("angle", "pose1", "pose2")
     assert torch.equal(data.train["number"].values, data.train.array)
-    assert "3 numbers a sample: angle, pose1, pose2" in data.notes
-    assert "columns for conditions that read them: angle, count, depth, pose, who" in data.notes
+    assert "3 numbers per sample: angle, pose1, pose2" in data.notes
+    assert "further columns, for conditions that read them: angle, count, depth, pose, who" in data.notes
     assert "arrays not used: odd" in data.notes
     assert data.train["depth"].values.shape[1:] == (4, 4)
     np.savez(tmp_path / "b.npz", x=x, number=x[:, :2], number_names=["u", "v"], angle=x[:, 0])
@@ -202,10 +202,10 @@ def test_arrays_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"number": np.ones(3)}, "has 20 samples and 3 number: one a sample is needed"),
+        ({"number": np.ones(3)}, "has 20 samples and 3 number: one per sample is needed"),
         ({"number": np.array([np.inf] * 20)}, "infinite at index 0"),
         ({"number": np.array(["a"] * 20)}, "must be numbers"),
-        ({"number": np.ones((20, 2)), "number_names": ("a",)}, "2 numbers a sample and 1 names"),
+        ({"number": np.ones((20, 2)), "number_names": ("a",)}, "2 numbers per sample and 1 names"),
     ],
 )
 def test_numbers_that_do_not_fit(columns, message):
@@ -221,7 +221,7 @@ def test_columns_of_a_table(tmp_path):
     parquet.write_table(pa.table(table), tmp_path / "a.parquet")
     data = load(tmp_path / "a.parquet")
     assert data.spec.numbers == ("angle",)
-    assert {"1 number a sample: angle", "columns not used: row"} <= set(data.notes)
+    assert {"1 number per sample: angle", "columns not used: row"} <= set(data.notes)
     both = torch.cat([data.train["number"].values, data.test["number"].values])
     assert int(both.isnan().sum()) == 1
 

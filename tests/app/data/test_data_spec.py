@@ -23,5 +23,7 @@ def test_shape_tells_images_and_dimensions():
 def test_missing_and_unknown_fields_are_named():
     values = POINTS.to_json()
     del values["levels"]
-    with pytest.raises(DataError, match=r"^these data are described by another version, or damaged: .*fields extra, levels$"):
+    with pytest.raises(
+        DataError, match=r"^the description of the data is damaged or of another version: .*fields extra, levels$"
+    ):
         DataSpec.from_json(values | {"extra": 1})

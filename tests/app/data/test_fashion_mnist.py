@@ -113,7 +113,7 @@ def test_a_wrong_download_is_refused_and_leaves_nothing(damage, files, find, cac
     whole = (files / name).read_bytes()
     wrong = {"changed": gzip.compress(b"other"), "truncated": whole[:-100], "not gzip": b"<html>"}[damage]
     (files / name).write_bytes(wrong)
-    with pytest.raises(DataError, match=rf"/{name} did not give the file its authors published \(its SHA-256 differs\)"):
+    with pytest.raises(DataError, match=rf"/{name} is not the file that its authors published \(its SHA-256 differs\)"):
         find(address=files.as_uri())
     assert not any((cache / "fashion-mnist").iterdir())
 
@@ -151,7 +151,7 @@ def test_damaged_idx_is_refused(tmp_path, damage):
         "no shape": gzip.compress(whole[:9]),
     }[damage]
     (tmp_path / "x.gz").write_bytes(damaged)
-    with pytest.raises(DataError, match=r"x\.gz is damaged or cut short: delete it and fetch it again$"):
+    with pytest.raises(DataError, match=r"x\.gz is damaged or incomplete: delete it and fetch it again$"):
         read_idx(tmp_path / "x.gz")
 
 

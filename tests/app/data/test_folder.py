@@ -202,7 +202,7 @@ def test_without_a_size_a_sensible_one_is_chosen_and_said(tmp_path, picture, siz
     data = load(tmp_path)
     height, width = shape
     assert data.spec.shape == (1, height, width)
-    changed = f"resized to {height}x{width}; --size chooses" in data.notes
+    changed = f"resized to {height}x{width}; choose another size with --size" in data.notes
     assert changed == (shape != (6, 5))
     assert any("enlarged" in note for note in data.notes) == bool(enlarged)
     if enlarged:
@@ -280,7 +280,7 @@ def test_a_folder_of_other_files_is_said(tmp_path):
     with pytest.raises(DataError, match=r"holds no images \(only a\.doc\): expected bmp"):
         load(tmp_path)
     np.save(tmp_path / "x.npy", np.zeros((3, 3)))
-    with pytest.raises(DataError, match=r"holds no images but x\.npy: give one of these files instead$"):
+    with pytest.raises(DataError, match=r"holds no images, but x\.npy: give one of these files instead$"):
         load(tmp_path)
 
 

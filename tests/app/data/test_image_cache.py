@@ -85,7 +85,7 @@ def test_a_full_disk_costs_a_note_not_the_work(images, cache, monkeypatch):
     monkeypatch.setattr(decode_once, "write_atomically", full)
     data = load(images)
     assert data.spec.size == 5
-    expected = f"the decoded images are not kept for the next time: {cache / 'images'} cannot be written"
+    expected = f"the decoded images are not cached: {cache / 'images'} cannot be written"
     assert f"{expected} (No space left on device)" in data.notes
 
 

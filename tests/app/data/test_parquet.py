@@ -101,7 +101,7 @@ def test_a_column_of_lists_is_vectors(file, kind):
     data = load(write(file, {"n": list(range(20)), "x": pa.array([[i, i + 1, -i] for i in range(20)], kind)}))
     assert data.spec.shape == (3,)
     assert torch.equal(data.train.array[:, 0], -data.train.array[:, 2])
-    assert "1 number a sample: n" in data.notes
+    assert "1 number per sample: n" in data.notes
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_a_column_of_lists_is_vectors(file, kind):
         ({"x": [[1, 2], [3]]}, r"column x: the lists must be of one length, found 2 in row 0 and 1 in row 1$"),
         ({"x": [[1, 2], None]}, r"found 2 in row 0 and none in row 1$"),
         ({"x": [None, [1]]}, r"found none in row 0 and none in row 0$"),
-        ({"x": [["a"], ["b"]]}, r"column x: the lists must hold numbers and nothing else$"),
-        ({"x": [[[1], [2]], [[3], [4, 5]]]}, r"column x: the lists must hold numbers and nothing else$"),
+        ({"x": [["a"], ["b"]]}, r"column x: the lists must hold only numbers$"),
+        ({"x": [[[1], [2]], [[3], [4, 5]]]}, r"column x: the lists must hold only numbers$"),
         ({"image": [b"no", b"no"]}, r"^no image in .* can be read: row 0 \(not an image\), row 1 \(not an image\)$"),
         ({"image": [png(1), png(2)], "text": [1, 2]}, r"column text: row 0 must hold a string, found int$"),
         ({"image": [png(1), png(2)], "label": [0.5, 1]}, r"must be whole numbers or names, found 0\.5 at index 0$"),
@@ -133,7 +133,7 @@ def test_tables_that_cannot_be_used(file, columns, message):
 
 def test_class_names_that_do_not_fit_the_labels(file):
     metadata = {"info": {"features": {"label": {"names": ["only"]}}}}
-    with pytest.raises(DataError, match=r"must be whole numbers from 0 to 0, as it names its classes$"):
+    with pytest.raises(DataError, match=r"must be whole numbers from 0 to 0, one for each class name$"):
         load(write(file, {"x": [1.0, 2.0], "label": [0, 1]}, metadata))
 
 
@@ -141,7 +141,7 @@ def test_class_names_that_do_not_fit_the_labels(file):
 def test_damaged_files(file, cut):
     write(file, {"x": np.arange(100.0)})
     file.write_bytes(file.read_bytes()[:cut])
-    with pytest.raises(DataError, match=r"data\.parquet is not a whole parquet file: it is damaged or of another kind$"):
+    with pytest.raises(DataError, match=r"data\.parquet is not a complete parquet file: it is damaged or of another format$"):
         load(file)
 
 

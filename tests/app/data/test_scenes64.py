@@ -142,8 +142,8 @@ def test_missing_emoji_are_told_with_the_command_that_fetches_them(cache):
 def test_a_damaged_package_is_told(cache):
     path = cache / "emoji" / PACKAGE
     package(path, [{"name": "TIGER", "category": "Animals & Nature", "image": "tiger.png"}], {})
-    with pytest.raises(DataError, match="damaged or cut short: delete it"):
+    with pytest.raises(DataError, match="damaged or incomplete: delete it"):
         read_emoji(CLASSES)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(DataError, match="damaged or cut short"):
+    with pytest.raises(DataError, match="damaged or incomplete"):
         read_emoji(CLASSES)

@@ -39,7 +39,7 @@ def test_a_built_in_name_goes_before_a_folder_of_that_name(tmp_path, monkeypatch
     picture(tmp_path / "moons" / "b.png", 2)
     data = load("moons")
     assert data.spec.shape == (2,)
-    assert data.notes == ("the built-in moons was taken; ./moons is the file or folder of that name",)
+    assert data.notes == ("the built-in moons was used; for the file or folder of that name write ./moons",)
     for source in ("./moons", Path("moons"), str(tmp_path / "moons")):
         assert load(source).spec.shape == (1, 8, 8)
 
@@ -82,7 +82,7 @@ def test_files_of_other_kinds(tmp_path, picture):
     with pytest.raises(UsageError, match=r"a\.png is a single image: give the folder that holds the images$"):
         load(picture(tmp_path / "a.png"))
     (tmp_path / "a.csv").write_text("1,2")
-    expected = r"a\.csv is a file of a kind that is not read: expected \.npy, \.npz, \.parquet or a folder of images$"
+    expected = r"a\.csv is a file of an unknown type: expected \.npy, \.npz, \.parquet or a folder of images$"
     with pytest.raises(UsageError, match=expected):
         load(tmp_path / "a.csv")
 

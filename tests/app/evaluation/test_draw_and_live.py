@@ -92,7 +92,7 @@ def test_live_evaluation_is_logged_and_can_stop_the_training(data, tmp_path):
     stopping = plan(data, budget="400it", out=tmp_path / "stop", settings=(*SMALL, "train.lr=1e-9"), device="cpu").begin()
     steps = [step.step for step in evaluated(stopping, evaluator, Budget.parse("5it"), patience=2)]
     assert steps[-1] < 400
-    assert "no better in 2 evaluations" in stopping.concluded
+    assert "no improvement in 2 evaluations" in stopping.concluded
     again = plan(data, budget="400it", out=tmp_path / "stop", settings=(*SMALL, "train.lr=1e-9"), device="cpu").begin()
     assert again.progress == 1
 

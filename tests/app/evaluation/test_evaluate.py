@@ -60,7 +60,7 @@ def test_anybodys_samples(squares, tmp_path, form):
 
 
 def test_samples_need_real_data(squares):
-    with pytest.raises(UsageError, match="samples need real data to be compared with"):
+    with pytest.raises(UsageError, match="samples are compared with real data"):
         an.evaluate(squares(60)[0])
 
 

@@ -110,7 +110,7 @@ def test_better_is_only_what_two_extractors_agree_on(evaluator, fresh):
     assert not comparison.better("good", "same")
     assert not comparison.better("same", "good")
     text = " ".join(comparison.verdict)
-    assert "cannot be told from it" in text
+    assert "cannot be distinguished from it" in text
     assert "better than bad" in text
 
 
@@ -187,9 +187,9 @@ def test_what_cannot_be_evaluated(evaluator, fresh, squares):
         evaluator.evaluate(Subject("small", Samples(torch.rand(400, 1, 8, 8))))
     with pytest.raises(UsageError, match="at least 20 are needed"):
         evaluator.evaluate(Subject("few", Samples(torch.rand(5, 1, 12, 12))))
-    with pytest.raises(UsageError, match="too small to be compared with"):
+    with pytest.raises(UsageError, match="too small for a comparison"):
         Evaluator(an.load_data(squares(60)[0]), extractors=["random"], runtime=CPU)
-    with pytest.raises(UsageError, match="and 10 were asked for: raise -n"):
+    with pytest.raises(UsageError, match="and -n is 10: raise -n"):
         Evaluator(evaluator.data, n=10, extractors=["random"], runtime=CPU)
 
 

@@ -179,7 +179,7 @@ def test_points_are_no_pictures(tmp_path):
     assert command("train", "moons", "--for", "2it", "--out", tmp_path / "moons").returncode == 0
     done = command("sample", tmp_path / "moons", "--invert", "x.png")
     assert done.returncode == 2
-    assert "are no pictures" in done.stderr
+    assert "are not pictures" in done.stderr
 
 
 def test_info_tells_of_the_game(run):

@@ -71,7 +71,7 @@ def test_the_run_tells_its_stages(tmp_path):
     x = t.data.values(t.data.test.array)
     found = psnr(x, t.model.reconstruct(x)).mean().item()
     assert looks[0]["health/psnr"] == pytest.approx(found, abs=1e-3)
-    assert any(note.startswith(f"what comes back of {len(x)} held-out samples: PSNR {found:.1f} dB  SSIM") for note in notes)
+    assert any(note.startswith(f"reconstruction of {len(x)} held-out samples: PSNR {found:.1f} dB  SSIM") for note in notes)
     assert any("health/psnr" in row and row["stage"] == "autoencoder" for row in rows if "stage" in row)
     assert all(row["seconds"] >= 0 for row in rows)
     assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)

@@ -32,7 +32,7 @@ def test_the_same_command_with_a_larger_budget_trains_longer(tmp_path):
     assert first[-1].lr < 0.1 * max(step.lr for step in first)
     longer = begin("digits", tmp_path, "30it")
     assert longer.step == 10
-    assert "the budget changes from 10it to 30it: 33% of it is spent" in " ".join(longer.notes)
+    assert "the budget changes from 10it to 30it, of which 33% is spent" in " ".join(longer.notes)
     steps = list(longer)
     assert [steps[0].step, steps[-1].step] == [11, 30]
     assert steps[0].lr > 5 * first[-1].lr
@@ -43,7 +43,7 @@ def test_the_same_command_with_a_larger_budget_trains_longer(tmp_path):
 def test_a_smaller_budget_that_is_spent_says_so(tmp_path):
     list(begin("digits", tmp_path, "10it"))
     again = begin("digits", tmp_path, "5it")
-    assert "the budget 5it is spent already: this run was trained for 10it" in again.notes
+    assert "the budget 5it is already spent: this run was trained for 10it" in again.notes
     assert list(again) == []
     assert Run(tmp_path).recipe.train.budget == "10it"
 
@@ -86,7 +86,7 @@ def test_fine_tuning_with_classes_gets_new_embeddings(tmp_path):
 
 def test_what_cannot_be_fine_tuned_is_one_sentence(tmp_path):
     list(begin("digits", tmp_path / "first", "2it"))
-    with pytest.raises(UsageError, match="start from a run of the same family and size"):
+    with pytest.raises(UsageError, match="start from a run of the same family and shape"):
         begin(np.random.rand(40, 1, 16, 16).astype(np.float32), tmp_path / "a", "2it", start_from=tmp_path / "first")
     with pytest.raises(UsageError, match="is a run of the family diffusion, not vae"):
         plan("digits", model="vae", budget="2it", out=tmp_path / "b", start_from=tmp_path / "first")
@@ -118,7 +118,7 @@ def test_data_of_torch(tmp_path, source):
 
 
 def test_samples_of_another_form_are_one_sentence():
-    with pytest.raises(DataError, match="dict has its data as 'x'"):
+    with pytest.raises(DataError, match="dict needs the key 'x'"):
         an.load_data(DataLoader([{"picture": torch.zeros(3)}] * 4))
     with pytest.raises(DataError, match="different shapes"):
         an.load_data(DataLoader([torch.zeros(3), torch.zeros(4)], batch_size=1))

@@ -30,7 +30,7 @@ def test_the_network_suits_the_budget(tmp_path, slow, amount, width, tried):
     planned = plan("digits", budget=amount, out=tmp_path / "run", device="cpu")
     assert planned.recipe.model.width == width
     assert slow == tried
-    assert any("a smaller network than usual" in note for note in planned.data.notes) == (width is not None)
+    assert any("a smaller network than the default" in note for note in planned.data.notes) == (width is not None)
 
 
 def test_what_was_asked_for_is_kept(tmp_path, slow):
@@ -53,5 +53,5 @@ def test_few_steps_are_said_before_and_after(tmp_path, monkeypatch):
     trainer = planned.begin()
     notes = [note for step in trainer for note in step.notes]
     assert any("steps fit into 4s" in note for note in notes)
-    assert any("samples will be noise below about 1,000; give more time with --for" in note for note in notes)
-    assert trainer.verdict.startswith(f"only {trainer.step} steps fitted into 4s: expect noise, not samples; give more time")
+    assert any("with less than about 1,000 samples will be noise; give more time with --for" in note for note in notes)
+    assert trainer.verdict.startswith(f"only {trainer.step} steps fitted into 4s: samples will be noise; give more time")

@@ -53,7 +53,7 @@ def test_budget_says_how_to_write_one(text):
 
 
 def test_empty_budget():
-    with pytest.raises(UsageError, match="give more than zero"):
+    with pytest.raises(UsageError, match="is zero: give a larger one"):
         Budget.parse("0s")
 
 
@@ -263,7 +263,7 @@ def test_a_model_of_another_version_is_called_so(tmp_path):
     with pytest.raises(AncestralError, match=r"was made by ancestral 0\.0\.9 and this is .* some of its parameters are"):
         folder.load_model()
     config.write_text(json.dumps(described | {"version": "0.0.9", "model": described["model"] | {"flavour": 8}}))
-    with pytest.raises(AncestralError, match=r"made by ancestral 0\.0\.9 .* settings are not those of this version"):
+    with pytest.raises(AncestralError, match=r"made by ancestral 0\.0\.9 .* this version does not know its settings"):
         folder.load_model()
     del described["version"]
     config.write_text(json.dumps(described | {"model": described["model"] | {"width": 8}}))
@@ -318,5 +318,5 @@ def test_an_earlier_checkpoint_is_the_model_that_ended_there(tmp_path):
     assert all(torch.equal(second[name], short[name]) for name in short)
     assert all(torch.equal(third[name], final[name]) for name in final)
     assert not all(torch.equal(short[name], final[name]) for name in short)
-    with pytest.raises(UsageError, match=r"of step 7 is not kept in .*; there are those of 1, 2, 3: train with a larger"):
+    with pytest.raises(UsageError, match=r"of step 7 does not exist in .*, which has those of 1, 2, 3: to store more"):
         run.load_model(step=7)

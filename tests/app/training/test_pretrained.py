@@ -78,7 +78,7 @@ def test_of_a_latent_run_and_the_new_run_is_whole(tmp_path):
     t, notes = taken(tmp_path / "second", tmp_path / "first")
     assert "stage 1 of 1: the prior, 100% of the budget" in notes
     assert any(note.startswith("latents of 4x4x4, by channel: mean") for note in notes)
-    assert any(note.startswith("what comes back of 179 held-out samples: PSNR") for note in notes)
+    assert any(note.startswith("reconstruction of 179 held-out samples: PSNR") for note in notes)
     normal(t)
     shutil.rmtree(tmp_path / "first")
     model = an.load(tmp_path / "second")
@@ -104,7 +104,7 @@ def test_of_a_vae_whose_latents_are_vectors(tmp_path, settings):
     t, notes = taken(tmp_path / "run", tmp_path / "vae")
     assert type(t.model.prior.denoiser.network).__name__ == "MLP"
     assert t.model.latent_shape == first.model.latent_shape
-    assert any(note.startswith("what comes back of") for note in notes)
+    assert any(note.startswith("reconstruction of") for note in notes)
     normal(t)
     x = t.data.values(t.data.test.array[:20])
     torch.testing.assert_close(t.model.reconstruct(x), an.load(tmp_path / "vae").reconstruct(x), atol=1e-4, rtol=0)
@@ -168,11 +168,11 @@ def broken(folder, what):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("nothing", "does not exist: name a run that was trained with --model latent or vae"),
-        ("empty", "holds no trained autoencoder: name a run"),
-        ("pipeline", "is a whole pipeline of diffusers: name its autoencoder"),
-        ("config", "names no _class_name"),
-        ("class", "describes a VQModel: of diffusers' autoencoders only AutoencoderKL"),
+        ("nothing", "does not exist: give a run that was trained with --model latent or vae"),
+        ("empty", "holds no trained autoencoder: give a run"),
+        ("pipeline", "is a complete pipeline of diffusers: give its autoencoder"),
+        ("config", "has no _class_name"),
+        ("class", "describes a VQModel: AutoencoderKL is the only autoencoder"),
         ("no weights", "has no diffusion_pytorch_model.safetensors"),
         ("other weights", "quant_conv.weight is missing or other"),
         ("cut weights", "cannot read the AutoencoderKL"),
@@ -191,7 +191,7 @@ def test_what_cannot_be_taken_over_is_told_in_a_sentence(tmp_path, what, words):
     ("source", "words"),
     [
         (colours(side=18), "4 does not divide 18x18"),
-        ("moons", "no pictures of whole levels"),
+        ("moons", "need pictures with levels"),
     ],
 )
 def test_data_that_diffusers_cannot_encode(tmp_path, source, words):
@@ -209,22 +209,22 @@ def test_without_the_library(tmp_path, monkeypatch):
 
 def test_runs_without_a_usable_autoencoder(tmp_path):
     trained(tmp_path / "gan", "digits", "model.width=8", model="gan", budget="1it")
-    with pytest.raises(UsageError, match="a run of the family gan, which has no encoder to fewer numbers"):
+    with pytest.raises(UsageError, match="a run of the family gan, which has no autoencoder"):
         taken(tmp_path / "run", tmp_path / "gan")
     trained(tmp_path / "vae", "digits", *VAE, model="vae", budget="1it", condition="class")
-    with pytest.raises(UsageError, match=r"leave out what its condition tells \(class\)"):
+    with pytest.raises(UsageError, match=r"lack the information of its condition \(class\)"):
         taken(tmp_path / "run", tmp_path / "vae")
     t = plan("digits", model="latent", budget="8it", out=tmp_path / "half", device="cpu", settings=(*FIRST, *PRIOR)).begin()
     next(iter(t))
     t.save()
-    with pytest.raises(UsageError, match="is not trained to its end"):
+    with pytest.raises(UsageError, match=r"the training of the autoencoder of .* is not finished"):
         taken(tmp_path / "run", tmp_path / "half")
     list(t)
     with pytest.raises(UsageError, match=r"is for samples of 1x8x8 \(uint8\), and those of array are 3x16x16 \(uint8\)"):
         taken(tmp_path / "run", tmp_path / "half", colours())
-    with pytest.raises(UsageError, match="is not the one that the recipe describes: begin anew with --autoencoder"):
+    with pytest.raises(UsageError, match="is not the one that the recipe describes: start a new run with --autoencoder"):
         taken(tmp_path / "wide", tmp_path / "half", "digits", "model.autoencoder.width=8")
-    with pytest.raises(UsageError, match="family vae is not trained here but taken over"):
+    with pytest.raises(UsageError, match="family vae must be pretrained"):
         trained(tmp_path / "other", "digits", "model.autoencoder.family=vae")
     with pytest.raises(UsageError, match="for a latent model, not for gan"):
         trained(tmp_path / "other", "digits", model="gan", autoencoder=tmp_path / "half")

@@ -75,10 +75,10 @@ def test_the_likelihood_is_chosen_from_the_data_and_said(tmp_path):
         t = prepare(array, tmp_path / name, "train.previews=0", budget="1it").begin()
         said[name] = next(iter(t)).notes[0]
     assert said["binary"] == "likelihood of binary data: Bernoulli (model.likelihood=bernoulli)"
-    assert "likelihood of uint8 data: Gaussian, its variance the one that fits best" in said["colour"]
+    assert "likelihood of uint8 data: Gaussian with optimal variance" in said["colour"]
     assert "likelihood of real data: Gaussian" in said["vectors"]
     grey = prepare("digits", tmp_path / "grey", "model.likelihood=bernoulli").model.notes
-    assert "digits is grey, and a Bernoulli knows 0 and 1 alone" in grey[1]
+    assert "digits has grey values, and a Bernoulli has only 0 and 1" in grey[1]
     assert "model.likelihood=continuous-bernoulli" in grey[1]
 
 

@@ -1,4 +1,4 @@
-"""The command line: one file a command, loaded only when it runs."""
+"""The command line. Each command is one file, which is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ INTRODUCTION = """Train, sample and compare generative models of your own data.
 
 Try:
 
-- `ancestral train digits`: learn handwritten digits, two minutes on a laptop
-- `ancestral sample runs/digits -n 64`: draw new ones, as a picture
-- `ancestral info runs/digits`: what the run is and how it went
-- `ancestral report runs/digits`: how good the samples are, as a page
-- `ancestral compare digits`: which family is best on these data
-- `ancestral train path/to/images --for 1h --condition class`: a folder of your own; sub-folders are classes
+- `ancestral train digits`: train a model of handwritten digits (two minutes on a laptop)
+- `ancestral sample runs/digits -n 64`: draw 64 new digits and write them as a picture
+- `ancestral info runs/digits`: show what the run is and how its training went
+- `ancestral report runs/digits`: write a page that says how good the samples are
+- `ancestral compare digits`: find the family that is best on these data
+- `ancestral train path/to/images --for 1h --condition class`: train on your own folder, whose sub-folders are the classes
 
 `ancestral COMMAND --help` explains each command.
 """
 
-FULL = ("out of memory", "can't allocate memory", "not enough memory")  # as torch says it on CUDA and MPS, on CPUs, on Windows
+FULL = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words on CUDA and MPS, on CPUs, on Windows
 TOO_LARGE = "the memory is full: lower train.batch, raise train.accumulate, or, when sampling, lower --batch"
 
 app = App(name="ancestral", help=INTRODUCTION, help_format="markdown", version=__version__, version_flags=["--version"])
@@ -42,7 +42,7 @@ for name, summary in (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exit with 0, 1 for a failure, 2 for a wrong request, 128 + n where signal n stopped the work."""
+    """Run a command and exit: 0 for success, 1 for a failure, 2 for a wrong request, 128 + n if signal n stopped the work."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

@@ -1,4 +1,4 @@
-"""`ancestral compare`."""
+"""The command `ancestral compare`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ancestral.builtin import listed
 def compare(
     *sources: str,
     models: Annotated[
-        str | None, Parameter(help=f"Families, with commas between: {listed('family')}. Default: all that the data allow.")
+        str | None, Parameter(help=f"Families, separated by commas: {listed('family')}. Default: all that the data allow.")
     ] = None,
     budget: Annotated[str | None, Parameter(name="--for")] = None,
     out: Path | None = None,
@@ -29,25 +29,25 @@ def compare(
 ) -> int:
     """Train every family on SOURCE under the same budget, or take existing runs, and say which is best and why.
 
-    Baselines that cost no training stand beside them. Writes one self-contained report as HTML, Markdown and JSON. The same
-    command continues an interrupted comparison and uses finished runs again.
+    The comparison includes baselines that need no training. It writes one self-contained report as HTML, Markdown and JSON.
+    The same command continues an interrupted comparison and uses finished runs again.
 
     Parameters
     ----------
     sources
-        One source of data, as in `ancestral train`; or several run folders of the same data.
+        One source of data, as in `ancestral train`, or several run folders of the same data.
     budget
-        How long to train each: 90s, 5m, 20000it. Left out: what suits the data.
+        Training time of each family: 90s, 5m, 20000it. Default: a time that suits the data.
     out
-        The folder of the comparison. Left out: runs/compare-NAME.
+        Folder of the comparison. Default: runs/compare-NAME.
     n
-        Samples of each to compare; fewer where the data are few.
+        Number of samples of each model to compare. Small data sets use fewer.
     size
-        Resize and crop images to this many pixels a side.
+        Height and width in pixels to which images are resized and cropped.
     inception_weights
-        The file of the standard FID's weights, for the features inception.
+        File of the standard FID's weights, for the features inception.
     device
-        auto, cpu, cuda or mps.
+        Device: auto, cpu, cuda or mps.
     json
         Print the result as JSON.
     quiet

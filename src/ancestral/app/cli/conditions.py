@@ -23,14 +23,14 @@ _Words = Annotated[tuple[str, ...], Parameter(negative="", show_default=False, g
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The conditions as options. Their meaning is that of `ancestral.app.sampling.Conditions`.
+    """The conditions as command options. `ancestral.app.sampling.Conditions` defines their meaning.
 
     Parameters
     ----------
     class_
         Class of the samples, by name or number. The samples take several classes in turn, e.g. 0,1,2.
     prompt
-        Text that the samples shall show. May be repeated: the samples take the texts in turn.
+        Text that describes the samples. May be repeated: the samples take the texts in turn.
     number
         Value for runs trained with --condition number, e.g. 0.3, or angle=30,size=2 for several named numbers. May be repeated.
     layout
@@ -52,13 +52,17 @@ class Asked:
     condition: _Words = ()
 
     def __bool__(self) -> bool:
-        """Whether anything is asked for."""
+        """Return whether any condition is given."""
         return self != NOTHING
 
     def conditions(self, sweep: str | None = None) -> Conditions:
-        """The conditions of a request. sweep: NAME=START:STOP:COUNT.
+        """Read the options as the conditions of a request.
 
-        Raises UsageError for options that cannot be read or do not fit together.
+        Args:
+            sweep: the text of `--sweep`, NAME=START:STOP:COUNT.
+
+        Raises:
+            UsageError: if options cannot be read or do not fit together.
         """
         import yaml
 
@@ -84,7 +88,7 @@ class Asked:
             )
 
     def for_model(self, model: GenerativeModel, spec: DataSpec, n: int | None = None) -> dict[str, Any]:
-        """The condition of n samples as `model.sample` takes it; n None: the same one for any number of samples."""
+        """Return the condition of n samples as `model.sample` takes it. If n is None, one condition serves all samples."""
         with as_options():
             return self.conditions().condition(model, spec, n)
 
@@ -102,7 +106,7 @@ OPTIONS = {"n": "-n"} | {
 
 @contextmanager
 def as_options() -> Iterator[None]:
-    """Errors inside name the arguments of a request as the options of the command: `guidance=2` becomes --guidance 2."""
+    """Rewrite argument names in the errors raised inside as command options: `guidance=2` becomes --guidance 2."""
     import re
 
     from ancestral.errors import UsageError

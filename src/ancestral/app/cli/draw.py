@@ -1,4 +1,4 @@
-"""`ancestral draw`."""
+"""The command `ancestral draw`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def draw(
     out
         File to write: a picture (.png) or a film (.gif; not for between). Default: WHAT.png in the current folder.
     level
-        Noise level of score, e.g. 0.3, where the data have standard deviation 1. Default: several levels, side by side.
+        Noise level of score, e.g. 0.3, for data of standard deviation 1. Default: several levels, side by side.
     steps
         Number of steps of the solver, or of the forward process.
     rows
@@ -81,7 +81,7 @@ def draw(
         frames = _score(subject, level, asked, seed, animated)
     elif what == "forward":
         if asked:
-            raise UsageError("data dissolve in noise whatever is asked for: leave that out")
+            raise UsageError("the picture forward does not depend on a condition: leave the condition out")
         frames = _forward(subject, schedule, steps, seed, animated)
     elif what == "backward":
         frames = _backward(subject, solver, steps, asked, seed, animated, device)
@@ -108,7 +108,7 @@ def _score(subject: str, level: float | None, asked: Asked, seed: int, animated:
 
     if level is not None and not LEAST <= level <= 100:
         raise UsageError(
-            f"--level is the scale of the noise, from {LEAST} to 100 where the data have deviation 1; got {level:g}"
+            f"--level {level:g} is out of range: give a noise level from {LEAST} to 100, for data of standard deviation 1"
         )
     plane = _plane(subject, asked)
     start = SampleNoise([seed]).normal((2,)).to(plane.std)
@@ -121,7 +121,11 @@ def _score(subject: str, level: float | None, asked: Asked, seed: int, animated:
 
 
 def _plane(subject: str, asked: Asked) -> Plane:
-    """A run's model or a known density. Raises UsageError for anything else, and for data that are not in the plane."""
+    """Return the plane of a run's model or of a known density.
+
+    Raises:
+        UsageError: if the subject is neither, or if its data are not points in the plane.
+    """
     from ancestral.app.data.toys import DENSITIES
     from ancestral.app.drawings import Plane
     from ancestral.app.training.run import Run
@@ -130,14 +134,15 @@ def _plane(subject: str, asked: Asked) -> Plane:
 
     if subject in DENSITIES and not (Path(subject) / "recipe.yaml").exists():
         if asked:
-            raise UsageError(f"{subject} is drawn whole: what is asked for is for run folders")
+            raise UsageError(f"the density {subject} has no conditions: leave the condition out, or draw a run folder")
         return Plane.of(DENSITIES[subject]())
     run = Run.existing(subject)
-    model = run.load_model("cpu")  # where pictures are made; so small a network is no faster elsewhere
+    model = run.load_model("cpu")  # such a small network is no faster on other devices
     if not isinstance(model, DenoisingModel):
-        raise UsageError(f"the model of {subject} has no score: draw that of a diffusion or score model")
+        raise UsageError(f"the model of {subject} has no score: choose a run of a diffusion or score model")
     if tuple(model.shape) != (2,):
-        raise UsageError(f"a score is drawn for points in the plane, and {subject} is of {'x'.join(map(str, model.shape))}")
+        shape = "x".join(map(str, model.shape))
+        raise UsageError(f"a score is drawn only for points in the plane, and samples of {subject} have shape {shape}")
     denoise = partial(model.denoise, condition=asked.for_model(model, run.spec))
     return Plane(denoise, model.schedule, model.standardize.mean.cpu(), model.standardize.std.cpu())
 
@@ -178,7 +183,7 @@ def _backward(
     frames = []
     for state in model.trajectory(n, condition, seeds=seeds_from(seed, n), **how):
         r = (state.t.alpha**2 + state.t.sigma**2) ** 0.5
-        bounded = model.standardize.bounds is not None  # then x is within the data's range as it is
+        bounded = model.standardize.bounds is not None  # then x is already within the data's range
         frames.append(state.x if bounded else model.standardize.denormalize(model.standardize.normalize(state.x) / r))
     return _frames(frames, spec, animated, 8)
 
@@ -201,14 +206,14 @@ def _between(run: str, rows: str, asked: Asked, steps: int | None, device: str) 
     folder = Run.existing(run)
     model = folder.load_model(device)
     if not isinstance(model, DenoisingModel):
-        raise UsageError(f"the model of {run} has no flow between data and noise: choose a diffusion or score model")
+        raise UsageError(f"the model of {run} has no flow between data and noise: choose a run of a diffusion or score model")
     data = data_of(folder)
     try:
         a, b = (int(part) for part in rows.split(","))
     except ValueError:
-        raise UsageError(f"cannot read --rows {rows!r}: name two samples, e.g. 3,7") from None
+        raise UsageError(f"cannot read --rows {rows!r}: write the indices of two samples, e.g. 3,7") from None
     if not 0 <= min(a, b) <= max(a, b) < len(data.test):
-        raise UsageError(f"--rows {rows}: the held-out data have samples 0 to {len(data.test) - 1}")
+        raise UsageError(f"--rows {rows} is out of range: the held-out data have samples 0 to {len(data.test) - 1}")
     x = data.batch(torch.tensor([a, b]), "test").x.to(model.device)
     with model.inference():
         y = model.between(x[0], x[1], 9, asked.for_model(model, folder.spec), steps or 16)

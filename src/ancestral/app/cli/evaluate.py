@@ -1,4 +1,4 @@
-"""`ancestral evaluate`."""
+"""The command `ancestral evaluate`."""
 
 from __future__ import annotations
 
@@ -27,38 +27,39 @@ def evaluate(
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Say how good the samples of a run are, or samples that came from elsewhere.
+    """Measure how good the samples of a run are, or the samples of any other software.
 
-    Every figure stands beside that of real data at the same number of samples, with its standard error.
+    Every figure has its standard error, and beside it the same figure of real data at the same number of samples.
 
     Parameters
     ----------
     subject
-        A run folder, or the folder of a saved model; or samples of any other software: a folder of images, an .npy or .npz
+        Run folder, or the folder of a saved model; or samples of any other software: a folder of images, an .npy or .npz
         file.
     against
-        test or train: the split of the run's own data; or another source: a name, a folder of images, a file.
+        Real data to compare with: test or train (the split of the run's own data), or another source: a name, a folder of
+        images or a file.
     n
-        Samples to draw and to compare, 2000 if left out; fewer where the data are few.
+        Number of samples to draw and to compare. Small data sets use fewer. Default: 2000.
     likelihood
-        Only the likelihood of held-out data, by every method that the model has: nats and bits a dimension, the terms, and
-        what each noise level costs.
+        Compute only the likelihood of held-out data, by every method that the model has: nats and bits per dimension, the
+        terms, and the cost of each noise level.
     inception_weights
-        The file of the standard FID's weights, for the features inception.
+        File of the standard FID's weights, for the features inception.
     steps
-        Steps of the sampler.
+        Number of solver steps.
     solver
-        As in `ancestral sample`.
+        Solver of models that denoise, as in `ancestral sample`.
     guidance
         Strength of the condition (guidance scale).
     out
-        Also write the result here, as JSON. That of a run is always kept in its folder as evaluation.json.
+        JSON file to which the result is also written. The result of a run is always stored in its folder as evaluation.json.
     device
-        auto, cpu, cuda or mps.
+        Device: auto, cpu, cuda or mps.
     json
         Print the result as JSON.
     quiet
-        Print the headline only.
+        Print one line only.
     """
     from dataclasses import asdict
 
@@ -71,7 +72,7 @@ def evaluate(
 
         other = {"--features": features, "--steps": steps, "--solver": solver, "--spacing": spacing, "--guidance": guidance}
         if given := [name for name, value in other.items() if value is not None] + ["--against"] * (against != "test"):
-            raise UsageError(f"--likelihood is of held-out data and draws no samples: leave {given[0]} out")
+            raise UsageError(f"--likelihood evaluates held-out data and draws no samples: leave {given[0]} out")
         figures = likelihoods.likelihoods(subject, n, device, Reporter(quiet=quiet or json))
         stored = likelihoods.saved(subject, figures, out)
         if json:
@@ -90,7 +91,7 @@ def evaluate(
         weights=inception_weights,
         reporter=Reporter(quiet=quiet or json),
     )
-    if result is None:  # another process evaluates what this one helped to draw
+    if result is None:  # this process helped to draw samples, and another one evaluates them
         return 0
     if out is not None:
         result.evaluation.save(out)

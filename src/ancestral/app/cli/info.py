@@ -1,4 +1,4 @@
-"""`ancestral info`."""
+"""The command `ancestral info`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def info(
     state = (
         "finished"
         if facts["progress"] >= 1
-        else f"{facts['progress']:.0%} done; `ancestral train` with the same words continues it"
+        else f"{facts['progress']:.0%} done; the same `ancestral train` command continues it"
     )
     if quiet:
         console.print(f"{run}: {facts['family']} of {facts['data']['name']}, {state}", markup=False)
@@ -99,7 +99,7 @@ def _facts(folder: Any) -> dict[str, Any]:
 
 
 def _quality(file: Path) -> str | None:
-    """The headline of the last evaluation, if there was one."""
+    """Return the headline of the last evaluation, or None."""
     if not file.is_file():
         return None
     from ancestral.app.evaluation.result import Evaluation
@@ -110,7 +110,7 @@ def _quality(file: Path) -> str | None:
 
 
 def _health(numbers: dict[str, Any]) -> dict[str, str]:
-    """Rows of what the model's last diagnosis measured; numbers of one kind, such as kl/0, kl/1, as one row of bars."""
+    """Return the rows of the model's last diagnosis. Numbers of one kind, such as kl/0 and kl/1, make one row of bars."""
     single = {name: v for name, v in numbers.items() if "/" not in name and v is not None}
     rows = {"health": "  ".join(f"{name} {v:.4g}" for name, v in single.items())} if single else {}
     for kind in dict.fromkeys(name.partition("/")[0] for name in numbers if "/" in name):
@@ -122,7 +122,7 @@ def _health(numbers: dict[str, Any]) -> dict[str, str]:
 
 
 def _curve(points: list[tuple[int, float]], width: int = 64, height: int = 8) -> str:
-    """The loss against steps in characters: medians of equal stretches, on a logarithmic axis where all are positive."""
+    """Draw the loss against steps in characters: medians over equal intervals, on a logarithmic axis if all are positive."""
     import math
     from itertools import pairwise
     from statistics import median

@@ -1,4 +1,4 @@
-"""`ancestral sample RUN --invert IMAGE`."""
+"""The command `ancestral sample RUN --invert IMAGE`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ancestral.app.progress import Reporter
     from ancestral.models import GenerativeModel
 
-STARTS = 256  # draws among which the search begins
+STARTS = 256  # random latents among which the search begins
 
 
 def invert(
@@ -24,7 +24,7 @@ def invert(
     reporter: Reporter,
     json: bool,
 ) -> int:
-    """Find the latent of a picture and write the picture, left, beside what the model makes of that latent."""
+    """Find the latent of a picture. Write the picture (left) and the decoded latent (right)."""
     import math
 
     import numpy as np
@@ -42,7 +42,7 @@ def invert(
     from ancestral.noise import SampleNoise
 
     if not isinstance(model, HasDecoder):
-        raise UsageError("this model has no latent space in which a picture could be found: train one with --model gan")
+        raise UsageError("--invert needs a model with a decoder of latents, and this one has none: train one with --model gan")
     with as_options():
         target = read_picture(image, spec, "invert").to(model.device)
     coder: Any = model

@@ -1,6 +1,6 @@
-"""Pictures of a latent space, for `ancestral sample`: between samples, along its axes, its map, and what comes back of data.
+"""Pictures of a latent space, for `ancestral sample`: interpolation, traversal of axes, map, reconstruction of data.
 
-They need a model with a decoder (`HasDecoder`); those that begin with data need an encoder too (`HasLatent`).
+They need a model with a decoder (`HasDecoder`). The pictures that begin with data also need an encoder (`HasLatent`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from ancestral.app.progress import Reporter
     from ancestral.app.training.saved import Opened
 
-COLUMNS = 9  # pictures from one end to the other
+COLUMNS = 9  # pictures in a row
 ROWS = 8  # axes that a traverse shows
-SIDE = 15  # of the map of two latents
-SHOWN = 32  # samples reconstructed
-POINTS = 2000  # samples on the map of more
+SIDE = 15  # pictures on each side of the map of two latents
+SHOWN = 32  # samples that are reconstructed
+POINTS = 2000  # samples on the map of more than two latents
 
 
 def draw(
@@ -45,7 +45,7 @@ def draw(
     reporter: Reporter,
     json: bool,
 ) -> None:
-    """Draw the picture wished for, say where it is, and print the facts of it where asked."""
+    """Draw the picture of kind `wish` into `out` and report its path. If `json`, also print its facts as JSON."""
     from ancestral.app.cli.writing import integers
     from ancestral.app.progress import emit
 
@@ -67,9 +67,9 @@ def draw(
 
 
 def interpolate(model: GenerativeModel, spec: DataSpec, seeds: list[int], condition: Any, prior: dict[str, Any]) -> Image:
-    """From the sample of each seed to that of the next, a row each; both ends are what `--seeds` draws."""
+    """Draw a row of pictures from the sample of each seed to the sample of the next. The ends are what `--seeds` draws."""
     if len(seeds) < 2:
-        raise UsageError("--interpolate needs two seeds or more, e.g. --interpolate 3,7")
+        raise UsageError("--interpolate needs at least two seeds, e.g. --interpolate 3,7")
     z = latents(model, seeds, condition, prior)
     share = torch.linspace(0, 1, COLUMNS, device=z.device)
     between = [slerp(z[i : i + 1], z[i + 1 : i + 2], s) for i in range(len(z) - 1) for s in share]
@@ -77,7 +77,7 @@ def interpolate(model: GenerativeModel, spec: DataSpec, seeds: list[int], condit
 
 
 def traverse(model: GenerativeModel, spec: DataSpec, seed: int, condition: Any, prior: dict[str, Any]) -> Image:
-    """One sample, and what each latent does to it from -3 to 3: those that the data move most, a row each."""
+    """Draw one sample while one latent goes from -3 to 3. Each of the most active latents has a row."""
     z = latents(model, [seed], condition, prior).flatten(1)
     activity = getattr(model, "activity", None)
     axes = range(z.shape[1]) if activity is None else activity.argsort(descending=True, stable=True).tolist()
@@ -90,8 +90,10 @@ def traverse(model: GenerativeModel, spec: DataSpec, seed: int, condition: Any, 
 
 
 def latent_map(model: GenerativeModel, folder: Opened, condition: Any) -> Image:
-    """Of two latents: what is decoded on a grid of their prior's quantiles (Kingma & Welling 2014, figure 4). Of more: where
-    the encoder puts the data, along the first two principal axes, coloured by class.
+    """Draw a map of the latent space.
+
+    For two latents: decoded samples on a grid of the prior's quantiles (Kingma & Welling 2014, figure 4). For more: the
+    encoded data along their first two principal axes, coloured by class.
     """
     decoder = require(model, HasDecoder, "--latent-map")
     spec = folder.spec
@@ -116,14 +118,18 @@ def latent_map(model: GenerativeModel, folder: Opened, condition: Any) -> Image:
 
 
 def reconstruct(model: GenerativeModel, spec: DataSpec, source: str, n: int) -> tuple[Image, float]:
-    """The first samples of a source, a row, and below it what comes back of each; with the error per number."""
+    """Draw rows of the first n samples of a source, each above a row of their reconstructions.
+
+    Returns:
+        The picture, and the root mean squared error in the units of the data.
+    """
     coder = require(model, HasLatent, "--reconstruct")
     from ancestral.app.data import load
 
     try:
         data = load(source, size=(spec.shape[1], spec.shape[2]) if spec.is_image else None)
     except UsageError:
-        data = load(source)  # of vectors, which have no size: the shape tells why they do not fit
+        data = load(source)  # vectors have no size; if they do not fit, `_fitted` says why
     if data.spec.fingerprint == spec.fingerprint:
         data = data.encoded(model.conditioner)
     batch = data.batch(torch.arange(min(n, len(data.train))))
@@ -133,13 +139,13 @@ def reconstruct(model: GenerativeModel, spec: DataSpec, source: str, n: int) -> 
         y = coder.decode(coder.encode(x, condition), condition)
     columns = min(COLUMNS - 1, len(x))
     rows = [part for a, b in zip(x.split(columns), y.split(columns), strict=True) for part in (a, b)]
-    if len(rows[-1]) < columns:  # fill up, so that a picture stands above what came back of it
+    if len(rows[-1]) < columns:  # fill the last row, so that each picture is above its reconstruction
         rows = [torch.cat([row, row.new_zeros(columns - len(row), *row.shape[1:])]) for row in rows]
     return picture(torch.cat(rows), spec, columns), float((x - y).square().mean().sqrt())
 
 
 def latents(model: GenerativeModel, seeds: list[int], condition: Any, prior: dict[str, Any]) -> Tensor:
-    """The latents `(n, *latent_shape)` from which `sample` decodes those seeds."""
+    """Return the latents `(n, *latent_shape)` that `sample` decodes for these seeds."""
     decoder = require(model, HasDecoder, "a picture of latents")
     noise = SampleNoise(seeds, model.device)
     with model.inference():
@@ -151,14 +157,14 @@ def latents(model: GenerativeModel, seeds: list[int], condition: Any, prior: dic
 
 
 def decoded(model: GenerativeModel, z: Tensor, condition: Any) -> Tensor:
-    """Of any number of latents, in parts."""
+    """Decode any number of latents, in parts of 64."""
     decoder = require(model, HasDecoder, "a picture of latents")
     with model.inference():
         return torch.cat([decoder.decode(part.view(-1, *decoder.latent_shape), condition) for part in z.split(64)])
 
 
 def require(model: GenerativeModel, kind: Any, wish: str) -> Any:
-    """The model as what it must be. Raises UsageError if it is not."""
+    """Return the model if it has the capability `kind`; else raise UsageError."""
     if not isinstance(model, kind):
         part = "an encoder" if kind is HasLatent else "a decoder of latents"
         raise UsageError(f"{wish} needs a model with {part}, and this one has none: train one with --model vae")
@@ -172,7 +178,7 @@ def picture(x: Tensor, spec: DataSpec, columns: int = COLUMNS) -> Image:
 
 
 def save(image: Image, path: Path) -> None:
-    """Beside its place, then renamed."""
+    """Write a picture as PNG, atomically."""
     from ancestral.files import disk_errors, write_atomically
 
     buffer = BytesIO()
@@ -182,7 +188,11 @@ def save(image: Image, path: Path) -> None:
 
 
 def _fitted(x: Tensor, spec: DataSpec, data: DataSet) -> Tensor:
-    """Samples in the model's shape; grey made colour and colour grey. Raises UsageError for any other shape."""
+    """Return the samples in the model's shape. Grey becomes colour or colour grey if needed.
+
+    Raises:
+        UsageError: if the shapes differ otherwise.
+    """
     if spec.is_image and x.ndim == 4 and x.shape[2:] == spec.shape[1:] and {x.shape[1], spec.shape[0]} == {1, 3}:
         x = x.mean(1, keepdim=True).expand(-1, spec.shape[0], -1, -1)
     if tuple(x.shape[1:]) != spec.shape:
@@ -191,7 +201,7 @@ def _fitted(x: Tensor, spec: DataSpec, data: DataSet) -> Tensor:
 
 
 def _known(model: GenerativeModel, x: Tensor, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of the conditions of n samples those that the model knows."""
+    """Return the conditions of the samples x that the model knows."""
     return {name: c[: len(x)] for name, c in conditions.items() if name in model.conditioner.kinds}
 
 
@@ -201,7 +211,7 @@ def _parts(x: Tensor, conditions: dict[str, Tensor], size: int = 256) -> list[tu
 
 
 def _scatter(points: Tensor, labels: Tensor | None, spec: DataSpec) -> Image:
-    """`(n, 2)` in colours by class, with a legend."""
+    """Plot points `(n, 2)` coloured by class, with a legend."""
     from matplotlib.figure import Figure
 
     from ancestral.app.pictures import render

@@ -1,4 +1,4 @@
-"""What `ancestral evaluate RUN --likelihood` says: each likelihood of a model, its terms, and what each noise level adds."""
+"""The command `ancestral evaluate RUN --likelihood`: likelihoods of a model, their terms, and the cost of each noise level."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ancestral.likelihood import CHEAP, Bound
 from ancestral.metrics import Estimate
 from ancestral.models import HasBound
 
-COSTLY = 100  # samples for the ODE in many dimensions: a thousand derivatives of the network each
+COSTLY = 100  # samples for the ODE in many dimensions: each needs a thousand derivatives of the network
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One kind of likelihood of n held-out samples; each term as (nats, bits a dimension)."""
+    """One kind of likelihood of n held-out samples. Each term is (nats, bits per dimension)."""
 
     kind: str
     what: str
@@ -39,13 +39,11 @@ class Figure:
 
 
 def likelihoods(subject: str, n: int | None, device: str, reporter: Reporter) -> list[Figure]:
-    """Of the run's held-out data. Raises UsageError where the model has no likelihood."""
+    """Compute every likelihood of the run's held-out data. Raises UsageError if the model has no likelihood."""
     folder = Run.existing(subject)
     model = folder.load_model(device)
     if not isinstance(model, HasBound):
-        raise UsageError(
-            f"the model of {subject} has no likelihood: its family draws samples and says nothing of their density"
-        )
+        raise UsageError(f"the model of {subject} has no likelihood, because its family has no density: leave --likelihood out")
     data = data_of(folder)
     found = []
     with reporter.live() as line:
@@ -87,14 +85,14 @@ def _figure(bounds: list[Bound], levels: int | None, seconds: float) -> Figure:
 
 
 def show(subject: str, figures: list[Figure]) -> None:
-    """The tables on standard output."""
+    """Print the tables to standard output."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 140
-    console.print(f"{subject}: log-likelihood of held-out data; bits a dimension: lower is better", markup=False)
+    console.print(f"{subject}: log-likelihood of held-out data; bits per dimension: lower is better", markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", "nats", "bits/dim", "of", "samples", "evaluations each", "seconds"):
         table.add_column(name, justify="left" if name in ("", "of") else "right", no_wrap=True)
@@ -113,7 +111,9 @@ def show(subject: str, figures: list[Figure]) -> None:
     console.print(table)
     for f in figures:
         if f.drawn is not None:
-            console.print(f"{f.kind}: what was drawn at random adds at most {f.drawn:.3f} nats to its error", markup=False)
+            console.print(
+                f"{f.kind}: the random draws of the estimate add at most {f.drawn:.3f} nats to its error", markup=False
+            )
         if f.table:
             _show_levels(console, f)
 
@@ -121,7 +121,7 @@ def show(subject: str, figures: list[Figure]) -> None:
 def _show_levels(console: Any, f: Figure) -> None:
     from rich.table import Table
 
-    console.print(f"\n{f.kind}: what the steps down to each noise level cost", markup=False)
+    console.print(f"\n{f.kind}: the cost of the steps down to each noise level", markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("t", "log SNR", "nats", "bits/dim"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -134,7 +134,7 @@ def _show_levels(console: Any, f: Figure) -> None:
 
 
 def saved(subject: str, figures: list[Figure], out: Path | None) -> dict[str, Any]:
-    """As JSON, also written to `out`."""
+    """Return the result as JSON values, and write it to `out` if that is given."""
     import json
     from dataclasses import asdict
 

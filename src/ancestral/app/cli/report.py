@@ -1,4 +1,4 @@
-"""`ancestral report`."""
+"""The command `ancestral report`."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def report(
     Parameters
     ----------
     run
-        The run folder, e.g. runs/digits.
+        Run folder, e.g. runs/digits.
     n
-        Samples to evaluate; fewer where the data are few.
+        Number of samples to evaluate. Small data sets use fewer.
     out
-        The page. Left out: report.html in the run folder.
+        File of the page. Default: report.html in the run folder.
     device
-        auto, cpu, cuda or mps.
+        Device: auto, cpu, cuda or mps.
     json
         Print the result as JSON.
     quiet
-        Print nothing on the way.
+        Print nothing while it works.
     """
     from ancestral.app import evaluate as evaluation
     from ancestral.app.progress import Reporter, emit

@@ -1,4 +1,4 @@
-"""`ancestral sample`."""
+"""The command `ancestral sample`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WHAT = Group("What to draw", sort_key=0)
-GUIDANCE = Group("Guidance", help="For models that denoise, where a condition or a weaker model is given.", sort_key=2)
+GUIDANCE = Group("Guidance", help="For models that denoise, if a condition or a weaker model is given.", sort_key=2)
 SAMPLER = Group("Sampler", sort_key=3)
 EDITS = Group("Edits", help="Begin with a picture. One at a time.", sort_key=4)
 LATENT = Group("Pictures of the latent space", help="Instead of samples. One at a time.", sort_key=5)
@@ -82,8 +82,8 @@ def sample(
     run
         Run folder, e.g. runs/digits, or the folder of a saved model.
     n
-        Number of samples; with --prompt, of each prompt, one column for each. Default: 64; about 32 in all with --prompt; one
-        of each of several classes; 16 of one picture.
+        Number of samples. With --prompt: number of samples of each prompt, which has one column. Default: 64; with --prompt
+        about 32 in all; with several classes one of each; with a picture 16.
     seed
         Random seed. The same seed gives the same samples, whatever their number.
     seeds
@@ -101,45 +101,45 @@ def sample(
     rescale
         Share of the added contrast that is taken back, from 0 to 1. Usual with strong guidance: 0.7.
     negative
-        Text (without --prompt: class) from which guidance goes away. Default: no condition at all.
+        Text from which guidance leads away. Without --prompt: a class. Default: no condition at all.
     autoguide
-        Weaker model of the same data, from which guidance goes away: the folder of another run that is smaller or was trained
-        for less long, or the step of a checkpoint that this run has kept.
+        Weaker model of the same data, from which guidance leads away: the folder of another run with a smaller network or a
+        shorter training, or the step of a stored checkpoint of this run.
     steps
         Number of solver steps. Default: 20.
     prior
         Distribution of a VAE's latents: aggregate follows the encoded data, standard is N(0, 1).
     observe
-        What a VAE shows of p(x | z): its mean, or a draw with all its noise.
+        What a VAE returns of p(x | z): its mean, or a draw with all its noise.
     truncation
         Truncation of a GAN's latent (1 = off). Lower values trade variety for typicality; 0 gives the mean sample.
     inpaint
-        Picture of which the part that --mask marks is made anew. The rest stays as it is. For models that denoise, and for
+        Picture whose masked part is generated again (see --mask). The rest does not change. For models that denoise, and for
         models trained with --condition inpaint.
     mask
-        Picture as large as that of --inpaint, white where new pixels are wanted.
+        Picture of the same size as that of --inpaint, white where new pixels are wanted.
     upscale
-        Small picture: the samples have the model's size, and their means over blocks are its pixels.
+        Small picture to enlarge to the model's size. The means of the samples over blocks are its pixels.
     vary
-        Picture of which the samples are variations.
+        Picture to vary: the samples are variations of it.
     strength
         Amount of change by --vary, from 0 (nothing) to 1 (all). Default: 0.5.
     interpolate
-        Draw the way between the samples of two seeds or more, e.g. 3,7.
+        Draw the path between the samples of two or more seeds, e.g. 3,7.
     reconstruct
         Encode and decode samples of this source, and draw both.
     latent_map
         Draw a map of the latent space.
     traverse
-        Draw what each latent does to the sample of --seed.
+        Draw how each latent changes the sample of --seed.
     invert
         Find the latent of this picture, and draw the picture beside its reconstruction.
     out
         File to write: a picture (.png), an array (.npz) or a folder of single pictures. Default: samples.png in the run folder.
     trajectory
-        Also draw the way of the samples from noise to data, as .gif or .png.
+        Also draw the path of the samples from noise to data, as .gif or .png.
     legend
-        Show in the picture what was asked of each sample: words beneath it, boxes on it, a given picture beside it.
+        Show the condition of each sample in the picture: words below it, boxes on it, a given picture beside it.
     json
         Print the result as JSON.
     quiet
@@ -174,7 +174,7 @@ def sample(
     }
     wished = [name for name, value in pictures.items() if value is not None]
     if len(wished) > 1:
-        raise UsageError(f"--{' and --'.join(wished)} are a picture each: ask for one at a time")
+        raise UsageError(f"--{' and --'.join(wished)} cannot be combined: give one at a time")
     wish = wished[0] if wished else "sample"
     conditions = asked.conditions(sweep)
     with as_options():
@@ -217,9 +217,9 @@ def sample(
         "autoguide": autoguide,
     }
     if wish not in ("sample", *edits) and (vain := [name for name, value in ways.items() if value is not None]):
-        raise UsageError(f"--{vain[0]} says how samples are drawn, and --{wish} is another picture: leave it out")
+        raise UsageError(f"--{vain[0]} has no effect on --{wish}, which draws no samples: leave --{vain[0]} out")
     if legend and (wish not in ("sample", *edits) or out.suffix.lower() != ".png" or not conditions):
-        raise UsageError("--legend shows what was asked in the picture of samples: ask for something, and write a .png")
+        raise UsageError("--legend shows the conditions in a picture of samples: give a condition, and write a .png")
     if trajectory is not None:
         check_suffix("--trajectory", trajectory, (".gif", ".png"))
 
@@ -227,7 +227,7 @@ def sample(
     model = folder.load_model(request.device, request.precision)
     spec = folder.spec
     if not out.suffix and not spec.is_image:
-        raise UsageError(f"{out} would be a folder of pictures, and samples of {spec.name} are no images: write .npz or .png")
+        raise UsageError(f"{out} is a folder of pictures, and samples of {spec.name} are not images: write .npz or .png")
     for path in filter(None, (out, trajectory)):
         with disk_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -271,7 +271,7 @@ def sample(
     reporter.say(f"{len(x)} samples in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
     if trajectory is not None:
         draw_trajectory(frames, trajectory, spec)
-        reporter.say(f"their way from noise: {trajectory}")
+        reporter.say(f"their path from noise: {trajectory}")
     if json:
         result: dict[str, Any] = {
             "out": str(out),

@@ -1,4 +1,4 @@
-"""`ancestral train`."""
+"""The command `ancestral train`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def train(
     autoencoder
         Trained autoencoder of a latent model: a run of --model latent or vae, or a folder of diffusers' AutoencoderKL.
     start_from
-        Run of the same family and shape whose averaged weights the training starts from (fine-tuning).
+        Run of the same family and shape. Training starts from its averaged weights (fine-tuning).
     seed
         Random seed for weights, noise and data order.
     recipe
@@ -70,7 +70,7 @@ def train(
     evaluate_every
         Interval of evaluations during training, e.g. 2m or 1000it. Each scores a few samples by kernel distance.
     patience
-        Number of such evaluations in a row without a better one after which training stops.
+        Number of successive evaluations without improvement after which training stops.
     print_recipe
         Print the complete recipe and stop.
     device
@@ -124,16 +124,16 @@ def train(
     evaluator = None
     if evaluate_every is not None:
         every = Budget.parse(evaluate_every)
-        with reporter.live() as line:  # features of the real data are no part of the training time
+        with reporter.live() as line:  # the time for features of the real data is not training time
             evaluator = Evaluator(planned.data, runtime=Runtime.choose(device, parameters=10**6), progress=line.update)
         planned = replace(planned, started=planned.started + time.monotonic() - begun)
     elif patience is not None:
-        raise UsageError("--patience counts evaluations on the way: ask for them with --evaluate-every, e.g. 2m")
+        raise UsageError("--patience counts evaluations during training: ask for them with --evaluate-every, e.g. 2m")
     trainer = planned.begin(reporter)
     run, data = trainer.run, trainer.data
     resumed = trainer.step > 0
     if resumed and trainer.progress >= 1:
-        trainer.save()  # a kill between checkpoint and model, or a damaged model, is repaired here
+        trainer.save()  # writes the model again, in case it is damaged or the process was killed before it was written
         for note in trainer.notes if trainer.changed else ():
             reporter.say(f"  {note}")
         reporter.say(f"{run.path} is finished: {trainer.step} steps in {duration(trainer.seconds)}. ")
@@ -161,8 +161,8 @@ def train(
     previews = sorted(run.samples.glob("step-*.png"))
     if previews:
         reporter.say(f"samples: {previews[-1]}")
-    reporter.say(f"more of them: ancestral sample {run.path}")
-    reporter.say(f"how good they are: ancestral report {run.path}")
+    reporter.say(f"draw more samples: ancestral sample {run.path}")
+    reporter.say(f"measure their quality: ancestral report {run.path}")
     return _result(trainer, json, "finished")
 
 

@@ -1,4 +1,4 @@
-"""`ancestral verify`."""
+"""The command `ancestral verify`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ancestral.app.theory import Claim, Sides, Verdict
 
-WIDTH = 132  # where no terminal says otherwise
+WIDTH = 132  # if the output is not a terminal
 HEADER = ("claim", "left side", "", "right side", "difference", "±", "verdict")
 
 
@@ -36,12 +36,11 @@ def verify(
     explain
         Print the derivations of these claims and the lines of code that compute them. Nothing is computed.
     draw
-        Folder for a picture of each claim whose sides are functions: CLAIM.png, with dots for the left side and lines for the
-        right side.
+        Folder for pictures CLAIM.png of all claims whose sides are functions. Dots are the left side and lines the right side.
     json
         Print the result as JSON.
     quiet
-        Print only what fails.
+        Print only the claims that fail.
     """
     from rich.console import Console
 
@@ -79,7 +78,7 @@ def verify(
 
 
 def _draw(folder: Path, verdicts: Sequence[Verdict]) -> dict[str, str]:
-    """The pictures' files, by claim."""
+    """Draw a picture of each verdict that has one, and return the files by name of the claim."""
     from ancestral.app.theory.pictures import draw
     from ancestral.files import disk_errors
 
@@ -127,7 +126,7 @@ def _print(console: Console, shown: Sequence[Verdict], all_: Sequence[Verdict]) 
 
 
 def cells(s: Sides) -> tuple[str, ...]:
-    """The row of a table, under `HEADER`; of many points, the worst."""
+    """Return the row of the printed table under `HEADER`. If there are many points, it shows the worst."""
     i = s.worst
     what = f"{s.along.of}: {s.what}" if s.along else s.what
     if len(s.left) > 1:
@@ -146,12 +145,12 @@ def cells(s: Sides) -> tuple[str, ...]:
 
 
 def number(value: float) -> str:
-    """Six figures; large counts as whole numbers."""
+    """Write a number with six significant figures, or as a whole number if it is a large count."""
     return f"{value:,.0f}" if value == round(value) and abs(value) >= 1000 else f"{value:.6g}"
 
 
 def _explain(console: Console, c: Claim) -> None:
-    """Title, source, derivation with its equations, and where the code is."""
+    """Print a claim's title, derivation with equations, source, and the lines of its code."""
     from rich.panel import Panel
     from rich.text import Text
 
@@ -160,7 +159,7 @@ def _explain(console: Console, c: Claim) -> None:
         if block.startswith("    "):
             body.append(block + "\n\n", style="bold")
         else:
-            body.append(" ".join(block.split()) + "\n\n")  # wrapped anew, to the width of the terminal
+            body.append(" ".join(block.split()) + "\n\n")  # the terminal wraps it to its width
     body.append("source  ", style="dim").append(c.source)
     for where in c.lines:
         body.append("\ncode    ", style="dim").append(where)
@@ -179,7 +178,7 @@ def _verdict(v: Verdict) -> dict[str, Any]:
 
 
 def _sides(s: Sides) -> dict[str, Any]:
-    """Of many points, the worst."""
+    """Return the numbers of a comparison as JSON values. If there are many points, they are those of the worst."""
     i = s.worst
     return {
         "of": s.along.of if s.along else None,

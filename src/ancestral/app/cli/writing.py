@@ -1,4 +1,4 @@
-"""How a command takes seeds and writes samples."""
+"""Functions with which a command reads seeds and writes samples."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def integers(text: str) -> list[int]:
-    """Seeds as people write them. Raises UsageError for anything else."""
+    """Read seeds that are separated by commas. Raises UsageError if the text holds anything else."""
     from ancestral.errors import UsageError
 
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise UsageError(f"cannot read the seeds {text!r}: write integers with commas between, e.g. 3,7,9") from None
+        raise UsageError(f"cannot read the seeds {text!r}: write integers separated by commas, e.g. 3,7,9") from None
 
 
 def check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
-    """Raises UsageError for a path that ends otherwise; "" stands for a folder."""
+    """Raise UsageError if the path's suffix is not among `known`. "" stands for a folder."""
     from ancestral.errors import UsageError
 
     if path.suffix.lower() not in known:
@@ -35,7 +35,7 @@ def check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
 def write(
     x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], columns: int | None, shown: Sequence[Rendering] = ()
 ) -> None:
-    """A grid, with what was asked where that is to be shown; an array in the kind of the data; or one picture a sample."""
+    """Write samples as a grid (.png, with the conditions `shown`), an array (.npz), or a folder of single pictures."""
     from io import BytesIO
 
     import numpy as np
@@ -61,7 +61,7 @@ def write(
 
 
 def draw_trajectory(frames: Sequence[Tensor], path: Path, spec: DataSpec) -> None:
-    """The walk of the samples, as an animation or a strip."""
+    """Draw the path of the samples as an animation (.gif) or a strip."""
     from ancestral.app.pictures import grid, save_animation, strip
     from ancestral.files import disk_errors
 

@@ -1,8 +1,8 @@
-"""What of an image folder's metadata stands beside captions: boxes, semantic maps, images that go with images.
+"""Annotations in the metadata of an image folder, other than captions: boxes, semantic maps, conditioning images.
 
 The columns are Hugging Face's: `objects`, {"bbox": [[left, top, width, height], ...], "categories": [class, ...]} in pixels of
-the image file; `map_file_name`, a picture whose pixels are numbers of classes, 0 for background; and
-`conditioning_image_file_name`. All are scaled and cropped as their image is.
+the image file; `map_file_name`, a picture whose pixels are numbers of classes, with 0 for the background; and
+`conditioning_image_file_name`. All are scaled and cropped in the same way as their image.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ OBJECTS, MAP, IMAGE = ELSEWHERE
 
 @dataclass(frozen=True)
 class Extras:
-    """By image: (class, (left, top, width, height)) of its objects, its map, its image. Paths are relative to the folder."""
+    """The annotations of images, by path of the image. All paths are relative to the folder.
+
+    Args:
+        objects: (class, (left, top, width, height)) of each object.
+        maps: path of the semantic map.
+        images: path of the conditioning image.
+        samples: paths of the images that have a row of their own.
+    """
 
     objects: dict[str, list[tuple[str, tuple[float, ...]]]] = field(default_factory=dict)
     maps: dict[str, str] = field(default_factory=dict)
@@ -38,12 +45,12 @@ class Extras:
 
     @property
     def files(self) -> set[str]:
-        """The pictures that are no samples: maps and conditioning images that no row has as its own."""
+        """The pictures that are not samples: maps and conditioning images without a row of their own."""
         return {*self.maps.values(), *self.images.values()} - self.samples
 
 
 def read_extras(root: Path, metadata: Sequence[str]) -> Extras:
-    """Raises `DataError` for a column that cannot be understood."""
+    """Read the annotations of a folder's metadata files. Raises `DataError` if a column cannot be understood."""
     found = Extras()
     for name in metadata:
         for line, row in rows_of(root, name):
@@ -61,7 +68,7 @@ def read_extras(root: Path, metadata: Sequence[str]) -> Extras:
 def boxes_of(
     root: Path, images: Sequence[str], extras: Extras, size: tuple[int, int]
 ) -> tuple[tuple[Tensor, ...] | None, tuple[str, ...], list[str]]:
-    """Boxes of each image as it is scaled and cropped to `size`, the names of their classes, and notes."""
+    """Return the boxes of each image after scaling and cropping to `size`, the names of their classes, and notes."""
     if not extras.objects:
         return None, (), []
     names = sorted({label for image in images for label, _ in extras.objects.get(image, [])}, key=_natural)
@@ -74,12 +81,12 @@ def boxes_of(
         lost += len(fitted) - len(kept)
         rows.append(torch.tensor(kept, dtype=torch.int64).view(-1, 5))
     notes = [f"{count(sum(map(len, rows)), 'box', 'boxes')} in {count(len(names), 'class', 'classes')}"]
-    notes += [f"{count(lost, 'box', 'boxes')} outside of the images, or less than a pixel, left out"] if lost else []
+    notes += [f"{count(lost, 'box', 'boxes')} left out: outside of the image or smaller than a pixel"] if lost else []
     return tuple(rows), tuple(names), notes
 
 
 def maps_of(root: Path, images: Sequence[str], extras: Extras, size: tuple[int, int]) -> tuple[Tensor | None, tuple[str, ...]]:
-    """The maps of the images and the names of their classes."""
+    """Return the maps of the images, uint8 `(n, *size)`, and the names of their classes."""
     if not extras.maps:
         return None, ()
     _all(root, images, extras.maps, MAP)
@@ -93,7 +100,7 @@ def maps_of(root: Path, images: Sequence[str], extras: Extras, size: tuple[int, 
 
 
 def paired_of(root: Path, images: Sequence[str], extras: Extras, size: tuple[int, int]) -> Tensor | None:
-    """The images that go with the images, uint8 `(n, c, *size)`."""
+    """Return the conditioning images of the images, uint8 `(n, c, *size)`, or None if there are none."""
     if not extras.images:
         return None
     _all(root, images, extras.images, IMAGE)
@@ -102,14 +109,16 @@ def paired_of(root: Path, images: Sequence[str], extras: Extras, size: tuple[int
         grey = all(inspect(file).grey for file in files)
         return torch.from_numpy(np.stack([read(file, size, grey)[0] for file in files]))
     except ImageError as error:
-        raise DataError(f"an image that {IMAGE} of {root} names cannot be read: {error.reason}") from error
+        raise DataError(f"an image in the column {IMAGE} of {root} cannot be read: {error.reason}") from error
 
 
 def _all(root: Path, images: Sequence[str], files: dict[str, str], column: str) -> None:
     if missing := [image for image in images if image not in files]:
-        raise DataError(f"{count(len(missing), 'image')} of {root} without {column}, which others have: {listed(missing)}")
+        raise DataError(
+            f"{count(len(missing), 'image')} of {root} without {column}, which other images have: {listed(missing)}"
+        )
     if absent := [name for name in dict.fromkeys(files[image] for image in images) if not (root / name).is_file()]:
-        raise DataError(f"the metadata of {root} name files that are not there: {listed(absent)}")
+        raise DataError(f"the metadata of {root} name files that do not exist: {listed(absent)}")
 
 
 def _objects(objects: Any, where: str) -> list[tuple[str, tuple[float, ...]]]:

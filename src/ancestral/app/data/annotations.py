@@ -1,6 +1,4 @@
-"""What is known of samples that come as arrays: captions, boxes, maps, images that go with images, numbers, and columns of any
-name for conditions that read them.
-"""
+"""Annotations of samples that are arrays: captions, boxes, maps, conditioning images, numbers and columns of other names."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from ancestral.app.data.dataset import Split
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.numbers import is_number_name, numbers_from
 
-# Names in arrays and files, and the columns that they become.
+# Names in arrays and files, and the columns to which they belong.
 COLUMNS = {
     "captions": "text",
     "boxes": "boxes",
@@ -26,19 +24,23 @@ COLUMNS = {
     "numbers": "number",
 }
 KNOWN = tuple(COLUMNS)
-NUMBER_NAMES = "number_names"  # k strings, of the numbers (N, k)
+NUMBER_NAMES = "number_names"  # k strings: the names of the numbers (N, k)
 
 
 def joined(split: Split, beside: Mapping[str, Any], where: str, number_names: Sequence[str] = ()) -> Split:
-    """The samples with what is known of each.
+    """Return the samples with their annotations as columns.
 
-    captions: N strings. boxes: whole numbers `(N, k, 5)`, rows (class, left, top, width, height) in pixels, class -1 where a
-    sample has fewer than k. maps: whole numbers `(N, H, W)` from 0, background, to 255. conditioning: uint8 `(N, C, H, W)` or
-    `(N, H, W, C)`. number: `(N,)` or `(N, k)`, with `number_names`. Any other name becomes the column of that name. Where no
-    `number` is given, real numbers `(N,)` or `(N, k)` among these are the numbers, too.
+    The names that `beside` may have:
+
+    - captions: N strings.
+    - boxes: whole numbers `(N, k, 5)`, rows (class, left, top, width, height) in pixels. Class -1 marks an unused row.
+    - maps: whole numbers `(N, H, W)` from 0, which is the background, to 255.
+    - conditioning: uint8 `(N, C, H, W)` or `(N, H, W, C)`.
+    - number: `(N,)` or `(N, k)`, with `number_names`.
+    - any other name: the column of that name. If no `number` is given, its real numbers `(N,)` or `(N, k)` are also numbers.
 
     Raises:
-        DataError: a wrong type or shape.
+        DataError: if a type, a shape or a number of rows is wrong.
     """
     n = len(split)
     columns: dict[str, Any] = {}
@@ -47,7 +49,7 @@ def joined(split: Split, beside: Mapping[str, Any], where: str, number_names: Se
             columns[COLUMNS.get(name, name)] = values
             continue
         if len(values) != n:
-            raise DataError(f"{where} has {n:,} samples and {len(values):,} {name}: one a sample is needed")
+            raise DataError(f"{where} has {n:,} samples and {len(values):,} {name}: one per sample is needed")
         columns[COLUMNS.get(name, name)] = _read(split, name, values, where, number_names)
     if "number" not in columns:
         real = {name: beside[name] for name in beside if name in columns and _is_real(name, columns[name])}
@@ -56,7 +58,7 @@ def joined(split: Split, beside: Mapping[str, Any], where: str, number_names: Se
 
 
 def plain(name: str, values: Any) -> Column | None:
-    """N strings or numbers as a column of any name; None where they are neither."""
+    """Return N strings or numbers as a column, or None if the values are neither."""
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.dtype.kind == "O" and all(text is None or isinstance(text, str) for text in array):
         return Texts(tuple(array.tolist()))
@@ -69,7 +71,7 @@ def plain(name: str, values: Any) -> Column | None:
 
 
 def _read(split: Split, name: str, values: Any, where: str, number_names: Sequence[str]) -> Any:
-    """The values of one column, checked."""
+    """Return the values of one column after a check of type and shape."""
     shape = tuple(split["x"].values.shape)
     n, space = shape[0], shape[2:]
     column = COLUMNS.get(name)
@@ -77,10 +79,10 @@ def _read(split: Split, name: str, values: Any, where: str, number_names: Sequen
         return numbers_from({name: values}, where, number_names)
     if column is None:
         if (found := plain(name, values)) is None:
-            raise DataError(f"{name} of {where} must hold strings or numbers, found {np.asarray(values).dtype}")
+            raise DataError(f"{name} of {where} must hold strings or numbers, found the type {np.asarray(values).dtype}")
         return found
     if column != "text" and len(space) != 2:
-        raise DataError(f"{name} of {where} go with images, and its samples have shape {shape[1:]}")
+        raise DataError(f"{name} of {where} need images, and its samples have shape {shape[1:]}")
     if column == "text":
         return tuple(None if text is None else str(text).strip() or None for text in values)
     array = np.asarray(values)
@@ -100,7 +102,7 @@ def _read(split: Split, name: str, values: Any, where: str, number_names: Sequen
 
 
 def _is_real(name: str, column: Any) -> bool:
-    """Whether a further column holds real numbers `(N,)` or `(N, k)`, none infinite and not all of them unknown."""
+    """Return whether a column holds real numbers `(N,)` or `(N, k)` of which none is infinite and at least one is known."""
     if type(column) is not Values or not is_number_name(name):
         return False
     values = column.values
@@ -108,7 +110,7 @@ def _is_real(name: str, column: Any) -> bool:
 
 
 def named(*splits: Split | None) -> dict[str, tuple[str, ...]]:
-    """Names of the classes in boxes and maps that have none but numbers, as `assemble` takes them."""
+    """Return numbers as names of the classes in boxes and maps, as arguments of `assemble`."""
     boxes = [rows for split in splits if split is not None for rows in split.boxes or () if len(rows)]
     maps = [split.maps for split in splits if split is not None and split.maps is not None]
     top = max((int(rows[:, 0].max()) for rows in boxes), default=-1)

@@ -1,15 +1,15 @@
-"""Arrays: `.npy` and `.npz` files, and numpy arrays or torch tensors given from Python.
+"""Data sets from arrays: `.npy` and `.npz` files, numpy arrays and torch tensors.
 
-How N samples are laid out is read from the number of axes and the type, unless `layout` says it:
+The number of axes and the type decide how N samples are laid out, unless `layout` is given:
 
 - `(N, D)`: vectors.
 - `(N, a, b)`, integers or booleans: grey images of height a and width b.
-- `(N, a, b)`, floats: when a and b differ and the smaller is at most 16, signals with the smaller as channels, so
-  both `(N, C, L)` and `(N, L, C)` are understood; otherwise grey images.
-- `(N, a, b, c)`: images with 1, 3 or 4 channels, first if a is 1, 3 or 4, otherwise last.
+- `(N, a, b)`, floats: if a and b differ and the smaller is at most 16, signals whose channels are the smaller axis. Both
+  `(N, C, L)` and `(N, L, C)` are understood. Otherwise grey images.
+- `(N, a, b, c)`: images with 1, 3 or 4 channels. The channels are axis 1 if a is 1, 3 or 4, otherwise axis 3.
 
-`layout="images"` takes `(N, H, W)`, or `(N, C, H, W)` with any C where neither a nor c is 1, 3 or 4; `"signals"`
-takes `(N, L)` or `(N, C, L)`; `"vectors"` takes anything and flattens each sample. Four channels are kept as four.
+`layout="images"` takes `(N, H, W)`, or `(N, C, H, W)` with any C if neither a nor c is 1, 3 or 4. `"signals"` takes `(N, L)` or
+`(N, C, L)`. `"vectors"` takes any shape and flattens each sample. Four channels remain four channels.
 """
 
 from __future__ import annotations
@@ -41,12 +41,18 @@ EXPECTED = "expected (N, D) vectors, (N, C, L) signals, (N, H, W) or (N, H, W, C
 
 
 def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> DataSet:
-    """An `.npy` file, or an `.npz` file with `x` (or `images`, `data`, `x_train`, `arr_0`, or a single array),
-    optionally `y` (or `labels`, `y_train`), `x_test` and `y_test`; also what `joined` reads, `captions`, `boxes`, `maps`,
-    `conditioning`, `number` and arrays of any other name with a row for each sample, each for a held-out split as
-    `captions_test` and so on; `number_names`.
+    """Read an `.npy` or `.npz` file as a `DataSet`.
 
-    Raises `DataError` for what cannot be read or used.
+    The arrays of an `.npz` file:
+
+    - `x` (or `images`, `data`, `x_train`, `arr_0`, or a single array): the samples.
+    - `y` (or `labels`, `y_train`), optional: the labels.
+    - `x_test`, `y_test`, optional: the held-out split.
+    - `captions`, `boxes`, `maps`, `conditioning`, `number`, `number_names`, and arrays of any other name with a row for each
+      sample, optional: the annotations that `joined` reads. Those of the held-out split end in `_test`, e.g. `captions_test`.
+
+    Raises:
+        DataError: if the file cannot be read or used.
     """
     try:
         with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
@@ -55,7 +61,7 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if "Object arrays" in str(error):
             raise DataError(f"{path} holds Python objects, which are not loaded: save an array of numbers") from error
-        raise DataError(f"{path} is not a whole {path.suffix} file: it is damaged or of another kind") from error
+        raise DataError(f"{path} is not a complete {path.suffix} file: it is damaged or of another format") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
     data = next((key for key in DATA if key in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
@@ -100,12 +106,24 @@ def from_array(
     layout: Layout | None = None,
     notes: tuple[str, ...] = (),
 ) -> DataSet:
-    """A `DataSet` of N samples. This module's docstring says which layouts are understood, `quantise` what levels are.
+    """Make a `DataSet` of N samples. This module's docstring explains the layouts, and `quantise` explains the levels.
 
-    labels: N whole numbers or names. class_names: of labels 0..K-1, where they are known.
-    beside, beside_test, number_names: what else is known of the samples, by name; see `joined`. test, test_labels: a
-    held-out split of the same layout.
-    Raises `DataError` for a wrong type or shape, values that are not finite, or labels that do not fit.
+    Args:
+        x: the samples.
+        name: the name of the data.
+        where: the words for the source in error messages.
+        labels: N whole numbers or names.
+        test: a held-out split of the same layout.
+        test_labels: labels of the held-out split.
+        class_names: names of the labels 0..K-1, if they are known.
+        beside: annotations of the samples by name; see `joined`.
+        beside_test: annotations of the held-out split.
+        number_names: names of the numbers among the annotations.
+        layout: how the samples are laid out; None: decided from axes and type.
+        notes: further notes for the user.
+
+    Raises:
+        DataError: if a type or a shape is wrong, values are not finite, or labels do not fit.
     """
     arrays = [_numbers(a, where) for a in (x, test) if a is not None]
     if len(arrays) == 2 and arrays[0].shape[1:] != arrays[1].shape[1:]:
@@ -124,7 +142,7 @@ def from_array(
         for samples, mine in zip(quantised, known, strict=True):
             if len(samples) != len(mine):
                 found = f"{count(len(samples), 'sample')} but {count(len(mine), 'label')}"
-                raise DataError(f"{where} has {found}: one label a sample is needed")
+                raise DataError(f"{where} has {found}: one label per sample is needed")
         encoded[: len(known)] = known
     elif test_labels is not None:
         raise DataError(f"{where} has labels for one split only: give y and y_test, or neither")
@@ -136,30 +154,30 @@ def from_array(
     if held_out is not None and (beside or {}).keys() != (beside_test or {}).keys():
         one = ", ".join(sorted((beside or {}).keys() ^ (beside_test or {}).keys()))
         raise DataError(f"{where} has {one} for one split only: give each with and without _test, or neither")
-    told = [f"read as {_described(sum(map(len, quantised)), chosen, tuple(train['x'].values.shape[1:]))}"]
+    about = [f"read as {_described(sum(map(len, quantised)), chosen, tuple(train['x'].values.shape[1:]))}"]
     if "number" in train:
         numbers = train["number"]
         assert isinstance(numbers, Numbers)
-        told += numbers_note(numbers.names)
+        about += numbers_note(numbers.names)
     if others := [column for column in train if column not in STANDARD]:
-        told.append(f"columns for conditions that read them: {listed(others)}")
-    return assemble(name, train, held_out, levels=levels, classes=classes, **named(train, held_out), notes=(*told, *notes))
+        about.append(f"further columns, for conditions that read them: {listed(others)}")
+    return assemble(name, train, held_out, levels=levels, classes=classes, **named(train, held_out), notes=(*about, *notes))
 
 
 def from_columns(
     columns: Mapping[str, Any], *, name: str = "columns", layout: Layout | None = None, labels: Any = None
 ) -> DataSet:
-    """A `DataSet` of named columns, e.g. `{"x": images, "class": names, "number": angles}`.
+    """Make a `DataSet` of named columns, e.g. `{"x": images, "class": names, "number": angles}`.
 
     Args:
         columns: `x` `(N, ...)` as in `from_array`; `class`; `text`, `boxes`, `map`, `image`, `number` as `joined` reads them,
             by either name (`text` or `captions`, ...); `number_names`; columns of any other name.
-        name: of the data.
-        layout: as in `from_array`.
+        name: the name of the data.
+        layout: the layout of the samples, as in `from_array`.
         labels: N whole numbers or names, unless there is a column `class`.
 
     Raises:
-        DataError: no `x`, a column of another length, or values of a wrong type or shape.
+        DataError: if there is no `x`, a column has another length, or values have a wrong type or shape.
     """
     given = {key: values for key, values in columns.items() if values is not None}
     given |= {key: given[key].values for key in (*DATA, *LABELS, "class") if isinstance(given.get(key), Column)}
@@ -175,14 +193,14 @@ def from_columns(
 
 
 def _goes_with(arrays: Mapping[str, np.ndarray], key: str, data: str, x_test: str | None) -> bool:
-    """Whether the array of that name has a row for each sample, and one of that name with `_test` for each held-out one."""
+    """Return whether the array `key` has a row for each sample, and the array `key` + `_test` one for each held-out sample."""
     pairs = [(key, data)] if x_test is None else [(key, data), (f"{key}_test", x_test)]
     fits = all(a in arrays and arrays[a].ndim and len(arrays[a]) == len(arrays[b]) for a, b in pairs)
     return fits and plain(key, arrays[key]) is not None
 
 
 def _numbers(x: np.ndarray | Tensor, where: str) -> np.ndarray:
-    """A numpy array of finite numbers with at least 2 axes and 1 value."""
+    """Return the data as a numpy array of finite numbers with at least 2 axes and 1 value."""
     if isinstance(x, Tensor):
         x = x.detach().cpu()
         x = x.float().numpy() if x.is_floating_point() else x.numpy()
@@ -200,13 +218,13 @@ def _layout(x: np.ndarray, where: str) -> Layout:
     if x.ndim == 4:
         return "images"
     if x.ndim > 4:
-        raise DataError(f"{where} has shape {x.shape}, and more than 4 axes are not understood: {EXPECTED}")
+        raise DataError(f"{where} has shape {x.shape}, which has more than 4 axes: {EXPECTED}")
     small, large = sorted(x.shape[1:])
     return "signals" if x.dtype.kind == "f" and small <= 16 and small < large else "images"
 
 
 def _arrange(x: np.ndarray, layout: Layout, where: str, explicit: bool) -> np.ndarray:
-    """`(N, D)`, `(N, C, L)` or `(N, C, H, W)`. explicit: the user named the layout, so less is guessed."""
+    """Return the samples as `(N, D)`, `(N, C, L)` or `(N, C, H, W)`. explicit: the user gave the layout, so less is guessed."""
     match layout, x.ndim:
         case "vectors", _:
             return x.reshape(len(x), -1)
@@ -223,7 +241,7 @@ def _arrange(x: np.ndarray, layout: Layout, where: str, explicit: bool) -> np.nd
         case "images", 4:
             raise DataError(
                 f"{where} has shape {x.shape}, and images have 1, 3 or 4 channels, first or last: "
-                "name the layout, layout='images', if axis 1 holds the channels"
+                "if axis 1 holds the channels, give layout='images'"
             )
     raise DataError(f"{where} has shape {x.shape}, which cannot be read as {layout}: {EXPECTED}")
 

@@ -1,4 +1,4 @@
-"""From samples to a `DataSet`: the held-out split, the statistics and the fingerprint, the same for every source."""
+"""Functions that make a `DataSet` of samples: held-out split, statistics and fingerprint. All sources use them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ancestral.app.data.errors import DataError
 from ancestral.app.data.hashing import fingerprint
 from ancestral.app.data.spec import DataSpec, Kind
 
-CHUNK = 1 << 22  # values examined at a time: bounds the float64 and int64 temporaries at 32 MB
+CHUNK = 1 << 22  # values examined at a time, so that float64 and int64 temporaries take at most 32 MB
 
 
 def assemble(
@@ -28,10 +28,20 @@ def assemble(
     map_classes: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> DataSet:
-    """A `DataSet` of samples that are already channels first and either uint8 levels (`levels` given) or float32.
+    """Make a `DataSet` of samples that have channels first and are either uint8 levels (`levels` given) or float32.
 
-    box_classes, map_classes: names of what boxes and maps show.
-    Without a `test` split of its own, a tenth is held out (`held_out`). Raises `DataError` for fewer than 2 samples.
+    Args:
+        name: the name of the data.
+        train: the samples to train on.
+        test: the held-out split. None: a tenth of `train` is held out (see `held_out`).
+        levels: number of levels, or None for real numbers.
+        classes: names of the classes of the samples.
+        box_classes: names of the classes of boxes.
+        map_classes: names of the classes of maps.
+        notes: notes for the user.
+
+    Raises:
+        DataError: if a split would be empty.
     """
     if test is None:
         if len(train) < 2:
@@ -75,10 +85,10 @@ def assemble(
 
 
 def held_out(n: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Indices `(train, test)` of n samples, both ascending: a tenth is held out, at least 1 and at most 10,000.
+    """Return ascending indices `(train, test)` of n samples. A tenth is held out, at least 1 and at most 10,000.
 
-    With labels every class gives its share, and a class of a single sample is kept for training. The choice depends on
-    n and the labels alone: it is the same on every machine and with every version of numpy.
+    With labels the choice is stratified by class, and a class of a single sample stays in training. The choice depends only on
+    n and the labels, so it is the same on every machine and with every version of numpy.
     """
     order = np.random.RandomState(0).permutation(n)  # RandomState's stream is frozen; default_rng's may change
     if labels is not None:
@@ -86,8 +96,8 @@ def held_out(n: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         order = order[np.argsort(known[order], kind="stable")]
         shared = np.bincount(known)[known[order]] > 1
         order = order[shared] if shared.any() else order
-    # Evenly spaced picks from the samples sorted by class, shuffled within each, are a stratified draw. Of two
-    # neighbours at most one is picked, so no class is held out whole.
+    # The samples are sorted by class and shuffled within each class, so evenly spaced picks are a stratified draw. At most one
+    # of two neighbours is picked, so no whole class is held out.
     size = max(1, min(n // 10, 10_000, len(order) // 2))
     picks = order[((np.arange(size) + 0.5) * len(order) / size).astype(np.int64)]
     out = np.zeros(n, dtype=bool)
@@ -96,7 +106,7 @@ def held_out(n: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
 
 
 def moments(array: Tensor, levels: int | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and (population) standard deviation per channel in the units the models see, accurate to float64."""
+    """Return the mean and the population standard deviation of each channel, in model units and with float64 accuracy."""
     means, stds = [], []
     for c in range(array.shape[1]):
         channel = array[:, c].numpy()
@@ -116,9 +126,9 @@ def moments(array: Tensor, levels: int | None) -> tuple[tuple[float, ...], tuple
 
 
 def known_moments(numbers: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each of k numbers `(N, k)`, over the samples of which it is known, i.e. not NaN.
+    """Return the mean and the standard deviation of each of k numbers `(N, k)` over the samples with a known value (not NaN).
 
-    The deviation is 1 where a number is constant or never known, the mean then that constant or 0.
+    A constant number has deviation 1. A number that is never known has mean 0 and deviation 1.
     """
     means, stds = [], []
     for values in numbers.double().unbind(1):
@@ -130,16 +140,16 @@ def known_moments(numbers: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]
 
 
 def shape_of(column: Column) -> tuple[int, ...]:
-    """Of one row of a column; () for texts."""
+    """Return the shape of one row of a column, () for texts."""
     return tuple(column.values.shape[1:]) if isinstance(column.values, Tensor) else ()
 
 
 def chunks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Slices along the first axis of about `CHUNK` values each."""
+    """Yield slices along the first axis of about `CHUNK` values each."""
     rows = max(1, CHUNK // max(1, array[0].size))
     return (array[i : i + rows] for i in range(0, len(array), rows))
 
 
 def count(n: int, thing: str, plural: str | None = None) -> str:
-    """`1 image`, `1,204 images`, `2 classes`."""
+    """Write a number with its noun: `1 image`, `1,204 images`, `2 classes`."""
     return f"{n:,} {thing if n == 1 else plural or thing + 's'}"

@@ -1,7 +1,7 @@
 """Captions of an image folder.
 
-They stand in `metadata.jsonl` or `metadata.csv` with `file_name` and `text`, as in Hugging Face's imagefolder, or in
-`.txt` files beside the images. A caption in the metadata goes before one beside the image.
+They are in `metadata.jsonl` or `metadata.csv` with the columns `file_name` and `text`, as in Hugging Face's imagefolder, or in
+`.txt` files beside the images. If an image has both, the caption in the metadata is used.
 """
 
 from __future__ import annotations
@@ -18,18 +18,25 @@ from ancestral.app.data.decode import listed
 from ancestral.app.data.errors import DataError
 
 METADATA = ("metadata.jsonl", "metadata.csv")
-TEXT = ("text", "caption")  # the first of these columns that is there
-ELSEWHERE = ("objects", "map_file_name", "conditioning_image_file_name")  # read by `extras`
-Row = tuple[int, dict[str, object]]  # number of the line, the line
+TEXT = ("text", "caption")  # the first of these columns that exists is used
+ELSEWHERE = ("objects", "map_file_name", "conditioning_image_file_name")  # read by `annotation_files`
+Row = tuple[int, dict[str, object]]  # line number and row
 
 
 def read_captions(
     root: Path, images: Sequence[str], metadata: Sequence[str], sidecars: Sequence[str], read: Sequence[str] = ()
 ) -> tuple[list[str | None], list[str]]:
-    """One caption, or None, for each of `images`, and notes on what of the metadata was not used.
+    """Return a caption or None for each of `images`, and notes about unused parts of the metadata.
 
-    All names are posix paths relative to `root`. read: further columns that are used. Raises `DataError` for a file that cannot
-    be understood.
+    Args:
+        root: the folder. All names are posix paths relative to it.
+        images: names of the images.
+        metadata: names of the metadata files.
+        sidecars: names of the `.txt` files.
+        read: further columns of the metadata that are used.
+
+    Raises:
+        DataError: if a file cannot be understood.
     """
     found: dict[str, str | None] = {}
     for sidecar in sidecars:
@@ -53,7 +60,7 @@ def read_captions(
 
 
 def _rows(root: Path, name: str) -> Iterator[tuple[str, str | None, set[str]]]:
-    """(image, caption, names of the other columns) of every row; images relative to `root`."""
+    """Yield (image, caption, names of the other columns) of every row. Image paths are relative to `root`."""
     for line, row in rows_of(root, name):
         image = row.get("file_name")
         if not isinstance(image, str) or not image:
@@ -68,7 +75,7 @@ def _rows(root: Path, name: str) -> Iterator[tuple[str, str | None, set[str]]]:
 
 
 def rows_of(root: Path, name: str) -> Iterator[Row]:
-    """The rows of a metadata file, each with the number of its line."""
+    """Yield the rows of a metadata file, each with its line number."""
     return (_jsonl if name.endswith(".jsonl") else _csv)(str(root / name), _text(root / name))
 
 
@@ -78,7 +85,7 @@ def _jsonl(name: str, text: str) -> Iterator[Row]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise DataError(f"{name}, line {number}: not JSON ({error}); one JSON object a line is expected") from error
+                raise DataError(f"{name}, line {number}: not JSON ({error}); one JSON object per line is expected") from error
             if not isinstance(row, dict):
                 raise DataError(f"{name}, line {number}: one JSON object is expected, found {type(row).__name__}")
             yield number, row
@@ -88,9 +95,9 @@ def _csv(name: str, text: str) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in reader:
-            if None in row or None in row.values():  # DictReader's marks of a row too long or too short
+            if None in row or None in row.values():  # DictReader marks rows that are too long or too short so
                 head = len(reader.fieldnames or ())
-                raise DataError(f"{name}, line {reader.line_num}: the row does not have {head} columns as the first line has")
+                raise DataError(f"{name}, line {reader.line_num}: the row does not have {head} columns, as the first line has")
             yield reader.line_num, dict(row)
     except csv.Error as error:
         raise DataError(f"{name}, line {reader.reader.line_num}: not CSV ({error})") from error

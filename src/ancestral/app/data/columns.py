@@ -1,17 +1,17 @@
-"""The columns of a data set: one thing that is known of every sample, by name.
+"""The columns of a data set. A column holds one property of every sample and has a name.
 
-A column knows how its rows are gathered, and what becomes of them when the images they go with are mirrored or resized. A kind
-of condition (`ancestral.conditioning`) names the column that it reads and knows how it is encoded. Names with a meaning:
+A column knows how to gather its rows, and how they change when the images of the samples are mirrored or resized. A kind of
+condition (`ancestral.conditioning`) names the column that it reads and knows how to encode it. These names have a meaning:
 
     x        the samples                                   `Pictures`, or `Values` for signals and vectors
     class    int64 labels `(N,)`                           `Values`
-    text     one string a sample, None where there is none `Texts`
+    text     one string per sample, or None                `Texts`
     boxes    int64 `(k, 5)` rows (class, x, y, w, h)       `Boxes`
     map      uint8 `(N, H, W)`, 0 for background           `Maps`
     image    an image that goes with each sample           `Pictures`
     number   float32 `(N, k)`, NaN where unknown           `Numbers`
 
-Any other name is a column, too: a condition whose `source` is that name reads it.
+A column may have any other name. A condition whose `source` is that name reads it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Size = tuple[int, int]  # height, width
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One thing that is known of every sample.
+    """One property of every sample.
 
     Args:
         values: one row for each of N samples.
@@ -45,19 +45,19 @@ class Column:
         return len(self.values)
 
     def gather(self, index: Tensor) -> Self:
-        """The rows of `index`, int64 `(n,)`."""
+        """Return the rows of `index`, int64 `(n,)`, as a column."""
         raise NotImplementedError
 
     def mirror(self, rows: Tensor, canvas: Size) -> Self:
-        """The column where the images of `rows`, bool `(N,)`, are mirrored left to right. canvas: height and width of these."""
+        """Return the column after a left-right flip of the images that `rows`, bool `(N,)`, marks. canvas: their size."""
         return self
 
     def resize(self, canvas: Size, size: Size) -> Self:
-        """The column where images of `canvas` are scaled to cover `size` and cropped at the centre."""
+        """Return the column after images of size `canvas` are scaled to cover `size` and cropped at the centre."""
         return self
 
     def content(self) -> Tensor:
-        """A tensor that changes with what the column holds, for fingerprints."""
+        """Return a tensor that depends on all the content of the column, for fingerprints."""
         raise NotImplementedError
 
 
@@ -75,16 +75,16 @@ class Values(Column):
         return self.values
 
     def where(self, rows: Tensor, changed: Tensor) -> Self:
-        """The column with the values of `changed` in the rows that `rows`, bool `(N,)`, marks."""
+        """Return the column with the values of `changed` in the rows that `rows`, bool `(N,)`, marks."""
         return replace(self, values=torch.where(rows.view(-1, *[1] * (self.values.ndim - 1)), changed, self.values))
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers(Values):
-    """Real numbers `(N, k)` or `(N,)`, kept as float32 `(N, k)`, NaN where one is unknown.
+    """Real numbers `(N, k)` or `(N,)`, stored as float32 `(N, k)`. NaN marks an unknown number.
 
     Args:
-        names: one name for each of the k numbers; by default `number`, or `number1`, `number2`, ...
+        names: one name for each of the k numbers. Default: `number`, or `number1`, `number2`, ...
     """
 
     names: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class Pictures(Values):
         return self.where(rows, self.values.flip(-1))
 
     def resize(self, canvas: Size, size: Size) -> Self:
-        """Scaled with an antialiasing filter. Levels are taken as 256."""
+        """Scale with an antialiasing filter. Levels are taken as 256."""
         planes = self.values.flatten(0, 1).numpy()
         out = np.stack([np.asarray(fit(Image.fromarray(plane), size)) for plane in planes])
         return replace(self, values=torch.from_numpy(out).reshape(*self.values.shape[:2], *size))
@@ -120,14 +120,14 @@ class Maps(Values):
         return self.where(rows, self.values.flip(-1))
 
     def resize(self, canvas: Size, size: Size) -> Self:
-        """Scaled to the nearest pixel: numbers of classes do not mix."""
+        """Scale by the nearest pixel, because numbers of classes cannot be averaged."""
         out = [np.asarray(fit(Image.fromarray(plane), size, Image.Resampling.NEAREST)) for plane in self.values.numpy()]
         return replace(self, values=torch.from_numpy(np.stack(out)))
 
 
 @dataclass(frozen=True, eq=False)
 class Texts(Column):
-    """One string a sample, None where there is none. What a text says of left and right is not changed by mirroring."""
+    """One string per sample, or None. Mirroring does not change the words "left" and "right" in a text."""
 
     values: tuple[str | None, ...]
     kind: ClassVar[str] = "texts"
@@ -153,7 +153,7 @@ class Boxes(Column):
         return replace(self, values=tuple(_mirrored(b, canvas[1]) if m else b for b, m in zip(self.values, rows, strict=True)))
 
     def resize(self, canvas: Size, size: Size) -> Self:
-        """Scaled and cropped as the image is; a box of which less than a pixel is left is dropped."""
+        """Scale and crop boxes in the same way as the image. A box is dropped if less than a pixel of it remains."""
         fitted = ([(label, fit_box(box, canvas, size)) for label, *box in rows.tolist()] for rows in self.values)
         kept = ([(label, *box) for label, box in rows if box is not None] for rows in fitted)
         return replace(self, values=tuple(torch.tensor(rows, dtype=torch.int64).view(-1, 5) for rows in kept))
@@ -167,7 +167,7 @@ STANDARD = ("x", "class", *KINDS)  # the names with a meaning
 
 
 def column(name: str, values: Any) -> Column:
-    """Values as the column of that name: a column as it is; what has a kind of its own by its name; strings; tensors."""
+    """Return values as the column `name`. A `Column` is returned as it is, and `KINDS` decides the class of other values."""
     if isinstance(values, Column):
         return values
     if name in KINDS:
@@ -178,15 +178,15 @@ def column(name: str, values: Any) -> Column:
 
 
 def numbered(name: str, k: int) -> tuple[str, ...]:
-    """`name` for one number, `name1`, `name2`, ... for several."""
+    """Return the names of k numbers: `name` for one, and `name1`, `name2`, ... for several."""
     return (name,) if k == 1 else tuple(f"{name}{i + 1}" for i in range(k))
 
 
 def fit_box(box: Iterable[float], canvas: Size, size: Size) -> tuple[int, int, int, int] | None:
-    """A box (left, top, width, height) of an image of `canvas` that is scaled to cover `size` and cropped at the centre.
+    """Fit a box (left, top, width, height) to an image that is scaled from `canvas` to cover `size` and cropped at the centre.
 
     Returns:
-        The box in whole pixels; None where less than a pixel of it is left.
+        The box in whole pixels, or None if less than a pixel of it remains.
     """
     x, y, w, h = box
     scale = max(size[0] / canvas[0], size[1] / canvas[1])

@@ -1,7 +1,7 @@
-"""Data in memory: `Split` holds samples as named columns, `DataSet` hands them out as batches of floats.
+"""Data in memory. `Split` holds samples as named columns, and `DataSet` returns them as batches of floats.
 
-Levels stay uint8, a quarter of the memory of float32, and become floats only once a batch is drawn: one
-`index_select` and one division, which for small images is faster than any queue of workers.
+Levels stay uint8, which takes a quarter of the memory of float32. They become floats only when a batch is drawn, by one
+`index_select` and one division. For small images this is faster than any queue of workers.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ SplitName = Literal["train", "test"]
 class Split:
     """N samples as named columns, e.g. `Split({"x": images, "class": labels, "number": angles})`.
 
-    `split["class"]` is a `Column`, `split["class"].values` what it holds; `"class" in split` tells whether it is there.
+    `split["class"]` is a `Column`, and `split["class"].values` are its values. `"class" in split` tests whether it exists.
 
     Args:
-        columns: by name a `Column`, or values of N rows, of which `columns.column` makes one; None is left out. `x` is needed.
-        conditions: what a model's conditions make of the columns, one tensor `(N, ...)` a kind; see `DataSet.encoded`.
+        columns: a `Column`, or N rows of values, for each name. None is left out. `x` is needed.
+        conditions: the encoded conditions of a model, one tensor `(N, ...)` for each kind; see `DataSet.encoded`.
 
     Raises:
-        UsageError: columns of different lengths.
+        UsageError: if columns have different lengths.
     """
 
     def __init__(self, columns: Mapping[str, Any], conditions: Mapping[str, Tensor] | None = None):
@@ -57,65 +57,65 @@ class Split:
         return name in self._columns
 
     def __iter__(self) -> Iterator[str]:
-        """The names of the columns."""
+        """Iterate over the names of the columns."""
         return iter(self._columns)
 
     def value(self, name: str) -> Any:
-        """What the column of that name holds, None where there is none."""
+        """Return the values of the column `name`, or None if there is no such column."""
         return self._columns[name].values if name in self._columns else None
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What the columns hold, by name: what conditions read."""
+        """The values of the columns by name. Conditions read these."""
         return {name: column.values for name, column in self._columns.items()}
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """Height and width of the images that boxes and maps go with. Raises UsageError where samples are no images."""
+        """Height and width of the images. Raises UsageError if the samples are not images."""
         shape = tuple(self._columns["x"].values.shape)
         if len(shape) != 4:
             raise UsageError(f"only images can be mirrored or resized, and these samples have shape {shape[1:]}")
         return shape[2], shape[3]
 
     def with_columns(self, columns: Mapping[str, Any]) -> Split:
-        """The same samples with these columns more, or in the place of those of the same name; None takes one away."""
+        """Return the same samples with these columns added or replaced. None removes a column."""
         return Split({**self._columns, **columns}, self.conditions)
 
     def take(self, index: Tensor) -> Split:
-        """The samples of `index`, int64 `(n,)`, with all that belongs to them."""
+        """Return the samples of `index`, int64 `(n,)`, with all their columns and conditions."""
         return Split(
             {name: column.gather(index) for name, column in self._columns.items()},
             {name: rows.index_select(0, index) for name, rows in self.conditions.items()},
         )
 
     def mirror(self, rows: Tensor) -> Split:
-        """All columns where the images of `rows`, bool `(N,)`, are mirrored left to right; nothing is encoded any more."""
+        """Flip the images that `rows`, bool `(N,)`, marks from left to right. Encoded conditions are dropped."""
         return Split({name: column.mirror(rows, self.canvas) for name, column in self._columns.items()})
 
     def resize(self, size: tuple[int, int]) -> Split:
-        """All columns where images are scaled to cover `size` and cropped at the centre; nothing is encoded any more."""
+        """Scale the images to cover `size` and crop them at the centre. Encoded conditions are dropped."""
         return Split({name: column.resize(self.canvas, size) for name, column in self._columns.items()})
 
-    # Read access in short.
+    # Short names for the standard columns.
 
     @property
     def array(self) -> Tensor:
-        """The samples as they are stored, `(N, *shape)`, uint8 levels or float32."""
+        """The stored samples `(N, *shape)`, uint8 levels or float32."""
         return cast(Tensor, self._columns["x"].values)
 
     @property
     def labels(self) -> Tensor | None:
-        """Int64 `(N,)`."""
+        """The class labels, int64 `(N,)`."""
         return cast(Tensor | None, self.value("class"))
 
     @property
     def captions(self) -> tuple[str | None, ...] | None:
-        """One string a sample, None for a sample without."""
+        """One string per sample, or None."""
         return cast(tuple[str | None, ...] | None, self.value("text"))
 
     @property
     def boxes(self) -> tuple[Tensor, ...] | None:
-        """Int64 `(k, 5)` rows (class, left, top, width, height) in pixels, of each sample."""
+        """The boxes of each sample: int64 `(k, 5)` rows (class, left, top, width, height) in pixels."""
         return cast(tuple[Tensor, ...] | None, self.value("boxes"))
 
     @property
@@ -131,9 +131,14 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A training split, a held-out split that always exists, their description, and what the user should be told.
+    """A training split and a held-out split, which always exists, with their description.
 
-    conditioner: whose conditions the batches hold beside class labels; None: those of no model.
+    Args:
+        spec: the description of the data.
+        train: the samples to train on.
+        test: the held-out samples.
+        notes: notes for the user about how the data were read.
+        conditioner: the conditioner of a model. Batches hold its conditions beside class labels. None: no further conditions.
     """
 
     spec: DataSpec
@@ -143,52 +148,57 @@ class DataSet:
     conditioner: Conditioner | None = None
 
     def part(self, split: SplitName = "train") -> Split:
-        """The split of that name. Raises UsageError for an unknown one."""
+        """Return the split `split`. Raises UsageError for an unknown name."""
         if split not in ("train", "test"):
             raise UsageError(unknown("split", split, ("train", "test")))
         return self.train if split == "train" else self.test
 
     def x(self, split: SplitName = "train", rows: Tensor | None = None) -> Tensor:
-        """The samples of a split, or those of `rows`, int64 `(n,)`, in the units the models see: float32 `(n, *shape)`."""
+        """Return the samples of a split, or of its `rows`, int64 `(n,)`, in model units: float32 `(n, *shape)`."""
         stored = self.part(split)["x"]
         return self.values((stored if rows is None else stored.gather(rows)).values)
 
     def column(self, name: str, split: SplitName = "train") -> Any:
-        """What the column `name` of a split holds as it is stored; None where the data have none."""
+        """Return the stored values of the column `name` of a split, or None if there is no such column."""
         return self.part(split).value(name)
 
     def labels(self, split: SplitName = "train") -> Tensor | None:
-        """The class labels of a split, int64 `(N,)`; None where the data have no classes."""
+        """Return the class labels of a split, int64 `(N,)`, or None if the data have no classes."""
         return self.part(split).labels
 
     @cached_property
     def fingerprint(self) -> str:
-        """The fingerprint of the samples and of all that the encoded conditions read: that of the `spec`, and of columns that
-        it does not cover.
+        """The fingerprint of the samples and of all columns that the encoded conditions read.
+
+        It extends the fingerprint of the `spec` by the columns that the latter does not cover.
         """
         sources = set() if self.conditioner is None else self.conditioner.sources - COVERED
         return extended(self.spec.fingerprint, {name: self.train[name] for name in sources})
 
     def encoded(self, conditioner: Conditioner) -> DataSet:
-        """The same data, whose batches hold the conditions of a model. Raises UsageError for a condition that they lack."""
+        """Return the same data with a model's conditions in its batches. Raises UsageError if the data lack a condition."""
         parts = (self.train, self.test)
         train, test = (Split({name: part[name] for name in part}, conditioner.columns(part.columns)) for part in parts)
         return replace(self, train=train, test=test, conditioner=conditioner)
 
     def values(self, array: Tensor) -> Tensor:
-        """Stored samples in the units the models see: levels divided by `levels - 1`, float32 in [0, 1]; floats
-        unchanged.
-        """
+        """Return stored samples in model units: levels become float32 in [0, 1] by division by `levels - 1`; floats stay."""
         if self.spec.levels is None:
             return array
         return array.to(torch.float32).div_(self.spec.levels - 1)
 
     def batch(self, index: Tensor, split: SplitName = "train", flip: Tensor | None = None, noise: Noise | None = None) -> Batch:
-        """The samples of `index`, int64 `(n,)`, as float32 `(n, *shape)` with their conditions, class labels among them.
+        """Return the samples of `index` as float32 `(n, *shape)` with their conditions, which include class labels.
 
-        flip: bool `(n,)`, which images to mirror left to right. noise: for conditions that are drawn, such as what of an image
-        is hidden; None: the same draws at every call.
-        Raises `UsageError` for an unknown split or a flip of what is not an image.
+        Args:
+            index: int64 `(n,)`.
+            split: train or test.
+            flip: bool `(n,)`, the images to mirror from left to right.
+            noise: the randomness of conditions that are drawn, such as the hidden part of an image. None: the same draws at
+                every call.
+
+        Raises:
+            UsageError: if the split is unknown, or `flip` is given and the samples are not images.
         """
         part = self.part(split)
         samples = part["x"].gather(index)
@@ -206,16 +216,14 @@ class DataSet:
         return Batch(x, conditions)
 
     def asked(self, index: Tensor) -> dict[str, Tensor]:
-        """What the held-out samples of `index` would ask of a model, as conditions for `sample`; nothing where no model's
-        conditions are encoded.
-        """
+        """Return the conditions of the held-out samples of `index` as `sample` takes them, {} if no conditions are encoded."""
         if self.conditioner is None or not len(self.conditioner.kinds):
             return {}
         conditions = self.batch(index, "test").conditions
         return {name: value for name, value in conditions.items() if name in self.conditioner.kinds}
 
     def shown(self, index: Tensor) -> list[Rendering]:
-        """What `asked` asks for, as a person can see it; empty where nothing is asked."""
+        """Return the conditions of `asked` as pictures and words for people, [] if there are none."""
         raw = self.asked(index)
         if self.conditioner is None or not raw:
             return []

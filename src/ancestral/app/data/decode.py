@@ -1,6 +1,6 @@
-"""Many image files to one uint8 array, by a pool of threads.
+"""Decoding of many image files to one uint8 array, by a pool of threads.
 
-Pillow releases the interpreter's lock while it decodes and scales, so threads are enough.
+Pillow releases the interpreter's lock while it decodes and scales, so processes are not needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ancestral.app.data.assemble import chunks, count
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import Header, ImageError, Source, inspect, read
 
-LARGEST = 64  # pixels: the side that is not exceeded unless the user asks
+LARGEST = 64  # pixels: the longest side that is chosen if the user gives no size
 Progress = Callable[[int, int], None]
 A = TypeVar("A")
 B = TypeVar("B")
@@ -30,9 +30,14 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class Decoded:
-    """pixels: uint8 `(n, C, H, W)`. kept: int64 `(n,)`, which of the files they are.
-    left_out: `name (reason)` of the others. passing: whether one of the reasons may pass, such as missing permissions.
-    notes: what was done to the images, for the user.
+    """The images that were decoded.
+
+    Args:
+        pixels: uint8 `(n, C, H, W)`.
+        kept: int64 `(n,)`, the indices of the decoded files.
+        left_out: `name (reason)` of the other files.
+        notes: notes for the user about what was done to the images.
+        passing: whether one of the reasons may be temporary, such as missing permissions.
     """
 
     pixels: np.ndarray
@@ -49,13 +54,18 @@ def decode(
     size: tuple[int, int] | None,
     progress: Progress | None = None,
 ) -> Decoded:
-    """Every image of `sources` that can be read, at one size and all grey or all RGB.
+    """Decode every readable image of `sources` at one size, all to grey or all to RGB.
 
-    where: the folder or file, for messages. names: one a source, for messages.
-    size: (height, width) that each is scaled and cropped to; None keeps a size common to all of at most 64 pixels a
-    side, and otherwise chooses a square of the median shorter side, at most 64, a multiple of 8.
-    progress: called with (images decoded, images in all).
-    Raises `DataError` when no image can be read or they would not fit into memory.
+    Args:
+        where: the folder or file, for messages.
+        names: one name per source, for messages.
+        sources: the images.
+        size: (height, width) to which images are scaled and cropped. None: the common size of all images if its sides are at
+            most 64 pixels, otherwise a square whose side is the median shorter side, at most 64 and a multiple of 8.
+        progress: called with (images decoded, images in all).
+
+    Raises:
+        DataError: if no image can be read, or if the images would not fit into memory.
     """
     with _pool() as pool:
         headers = list(pool.map(_attempt(inspect), sources))
@@ -92,18 +102,18 @@ def decode(
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """`a, b, c` with at most `most` of them, and how many more there are."""
+    """Write names as `a, b, c`. Only the first `most` are written, with the number of the others."""
     shown = ", ".join(name.encode(errors="replace").decode() for name in names[:most])
     return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 @contextmanager
 def _pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads that stop when the work is interrupted; within, Pillow's warning of a huge image is an error."""
+    """Open a pool of threads that stop if the work is interrupted. Inside, Pillow's warning of a huge image is an error."""
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on damaged metadata, which are of no use to the reader
+            warnings.simplefilter("ignore")  # warnings about damaged metadata do not help the user
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield pool
     finally:
@@ -134,7 +144,7 @@ def _size(headers: Sequence[Header]) -> tuple[int, int]:
 
 
 def _allocate(where: str, n: int, channels: int, size: tuple[int, int]) -> np.ndarray:
-    """An array for the pixels, if it takes at most half of the memory that is free."""
+    """Allocate an array for the pixels. Raises `DataError` if it needs more than half of the free memory."""
     need, free = n * channels * size[0] * size[1], psutil.virtual_memory().available
     if need > free / 2:
         fits = int((free / 2 / (n * channels)) ** 0.5) // 8 * 8
@@ -149,7 +159,7 @@ def _allocate(where: str, n: int, channels: int, size: tuple[int, int]) -> np.nd
 def _notes(
     headers: Sequence[Header | ImageError], asked: tuple[int, int] | None, size: tuple[int, int], transparent: int
 ) -> tuple[str, ...]:
-    """What was done to the images, for the user."""
+    """Return notes for the user about what was done to the images."""
     valid = [header for header in headers if isinstance(header, Header)]
     height, width = size
     changed = sum((header.height, header.width) != size for header in valid)
@@ -157,7 +167,7 @@ def _notes(
     animated = sum(header.animated for header in valid)
     notes = []
     if changed:
-        notes.append(f"resized to {height}x{width}" + ("" if asked else "; --size chooses"))
+        notes.append(f"resized to {height}x{width}" + ("" if asked else "; choose another size with --size"))
     if enlarged:
         notes.append(f"{count(enlarged, 'image')} smaller than {height}x{width} enlarged")
     if transparent:

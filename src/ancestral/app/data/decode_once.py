@@ -1,4 +1,4 @@
-"""Images decoded once: `decode`, with its result kept in the user's cache until the files change."""
+"""Decoding of images with a cache: the result of `decode` stays in the user's cache until the files change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ancestral.app.data.decode import Decoded, Progress, decode
 from ancestral.app.data.images import Source
 from ancestral.files import write_atomically
 
-FORMAT = 1  # of the cached files and the rules that made them: after a change of either, old files are not read
+FORMAT = 1  # version of the cached files and of the rules that make them; files of another version are not read
 
 
 def decode_once(
@@ -29,11 +29,10 @@ def decode_once(
     place: str,
     state: str,
 ) -> Decoded:
-    """`decode`, or its result from an earlier time.
+    """Return the result of `decode`, from the cache if it is there. If the cache cannot be written, a note says so.
 
-    place: names the source (its absolute path): its older entries at the same size are removed.
-    state: changes whenever the files do (their names, sizes and times of modification).
-    A cache that cannot be written costs a note, not the work.
+    `place` is the absolute path of the source, whose older entries at the same size are removed. `state` is a text that changes
+    when the files change (their names, sizes and times of modification). The other arguments are those of `decode`.
     """
     prefix = hashlib.blake2b(repr((place, size)).encode(errors="surrogateescape"), digest_size=8).hexdigest()
     key = hashlib.blake2b(repr((FORMAT, state)).encode(errors="surrogateescape"), digest_size=16).hexdigest()
@@ -50,13 +49,13 @@ def decode_once(
             if old != path:
                 old.unlink()
     except OSError as error:
-        note = f"the decoded images are not kept for the next time: {path.parent} cannot be written ({error.strerror})"
+        note = f"the decoded images are not cached: {path.parent} cannot be written ({error.strerror})"
         return replace(decoded, notes=(*decoded.notes, note))
     return decoded
 
 
 def _recall(path: Path) -> Decoded | None:
-    """What `decode_once` kept; None when there is nothing, or nothing whole."""
+    """Return the cached result, or None if there is none or it is damaged."""
     try:
         with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
             arrays = np.load(file, allow_pickle=False)

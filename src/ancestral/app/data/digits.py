@@ -1,4 +1,4 @@
-"""`digits`: the handwritten digits that ship inside scikit-learn, so that the first run needs no download."""
+"""The data set `digits`: handwritten digits that are part of scikit-learn, so that the first run needs no download."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ancestral.app.data.dataset import DataSet, Split
 
 
 def digits() -> DataSet:
-    """1,797 images of shape (1, 8, 8) in 17 levels (0..16) and 10 classes; a stratified tenth is held out.
+    """Load 1,797 images of shape (1, 8, 8) with 17 levels (0..16) and 10 classes. A stratified tenth is held out.
 
     Source: the test part of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998, UCI).
     """

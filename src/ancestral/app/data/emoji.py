@@ -1,4 +1,4 @@
-"""Twitter's emoji (art CC BY 4.0), as the npm package emoji-datasource-twitter holds them: names, groups and pictures."""
+"""Reader of Twitter's emoji (art CC BY 4.0) in the npm package emoji-datasource-twitter: names, groups and pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ DAMAGED = (tarfile.TarError, EOFError, zlib.error, KeyError, ValueError, Unident
 
 @dataclass(frozen=True, eq=False)
 class Emoji:
-    """name: Unicode's, in lower case. group: Unicode's, e.g. "Food & Drink". picture: RGBA, 64x64 in the package."""
+    """One emoji.
+
+    Args:
+        name: its Unicode name, in lower case.
+        group: its Unicode group, e.g. "Food & Drink".
+        picture: RGBA, 64x64 in the package.
+    """
 
     name: str
     group: str
@@ -36,14 +42,19 @@ class Emoji:
 
 
 def spoken(name: str) -> str:
-    """The name with its article, which every name is given: `a tiger`, `an abacus`, `a unicorn face`, `a pancakes`."""
+    """Return the name with an article. Every name gets one: `a tiger`, `an abacus`, `a unicorn face`, `a pancakes`."""
     return f"{'an' if re.match(r'(?!uni|one|eu)[aeiou]|x-', name) else 'a'} {name}"
 
 
 def read_emoji(groups: Container[str], package: Path | None = None) -> list[Emoji]:
-    """The emoji of these groups, each once (no skin tones), in the package's order. package: None, the one in the user's cache.
+    """Read the emoji of these groups in the package's order, each once (without skin tones).
 
-    Raises `DataError` with the command that fetches the package where it is missing or damaged.
+    Args:
+        groups: Unicode's names of the groups.
+        package: the file of the package. None: the file in the user's cache.
+
+    Raises:
+        DataError: if the package is missing or damaged. The message has the command that fetches it.
     """
     path = package or cache_dir() / "emoji" / PACKAGE
     folder, name = shlex.quote(str(path.parent)), PACKAGE.removesuffix(".tgz").rpartition("-")
@@ -53,15 +64,15 @@ def read_emoji(groups: Container[str], package: Path | None = None) -> list[Emoj
         rows = [row for row in json.loads(found[LIST]) if row["category"] in groups]
         return [Emoji(row["name"].lower(), row["category"], _picture(found[PICTURES + row["image"]])) for row in rows]
     except DAMAGED as error:
-        raise DataError(f"{path} is damaged or cut short: delete it and run {fetch}") from error
+        raise DataError(f"{path} is damaged or incomplete: delete it and run {fetch}") from error
     except FileNotFoundError as error:
-        raise DataError(f"Twitter's emoji (art CC BY 4.0) are not on this machine: run {fetch}, 62 MB") from error
+        raise DataError(f"Twitter's emoji (art CC BY 4.0) are not on this machine: to fetch 62 MB, run {fetch}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
 
 
 def _files(package: Path) -> dict[str, bytes]:
-    """The list of emoji and their pictures by name, in one pass through the archive."""
+    """Read the list of emoji and their pictures by name, in one pass through the archive."""
     found = {}
     with tarfile.open(package, "r|gz") as archive:
         for member in archive:

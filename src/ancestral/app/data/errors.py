@@ -1,7 +1,7 @@
-"""The error of this room."""
+"""The error of data that cannot be used."""
 
 from ancestral.errors import AncestralError
 
 
 class DataError(AncestralError):
-    """The data cannot be used as they are; the sentence says which, why, and what to do."""
+    """The data cannot be used as they are. The message says which data, why, and what to do."""

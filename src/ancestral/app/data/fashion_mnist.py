@@ -1,8 +1,8 @@
-"""`fashion-mnist`: Zalando's 70,000 pictures of garments (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747).
+"""The data set `fashion-mnist`: 70,000 pictures of garments by Zalando (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747).
 
-Under the MIT licence. Found where Debian's package `dataset-fashion-mnist` puts it, else in the user's cache, else fetched
-once from the address its authors publish. A fetched file is checked by the SHA-256 of its decompressed content, which holds
-for any way of compressing it.
+Its licence is MIT. The files are read from the folder of Debian's package `dataset-fashion-mnist`, else from the user's cache,
+else fetched once from the address that the authors publish. A fetched file is checked by the SHA-256 of its decompressed
+content, which does not depend on the compression.
 """
 
 from __future__ import annotations
@@ -46,11 +46,16 @@ def fashion_mnist(
     sha256: Mapping[str, str] = SHA256,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataSet:
-    """60,000 training and 10,000 test images of shape (1, 28, 28), 256 levels, 10 classes.
+    """Load 60,000 training and 10,000 test images of shape (1, 28, 28) with 256 levels and 10 classes.
 
-    debian, address, sha256: where to look, and what to expect there.
-    progress: called with (files fetched, 4) when files must be fetched.
-    Raises `DataError` when the files are damaged, or are neither here nor to be had.
+    Args:
+        debian: the folder of Debian's package.
+        address: the address from which files are fetched.
+        sha256: the expected hash of each file.
+        progress: called with (files fetched, 4) if files must be fetched.
+
+    Raises:
+        DataError: if the files are damaged, or are not on this machine and cannot be fetched.
     """
     folder = debian
     if not _complete(folder, sha256):
@@ -62,10 +67,10 @@ def fashion_mnist(
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array of a gzipped IDX file: two zero bytes, type 8, the number of axes, their big-endian lengths,
-    the values.
+    """Read the uint8 array of a gzipped IDX file: two zero bytes, type 8, number of axes, their big-endian lengths, values.
 
-    Raises `DataError` when the file is damaged.
+    Raises:
+        DataError: if the file is damaged.
     """
     try:
         with gzip.open(path) as file:
@@ -76,7 +81,7 @@ def read_idx(path: Path) -> np.ndarray:
         values = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3])
         return values.reshape(shape).copy()
     except (*DAMAGED, ValueError) as error:
-        raise DataError(f"{path} is damaged or cut short: delete it and fetch it again") from error
+        raise DataError(f"{path} is damaged or incomplete: delete it and fetch it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
 
@@ -113,7 +118,7 @@ def _fetch_all(folder: Path, address: str, sha256: Mapping[str, str], progress: 
 
 
 def _fetch(url: str, expected: str, file: BinaryIO) -> None:
-    """Copy `url` into `file`. Raises `DataError` unless the decompressed content has the SHA-256 `expected`."""
+    """Copy `url` into `file`. Raises `DataError` if the SHA-256 of the decompressed content is not `expected`."""
     with urllib.request.urlopen(url, timeout=30) as response:
         shutil.copyfileobj(response, file)
     file.seek(0)
@@ -125,4 +130,4 @@ def _fetch(url: str, expected: str, file: BinaryIO) -> None:
     except DAMAGED:
         digest = hashlib.sha256()
     if digest.hexdigest() != expected:
-        raise DataError(f"{url} did not give the file its authors published (its SHA-256 differs): try again later")
+        raise DataError(f"{url} is not the file that its authors published (its SHA-256 differs): try again later")

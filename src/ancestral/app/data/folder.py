@@ -1,9 +1,9 @@
-"""A folder of images, in the conventions of Hugging Face's imagefolder.
+"""Reader of a folder of images, with the conventions of Hugging Face's imagefolder.
 
-Images are found at any depth, in the order of their relative paths. When every image lies in a sub-folder, all at one
-level, the sub-folders are the classes (folders common to all are passed over). Top-level folders `train` and
-`validation` or `test` are splits; validation and test together are held out. Captions: see `captions`; boxes, maps and
-images that go with images: see `extras`. Hidden files are passed over.
+Images are found at any depth, in the order of their relative paths. If every image is in a sub-folder and all are at one level,
+the sub-folders are the classes; folders that are common to all images are ignored. Top-level folders `train` and `validation`
+or `test` are splits, and validation and test together are held out. Captions are read by `captions`; boxes, maps and
+conditioning images by `annotation_files`. Hidden files are ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TEST = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluat
 
 @dataclass
 class Listing:
-    """What lies in a folder: posix paths relative to it, sorted. other: `name (reason)` of what is no image."""
+    """The files of a folder: sorted posix paths relative to it. other: `name (reason)` of files that are not images."""
 
     images: list[str] = field(default_factory=list)
     metadata: list[str] = field(default_factory=list)
@@ -43,11 +43,17 @@ class Listing:
 
 
 def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress | None = None) -> DataSet:
-    """The images of a folder as a `DataSet`, (1, H, W) when all are grey and (3, H, W) otherwise.
+    """Read the images of a folder as a `DataSet`, (1, H, W) if all are grey and (3, H, W) otherwise.
 
-    size: (height, width); see `decode` for the choice without it.
-    progress: called with (images decoded, images in all).
-    Files that are broken or no images are left out and named in the notes; `DataError` when nothing is left.
+    Files that are damaged or not images are left out and named in the notes.
+
+    Args:
+        path: the folder.
+        size: (height, width) of the images. None: `decode` chooses it.
+        progress: called with (images decoded, images in all).
+
+    Raises:
+        DataError: if no image can be used.
     """
     listing = scan(path)
     if not listing.images:
@@ -107,7 +113,7 @@ def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress |
 
 
 def scan(root: Path) -> Listing:
-    """Walk through `root`, links included but no folder twice. Raises `DataError` when it cannot be read."""
+    """List the files below `root`. Links are followed, but no folder is read twice. Raises `DataError` if it is unreadable."""
     listing, seen = Listing(), set()
 
     def failed(error: OSError) -> None:
@@ -149,7 +155,7 @@ def _nothing(path: Path, listing: Listing) -> str:
     found = [name.removesuffix(" (not an image)") for name in listing.other]
     readable = [name for name in found if name.endswith((".npy", ".npz", ".parquet"))]
     if readable:
-        return f"the folder {path} holds no images but {listed(readable)}: give one of these files instead"
+        return f"the folder {path} holds no images, but {listed(readable)}: give one of these files instead"
     held = f"only {listed(found)}" if found else "it is empty"
     return f"the folder {path} holds no images ({held}): expected {', '.join(sorted(s[1:] for s in SUFFIXES))} files"
 
@@ -163,10 +169,10 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _splits(images: Sequence[str]) -> tuple[list[str], dict[str, str], list[str]]:
-    """The images to use, `"train"`, `"test"` or `""` for each, and the images outside of the split folders.
+    """Return the images to use, `"train"`, `"test"` or `""` for each, and the images outside of the split folders.
 
-    Folders are splits only when all at the top are named so and one is `train`: beside `car` and `plane`, `train` is
-    a class.
+    Folders are splits only if all top-level folders have names of splits and one is `train`. Beside `car` and `plane`, `train`
+    is a class.
     """
     tops = {name.split("/")[0] for name in images if "/" in name}
     if not (tops & set(TRAIN) and tops <= {*TRAIN, *TEST}):
@@ -177,7 +183,7 @@ def _splits(images: Sequence[str]) -> tuple[list[str], dict[str, str], list[str]
 
 
 def _classes(images: Sequence[str], split_of: dict[str, str]) -> tuple[tuple[str, ...], torch.Tensor | None, list[str]]:
-    """Class names, labels and notes, from the folders below the split and below those that all images share."""
+    """Return class names, labels and notes, from the folders below the split and below those that all images share."""
     folders = [image.split("/")[1 if split_of[image] else 0 : -1] for image in images]
     shared = 0
     while all(len(parts) > shared for parts in folders) and len({parts[shared] for parts in folders}) == 1:

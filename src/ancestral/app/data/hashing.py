@@ -1,4 +1,4 @@
-"""Fingerprints of data: what a run compares to know that it is continued with the data that it was begun with."""
+"""Fingerprints of data. A run compares them to check that it continues with the data with which it began."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from ancestral.app.data.columns import Column
 
-# Columns that the fingerprint of a data set covers, and the names under which they are hashed: those of the first version, so
-# that its runs can be continued. Texts are hashed with the head.
+# Columns that the fingerprint of a data set covers, and the names under which they are hashed. The names are those of the first
+# version, so that its runs can be continued. Texts are hashed with the head.
 HASHED = {"class": "labels", "boxes": "boxes", "map": "maps", "image": "paired"}
 COVERED = frozenset({"x", "text", *HASHED})
 
@@ -26,10 +26,10 @@ class Columns(Protocol):
 
 
 def fingerprint(columns: Columns, levels: int | None) -> str:
-    """A 16-byte BLAKE2b hash, in hexadecimal, of the samples and of those of their columns that are named in `COVERED`.
+    """Return a 16-byte BLAKE2b hash, in hexadecimal, of the samples and of their columns in `COVERED`.
 
-    Further columns, which earlier versions did not read, are left out: a data set does not become another one because more of
-    it is read. A run adds those that it is conditioned on; see `extended`.
+    Other columns are not hashed, because earlier versions did not read them and the fingerprint must stay the same. A run adds
+    the columns of its conditions; see `extended`.
     """
     x = columns["x"].values
     texts = columns["text"].values if "text" in columns else None
@@ -44,7 +44,7 @@ def fingerprint(columns: Columns, levels: int | None) -> str:
 
 
 def extended(fingerprint: str, columns: Mapping[str, Column]) -> str:
-    """That fingerprint and further columns as one; the same fingerprint where there are none."""
+    """Return a fingerprint that also covers further columns. Without columns it is the given fingerprint."""
     if not columns:
         return fingerprint
     digest = hashlib.blake2b(fingerprint.encode(), digest_size=16)

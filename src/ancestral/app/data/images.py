@@ -1,9 +1,8 @@
-"""One image file to pixels, with Pillow: what it is (`inspect`), its 8-bit pixels at a size (`read`), and those of
-a map (`read_numbers`).
+"""Reader of one image file, with Pillow: its header (`inspect`), its 8-bit pixels at a size (`read`), or the numbers of a map
+(`read_numbers`).
 
-Grey of any depth (1, 8 or 16 bits) becomes 8-bit grey, all else RGB. Transparency is composited on white, the EXIF
-orientation is applied, of an animation the first frame is taken. `ImageError` carries the reason when a file gives no
-pixels.
+Grey of any depth (1, 8 or 16 bits) becomes 8-bit grey, and other modes become RGB. Transparency is composited on white, the
+EXIF orientation is applied, and the first frame of an animation is used. `ImageError` says why a file cannot be read.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-DEEP = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})  # 16-bit grey; "I" is also 32-bit, outside PNG
+DEEP = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})  # 16-bit grey; in formats other than PNG "I" is also 32-bit
 GREY = DEEP | {"1", "L", "LA"}
 SIDEWAYS = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
 ORIENTATION = 0x0112  # the EXIF tag
@@ -25,8 +24,11 @@ Source = Path | bytes  # a file, or the content of one
 
 
 class ImageError(Exception):
-    """A file that gives no pixels, and why. `passing`: it may be readable another time (permissions, a failing
-    disk).
+    """An image file cannot be read.
+
+    Args:
+        reason: why.
+        passing: whether the reason may be temporary (permissions, a failing disk).
     """
 
     def __init__(self, reason: str, passing: bool = False) -> None:
@@ -36,7 +38,14 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """height, width: upright, in pixels. grey: stored as grey. animated: more frames than the one that is used."""
+    """The header of an image file.
+
+    Args:
+        height: height of the upright image in pixels.
+        width: width of the upright image in pixels.
+        grey: whether it is stored as grey.
+        animated: whether it has more than one frame.
+    """
 
     height: int
     width: int
@@ -45,26 +54,29 @@ class Header:
 
 
 def inspect(source: Source) -> Header:
-    """The header of an image, without its pixels. Raises `ImageError`."""
+    """Read the header of an image, without its pixels. Raises `ImageError`."""
     try:
         with _open(source) as image:
             height, width = image.height, image.width
-            # A PNG without EXIF in its head would be decoded whole to look for one at its end.
+            # If a PNG has no EXIF in its head, Pillow would decode the whole file to look for one at its end.
             if (image.format != "PNG" or "exif" in image.info) and image.getexif().get(ORIENTATION) in SIDEWAYS:
                 height, width = width, height
             animated = image.format in ("GIF", "WEBP", "PNG") and getattr(image, "is_animated", False)
             return Header(height, width, image.mode in GREY, animated)
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders let errors of many types through
+    except Exception as error:  # Pillow's decoders raise errors of many types
         raise _broken(error) from error
 
 
 def read(source: Source, size: tuple[int, int], grey: bool) -> tuple[np.ndarray, bool]:
-    """The pixels, uint8 (C, *size) with C = 1 if `grey` else 3, and whether transparency was composited on white.
+    """Read an image, scale it with antialiasing to cover `size` (height, width), and crop it at the centre.
 
-    The image is scaled, antialiased, until it covers `size` (height, width), and what stands out is cropped evenly.
-    Raises `ImageError`.
+    Returns:
+        The pixels, uint8 `(C, *size)` with C = 1 if `grey` else 3, and whether transparency was composited on white.
+
+    Raises:
+        ImageError: if the file cannot be read.
     """
     try:
         with _open(source) as opened:
@@ -81,14 +93,15 @@ def read(source: Source, size: tuple[int, int], grey: bool) -> tuple[np.ndarray,
 
 
 def read_numbers(source: Source, size: tuple[int, int]) -> np.ndarray:
-    """Pixels that are numbers from 0 to 255, such as a semantic map's, uint8 `size`; scaled to the nearest and cropped as
-    `read` does. Raises `ImageError`, also for colours, which are no numbers.
+    """Read pixels that are numbers from 0 to 255, such as those of a semantic map, as uint8 `size`.
+
+    They are scaled by the nearest pixel and cropped at the centre. Raises `ImageError`, also if pixels are colours.
     """
     try:
         with _open(source) as image:
             if image.mode not in DEEP | {"1", "L", "P"}:
                 raise ImageError(
-                    f"its pixels are colours ({image.mode}), no numbers of classes: save it as grey or with a palette"
+                    f"its pixels are colours ({image.mode}), not numbers of classes: save it as grey or with a palette"
                 )
             numbers = np.asarray(image)
     except MemoryError:
@@ -96,13 +109,13 @@ def read_numbers(source: Source, size: tuple[int, int]) -> np.ndarray:
     except Exception as error:
         raise _broken(error) from error
     if numbers.max(initial=0) > 255:
-        raise ImageError(f"its pixels go up to {numbers.max():,}, and numbers of classes to 255")
+        raise ImageError(f"its pixels go up to {numbers.max():,}, and numbers of classes must be at most 255")
     whole = Image.fromarray(numbers.astype(np.uint8))
     return np.asarray(ImageOps.fit(whole, size[::-1], Image.Resampling.NEAREST)).copy()
 
 
 def fit(image: Image.Image, size: tuple[int, int], how: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
-    """Scaled to cover `size` (height, width), by default with an antialiasing (Lanczos) filter, then cropped at the centre."""
+    """Scale an image to cover `size` (height, width), by default with an antialiasing (Lanczos) filter, and crop its centre."""
     height, width = size
     if (image.height, image.width) == (height, width):
         return image
@@ -114,7 +127,7 @@ def _open(source: Source) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits as 8 bits: 65535 / 257 = 255. Pillow's own conversion would clip it instead."""
+    """Convert 16-bit grey to 8 bits: 65535 / 257 = 255. Pillow's own conversion would clip it instead."""
     if image.mode not in DEEP:
         return image
     return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))

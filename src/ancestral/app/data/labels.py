@@ -1,4 +1,4 @@
-"""Labels of any spelling to int64 and class names."""
+"""Conversion of labels of any type to int64 labels and class names."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ from ancestral.app.data.errors import DataError
 
 
 def encode(groups: Sequence[Any], where: str, names: Sequence[str] = ()) -> tuple[list[Tensor], tuple[str, ...]]:
-    """Int64 labels for each of `groups` (say, training and test labels), and the names of the classes.
+    """Return int64 labels for each of `groups` and the names of the classes.
 
-    Labels are whole numbers or strings. Whole numbers that are exactly 0..K-1 stay as they are; other numbers, and
-    strings, are numbered in ascending order. names: the classes' names, if known, for labels 0..K-1.
-    Raises `DataError` for anything else; `where` says where the labels come from.
+    Whole numbers that are exactly 0..K-1 do not change. Other whole numbers, and strings, are numbered in ascending order.
+
+    Args:
+        groups: whole numbers or strings, e.g. the training and the test labels.
+        where: where the labels come from, for messages.
+        names: the names of the labels 0..K-1, if they are known.
+
+    Raises:
+        DataError: if labels have another type, or do not fit the names.
     """
     arrays = [_flat(group, where) for group in groups]
     if names:
         if any(array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= len(names) for array in arrays):
-            raise DataError(f"the labels of {where} must be whole numbers from 0 to {len(names) - 1}, as it names its classes")
+            raise DataError(f"the labels of {where} must be whole numbers from 0 to {len(names) - 1}, one for each class name")
         return [torch.from_numpy(array.astype(np.int64)) for array in arrays], tuple(names)
     if len({array.dtype.kind for array in arrays}) > 1:
         raise DataError(f"the labels of {where} are numbers in one split and names in the other: use one kind")
@@ -31,17 +37,17 @@ def encode(groups: Sequence[Any], where: str, names: Sequence[str] = ()) -> tupl
 
 
 def _flat(labels: Any, where: str) -> np.ndarray:
-    """Labels as an int64 or string array `(N,)`."""
+    """Return labels as an int64 or string array `(N,)`."""
     try:
         array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     except ValueError:
         raise DataError(
-            f"the labels of {where} must be one number or name a sample, found lists of different lengths"
+            f"the labels of {where} must be one number or name per sample, found lists of different lengths"
         ) from None
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or not len(array):
-        raise DataError(f"the labels of {where} must be one number or name a sample, found the shape {array.shape}")
+        raise DataError(f"the labels of {where} must be one number or name per sample, found the shape {array.shape}")
     if array.dtype.kind == "O" and all(isinstance(label, str) for label in array):
         array = array.astype(str)
     if array.dtype.kind == "S":

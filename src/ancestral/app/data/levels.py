@@ -1,4 +1,4 @@
-"""Which numbers are levels: the choice between binary, uint8 and real data, from the values themselves."""
+"""Choice between binary, uint8 and real data from the values themselves."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ancestral.app.data.errors import DataError
 
 
 def quantise(arrays: Sequence[np.ndarray], images: bool) -> tuple[list[Tensor], int | None]:
-    """The arrays as uint8 levels, with their number, or as float32, with None; one decision for all.
+    """Return the arrays as uint8 with the number of levels, or as float32 with None. The choice is the same for all arrays.
 
     - only 0 and 1 (in any type), or uint8 with only 0 and 255: 2 levels;
     - uint8, and images of other integers in 0..255: 256 levels;
     - float images of k/255 for whole k, to the precision of their type: 256 levels;
-    - all else: real numbers in their own units.
+    - other values: real numbers in their own units.
     """
     bytes_ = all(array.dtype == np.uint8 for array in arrays)
     if _every(arrays, lambda a: (a == 0) | (a == 1)):
@@ -34,7 +34,7 @@ def quantise(arrays: Sequence[np.ndarray], images: bool) -> tuple[list[Tensor], 
 
 
 def check_finite(array: np.ndarray, where: str) -> None:
-    """Raise `DataError` with the first index and the count of values that are not finite as float32."""
+    """Raise `DataError`, with their number and the first index, if values are not finite as float32."""
     if array.dtype.kind != "f":
         return
     total, first, seen = 0, -1, 0
@@ -55,17 +55,17 @@ def check_finite(array: np.ndarray, where: str) -> None:
 
 
 def _tensor(array: np.ndarray, dtype: type[np.generic]) -> Tensor:
-    """Contiguous and writable, as torch wants it; copied only if it is not."""
+    """Return a tensor of that type. The array is copied only if it is not contiguous and writable, as torch needs it."""
     return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
 
 
 def _every(arrays: Sequence[np.ndarray], test: Callable[[np.ndarray], np.ndarray]) -> bool:
-    """Whether `test` holds for every value; stops at the first chunk where it does not."""
+    """Return whether `test` holds for every value. It stops at the first chunk with a value for which it does not."""
     return all(bool(test(part).all()) for array in arrays for part in chunks(array))
 
 
 def _of_255(part: np.ndarray) -> np.ndarray:
-    # float64 arrays are often float32 ones that were widened, so no more than float32's precision is asked of them.
+    # A float64 array is often a converted float32 array, so float32's precision is enough.
     tolerance = 255 * max(float(np.finfo(part.dtype).eps), float(np.finfo(np.float32).eps))
     scaled = part.astype(np.float64) * 255
     return (part >= 0) & (part <= 1) & (abs(scaled - np.rint(scaled)) <= tolerance)

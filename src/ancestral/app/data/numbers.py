@@ -1,4 +1,4 @@
-"""Numbers that go with samples: columns of metadata, of a table, or further arrays of a file."""
+"""Numbers that belong to samples: columns of metadata or of a table, or further arrays of a file."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ancestral.app.data.columns import Numbers, numbered
 from ancestral.app.data.decode import listed
 from ancestral.app.data.errors import DataError
 
-IDENTIFIERS = ("id", "index", "idx", "uid", "uuid", "row", "unnamed: 0", "__index_level_0__")  # they say nothing of a sample
+IDENTIFIERS = ("id", "index", "idx", "uid", "uuid", "row", "unnamed: 0", "__index_level_0__")  # no property of a sample
 NO_NUMBERS = frozenset({"file_name", "label", "labels", "class", *TEXT, *ELSEWHERE, *IDENTIFIERS})
 
 
 def is_number_name(name: str) -> bool:
-    """Whether a column of that name may hold numbers that describe samples: it is neither a label nor an identifier."""
+    """Return whether a column of that name may hold numbers that describe samples: it is neither a label nor an identifier."""
     return bool(name) and name.lower() not in NO_NUMBERS and not name.lower().endswith("_id")
 
 
 def numbers_of(root: Path, images: Sequence[str], metadata: Sequence[str]) -> Numbers | None:
-    """The numeric columns of a folder's metadata, a row for each of `images`; None where there are none.
+    """Return the numeric columns of a folder's metadata with a row for each of `images`, or None if there are none.
 
-    A column is numeric if all its values are finite numbers, or empty (unknown), and one at least is a number. Images without
-    a row have none of the numbers.
+    A column is numeric if each value is a finite number or empty (unknown), and at least one is a number. All numbers of an
+    image without a row are unknown.
     """
     found: dict[str, dict[str, float]] = {}  # by column and image
     other: set[str] = set()
@@ -51,10 +51,15 @@ def numbers_of(root: Path, images: Sequence[str], metadata: Sequence[str]) -> Nu
 
 
 def numbers_from(arrays: Mapping[str, Any], where: str, names: Sequence[str] = ()) -> Numbers:
-    """Arrays `(N,)` or `(N, k)` of numbers side by side, NaN where one is unknown.
+    """Join arrays `(N,)` or `(N, k)` of numbers, in which NaN marks an unknown number.
 
-    names: of all of them; by default those of the arrays, with 1, 2, ... after it where an array holds several.
-    Raises `DataError` for what are no numbers, infinite ones, or a wrong number of names.
+    Args:
+        arrays: the arrays by name.
+        where: the source, for messages.
+        names: names of all numbers. Default: the names of the arrays, followed by 1, 2, ... if an array holds several numbers.
+
+    Raises:
+        DataError: if values are not numbers or infinite, or if the number of names is wrong.
     """
     columns: list[np.ndarray] = []
     found: list[str] = []
@@ -65,17 +70,17 @@ def numbers_from(arrays: Mapping[str, Any], where: str, names: Sequence[str] = (
         array = array.astype(np.float32).reshape(len(array), -1)
         if np.isinf(array).any():
             row = int(np.isinf(array).any(1).argmax())
-            raise DataError(f"{name} of {where} is infinite at index {row}: numbers are finite, or NaN where they are unknown")
+            raise DataError(f"{name} of {where} is infinite at index {row}: write finite numbers, or NaN for unknown ones")
         columns.append(array)
         found += numbered("number" if name == "numbers" else name, array.shape[1])
     if names and len(names) != len(found):
-        raise DataError(f"{where} holds {len(found)} numbers a sample and {len(names)} names of them: one a number is needed")
+        raise DataError(f"{where} holds {len(found)} numbers per sample and {len(names)} names: one name per number is needed")
     return Numbers(torch.from_numpy(np.concatenate(columns, axis=1)), tuple(str(name) for name in names or found))
 
 
 def numbers_note(names: Sequence[str]) -> list[str]:
-    """What the user is told of numbers, e.g. `2 numbers a sample: angle, size`; nothing where there are none."""
-    return [f"{len(names):,} number{'s' if len(names) > 1 else ''} a sample: {listed(names)}"] if names else []
+    """Return a note for the user, e.g. `2 numbers per sample: angle, size`, or no note if there are no numbers."""
+    return [f"{len(names):,} number{'s' if len(names) > 1 else ''} per sample: {listed(names)}"] if names else []
 
 
 def _number(value: object) -> float | None:

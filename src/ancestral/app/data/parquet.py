@@ -1,10 +1,10 @@
-"""A parquet file: images as Hugging Face writes them, a column of lists, or columns of numbers.
+"""Reader of a parquet file: images as Hugging Face writes them, a column of lists, or columns of numbers.
 
 - images: the column `image`, `img` or `images`, otherwise the first that holds bytes or a struct of `bytes` and `path`;
-- otherwise vectors: the first column of lists of one length, otherwise all columns of numbers side by side;
+- if there are no images, vectors: the first column of lists of one length, otherwise all columns of numbers side by side;
 - labels: the column `label`, `labels` or `class`, with the names that Hugging Face's metadata give its numbers;
 - captions: the column `text` or `caption`;
-- numbers: beside images or lists, all other columns of numbers that are no identifiers.
+- numbers, if there are images or lists: all other columns of numbers that are not identifiers.
 """
 
 from __future__ import annotations
@@ -31,10 +31,15 @@ IMAGES, LABELS, TEXT = ("image", "img", "images"), ("label", "labels", "class"),
 
 
 def parquet(path: Path, size: tuple[int, int] | None = None, progress: Progress | None = None) -> DataSet:
-    """The rows of a parquet file as a `DataSet`.
+    """Read the rows of a parquet file as a `DataSet`.
 
-    size, progress: for images, as for a folder of them. Raises `DataError` when the file cannot be read, has no
-    column that can be used, or has rows that do not fit.
+    Args:
+        path: the file.
+        size: (height, width) of images, as in `folder`.
+        progress: called with (images decoded, images in all).
+
+    Raises:
+        DataError: if the file cannot be read, has no usable column, or has rows that do not fit.
     """
     table = _read(path)
     label = _named(table, LABELS)
@@ -89,10 +94,10 @@ def _read(path: Path) -> pyarrow.Table:
         with pyarrow.parquet.ParquetFile(path) as file:
             table = file.read()
     except (pyarrow.ArrowException, OSError) as error:
-        if getattr(error, "errno", None):  # pyarrow raises OSError without a number for damaged content, too
+        if getattr(error, "errno", None):  # for damaged content pyarrow raises OSError without a number
             reason = getattr(error, "strerror", error)
             raise DataError(f"{path} cannot be read ({reason}): check its permissions") from error
-        raise DataError(f"{path} is not a whole parquet file: it is damaged or of another kind") from error
+        raise DataError(f"{path} is not a complete parquet file: it is damaged or of another format") from error
     if not table.num_rows:
         raise DataError(f"{path} holds no rows: at least 2 are needed, one to train on and one to hold out")
     return table
@@ -129,7 +134,7 @@ def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[s
 
 
 def _numbers(table: pyarrow.Table, used: set[str | None]) -> list[str]:
-    """The columns of numbers that describe the rows."""
+    """Return the names of the unused columns of numbers that describe the rows."""
     from pyarrow import types
 
     is_number = (types.is_integer, types.is_floating, types.is_boolean)
@@ -142,7 +147,7 @@ def _numbers(table: pyarrow.Table, used: set[str | None]) -> list[str]:
 
 
 def _known(column: pyarrow.ChunkedArray) -> np.ndarray:
-    """A column of numbers as float64 `(N,)`, NaN where a row has no finite value."""
+    """Return a column of numbers as float64 `(N,)`. NaN marks a row without a finite value."""
     values = np.array([np.nan if value is None else value for value in column.to_pylist()], dtype=np.float64)
     values[np.isinf(values)] = np.nan
     return values
@@ -164,11 +169,11 @@ def _stacked(path: Path, name: str, rows: Sequence[Any]) -> np.ndarray:
     try:
         return np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path}, column {name}: the lists must hold numbers and nothing else") from error
+        raise DataError(f"{path}, column {name}: the lists must hold only numbers") from error
 
 
 def _image_column(table: pyarrow.Table) -> str | None:
-    """The column of images, if there is one."""
+    """Return the name of the column of images, or None."""
     from pyarrow import types
 
     def holds_bytes(kind: pyarrow.DataType) -> bool:
@@ -181,7 +186,7 @@ def _image_column(table: pyarrow.Table) -> str | None:
 
 
 def _content(cell: dict[str, Any] | bytes | None) -> bytes:
-    """The bytes of an image file; none at all for a missing one, which is then left out as no image."""
+    """Return the bytes of an image file. For a missing image they are empty, so that `decode` leaves it out."""
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     return content or b""
 
@@ -202,7 +207,7 @@ def _captions(path: Path, table: pyarrow.Table, text: str) -> tuple[str | None, 
 
 
 def _class_names(table: pyarrow.Table, label: str | None) -> tuple[str, ...]:
-    """The names of a Hugging Face ClassLabel, from the schema's metadata; `()` where there are none."""
+    """Return the names of a Hugging Face ClassLabel from the schema's metadata, `()` if there are none."""
     try:
         features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
         return tuple(str(name) for name in features[label]["names"])

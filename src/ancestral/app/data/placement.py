@@ -1,4 +1,4 @@
-"""Where the objects of a composed scene stand, and how a caption says it."""
+"""Placement of the objects of a composed scene, and the caption that describes it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ Place = tuple[int, int, int]  # left, top, side of the square that an object is 
 
 
 def places(k: int, canvas: int, sides: tuple[int, int], random: np.random.RandomState) -> list[Place]:
-    """K squares in a canvas of that side, their own sides uniform from the least to the most and their corners uniform, given
-    that they do not overlap: drawn all anew until they fit.
+    """Draw k squares that do not overlap in a square canvas. If they overlap, all are drawn again.
+
+    Args:
+        k: the number of squares.
+        canvas: the side of the canvas in pixels.
+        sides: the smallest and the largest side of a square. Sides and corners are uniform.
+        random: the random generator.
     """
     least, most = sides
     while True:
@@ -23,9 +28,10 @@ def places(k: int, canvas: int, sides: tuple[int, int], random: np.random.Random
 
 
 def mark(semantic: np.ndarray, solid: np.ndarray, place: Place, label: int) -> tuple[int, int, int, int, int]:
-    """Write the class of an object's solid pixels, bool (side, side), plus one into the map of its scene.
+    """Write the class of an object plus one into the map of its scene, at the object's solid pixels, bool `(side, side)`.
 
-    Returns its row of boxes: the class, and left, top, width and height of the smallest box that holds these pixels.
+    Returns:
+        The object's row of boxes: class, left, top, width, height of the smallest box that contains these pixels.
     """
     left, top, side = place
     semantic[top : top + side, left : left + side] = solid * (label + 1)
@@ -34,16 +40,18 @@ def mark(semantic: np.ndarray, solid: np.ndarray, place: Place, label: int) -> t
 
 
 def caption(names: Sequence[str], squares: Sequence[Place]) -> str:
-    """`a 3`, `a 3 left of a 7`, `a 3 left of a 7 and above an 8`: where the first stands, seen from the others.
+    """Write a caption with the position of the first object relative to the others: `a 3 left of a 7 and above an 8`.
 
-    names: with their articles.
+    Args:
+        names: the names of the objects, with their articles.
+        squares: the places of the objects.
     """
     relations = [f"{_relation(squares[0], square)} {name}" for square, name in zip(squares[1:], names[1:], strict=True)]
     return " ".join([names[0], " and ".join(relations)]).strip()
 
 
 def _relation(a: Place, b: Place) -> str:
-    """Where a's centre lies from b's, along the axis in which they are further apart."""
+    """Return the position of a relative to b, along the axis in which their centres are further apart."""
     dx, dy = (2 * b[i] + b[2] - 2 * a[i] - a[2] for i in (0, 1))
     if abs(dx) >= abs(dy):
         return "left of" if dx > 0 else "right of"

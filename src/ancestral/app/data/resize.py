@@ -1,4 +1,4 @@
-"""Images already in memory at another size."""
+"""Resizing of images that are already in memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ancestral.errors import UsageError
 
 
 def resize(data: DataSet, size: tuple[int, int]) -> DataSet:
-    """The same samples scaled, antialiased, to cover `size` (height, width) and cropped at the centre, with all their columns.
+    """Scale the samples with antialiasing to cover `size` (height, width) and crop them at the centre, with all their columns.
 
-    Levels become 256, since scaled values fall between fewer. Raises `UsageError` for what is no image.
+    Data with levels get 256 levels, since scaled values lie between fewer levels. Raises `UsageError` for data without images.
     """
     spec = data.spec
     old, new = ("x".join(map(str, shape)) for shape in (spec.shape[1:], size))
@@ -24,7 +24,7 @@ def resize(data: DataSet, size: tuple[int, int]) -> DataSet:
         return data
     train, test = (_at_256(split, spec.levels).resize(size) for split in (data.train, data.test))
     lost = sum(_boxes(before) - _boxes(after) for before, after in ((data.train, train), (data.test, test)))
-    notes = (f"{count(lost, 'box', 'boxes')} outside of the images, or less than a pixel, left out",) if lost else ()
+    notes = (f"{count(lost, 'box', 'boxes')} left out: outside of the image or smaller than a pixel",) if lost else ()
     return assemble(
         spec.name,
         train,
@@ -38,7 +38,7 @@ def resize(data: DataSet, size: tuple[int, int]) -> DataSet:
 
 
 def _at_256(split: Split, levels: int | None) -> Split:
-    """The samples in 256 levels."""
+    """Convert the samples to 256 levels."""
     if levels is None or levels == 256:
         return split
     scale = np.rint(np.arange(levels) * (255 / (levels - 1))).astype(np.uint8)

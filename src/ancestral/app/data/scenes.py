@@ -1,7 +1,7 @@
-"""`scenes`: small pictures composed of digits, with the exact truth of captions, boxes and semantic maps.
+"""The data set `scenes`: small pictures composed of digits, with exact captions, boxes and semantic maps.
 
-One to three digits of scikit-learn's `digits`, scaled to 8-16 pixels, stand without overlap on 32x32 pixels. Training
-and held-out scenes are composed of different handwriting: of the training and the held-out split of `digits`.
+A scene has one to three digits of scikit-learn's `digits`, scaled to 8-16 pixels, without overlap on 32x32 pixels. Training
+scenes are composed of the training split of `digits` and held-out scenes of its held-out split, so the handwriting differs.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.digits import digits
 from ancestral.app.data.placement import caption, mark, places
 
-SIDE, SIDES = 32, (8, 16)  # pixels of a scene, and from least to most of a digit
-INK = 64  # a pixel belongs to its digit from a quarter of full ink on
+SIDE, SIDES = 32, (8, 16)  # side of a scene, and smallest and largest side of a digit, in pixels
+INK = 64  # a pixel belongs to its digit if it has at least a quarter of full ink
 DIGITS = tuple("0123456789")
 
 
 def scenes(train: int = 10_000, test: int = 1_000) -> DataSet:
-    """Images (1, 32, 32) in 256 levels with a caption, boxes and a map each; a scene has no class of its own.
+    """Compose images (1, 32, 32) with 256 levels. Each has a caption, boxes and a map; scenes have no class labels.
 
-    In boxes the class is the digit, and the box is the smallest that holds its ink; in maps a pixel of ink is the
-    digit plus one.
+    The class of a box is the digit, and the box is the smallest that contains its ink. A pixel of ink in a map has the value of
+    the digit plus one.
     """
     source = digits()
     return assemble(
@@ -40,9 +40,9 @@ def scenes(train: int = 10_000, test: int = 1_000) -> DataSet:
 
 
 def compose(source: Split, n: int, random: np.random.RandomState) -> Split:
-    """N scenes of the digits of `source`, uint8 (N, 1, 8, 8) in 17 levels with labels."""
+    """Compose n scenes of the digits of `source`, uint8 (N, 1, 8, 8) with 17 levels and labels."""
     if "class" not in source:
-        raise ValueError("scenes are composed of labelled digits")
+        raise ValueError("scenes are composed of labelled digits, and the source has no labels")
     ink = np.rint(source["x"].values[:, 0].numpy() * (255 / 16)).astype(np.uint8)
     labels = source["class"].values.tolist()
 

@@ -1,8 +1,8 @@
-"""`scenes64`: pictures composed of emoji, with the exact truth of captions, boxes and semantic maps.
+"""The data set `scenes64`: pictures composed of emoji, with exact captions, boxes and semantic maps.
 
-One to three of Twitter's emoji of animals and plants, food, objects and activities, scaled to 16-32 pixels, stand without
-overlap on a plain or textured ground of 64x64 pixels. Held-out scenes are new combinations of the same emoji, so every word of
-their captions is one that training has.
+A scene has one to three of Twitter's emoji of animals and plants, food, objects and activities, scaled to 16-32 pixels, without
+overlap on a plain or textured background of 64x64 pixels. Held-out scenes are new combinations of the same emoji, so training
+captions contain every word of theirs.
 """
 
 from __future__ import annotations
@@ -21,21 +21,28 @@ from ancestral.app.data.decode import Progress
 from ancestral.app.data.emoji import Emoji, read_emoji
 from ancestral.app.data.placement import caption, mark, places
 
-SIDE, SIDES = 64, (16, 32)  # pixels of a scene, and from least to most of an emoji
+SIDE, SIDES = 64, (16, 32)  # side of a scene, and smallest and largest side of an emoji, in pixels
 Y, X = np.mgrid[:SIDE, :SIDE].astype(np.float64)
-SOLID = 128  # alpha from which on a pixel belongs to its emoji
+SOLID = 128  # smallest alpha of a pixel that belongs to its emoji
 CLASSES = {"Animals & Nature": "nature", "Food & Drink": "food", "Objects": "object", "Activities": "activity"}
 
 
 def scenes64(
     train: int = 10_000, test: int = 1_000, *, emoji: Sequence[Emoji] | None = None, progress: Progress | None = None
 ) -> DataSet:
-    """Images (3, 64, 64) in 256 levels with a caption, boxes and a map each; a scene has no class of its own.
+    """Compose images (3, 64, 64) with 256 levels. Each has a caption, boxes and a map; scenes have no class labels.
 
-    In boxes the class is one of four, and the box is the smallest that holds the emoji's solid pixels; in maps a solid pixel
-    is the class plus one. Captions name the emoji themselves, in the order of the boxes: `a tiger left of a teapot`.
-    emoji: to compose of; None: those of the user's cache. progress: called with (scenes done, of how many).
-    Raises `DataError` where there are no emoji.
+    A box has one of four classes and is the smallest that contains the emoji's solid pixels. A solid pixel in a map has the
+    value of the class plus one. Captions name the emoji in the order of the boxes: `a tiger left of a teapot`.
+
+    Args:
+        train: number of training scenes.
+        test: number of held-out scenes.
+        emoji: the emoji to use. None: those of the user's cache.
+        progress: called with (scenes done, scenes in all).
+
+    Raises:
+        DataError: if there are no emoji in the cache.
     """
     emoji = read_emoji(CLASSES) if emoji is None else emoji
     names = tuple(CLASSES.values())
@@ -47,8 +54,8 @@ def scenes64(
 
 
 def compose(emoji: Sequence[Emoji], n: int, random: np.random.RandomState, progress: Progress | None = None) -> Split:
-    """N scenes. Each object's class is drawn first, then one of its emoji, so that the four are equally frequent."""
-    shelves = [[e for e in emoji if e.group == group] for group in CLASSES]
+    """Compose n scenes. The class of each object is drawn before its emoji, so that the four classes are equally frequent."""
+    by_class = [[e for e in emoji if e.group == group] for group in CLASSES]
     pictures, maps = np.zeros((n, SIDE, SIDE, 3), dtype=np.uint8), np.zeros((n, SIDE, SIDE), dtype=np.uint8)
     boxes, captions = [], []
 
@@ -57,8 +64,8 @@ def compose(emoji: Sequence[Emoji], n: int, random: np.random.RandomState, progr
         return one.picture.resize((side, side), Image.Resampling.LANCZOS)
 
     for i in range(n):
-        labels = random.randint(len(shelves), size=random.randint(1, 4)).tolist()
-        chosen = [shelves[label][random.randint(len(shelves[label]))] for label in labels]
+        labels = random.randint(len(by_class), size=random.randint(1, 4)).tolist()
+        chosen = [by_class[label][random.randint(len(by_class[label]))] for label in labels]
         squares = places(len(chosen), SIDE, SIDES, random)
         scene, rows = Image.fromarray(ground(random)), []
         for label, one, place in zip(labels, chosen, squares, strict=True):
@@ -76,7 +83,7 @@ def compose(emoji: Sequence[Emoji], n: int, random: np.random.RandomState, progr
 
 
 def ground(random: np.random.RandomState) -> np.ndarray:
-    """What scenes stand on, uint8 (SIDE, SIDE, 3): one colour, or two near ones in stripes, checks or clouds, as often each."""
+    """Draw a background, uint8 (SIDE, SIDE, 3): one colour, or stripes, checks or clouds of two similar ones, equally often."""
     first = random.uniform(40, 230, size=3)
     second = first + random.uniform(-50, 50, size=3)
     angle, phase, period = random.uniform((0, 0, 6), (np.pi, 2 * np.pi, 24)).tolist()

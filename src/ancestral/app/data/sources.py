@@ -1,4 +1,4 @@
-"""`load`: one door for every source of data."""
+"""The function `load`, which reads every source of data."""
 
 from __future__ import annotations
 
@@ -52,17 +52,23 @@ def load(
     layout: Layout | None = None,
     progress: Progress | None = None,
 ) -> DataSet:
-    """The data of `source`, in memory and described.
+    """Load data into memory, with their description.
 
-    source: a built-in name (`built_in()`), which goes before a file of that name; a folder of images (`folder`); an
-        `.npy`, `.npz` (`array_file`) or `.parquet` file (`parquet`); an array or tensor of N samples (`from_array`);
-        a mapping of named columns (`from_columns`); a torch `Dataset` or `DataLoader` (`from_torch`); or a `DataSet`.
-    size: of images: one side, or (height, width). Each is scaled, antialiased, to cover it and cropped at the centre.
-    labels: one number or name a sample, for arrays.
-    layout: "images", "signals" or "vectors", for arrays whose layout is not what `arrays` would read.
-    progress: called with (done, total) during work that may take long.
     The same files give the same samples in the same order and the same held-out split on every machine.
-    Raises `UsageError` for an unknown source or an option that does not apply, `DataError` for data of no use.
+
+    Args:
+        source: a built-in name (`built_in()`), which has priority over a file of that name; a folder of images (`folder`); an
+            `.npy`, `.npz` (`array_file`) or `.parquet` file (`parquet`); an array or tensor of N samples (`from_array`);
+            a mapping of named columns (`from_columns`); a torch `Dataset` or `DataLoader` (`from_torch`); or a `DataSet`.
+        size: size of images: one side, or (height, width). Images are scaled with antialiasing to cover it and cropped at the
+            centre.
+        labels: one number or name per sample, for arrays.
+        layout: "images", "signals" or "vectors", for arrays whose layout `arrays` would read otherwise.
+        progress: called with (done, total) during work that may take long.
+
+    Raises:
+        UsageError: if the source is unknown or an option does not apply.
+        DataError: if the data cannot be used.
     """
     target = _size(size)
     if layout is not None and layout not in get_args(Layout):
@@ -80,7 +86,7 @@ def load(
         _only_for_arrays(source, labels, layout)
         data = BUILT_IN[source](progress)
         if os.path.exists(source):
-            note = f"the built-in {source} was taken; ./{source} is the file or folder of that name"
+            note = f"the built-in {source} was used; for the file or folder of that name write ./{source}"
             data = replace(data, notes=(*data.notes, note))
     elif isinstance(source, str | Path):
         data = _from_path(source, target, labels, layout, progress)
@@ -92,7 +98,7 @@ def load(
 
 
 def built_in() -> tuple[str, ...]:
-    """The names that `load` knows without a file."""
+    """Return the names of the built-in data sets."""
     return tuple(BUILT_IN)
 
 
@@ -134,12 +140,12 @@ def _only_for_arrays(source: str, labels: Any, layout: str | None) -> None:
 
 
 def _unknown(source: str | Path, path: Path) -> UsageError:
-    """What is wrong with a source that is neither a built-in name, nor a folder, nor a file of a known kind."""
+    """Return the error for a source that is not a built-in name, a folder or a file of a known type."""
     if path.is_file():
         if path.suffix.lower() in SUFFIXES:
             return UsageError(f"{source} is a single image: give the folder that holds the images")
         kinds = ", ".join(FILES)
-        return UsageError(f"{source} is a file of a kind that is not read: expected {kinds} or a folder of images")
+        return UsageError(f"{source} is a file of an unknown type: expected {kinds} or a folder of images")
     if isinstance(source, Path) or os.sep in source or source.startswith(("~", ".")) or path.suffix:
         parent = path.parent
         names = sorted(os.listdir(parent)) if parent.is_dir() and os.access(parent, os.R_OK) else []

@@ -1,4 +1,4 @@
-"""`DataSpec`: all that a model, a report or a resumed run needs to know of the data without holding them."""
+"""`DataSpec`: the description of data that models, reports and resumed runs use without the data themselves."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ Kind = Literal["binary", "uint8", "real"]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """The description of a data set, in the units the models see.
+    """The description of a data set, in model units.
 
-    name: a built-in name, or the stem of the file or folder.
-    shape: one sample, channels first: `(C, H, W)` image, `(C, L)` signal, `(D,)` vector.
-    kind: `"binary"` two levels, `"uint8"` whole levels `0..levels-1`, `"real"` real numbers.
-    range: of the values the models see: `(0, 1)` for levels, the observed minimum and maximum of the training split
-    for real data.
-    levels: the number of levels (256, 17, 2), None for real data.
-    mean, std: per channel (first axis of `shape`), over the training split; `std` is 1 where a channel is constant.
-    classes: names in the order of the labels, `()` without labels.
-    size: number of training samples.
-    fingerprint: 32 hexadecimal digits that change with the training samples or with what is known of them.
-    captions: number of training samples with a caption.
-    boxes: most boxes of a sample, 0 without. box_classes, map_classes: names of what boxes and the values 1, 2, ... of maps
-    show; `()` without.
-    paired: channels of the image that goes with each sample, 0 without.
-    numbers: names of the numbers that go with each sample. number_mean, number_std: of each, over the training samples of which
-    it is known.
-    columns: name and shape of what else goes with each sample, for conditions that read a column of that name.
-    canvas: the shape of the samples that boxes, maps and images go with; `shape`, unless a model sees samples in another form.
+    Args:
+        name: a built-in name, or the stem of the file or folder.
+        shape: shape of a sample, channels first: `(C, H, W)` image, `(C, L)` signal, `(D,)` vector.
+        kind: `"binary"` two levels, `"uint8"` whole levels `0..levels-1`, `"real"` real numbers.
+        range: range of the values in model units: `(0, 1)` for levels, minimum and maximum of the training split for real data.
+        levels: the number of levels (256, 17, 2), None for real data.
+        mean: mean of each channel (first axis of `shape`) over the training split.
+        std: standard deviation of each channel over the training split, 1 for a constant channel.
+        classes: names of the classes in the order of the labels, `()` without labels.
+        size: number of training samples.
+        fingerprint: 32 hexadecimal digits that change with the training samples or their annotations.
+        captions: number of training samples with a caption.
+        boxes: largest number of boxes of a sample, 0 without boxes.
+        box_classes: names of the classes of boxes, `()` without boxes.
+        map_classes: names of the values 1, 2, ... of maps, `()` without maps.
+        paired: number of channels of the conditioning images, 0 without such images.
+        canvas: the shape of the samples to which boxes, maps and conditioning images belong. It is `shape`, unless a model sees
+            samples in another form.
+        numbers: names of the numbers of each sample.
+        number_mean: mean of each number over the training samples for which it is known.
+        number_std: standard deviation of each number over these samples.
+        columns: name and shape of each further column, for conditions that read it.
     """
 
     name: str
@@ -63,35 +67,36 @@ class DataSpec:
 
     @property
     def is_image(self) -> bool:
-        """Whether a sample is `(C, H, W)`."""
+        """Whether the samples are images `(C, H, W)`."""
         return len(self.shape) == 3
 
     @property
     def dims(self) -> int:
-        """The number of values in one sample, D in bits per dimension."""
+        """The number of values in one sample."""
         return math.prod(self.shape)
 
     def of_latents(self, shape: tuple[int, ...]) -> DataSpec:
-        """The description of such data as latents: real numbers of mean 0 and deviation 1 a channel; all else as here."""
+        """Return the description of these data as latents: real numbers with mean 0 and deviation 1 in each channel."""
         c = shape[0]
         real: dict[str, Any] = {"kind": "real", "range": None, "levels": None, "mean": (0.0,) * c, "std": (1.0,) * c}
         return replace(self, name=f"{self.name} latents", shape=shape, canvas=self.canvas, **real)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary of strings, numbers and lists."""
+        """Return a plain dictionary of strings, numbers and lists."""
         return {key: _lists(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DataSpec:
-        """The inverse of `to_json`. Fields with a default may be missing, as earlier versions did not write all of them.
+        """Read the result of `to_json`. Fields with a default may be missing, as earlier versions did not write all of them.
 
-        Raises `DataError` when another field is missing, or one is unknown.
+        Raises:
+            DataError: if another field is missing, or one is unknown.
         """
         known = {field.name for field in fields(cls)}
         needed = {field.name for field in fields(cls) if field.default is MISSING}
         if wrong := sorted((needed - values.keys()) | (values.keys() - known)):
             raise DataError(
-                f"these data are described by another version, or damaged: missing or unknown fields {', '.join(wrong)}"
+                f"the description of the data is damaged or of another version: missing or unknown fields {', '.join(wrong)}"
             )
         plain: dict[str, Any] = {key: _tuples(value) for key, value in values.items()}
         return cls(**plain)

@@ -1,4 +1,4 @@
-"""Data that PyTorch hands out: map-style and iterable data sets, and loaders of either."""
+"""Reader of PyTorch's data sets (map-style and iterable) and loaders."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from ancestral.app.data.arrays import from_columns
 from ancestral.app.data.dataset import DataSet
 from ancestral.app.data.errors import DataError
 
-LARGEST = 1_000_000  # samples that are read of a data set without an end
+LARGEST = 1_000_000  # largest number of samples that is read
 
 
 def from_torch(source: Dataset[Any] | DataLoader[Any], layout: Any = None) -> DataSet:
-    """The samples of a torch `Dataset` or `DataLoader`, in memory.
+    """Read the samples of a torch `Dataset` or `DataLoader` into memory.
 
     A sample is a tensor, a pair (tensor, label), or a dict of named columns: "x", and "class", "text", "number" or any other
-    (`from_columns`). A loader's batches are taken apart, its transforms as they are; its order plays no part. Of an iterable
-    without an end the first million samples are taken. Raises DataError for samples of any other form.
+    (`from_columns`). The batches of a loader are split into samples, with its transforms applied. At most a million samples are
+    read, so an endless iterable works.
+
+    Raises:
+        DataError: if samples have any other form.
     """
     if isinstance(source, DataLoader):
         samples: Iterator[Any] = (sample for batch in source for sample in _apart(batch))
@@ -43,7 +46,7 @@ def from_torch(source: Dataset[Any] | DataLoader[Any], layout: Any = None) -> Da
 
 
 def _apart(batch: Any) -> Iterable[Any]:
-    """The samples of a loader's batch."""
+    """Split a loader's batch into samples."""
     if isinstance(batch, Mapping):
         return ({key: value[i] for key, value in batch.items()} for i in range(len(next(iter(batch.values())))))
     if isinstance(batch, list | tuple):
@@ -54,10 +57,10 @@ def _apart(batch: Any) -> Iterable[Any]:
 
 
 def _read(sample: Any) -> dict[str, Any]:
-    """The named columns of one sample."""
+    """Return the named columns of one sample."""
     if isinstance(sample, Mapping):
         if "x" not in sample:
-            raise DataError(f"a sample that is a dict has its data as 'x'; found the keys {', '.join(map(str, sample))}")
+            raise DataError(f"a sample that is a dict needs the key 'x'; found the keys {', '.join(map(str, sample))}")
         found = dict(sample)
     elif isinstance(sample, list | tuple):
         found = {"x": sample[0]} | ({"class": sample[1]} if len(sample) > 1 else {})
@@ -69,10 +72,10 @@ def _read(sample: Any) -> dict[str, Any]:
 
 
 def _stacked(name: str, values: list[Any]) -> Any:
-    """The values of a column as one array; texts as a list."""
+    """Return the values of a column as one array, or texts as a list."""
     if isinstance(values[0], str):
         return values
     try:
         return np.stack([np.asarray(value) for value in values])
     except ValueError:
-        raise DataError(f"the {name} of the samples have different shapes: give a transform that makes them equal") from None
+        raise DataError(f"the {name} of the samples have different shapes: add a transform that makes them equal") from None

@@ -1,7 +1,8 @@
 """Points in the plane: the smallest data on which a generative model can be right or wrong.
 
-20,000 training points and 2,000 held out, float32 of shape (2,), about unit scale, the same on every run. Each has an exact
-density (`DENSITIES`): eight Gaussians, and curves with Gaussian noise, which are mixtures over the curve's parameter.
+Each set has 20,000 training points and 2,000 held-out points, float32 of shape (2,) and about unit scale, the same on every
+run. Each has an exact density (`DENSITIES`): eight Gaussians, or curves with Gaussian noise, which are mixtures over the
+curve's parameter.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from ancestral.oracles import MixtureOracle
 
 TRAIN, TEST = 20_000, 2_000
 RINGS, RING_STD = (1.6, 0.8), 0.08  # radii, outer first; noise
-NODES = 1024  # of the quadrature along a curve, whose spacing is far below the noise
+NODES = 1024  # nodes of the quadrature along a curve; their spacing is far below the noise
 Draw = Callable[[np.random.RandomState, int], tuple[np.ndarray, np.ndarray | None]]
 
 
 class Mixture(NamedTuple):
-    """sum_k weights[k] N(means[k], std^2 I): weights `(K,)` and means `(K, D)` in float64, one common `std`."""
+    """The mixture sum_k weights[k] N(means[k], std^2 I): float64 weights `(K,)` and means `(K, D)`, one common `std`."""
 
     weights: Tensor
     means: Tensor
@@ -32,31 +33,29 @@ class Mixture(NamedTuple):
 
 
 def gaussian_mixture() -> Mixture:
-    """The exact distribution of `gaussians`: 8 equal Gaussians of standard deviation 0.1 on a circle of radius
-    sqrt(2).
-    """
+    """Return the exact distribution of `gaussians`: 8 equal Gaussians with deviation 0.1 on a circle of radius sqrt(2)."""
     angle = torch.arange(8, dtype=torch.float64) * (torch.pi / 4)
     means = 2**0.5 * torch.stack([angle.cos(), angle.sin()], dim=1)
     return Mixture(torch.full((8,), 1 / 8, dtype=torch.float64), means, 0.1)
 
 
 def moons() -> DataSet:
-    """Two interleaved half circles of radius 1 with noise 0.1; two classes."""
+    """Draw two interleaved half circles of radius 1 with noise 0.1, in two classes."""
     return _toy("moons", _moons, ("upper", "lower"))
 
 
 def rings() -> DataSet:
-    """Two concentric circles of radii 1.6 and 0.8 with noise 0.08; two classes."""
+    """Draw two concentric circles of radii 1.6 and 0.8 with noise 0.08, in two classes."""
     return _toy("rings", _rings, ("outer", "inner"))
 
 
 def gaussians() -> DataSet:
-    """Eight Gaussians on a circle, one class each; their density is `gaussian_mixture()`."""
+    """Draw eight Gaussians on a circle, in eight classes. Their density is `gaussian_mixture()`."""
     return _toy("gaussians", _gaussians, tuple("01234567"))
 
 
 def swiss_roll() -> DataSet:
-    """A spiral of one and a half turns, the Swiss roll seen from its end, with noise 0.07."""
+    """Draw a spiral of one and a half turns with noise 0.07, the cross section of the Swiss roll."""
     return _toy("swiss-roll", _swiss_roll, ())
 
 
@@ -105,7 +104,7 @@ def _swiss_roll(random: np.random.RandomState, n: int) -> tuple[np.ndarray, None
 
 
 def _curves(*curves: np.ndarray, std: float) -> MixtureOracle:
-    """Curves that are equally likely, each given by points `(k, 2)` at equal steps of its parameter, with noise."""
+    """Return the density of equally likely curves with noise. Each is given by points `(k, 2)` at equal parameter steps."""
     points = torch.from_numpy(np.concatenate(curves))
     return MixtureOracle(torch.ones(len(points)), points, torch.full((len(points),), std**2))
 

@@ -1,6 +1,6 @@
-"""How good are the samples, and is a difference real?
+"""Evaluation of samples: how good they are, and whether a difference between models is real.
 
-`Evaluator` compares a `Subject` with data, `Comparison` subjects with each other; `baselines` are what a model must beat.
+`Evaluator` compares a `Subject` with data, and `Comparison` compares subjects. A model must be better than the `baselines`.
 """
 
 from ancestral.app.evaluation.baselines import baseline

@@ -1,7 +1,7 @@
-"""Baselines: what costs nothing to train, which a model must be better than, and copies, which the metrics must find.
+"""Baselines that need no training. A model must be better than they are, and the metrics must recognise the copies.
 
-Each draws n samples in the units of the data, with classes where the data have them (a fit of its own for each class). A
-baseline is a registered function (training samples `(n, d)` float64, random generator) -> a function that draws n samples.
+Each draws n samples in the units of the data. If the data have classes, each class has its own fit. A baseline is a registered
+function (training samples `(n, d)` float64, random generator) -> a function that draws n samples.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ancestral.registry import lookup
 
 COMPONENTS = 64  # principal components
 MIXTURE = 10  # Gaussians of a mixture
-MIXTURE_FIT = 4_000  # training samples of each class that it is fitted to
-LARGEST = 10_000  # training samples, of each class where there are classes, that a baseline knows
+MIXTURE_FIT = 4_000  # training samples for the fit of a mixture, per class
+LARGEST = 10_000  # training samples that a baseline uses, per class if there are classes
 Draw = Callable[[int], np.ndarray]
 
 
@@ -49,7 +49,7 @@ def baseline(name: str, data: DataSet, n: int) -> Samples:
 
 
 class _Principal:
-    """x = mean + basis y, with at most 64 components and no more than a quarter of the number of samples."""
+    """Principal components, x = mean + basis y. Their number is at most 64 and at most a quarter of the number of samples."""
 
     def __init__(self, x: np.ndarray):
         self.mean = x.mean(0)
@@ -82,7 +82,7 @@ def _mixture(x: np.ndarray, random: np.random.Generator) -> Draw:
     count = max(1, min(MIXTURE, len(space.y) // (4 * space.y.shape[1])))
     rounds = GaussianMixture(count, random_state=0, reg_covar=1e-6 * max(float(space.y.var()), 1e-12), tol=1e-2, max_iter=50)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that EM stopped at its limit of rounds is fine here
+        warnings.simplefilter("ignore")  # EM may stop at its limit of iterations
         fitted = rounds.fit(space.y[:MIXTURE_FIT])
     return lambda n: space.back(random.permutation(fitted.sample(n)[0]))
 
@@ -100,7 +100,7 @@ def _kernel(x: np.ndarray, random: np.random.Generator) -> Draw:
 
 
 def _width(x: np.ndarray, random: np.random.Generator) -> float:
-    """The deviation of the kernel under which one part of the data is most likely given the other."""
+    """Return the deviation of the kernel under which one part of the data is most likely given the other."""
     from scipy.special import logsumexp
 
     order = random.permutation(len(x))[:1000]

@@ -1,4 +1,4 @@
-"""Whether samples show the class asked for, and whether a classifier can learn the classes from them."""
+"""Metrics of classes: do samples show the requested class, and can a classifier learn the classes from them?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CAS_SEEN = 40_000  # samples seen by the classifier of the classification accura
 
 @register("metric", "class-agreement", "share recognised as the class asked for", better="higher", takes="evaluator")
 def class_agreement(classifier: OwnClassifier, x: Tensor, labels: Tensor) -> Estimate:
-    """The share of samples `(n, *shape)` that the classifier of the data gives the class asked for `(n,)`."""
+    """Return the share of samples `(n, *shape)` that the data's classifier assigns to the requested class `(n,)`."""
     return _share(classifier.classes(x) == labels)
 
 
@@ -32,7 +32,7 @@ def class_agreement(classifier: OwnClassifier, x: Tensor, labels: Tensor) -> Est
 def classification_accuracy(
     samples: Samples, test: Tensor, test_labels: Tensor, classes: int, runtime: Runtime, progress: Progress = silent
 ) -> Estimate:
-    """The classification accuracy score (Ravuri & Vinyals 2019, arXiv:1905.10887) on held-out data."""
+    """Return the classification accuracy score (Ravuri & Vinyals 2019, arXiv:1905.10887) on held-out data."""
     assert samples.labels is not None
     learned = fit(
         samples.x,

@@ -1,8 +1,8 @@
-"""Which of several models is better, by how much, and is the difference real?
+"""Comparison of several models: which is better, by how much, and whether the difference is real.
 
-The rule, which the verdict states: A is better than B where the kernel distance to the data is smaller for A in the features
-of every extractor, by a paired permutation test (samples of the same seeds) whose p-values, adjusted by Holm for all pairs, are
-below 0.05. Where extractors disagree, or the test is not sure, neither is better.
+The verdict follows one rule. A is better than B if the kernel distance to the data is smaller for A in the features of every
+extractor, by a paired permutation test (samples of the same seeds) whose p-values, adjusted by Holm for all pairs, are below
+0.05. If extractors disagree or a test is not significant, neither is better.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ancestral.app.evaluation.subject import Subject
 from ancestral.metrics import Estimate, holm, kid, paired_permutation
 
 LEVEL = 0.05
-PAIRED = 1000  # samples of each in a test
+PAIRED = 1000  # samples of each subject in a test
 RULE = (
-    "A is called better than B where the kernel distance to held-out data is smaller for A in the features of every extractor, "
+    "A is called better than B if the kernel distance to held-out data is smaller for A in the features of every extractor, "
     "by a paired permutation test whose Holm-adjusted p-values are below 0.05."
 )
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two subjects, not both of them baselines.
+    """The test of two subjects, of which at least one is not a baseline.
 
     Attributes:
         a, b: Their names.
@@ -44,13 +44,13 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Several subjects in order, which of them differ, and the verdict in plain words.
+    """Several subjects in order, the tests of their differences, and the verdict in plain words.
 
     Attributes:
-        subjects: The best first, by the headline distance; those that copy and baselines are last.
+        subjects: The subjects, the best first by the headline distance. Subjects that copy and baselines are last.
         pairs: The tests.
-        verdict: Sentences.
-        rule: When one is called better than another.
+        verdict: The sentences of the verdict.
+        rule: The rule by which one subject is called better than another.
     """
 
     subjects: tuple[Subject, ...]
@@ -75,7 +75,7 @@ class Comparison:
         return replace(tested, verdict=tuple(_verdict(tested)))
 
     def better(self, a: str, b: str) -> bool:
-        """Whether a is better than b, by the rule."""
+        """Return whether a is better than b by the rule."""
         return any(pair.better == a and {pair.a, pair.b} == {a, b} for pair in self.pairs)
 
 
@@ -108,7 +108,7 @@ def _verdict(comparison: Comparison) -> list[str]:
     honest = [c for c in models if not c.copies]
     sentences = [
         f"{c.name} repeats its training data: {c.evaluation['copy-rate'].value.value:.0%} of its samples are nearer to them "
-        "than 99 % of held-out data are, so its distance says nothing of what it has learned."
+        "than 99 % of held-out data are, so its distance does not show what it has learned."
         for c in comparison.subjects
         if c.copies
     ]
@@ -122,10 +122,10 @@ def _verdict(comparison: Comparison) -> list[str]:
         ):
             if names:
                 sentences.append(
-                    f"{model.name} {word} {_listed(names)}, which cost{'s' if len(names) == 1 else ''} no training."
+                    f"{model.name} {word} {_listed(names)}, which need{'s' if len(names) == 1 else ''} no training."
                 )
     if any(c.evaluation.coarse for c in comparison.subjects):
-        sentences.append("The features are those of a random network: take the order as a rough guide.")
+        sentences.append("The features are those of a random network, so the order is only a rough guide.")
     return sentences
 
 
@@ -139,7 +139,7 @@ def _quality(comparison: Comparison, honest: Sequence[Subject]) -> list[str]:
         return [f"{best.name}: {figure}."]
     if not equal:
         return [f"{best.name} is best on quality ({figure})."]
-    text = f"{best.name} has the smallest distance ({figure}), but {_listed(equal)} cannot be told from it"
+    text = f"{best.name} has the smallest distance ({figure}), but {_listed(equal)} cannot be distinguished from it"
     return [text + (f"; it is better than {_listed(worse)}." if worse else ".")]
 
 
@@ -170,7 +170,7 @@ def _recall(c: Subject) -> Estimate | None:
 
 
 def _variety(honest: Sequence[Subject]) -> list[str]:
-    """Models that leave out a part of the data: coverage far below that of real data while precision is not."""
+    """Return sentences about models that leave out a part of the data (low coverage, high precision) or repeat samples."""
     found = []
     for c in honest:
         first = next(iter(c.evaluation.extractors))
@@ -180,15 +180,15 @@ def _variety(honest: Sequence[Subject]) -> list[str]:
         kept, fine = coverage.value.value / coverage.real.value, precision.value.value / precision.real.value
         if kept < 0.7 and fine > 0.85:
             found.append(
-                f"{c.name} leaves out a part of the data: its samples look right, but cover {kept:.0%} of what real data do."
+                f"{c.name} leaves out a part of the data: its samples look right, but cover {kept:.0%} of what real data cover."
             )
         if (duplicates := c.evaluation.get("duplicates")) and duplicates.value.value > 0.1:
-            found.append(f"{c.name} repeats itself: {duplicates.value.value:.0%} of its samples have a twin.")
+            found.append(f"{c.name} repeats itself: {duplicates.value.value:.0%} of its samples are duplicates.")
     return found
 
 
 def _likelihoods(honest: Sequence[Subject]) -> list[str]:
-    """The best likelihood in each column; bounds of different kinds are never in one."""
+    """Return a sentence about the best likelihood in each column. Bounds of different kinds are in different columns."""
     found = []
     columns = sorted({m.name for c in honest for m in c.evaluation.metrics if m.kind == "bits"})
     for column in columns:

@@ -1,4 +1,4 @@
-"""The evaluator: prepared once with real data, then asked about any number of models or sets of samples."""
+"""The evaluator. It is prepared once with real data and then evaluates any number of models or sets of samples."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ from ancestral.models import HasReconstruction
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
 
-FORMAT = 1  # of the figures of real data in the cache
+FORMAT = 1  # version of the figures of real data in the cache
 N = 2000
 LEAST = 20  # samples
-Values = dict[tuple[str, str], Estimate]  # by the metric and the extractor, "" where it has none
+Values = dict[tuple[str, str], Estimate]  # by metric and extractor ("" for a metric without extractor)
 TAKES = ("features", "components", "equal features", "samples", "evaluator")
 
 
 class Evaluator:
-    """Real data, extractors, and all that is known of real data at n samples.
+    """Evaluator of samples with the metrics of real data at the same number of samples.
 
     Args:
         data: The real data.
         against: The split that samples are compared with: "test", "train" or "all".
-        n: Samples to compare; fewer where the data have fewer, see `self.n`.
-        extractors: Names, or extractors themselves; None: those that suit the data. The classifier, where it is one of them,
+        n: Number of samples to compare. Small data sets use fewer; see `self.n`.
+        extractors: Names of extractors, or extractors. None: those that suit the data. If the classifier is one of them, it
             is trained here.
         runtime: Device and precision of the extractors.
         weights: The file of the standard FID's weights.
-        progress: It is called with a sentence on work that takes long.
+        progress: A function that is called with a sentence about work that takes long.
 
     Raises:
-        UsageError: If the data or an extractor do not allow it.
+        UsageError: If the data are too small or do not suit an extractor.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Evaluator:
 
     @property
     def descriptions(self) -> dict[str, str]:
-        """What each extractor is, by name."""
+        """The description of each extractor, by name."""
         return {e.name: e.about + p.about for e, p in zip(self.extractors, self.projections, strict=True)}
 
     def evaluate(self, subject: Subject) -> Evaluation:
@@ -114,7 +114,7 @@ class Evaluator:
             raise UsageError(f"{subject.name} has {n} samples; at least {LEAST} are needed for an evaluation")
 
     def _with_n(self, n: int) -> Evaluator:
-        """The same evaluator for fewer samples."""
+        """Return the same evaluator for fewer samples."""
         return Evaluator(
             self.data,
             against=self.reference.against,
@@ -149,7 +149,7 @@ class Evaluator:
         )
 
     def _registered(self, x: Tensor, found: Sequence[np.ndarray], metrics: Sequence[registry.Entry]) -> Values:
-        """The metrics that compare samples, or features of every extractor, with the reference's."""
+        """Compute the registered metrics, which compare samples, or features of extractors, with those of the reference."""
         values: Values = {}
         for i, (e, ours, theirs, project) in enumerate(
             zip(self.extractors, found, self.reference_features, self.projections, strict=True)
@@ -176,7 +176,7 @@ class Evaluator:
         return values
 
     def _reconstructions(self, model: HasReconstruction) -> list[Metric]:
-        """Reconstructions of n held-out samples, or of all; for the distance also that of as many other real samples."""
+        """Measure the reconstructions of at most n held-out samples. The distance has that of other real samples beside it."""
         test = self.reference.test
         rows = torch.linspace(0, len(test) - 1, min(self.n, len(test))).long()
         x, y = returned(model, self.data, rows, self.progress)
@@ -187,7 +187,7 @@ class Evaluator:
         return [*found, _metric("rfd", e.name, m.frechet_pairs(ours, theirs), real)]
 
     def _copies(self, x: np.ndarray) -> Values:
-        """Copies of the training set among features x, measured against held-out ones."""
+        """Measure copies of the training set among features x, in comparison with held-out samples."""
         self.progress("nearest training samples")
         to_train, held_out_to_train = (m.nearest(a, self.train_features)[0] for a in (x, self.test_features))
         cells = self._cells()
@@ -224,14 +224,14 @@ class Evaluator:
 
     @cached_property
     def _within_real(self) -> np.ndarray:
-        """Distances of real samples to the nearest other one."""
+        """The distance of each real sample to the nearest other one."""
         return m.nearest(self.real_features[0], self.real_features[0], own=True)[0]
 
     @cached_property
     def _real(self) -> Values:
-        """The metrics of real data in the samples' place; for copies, what is expected of new data.
+        """The metrics of real data in place of the samples. For copies, the value that is expected for new data.
 
-        Those of other packages are computed each time, since their code may change; the others are kept in the cache.
+        Metrics of other packages are computed each time, since their code may change. The others are cached.
         """
         key = f"{FORMAT} {self.reference.key} {sorted(self.descriptions.items())}"
         file = cache_dir() / "real" / f"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.json"
@@ -256,12 +256,16 @@ class Evaluator:
         return values
 
     def _kept(self, e: Extractor, x: Tensor, part: str) -> np.ndarray:
-        """The features of a part of the real data, from the cache where they are there."""
+        """Return the features of a part of the real data, from the cache if they are there."""
         return features(e, x, f"{self.reference.key}-{part}", self.progress)
 
 
 def _metrics(own: bool | None = None) -> list[registry.Entry]:
-    """All registered metrics, or this package's own alone, or others' alone. Raises UsageError for unknown facts."""
+    """Return the registered metrics. Raises UsageError if one is registered with unknown facts.
+
+    Args:
+        own: True: only the metrics of this package. False: only those of other packages. None: all.
+    """
     found = [registry.entry("metric", name) for name in registry.names("metric")]
     for metric in found:
         for fact, known in (("better", DIRECTIONS), ("takes", TAKES)):

@@ -1,4 +1,4 @@
-"""Likelihoods of held-out data, for families that have one."""
+"""Likelihoods of held-out data, for families that have them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 250
 
 
 def held_out(model: HasBound, data: DataSet, n: int = N, progress: Progress = silent, **how: Any) -> list[Bound]:
-    """What the model says of at most n held-out samples, in batches. how: options of its `log_prob`."""
+    """Return the model's bounds for at most n held-out samples, in batches. how: options of its `log_prob`."""
     assert isinstance(model, GenerativeModel)
     data = data.encoded(model.conditioner)
     rows = torch.linspace(0, len(data.test) - 1, min(n, len(data.test))).long()
@@ -40,7 +40,7 @@ def held_out(model: HasBound, data: DataSet, n: int = N, progress: Progress = si
 
 
 def estimates(bounds: list[Bound], levels: int | None) -> tuple[Estimate, Estimate]:
-    """The means of nats and of bits a dimension, with their errors over the choice of samples."""
+    """Return the means of nats and of bits per dimension, with their errors over the choice of samples."""
     nats = torch.cat([bound.value for bound in bounds]).double().cpu()
     bits = torch.cat([bound.bits_per_dim(levels) for bound in bounds]).double().cpu()
     n = len(nats)
@@ -51,9 +51,9 @@ def estimates(bounds: list[Bound], levels: int | None) -> tuple[Estimate, Estima
 @register("metric", "nats", "log-likelihood of held-out data in nats", better="higher", takes="evaluator")
 @register("metric", "bits", "bits a dimension of held-out data", better="lower", takes="evaluator")
 def likelihood(model: GenerativeModel, data: DataSet, progress: Progress) -> list[Metric]:
-    """Bits a dimension and nats by the model's default bound, its kind in the name.
+    """Return bits per dimension and nats by the model's default bound. The kind of the bound is in the name.
 
-    Discrete probabilities of levels and densities are never in one column: `bits-elbo` and `bits-elbo-density`.
+    Discrete probabilities of levels and densities have different names: `bits-elbo` and `bits-elbo-density`.
     """
     if not isinstance(model, HasBound):
         return []

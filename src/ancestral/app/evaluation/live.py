@@ -1,4 +1,4 @@
-"""Evaluation while a model trains, and stopping when it no longer helps.
+"""Evaluation during training, with early stopping.
 
     for step in evaluated(trainer, evaluator, every=Budget.parse("1m")): ...
 
@@ -23,9 +23,14 @@ REFERENCE = 2000
 
 
 def evaluated(trainer: Trainer, evaluator: Evaluator, every: Budget, patience: int | None = None) -> Generator[Step]:
-    """The trainer's steps; at each multiple of `every` the averaged model is evaluated and its distance logged.
+    """Yield the trainer's steps. At each multiple of `every`, evaluate the averaged model and log its distance.
 
-    patience: stop after so many evaluations in a row that did not beat the best by a standard error; None: never.
+    Args:
+        trainer: The trainer.
+        evaluator: The evaluator, whose first extractor is used.
+        every: The interval between evaluations.
+        patience: The number of successive evaluations without improvement by a standard error after which training stops.
+            None: training does not stop early.
     """
     e, reference = evaluator.extractors[0], evaluator.reference_features[0]
     reference = reference[:: math.ceil(len(reference) / REFERENCE)]
@@ -36,7 +41,7 @@ def evaluated(trainer: Trainer, evaluator: Evaluator, every: Budget, patience: i
         nonlocal best, since
         best, since = (value, 0) if value < best - std_err else (best, since + 1)
 
-    for row in trainer.run.metrics():  # of a continued run
+    for row in trainer.run.metrics():  # the evaluations before a resume
         if f"live/kid-{e.name}" in row:
             passed = _count(trainer, every, row["seconds"], row["step"], row["images"])
             if (value := row[f"live/kid-{e.name}"]) is not None:
@@ -59,11 +64,11 @@ def evaluated(trainer: Trainer, evaluator: Evaluator, every: Budget, patience: i
             step = replace(step, notes=[*step.notes, note])
             count(found.value, found.std_err or 0.0)
             if patience is not None and since >= patience and step.progress < 1:
-                trainer.conclude(f"no better in {patience} evaluations, the best kid-{e.name} was {best:.4f}")
+                trainer.conclude(f"no improvement in {patience} evaluations, the best kid-{e.name} was {best:.4f}")
         yield step
 
 
 def _count(trainer: Trainer, every: Budget, seconds: float, step: int, images: int) -> int:
-    """How many times the amount had been trained by then."""
+    """Return how many intervals of length `every` have passed."""
     spent = {"seconds": seconds, "iterations": step, "epochs": images / len(trainer.data.train)}[every.unit]
     return int(spent / every.amount)

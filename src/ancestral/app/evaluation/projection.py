@@ -1,4 +1,4 @@
-"""Fewer features where there are too few samples for a covariance of all."""
+"""Projection to fewer features, if there are too few samples for a covariance of all features."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ SAMPLES_PER_FEATURE = 4
 
 
 class Projection:
-    """The identity, or the leading principal components of the reference where it has too many features for n samples.
+    """The identity, or a projection to the leading principal components of the reference if it has too many features.
 
     A Fréchet distance needs the covariance of the features, and its bias grows with their number squared over n.
-    reference: `(m, d)`. n: generated samples.
+
+    Args:
+        reference: Features of the reference, `(m, d)`.
+        n: The number of generated samples.
     """
 
     def __init__(self, reference: np.ndarray, n: int):
@@ -26,5 +29,5 @@ class Projection:
             self.about = f"; distances in its {most} leading principal components"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """`(n, d)` -> `(n, d')`."""
+        """Project features `(n, d)` to `(n, d')`."""
         return x if self.basis is None else (x - self.mean) @ self.basis

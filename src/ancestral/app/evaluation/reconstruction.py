@@ -1,4 +1,4 @@
-"""How much of held-out samples comes back, for models that encode and decode them."""
+"""Quality of the reconstruction of held-out samples, for models that encode and decode them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH = 64
 
 
 def returned(model: HasReconstruction, data: DataSet, rows: Tensor, progress: Progress = silent) -> tuple[Tensor, Tensor]:
-    """Held-out samples and what comes back of each, both at the levels of the data."""
+    """Return held-out samples and their reconstructions, both at the levels of the data."""
     assert isinstance(model, GenerativeModel)
     data = data.encoded(model.conditioner)
     x: list[Tensor] = []
@@ -30,7 +30,7 @@ def returned(model: HasReconstruction, data: DataSet, rows: Tensor, progress: Pr
 
 
 def fidelities(x: Tensor, y: Tensor, bounds: tuple[float, float] | None) -> dict[str, Estimate]:
-    """PSNR and SSIM of pictures in [0, 1], with their errors over the choice of pictures; nothing of other samples."""
+    """Return PSNR and SSIM of pictures in [0, 1], with their errors over the choice of pictures; {} for other samples."""
     if x.ndim != 4 or bounds != (0.0, 1.0):
         return {}
     n = len(x)

@@ -1,4 +1,4 @@
-"""Real data to compare with: the reference, as many other real samples as generated ones, and their features in the cache."""
+"""Real data for comparisons: the reference, an equal number of other real samples, and their cached features."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ancestral.app.training.stage import Progress, silent
 from ancestral.errors import UsageError
 
 FORMAT = 1
-LARGEST = 10_000  # reference samples; more change no figure within its error
+LARGEST = 10_000  # reference samples; more of them change no figure beyond its error
 Against = Literal["test", "train", "all"]
 
 
@@ -27,13 +27,13 @@ class Reference:
     """Real samples in the units of the data.
 
     Attributes:
-        against: The split that it is.
-        samples: What generated samples are compared with.
-        real: n other real samples, which stand in for a perfect model.
+        against: The split of the reference.
+        samples: The reference, with which generated samples are compared.
+        real: n other real samples, which represent a perfect model.
         real_labels: Their classes `(n,)`, or None.
-        train: The training split, for copies.
+        train: The training split, in which copies are searched.
         test: The held-out split.
-        key: It names the data and the choice of rows in the cache.
+        key: The key of the data and of the choice of rows in the cache.
     """
 
     against: Against
@@ -52,13 +52,15 @@ class Reference:
 def reference_of(data: DataSet, against: Against, n: int) -> Reference:
     """Choose the rows for a comparison of n samples, or of as many as the data allow.
 
-    test:  the held-out split is the reference; the other real samples are of the training split.
-    train: one part of the training split is the reference, another, of at most half of it, the real samples.
-    all:   the same of both splits together, for folders of real images to compare with.
-    Raises UsageError where fewer than 20 samples are left for either.
+    - test: the reference is the held-out split, and the other real samples are from the training split.
+    - train: the other real samples are at most half of the training split, and the reference is the rest.
+    - all: the same with both splits together, for folders of real images.
+
+    Raises:
+        UsageError: If fewer than 20 samples remain for one of them.
     """
     if n < 20:
-        raise UsageError(f"a comparison needs at least 20 samples, and {n} were asked for: raise -n")
+        raise UsageError(f"a comparison needs at least 20 samples, and -n is {n}: raise -n")
     train, test = data.x("train"), data.x("test")
     labels, test_labels = data.labels("train"), data.labels("test")
     if against == "test":
@@ -74,8 +76,8 @@ def reference_of(data: DataSet, against: Against, n: int) -> Reference:
     reference = reference[_shuffled(len(reference))[:LARGEST].sort().values]
     if min(len(rows), len(reference)) < 20:
         raise UsageError(
-            f"{data.spec.name} is too small to be compared with: {len(rows)} real samples and {len(reference)} for "
-            "reference, where each needs at least 20; give more samples, or --against train"
+            f"{data.spec.name} is too small for a comparison: it has {len(rows)} real samples and {len(reference)} for "
+            "reference, and at least 20 of each are needed; give more samples, or --against train"
         )
     real_labels = None if labels is None else labels[rows]
     key = f"{data.spec.fingerprint}-{_layout(data)}-{against}-{n}"
@@ -83,7 +85,7 @@ def reference_of(data: DataSet, against: Against, n: int) -> Reference:
 
 
 def features(extractor: Extractor, x: Tensor, key: str, progress: Progress = silent) -> np.ndarray:
-    """The extractor's features of real samples, from the cache where they are there. key: names the samples."""
+    """Return the extractor's features of real samples, from the cache if they are there. key: the name of the samples."""
     digest = hashlib.blake2b(f"{FORMAT} {extractor.name} {extractor.about} {key} {len(x)}".encode(), digest_size=12).hexdigest()
     file = cache_dir() / "features" / f"{extractor.name}-{digest}.npy"
     if file.exists():

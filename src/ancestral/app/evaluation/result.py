@@ -1,4 +1,4 @@
-"""What an evaluation says: figures with error bars, each beside that of real data at the same n."""
+"""The result of an evaluation: figures with error bars, each beside the figure of real data at the same n."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Metric:
     """A figure beside that of real data.
 
     Attributes:
-        name: The registered name, followed by the extractor where features are compared, such as "fd-classifier".
+        name: The registered name, followed by the extractor if features are compared, such as "fd-classifier".
         value: The figure of the samples.
-        real: The figure of real data at the same n, or what is expected of a perfect model; None where there is none.
+        real: The figure of real data at the same n, or the expectation for a perfect model. None if there is none.
         better: Which values are better.
         meaning: What it measures, in a few words.
         kind: The registered name alone, such as "fd"; "" in evaluations written by earlier versions.
@@ -50,11 +50,21 @@ class Metric:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of one model or set of samples.
+    """The measurements of one model or set of samples.
 
-    subject: its name. family: None where the samples come from elsewhere. source: the data. against: the reference split, of
-    `reference` samples. n: generated samples. extractors: name -> what it is. coarse: none is better than a rough guide.
-    cost: samples_per_second, nfe, parameters, memory, training_seconds, where known. how: options of the sampler.
+    Attributes:
+        subject: The name of the model or the samples.
+        family: The family of the model. None for samples without a model.
+        source: The name of the data.
+        against: The split of the reference.
+        reference: The number of reference samples.
+        n: The number of generated samples.
+        extractors: The description of each extractor, by name.
+        coarse: Whether all extractors are only a rough guide.
+        metrics: The figures.
+        cost: samples_per_second, nfe, parameters, memory, training_seconds and images, if known.
+        how: Options of the sampler.
+        notes: Sentences for the reader.
     """
 
     subject: str
@@ -90,11 +100,11 @@ class Evaluation:
 
     @property
     def headline(self) -> Metric:
-        """The distance that ranks subjects: Fréchet's in the most trustworthy features."""
+        """The metric that ranks subjects: the Fréchet distance in the most trustworthy features."""
         return self[f"fd-{next(iter(self.extractors))}"]
 
     def __str__(self) -> str:
-        """A table for a person: each metric, real data beside it, and what it means."""
+        """Write a table for people: each metric with its value, the value of real data, and its meaning."""
         head = f"{self.subject}: {self.n:,} samples against {self.reference:,} of {self.source} ({self.against})"
         rows = [("metric", "samples", "real data", "")]
         rows += [
@@ -111,13 +121,13 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
-        """Raises AncestralError if the file is not an evaluation."""
+        """Read an evaluation. Raises AncestralError if the file is not an evaluation."""
         try:
             values = json.loads(path.read_text())
             metrics = tuple(_metric(m) for m in values.pop("metrics"))
             return cls(metrics=metrics, notes=tuple(values.pop("notes")), **values)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise AncestralError(f"{path} is not a whole evaluation: delete it and evaluate again") from error
+            raise AncestralError(f"{path} is not a complete evaluation: delete it and evaluate again") from error
 
 
 def _metric(values: dict[str, Any]) -> Metric:

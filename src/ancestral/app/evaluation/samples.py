@@ -1,7 +1,7 @@
-"""Samples for evaluation: drawn in parts that are kept, by one process or several, so that nothing is drawn twice.
+"""Samples for evaluation. One or several processes draw them in parts and store each part, so that none is drawn twice.
 
-A part holds the samples of consecutive seeds. Any number of processes may share the folder: each takes every so many-th, as
-`RANK` and `WORLD_SIZE` (of torchrun) say, and the first waits until all are there. What was drawn before an interruption stays.
+A part holds the samples of consecutive seeds. Any number of processes may share the folder: `RANK` and `WORLD_SIZE` (of
+torchrun) divide the parts among them, and the first process waits until all parts exist. Parts remain after an interruption.
 """
 
 from __future__ import annotations
@@ -28,17 +28,22 @@ from ancestral.models import GenerativeModel, seeds_from
 from ancestral.runtime import Runtime
 
 PART = 500  # samples
-WAIT = 0.2  # seconds between looks for the parts of other processes
-RENDERED = 24  # samples whose conditions are kept for pictures
-SEED = 20  # apart from the seeds that people look at
+WAIT = 0.2  # seconds between checks for the parts of other processes
+RENDERED = 24  # samples whose conditions are rendered for pictures
+SEED = 20  # not the default seed of `sample`, so that evaluation uses other samples
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Generated samples, in the units and at the levels of the data.
 
-    x: `(n, *shape)` float32. labels: the classes asked for `(n,)`, None without. renderings: the conditions of the first.
-    seconds: spent on drawing. nfe: evaluations of the network for each. memory: the largest seen while drawing, in bytes.
+    Args:
+        x: The samples, float32 `(n, *shape)`.
+        labels: The requested classes `(n,)`, or None.
+        renderings: The conditions of the first samples, rendered for pictures.
+        seconds: The time for drawing all samples.
+        nfe: The number of evaluations of the network per sample.
+        memory: The peak memory while drawing, in bytes.
     """
 
     x: Tensor
@@ -52,13 +57,13 @@ class Samples:
         return len(self.x)
 
     def take(self, n: int) -> Samples:
-        """The first n."""
+        """Return the first n samples."""
         labels = None if self.labels is None else self.labels[:n]
         return replace(self, x=self.x[:n], labels=labels, renderings=self.renderings[:n])
 
 
 def at_levels(x: Tensor, data: DataSet) -> Tensor:
-    """Rounded to the levels in which the data are stored, so that neither side of a comparison is finer than the other."""
+    """Round samples to the levels of the data, so that both sides of a comparison have the same precision."""
     if data.spec.levels is None:
         return x
     top = data.spec.levels - 1
@@ -66,12 +71,12 @@ def at_levels(x: Tensor, data: DataSet) -> Tensor:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Which of how many processes this is, as torchrun says."""
+    """Return the rank of this process and the number of processes, as torchrun sets them."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rows_for(data: DataSet, n: int) -> Tensor:
-    """Held-out samples whose conditions are asked for `(n,)`: each as often as any other, mixed so that any first m are so."""
+    """Return the indices `(n,)` of the held-out samples that give the conditions. All occur equally often, in random order."""
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(data.test)))
     return order.repeat(-(-n // len(order)))[:n]
 
@@ -86,9 +91,9 @@ def draw(
     identity: str = "",
     progress: Progress = silent,
 ) -> Samples:
-    """Draw n samples, those of seeds `seeds_from(20, n)`; a conditional model is asked for what held-out samples show.
+    """Draw n samples with the seeds `seeds_from(20, n)`. A conditional model gets the conditions of held-out samples.
 
-    With a folder several processes share the work; one that is not the first draws its parts and returns no samples.
+    With a folder several processes share the work: all but the first draw their parts and return no samples.
 
     Args:
         model: The model.
@@ -169,7 +174,7 @@ def _save(file: Any, x: Tensor, data: DataSet, seconds: float, nfe: int, memory:
 
 
 def _recall(file: Path, n: int) -> dict[str, np.ndarray] | None:
-    """The first n samples of a part and what was noted; None if it is not there, or too short, having once been the last."""
+    """Return the first n samples of a part and its notes, or None if it does not exist or holds fewer samples."""
     if not file.exists():
         return None
     with np.load(file, allow_pickle=False) as stored:

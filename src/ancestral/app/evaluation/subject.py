@@ -1,4 +1,4 @@
-"""What is evaluated: samples under a name, with all that a comparison and a report say of them."""
+"""The subject of an evaluation: samples with a name and with the facts that a comparison and a report need."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ancestral.models import GenerativeModel
 
 @dataclass(frozen=True)
 class Cost:
-    """Quality at one setting of the sampler: seconds a sample, and the headline distance with its error."""
+    """Quality at one setting of the sampler: seconds per sample, and the headline distance with its error."""
 
     setting: str
     seconds: float
@@ -28,22 +28,22 @@ class Cost:
 
 @dataclass(eq=False)
 class Subject:
-    """A model, a baseline or anybody's samples, under a name that is its own within a comparison.
+    """A model, a baseline or any other samples, with a name that is unique within a comparison.
 
-    Features and the evaluation are computed once and kept: reports, tests and pictures share them.
+    Features and the evaluation are computed once. Reports, tests and pictures share them.
 
     Args:
         name: The name in tables and sentences.
-        samples: Its samples, in the units of the data.
-        model: The model, for its reconstructions and likelihoods; None where the samples are all there is.
+        samples: The samples, in the units of the data.
+        model: The model, for its reconstructions and likelihoods. None if there are only samples.
         family: The family of the model, or None.
-        baseline: Whether it stands for what costs no training.
-        cost: samples_per_second, nfe, parameters, memory, training_seconds and images, where known.
+        baseline: Whether it is a baseline, which needs no training.
+        cost: samples_per_second, nfe, parameters, memory, training_seconds and images, if known.
         how: Options of the sampler.
         notes: Sentences for the reader of the evaluation.
-        rows: What was measured in training, the rows of metrics.jsonl.
+        rows: The measurements during training, which are the rows of metrics.jsonl.
         recipe: The recipe as YAML.
-        findings: What the training found wrong with the model.
+        findings: The problems of the model that were found during training.
         costs: Quality at several settings of the sampler.
     """
 
@@ -70,23 +70,23 @@ class Subject:
         return known[:n]
 
     def keep(self, evaluator: object, evaluation: Evaluation) -> None:
-        """Keep the evaluation, and who made it."""
+        """Store the evaluation and the evaluator that made it."""
         self._evaluation = evaluator, evaluation
 
     def evaluated_by(self, evaluator: object) -> bool:
-        """Whether this evaluator made the evaluation that is kept."""
+        """Return whether this evaluator made the stored evaluation."""
         return self._evaluation is not None and self._evaluation[0] is evaluator
 
     @property
     def evaluation(self) -> Evaluation:
-        """The evaluation. Raises UsageError before there is one."""
+        """The stored evaluation. Raises UsageError if there is none yet."""
         if self._evaluation is None:
             raise UsageError(f"{self.name} has not been evaluated: call Evaluator.evaluate or Comparison.of first")
         return self._evaluation[1]
 
     @property
     def copies(self) -> bool:
-        """Whether it repeats its training data: a copy rate above 5 % and beyond chance, and C_T negative."""
+        """Whether the samples repeat the training data: a copy rate above 5 % and beyond chance, and a negative C_T."""
         rate, z = self.evaluation["copy-rate"].value, self.evaluation["c_t"].value
         beyond = rate.value - 3 * (rate.std_err or 0.0)
         return rate.value > 0.05 and beyond > 0.01 and z.value < 0

@@ -1,4 +1,4 @@
-"""Toys whose true density is known: samples are compared with the truth itself."""
+"""Metrics of toy data whose true density is known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ancestral.registry import register
 from ancestral.schedules import CLEAN
 
 WITHIN = 4.0  # deviations from a mode's mean at which a sample still belongs to it
-ENOUGH = 0.25  # of a mode's own share of samples, for it to be found
+ENOUGH = 0.25  # a mode is found if it has at least this part of its true share of samples
 
 
 @register(
@@ -29,9 +29,9 @@ ENOUGH = 0.25  # of a mode's own share of samples, for it to be found
     takes="evaluator",
 )
 def true_density(name: str, fingerprint: str) -> Callable[[Tensor], dict[str, Estimate]] | None:
-    """What the truth says of points `(n, 2)`: their mean log density, and for separate Gaussians the modes that are found.
+    """Return a function that measures points `(n, 2)`: mean true log density, and for separate Gaussians the modes found.
 
-    None where `name` is no toy, or the data, as their fingerprint tells, are other data of that name.
+    It is None if `name` is not a toy data set, or if the fingerprint is that of other data with the same name.
     """
     if name not in DENSITIES or load(name).spec.fingerprint != fingerprint:
         return None

@@ -1,7 +1,7 @@
-"""The families by name. A file each: what a recipe may say of the family, and how its model is built.
+"""The recipes of the families by name. Each file has the settings of one family and builds its model.
 
 A family registers its recipe under its name, `@register("family", NAME, MEANING)`. The trainer, the commands and the evaluation
-know no family by name.
+do not depend on names of families.
 """
 
 from collections.abc import Mapping

@@ -26,35 +26,39 @@ class AutoencoderRecipe(Section):
     """The autoencoder that a latent model trains first."""
 
     family: Literal["autoencoder"] = "autoencoder"
-    f: Factor | None = Field(None, description="by which it shrinks each side; None: what suits the size")
-    share: float = Field(0.4, gt=0, lt=1, description="of the budget, in which the autoencoder is trained")
-    bottleneck: Literal["kl", "vq"] = Field("kl", description="continuous latents held near N(0, I), or a codebook")
-    channels: int | None = Field(None, ge=1, description="numbers of a latent at each position; None: what suits f")
+    f: Factor | None = Field(None, description="factor by which it shrinks each side; None: one that suits the size")
+    share: float = Field(0.4, gt=0, lt=1, description="share of the budget for the training of the autoencoder")
+    bottleneck: Literal["kl", "vq"] = Field("kl", description="kl: continuous latents near N(0, I); vq: a codebook")
+    channels: int | None = Field(None, ge=1, description="numbers of a latent at each position; None: as many as suit f")
     codes: int = Field(512, ge=2, description="rows of the codebook")
     beta: float | None = Field(
-        None, ge=0, description="weight of the KL term; below 1 more comes back, and is harder to learn; None: what suits f"
+        None,
+        ge=0,
+        description="weight of the KL term; below 1 reconstructions are better, latents harder to learn; None: suits f",
     )
     width: int | None = Field(None, ge=1, description="features of the networks' finest level")
-    blocks: int | None = Field(None, ge=1, description="residual blocks a level")
+    blocks: int | None = Field(None, ge=1, description="residual blocks per level")
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
-    perceptual: float = Field(0.02, ge=0, description="weight of the perceptual distance, where its network is installed")
-    adversarial: float = Field(0.2, ge=0, description="pull of the critic of patches, as a share of the rest's; 0: no critic")
-    objective: Name = Field("hinge", description="what critic and autoencoder minimise in their game")
-    heard: float = Field(0.6, gt=ALONE, le=1, description="share of the stage after which the critic is heard")
+    perceptual: float = Field(0.02, ge=0, description="weight of the perceptual distance, if its network is installed")
+    adversarial: float = Field(
+        0.2, ge=0, description="gradient of the critic of patches relative to that of the other terms; 0: no critic"
+    )
+    objective: Name = Field("hinge", description="objective of critic and autoencoder")
+    heard: float = Field(0.6, gt=ALONE, le=1, description="share of the stage after which the critic's loss is used")
     lr: float = Field(2e-3, gt=0, description="peak learning rate")
-    batch: int = Field(32, ge=1, description="samples a step")
+    batch: int = Field(32, ge=1, description="samples per step")
 
     def factor(self, spec: DataSpec) -> int:
-        """What is asked for, or the largest that leaves 7 positions a side: 4 for 28 and 32 pixels, 8 for 64; at least 2."""
+        """Return `f`, or the largest factor that leaves 7 positions per side: 4 for 28 and 32 pixels, 8 for 64; at least 2."""
         side = max(spec.shape[1:])
         return self.f or (8 if side >= 56 else 4 if side >= 24 else 2)
 
     def training(self) -> dict[str, Any]:
-        """What differs in the first stage from the recipe's section `train`."""
+        """Return the settings of the first stage that differ from the recipe's section `train`."""
         return {"lr": self.lr, "batch": self.batch, "warmup": 30, "clip": 5.0}
 
     def build(self, spec: DataSpec) -> Autoencoder:
-        """The untrained autoencoder."""
+        """Build the untrained autoencoder."""
         f = self.factor(spec)
         patch = self.patch or f // 2
         if f % patch:
@@ -72,8 +76,12 @@ class AutoencoderRecipe(Section):
         before, after = ("x".join(map(str, shape)) for shape in (spec.shape, latent_shape))
         notes = [f"samples of {before} become latents of {after} (model.autoencoder.f={f})"]
         if self.perceptual and perceptual is None:
-            why = "pip install 'ancestral[features]' for better" if sees else "such data are not for the ImageNet network"
-            notes.append(f"reconstructions are compared by pixels and by the critic's features: {why}")
+            why = (
+                "for better ones run pip install 'ancestral[features]'"
+                if sees
+                else "the ImageNet network does not suit the data"
+            )
+            notes.append(f"reconstructions are compared by pixels and by the critic's features; {why}")
         return Autoencoder(
             self.coder(plan, channels, math.prod(space)),
             spec.shape,
@@ -91,7 +99,7 @@ class AutoencoderRecipe(Section):
         )
 
     def coder(self, plan: Plan, channels: int, positions: int) -> LatentCodec:
-        """The latents, so many numbers at each position, and their networks."""
+        """Build the latents, with `channels` numbers at each position, and their networks."""
         if self.bottleneck == "vq":
             networks = (
                 ConvEncoder(plan, channels, local=True),
@@ -110,11 +118,11 @@ class DiffusersRecipe(Section):
     config: dict[str, Any] = Field(description="the network, as in the library's config.json")
 
     def factor(self, spec: DataSpec) -> int:
-        """By which it shrinks each side."""
+        """Return the factor by which it shrinks each side."""
         return int(2 ** halvings(self.config))
 
     def build(self, spec: DataSpec) -> DiffusersAutoencoder:
-        """The network with random weights. Raises UsageError for data that it cannot take."""
+        """Build the network with random weights. Raises UsageError for data that do not suit it."""
         if not spec.is_image or spec.range is None or spec.kind == "real":
-            raise UsageError(f"the samples of {spec.name} are no pictures of whole levels, which diffusers' autoencoders take")
+            raise UsageError(f"diffusers' autoencoders need pictures with levels, and the samples of {spec.name} are not")
         return DiffusersAutoencoder(self.config, spec.shape, spec.range)

@@ -1,4 +1,4 @@
-"""What the recipes of all families share."""
+"""The base of the recipes of all families."""
 
 from __future__ import annotations
 
@@ -16,65 +16,72 @@ from ancestral.models import GenerativeModel
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown names are errors, values do not change."""
+    """A part of a recipe. Unknown names are errors, and values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FamilyRecipe(Section):
-    """The model of a run. training: the values of the recipe's section `train` that suit the family where nothing is asked.
-    least_steps: steps below which its samples are noise.
+    """The model of a run.
+
+    `training` has the default values of the recipe's section `train` for the family. With fewer than `least_steps` steps, its
+    samples are noise.
     """
 
     training: ClassVar[dict[str, Any]] = {}
     least_steps: ClassVar[int] = 1000
 
     family: str
-    condition: tuple[ConditionName, ...] = Field((), description="what generation is controlled by")
+    condition: tuple[ConditionName, ...] = Field((), description="conditions that control generation")
     condition_dropout: float = Field(
         0.1, ge=0, le=1, description="rate at which training replaces a condition by its null, for guidance"
     )
     text: Literal["own", "minilm"] = Field(
-        "own", description="of the condition text: read by an encoder that is trained along, or by a frozen sentence encoder"
+        "own", description="encoder of the condition text: own is trained with the model, minilm is a frozen sentence encoder"
     )
     layout: Literal["class", "text"] = Field(
-        "class", description="of the condition layout: boxes are of classes, or of texts in the words that training boxes have"
+        "class", description="labels of the condition layout: classes, or texts in the words of the training boxes"
     )
-    factor: int = Field(4, ge=2, description="of the condition upscale: how much smaller the image is that it is given")
+    factor: int = Field(4, ge=2, description="factor of the condition upscale: how much smaller the given image is")
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:
-        """`training`, and what follows from the data and from the model that was asked for."""
+        """Return `training`, and further defaults of the section `train` that depend on the data and the model."""
         return self.training
 
     def settled(self, spec: DataSpec) -> Self:
-        """The same with all that the data decide and no weight's shape tells, which a run keeps whatever later defaults are."""
+        """Return the recipe with those defaults from the data that weights do not show, so that a run keeps them."""
         return self
 
     def smaller(self) -> Self | None:
-        """The same with the next smaller network, where its size was left to the default; None where it was not."""
+        """Return the same recipe with the next smaller network, or None if the size of the network was set."""
         return None
 
     @property
     def size(self) -> str:
-        """The settings that say how large the network is."""
+        """The settings of the network's size, for messages."""
         return ""
 
     def unfit(self, spec: DataSpec) -> str | None:
-        """Why the family can have no model of such data; None where it can."""
+        """Return why the family cannot model such data, or None if it can."""
         return None
 
     def build(self, spec: DataSpec) -> GenerativeModel:
-        """An untrained model for that data; its weights come from torch's global generator."""
+        """Build an untrained model for the data. Its weights come from torch's global generator."""
         raise NotImplementedError
 
     def takes(self, spec: DataSpec) -> tuple[str, ...]:
-        """The forms of a context that the family's networks consume for such samples."""
+        """Return the forms of a context that the family's networks accept for such samples."""
         return ("vector", "tokens", "channels") if len(spec.shape) == 3 else ("vector",)
 
     def conditioner(self, spec: DataSpec, space: Sequence[int] | None = None) -> Conditioner:
-        """The encoders of the conditions asked for. space: height and width at which channels are delivered; None: a sample's.
+        """Build the encoders of the conditions.
 
-        Raises UsageError where the data have none such, or the networks cannot consume it.
+        Args:
+            spec: the description of the data.
+            space: height and width of channels. None: those of a sample.
+
+        Raises:
+            UsageError: if the data lack a condition, or the networks do not accept its form.
         """
         takes = self.takes(spec)
         kinds: dict[str, Condition] = {
@@ -92,12 +99,12 @@ class FamilyRecipe(Section):
             forms = [form for form in ("vector", "tokens", "channels") if getattr(kind.widths, form)]
             if not set(forms) & set(takes):
                 raise UsageError(
-                    f"the condition {name} is told in {' and '.join(forms)}, and the networks of {self.family} for samples of "
-                    f"shape {spec.shape} take {' and '.join(takes)}: leave it out, or choose another model"
+                    f"the condition {name} has the form {' and '.join(forms)}, and the networks of {self.family} for samples "
+                    f"of shape {spec.shape} take {' and '.join(takes)}: leave it out, or choose another model"
                 )
         return Conditioner(kinds, self.condition_dropout)
 
 
 def units(spec: DataSpec) -> dict[str, Any]:
-    """The arguments of a model that say the units of the data: mean, std, and the range that they have by nature."""
+    """Return the arguments of a model for the units of the data: mean, std, and the range of data with levels."""
     return {"mean": spec.mean, "std": spec.std, "bounds": spec.range if spec.kind != "real" else None}

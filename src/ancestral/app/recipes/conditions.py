@@ -1,4 +1,4 @@
-"""The built-in kinds of condition: each name registers a function (spec, space, **options) that builds the encoder."""
+"""The built-in kinds of condition. Each name registers a function (spec, space, **options) that builds the encoder."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from ancestral.conditioning import (
 from ancestral.errors import UsageError
 from ancestral.registry import lookup
 
-WIDTH = 128  # of vectors and tokens
+WIDTH = 128  # width of vectors and tokens
 
 MISSING = {
     "class": "no classes to condition on: leave --condition class out, or sort the images into one sub-folder a class",
     "text": "no captions: leave --condition text out, or write them into metadata.jsonl as file_name and text",
     "layout": "no boxes: leave --condition layout out, or write them into metadata.jsonl as objects",
     "map": "no semantic maps: leave --condition map out, or name their files in metadata.jsonl as map_file_name",
-    "image": "no images to go with its own: leave --condition image out, or name them in metadata.jsonl as "
+    "image": "no conditioning images: leave --condition image out, or name them in metadata.jsonl as "
     "conditioning_image_file_name",
     "number": "no numbers to condition on: leave --condition number out, or write them into metadata.jsonl as columns, or into "
     ".npz as an array `number`",
@@ -42,9 +42,16 @@ Space = tuple[int, ...]
 
 
 def encoder(name: str, spec: DataSpec, space: Space, **options: Any) -> Condition:
-    """The encoder of one kind of condition. Raises UsageError where the data have none such, or for an unknown kind.
+    """Build the encoder of one kind of condition.
 
-    space: height and width of the channels. options: `text`, `layout` and `factor`, as in `FamilyRecipe`.
+    Args:
+        name: the kind.
+        spec: the description of the data.
+        space: height and width of the channels.
+        **options: `text`, `layout` and `factor`, as in `FamilyRecipe`.
+
+    Raises:
+        UsageError: if the kind is unknown, or the data lack it.
     """
     found: Condition = lookup("condition", name)(spec, space, **options)
     return found
@@ -114,7 +121,7 @@ def _present(name: str, spec: DataSpec, found: Any) -> None:
 
 
 def _of_images(name: str, spec: DataSpec) -> tuple[int, ...]:
-    """The shape of the images. Raises UsageError for other samples."""
+    """Return the shape of the images. Raises UsageError if samples are not images."""
     if len(spec.canvas) != 3:
         raise UsageError(f"the condition {name} is for images, and the samples of {spec.name} have shape {spec.canvas}")
     return spec.canvas

@@ -1,4 +1,4 @@
-"""What the recipes of all families with a denoiser share: its network."""
+"""The base of the recipes of families with a denoiser: the settings of its network."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SMALLER = (48, 32, 16)  # widths of a U-Net whose default is too slow for the bu
 
 
 class DenoisingRecipe(FamilyRecipe):
-    """A family whose network sees noisy samples of every level."""
+    """A family whose network denoises samples at every noise level."""
 
-    net: NetworkName = Field("auto", description="the network; auto is what is fastest on a CPU")
+    net: NetworkName = Field("auto", description="the network; auto: the fastest on a CPU")
     width: int | None = Field(None, ge=1, description="features of the network's finest level")
     channels: tuple[int, ...] | None = Field(None, min_length=1, description="features of each level; overrides width")
-    blocks: int | None = Field(None, ge=1, description="residual blocks a level")
+    blocks: int | None = Field(None, ge=1, description="residual blocks per level")
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
-    dropout: float = Field(0.0, ge=0, lt=1, description="rate of features left out in training")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate in training")
 
     def smaller(self) -> Self | None:
-        """Width 48, then 32 and 16, where neither a width nor anything else of the network was asked for."""
+        """Return the recipe with width 48, then 32 and 16, if no setting of the network was given."""
         if self.channels or self.blocks or self.patch or self.net != "auto":
             return None
         widths = [width for width in SMALLER if self.width is None or width < self.width]
@@ -41,14 +41,14 @@ class DenoisingRecipe(FamilyRecipe):
         return f"model.width={self.width}"
 
     def folded(self, spec: DataSpec) -> int:
-        """Numbers of a sample that the network's stem folds into one position of its maps."""
+        """Return how many numbers of a sample the network's stem folds into one position of its maps."""
         if len(spec.shape) == 1:
             return 1
         side = patch_size(spec.shape, self.net, self.patch)
         return spec.shape[0] * math.prod([side] * (len(spec.shape) - 1))
 
     def network(self, spec: DataSpec, context: ContextShape) -> nn.Module:
-        """The network for such samples, told so much of each. Raises UsageError for a setting that it has not."""
+        """Build the network for such samples and contexts. Raises UsageError for a setting that the network does not have."""
         return denoising_network(
             spec.shape,
             net=self.net,

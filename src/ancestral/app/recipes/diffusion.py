@@ -15,7 +15,7 @@ from ancestral.models.diffusion import Diffusion, Times, Weight
 from ancestral.prediction import PredictionType
 from ancestral.schedules import schedule
 
-CROWDED = 32  # numbers of a patch of pixels whose noise is too much for a U-Net's finest level to carry
+CROWDED = 32  # numbers of a patch above which a U-Net's finest level cannot represent the noise
 
 
 @built_in("family", "diffusion")
@@ -29,7 +29,7 @@ class DiffusionRecipe(DenoisingRecipe):
         description="what the network predicts; None: velocity, or v with sigma_data=0.1 for patches of many pixels in a U-Net",
     )
     sigma_data: float | None = Field(
-        None, gt=0, description="of the target v: below that noise the network predicts noise, above it x; None: 1"
+        None, gt=0, description="scale of the target v: below this noise level the network predicts noise, above it x; None: 1"
     )
     weight: Weight = Field("simple", description="the weight of each noise level in the loss")
     times: Times = Field("logit-normal", description="the density from which training draws noise levels")
@@ -57,7 +57,7 @@ class DiffusionRecipe(DenoisingRecipe):
         return self.model_copy(update={"target": target, "sigma_data": None if target == "velocity" else sigma_data})
 
     def reading(self, spec: DataSpec) -> tuple[PredictionType, float]:
-        """The target for such samples, and its sigma_data."""
+        """Return the target for such samples and its sigma_data."""
         if self.target is None and self.sigma_data is None:
             crowded = spec.levels is not None and self.net != "dit" and self.folded(spec) > CROWDED
             return ("v", 0.1) if crowded else ("velocity", 1.0)

@@ -13,13 +13,13 @@ from ancestral.models.gan import GAN
 from ancestral.models.objectives import Name, Penalties
 from ancestral.networks.adversarial import adversarial_networks, spectral
 
-SMALL = 10_000  # training samples, below which a discriminator learns them by heart
-TINY = 256  # numbers in a picture or signal, up to which a step costs much the same whatever its batch
+SMALL = 10_000  # a discriminator memorises fewer training samples than this
+TINY = 256  # numbers in a picture or signal up to which the cost of a step hardly depends on the batch
 
 
 @built_in("family", "gan")
 class GANRecipe(FamilyRecipe):
-    """A generator and a discriminator in a game."""
+    """A generative adversarial network."""
 
     training: ClassVar[dict[str, Any]] = {
         "lr": 1e-3,
@@ -33,30 +33,34 @@ class GANRecipe(FamilyRecipe):
 
     family: Literal["gan"] = "gan"
     condition_dropout: float = Field(
-        0.1, gt=0, le=1, description="rate at which the condition is withheld, so that it can be left out later"
+        0.1, gt=0, le=1, description="rate at which training drops the condition, so that sampling can leave it out"
     )
-    objective: Name = Field("relativistic", description="what the two players minimise")
-    r1: float | None = Field(None, ge=0, description="weight of the penalty of D's gradient at data; None: what suits")
-    r2: float | None = Field(None, ge=0, description="the same at samples")
+    objective: Name = Field("relativistic", description="objective of the two players")
+    r1: float | None = Field(
+        None, ge=0, description="weight of the penalty of D's gradient at data; None: one that suits the objective"
+    )
+    r2: float | None = Field(
+        None, ge=0, description="weight of the penalty of D's gradient at samples; None: one that suits the objective"
+    )
     gp: float | None = Field(
-        None, ge=0, description="weight of the gradient penalty between data and samples; None: what suits"
+        None, ge=0, description="weight of the gradient penalty between data and samples; None: one that suits the objective"
     )
-    lazy: int = Field(4, ge=1, description="penalties look at one in so many of the samples")
+    lazy: int = Field(4, ge=1, description="penalties are computed for every n-th sample")
     spectral: bool | None = Field(None, description="spectral normalisation of the discriminator; None: with hinge")
     augment: float | None = Field(
-        None, ge=0, le=1, description="share of samples that D sees altered; None: some, for small sets of images or signals"
+        None, ge=0, le=1, description="share of augmented samples for D; None: 0.2 for small sets of images or signals"
     )
-    latent: int | None = Field(None, ge=1, description="numbers that a sample is generated from")
+    latent: int | None = Field(None, ge=1, description="dimensions of the latent")
     width: int | None = Field(None, ge=1, description="features of the networks' finest level")
     channels: tuple[int, ...] | None = Field(None, min_length=1, description="features of each level; overrides width")
-    blocks: int | None = Field(None, ge=1, description="residual blocks a level")
+    blocks: int | None = Field(None, ge=1, description="residual blocks per level")
     patch: int | None = Field(None, ge=1, description="size of the patches that are folded into channels")
 
     def takes(self, spec: DataSpec) -> tuple[str, ...]:
         return ("vector", "channels") if len(spec.shape) == 3 else ("vector",)
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:
-        """For pictures and signals small batches: for the same time, more turns gain more than larger ones, by measurement."""
+        """Return small batches for pictures and signals. By measurement, more steps are better than larger ones."""
         return self.training | ({"batch": 32 if spec.dims <= TINY else 16} if len(spec.shape) > 1 else {})
 
     def build(self, spec: DataSpec) -> GAN:
@@ -85,7 +89,7 @@ class GANRecipe(FamilyRecipe):
         )
 
     def penalties(self, spec: DataSpec) -> Penalties:
-        """What is not asked for follows from the objective: each as in its paper."""
+        """Return the penalties. Defaults depend on the objective and are those of its paper."""
         usual = {"relativistic": (gamma(spec), gamma(spec), 0.0), "wasserstein": (0.0, 0.0, 10.0)}
         r1, r2, gp = usual.get(self.objective, (0.0, 0.0, 0.0))
         return Penalties(pick(self.r1, r1), pick(self.r2, r2), pick(self.gp, gp), self.lazy)
@@ -96,5 +100,5 @@ def pick(asked: float | None, suits: float) -> float:
 
 
 def gamma(spec: DataSpec) -> float:
-    """The weight of R1 and R2, by measurement; the more pixels, the more."""
+    """Return the weight of R1 and R2, which was measured and grows with the number of pixels."""
     return 0.1 if len(spec.shape) == 1 else 1.0 if spec.dims <= TINY else 3.0

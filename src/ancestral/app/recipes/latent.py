@@ -20,11 +20,11 @@ from ancestral.builtin import built_in
 from ancestral.errors import UsageError
 from ancestral.models.latent import LatentModel
 
-VECTORS = {"batch": 512}  # what suits a prior of vectors, as it does vectors elsewhere
+VECTORS = {"batch": 512}  # the batch of a prior of vectors, as for other vectors
 
 
 def _by_family(default: str) -> Discriminator:
-    """The kind of a section by its `family`, that one where none is named."""
+    """Choose the class of a section by its `family`, or `default` if it has none."""
 
     def family(value: Any) -> str:
         return str(value.get("family", default) if isinstance(value, Mapping) else getattr(value, "family", ""))
@@ -48,10 +48,12 @@ Prior = Annotated[
 
 
 class Pretrained(Section):
-    """Where a trained autoencoder was taken from, as `--autoencoder` says it."""
+    """The pretrained autoencoder that `--autoencoder` gave."""
 
     source: str = Field(description="a run of a latent model or a VAE, or a folder of diffusers' AutoencoderKL")
-    data: dict[str, Any] | None = Field(None, description="what it was trained on, by which it scales; of a run only")
+    data: dict[str, Any] | None = Field(
+        None, description="description of its training data, which gives the scale; only for a run"
+    )
 
 
 @built_in("family", "latent")
@@ -59,12 +61,12 @@ class LatentRecipe(FamilyRecipe):
     """An autoencoder, and a model of its latents."""
 
     family: Literal["latent"] = "latent"
-    autoencoder: First = Field(AutoencoderRecipe(), description="the first stage: autoencoder, or what is taken over")
-    pretrained: Pretrained | None = Field(None, description="a trained autoencoder in place of the first stage")
+    autoencoder: First = Field(AutoencoderRecipe(), description="the first stage: autoencoder, or a pretrained one")
+    pretrained: Pretrained | None = Field(None, description="a pretrained autoencoder in place of the first stage")
     prior: Prior = Field(DiffusionRecipe(), description="the model of the latents, with the settings of its family")
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:
-        """What suits the prior on latents, as their shape decides it; the run's epochs are not its own."""
+        """Return the defaults of the prior for the shape of the latents, without a limit of epochs."""
         if len(spec.shape) == 1 or isinstance(self.autoencoder, VAERecipe):
             return VECTORS | self.prior.suitable(spec.of_latents((1,))) | {"epochs": None}
         f = self.autoencoder.factor(spec)
@@ -89,13 +91,13 @@ class LatentRecipe(FamilyRecipe):
         return LatentModel(first, prior, shape=spec.shape, **units(spec))
 
     def first(self, spec: DataSpec) -> nn.Module:
-        """The autoencoder without its weights, which scales by the data that it was trained on."""
+        """Build the autoencoder without its weights, with the scale of the data on which it was trained."""
         if why := self.unfit(spec):
             raise UsageError(f"{why}: choose another --model")
         if self.pretrained is None and not isinstance(self.autoencoder, AutoencoderRecipe):
             raise UsageError(
-                f"an autoencoder of the family {self.autoencoder.family} is not trained here but taken over: name the run or "
-                "the folder with --autoencoder"
+                f"an autoencoder of the family {self.autoencoder.family} must be pretrained: give its run or folder with "
+                "--autoencoder"
             )
         if self.pretrained is None or self.pretrained.data is None:
             return self.autoencoder.build(spec)

@@ -1,4 +1,4 @@
-"""A model object that a person brought, in a recipe: its configuration."""
+"""The recipe of a model object that the user gave: its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe: all that decides what a run becomes. YAML on disk, checked models in memory."""
+"""The recipe, which holds all settings of a run: YAML on disk, checked pydantic models in memory."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class DataRecipe(Section):
     """The data."""
 
     source: str = Field(description="a built-in name, a folder of images, or an .npy, .npz or .parquet file")
-    size: int | tuple[int, int] | None = Field(None, description="height and width of the images; None: as they are")
+    size: int | tuple[int, int] | None = Field(None, description="height and width of the images; None: no resizing")
     flip: bool = Field(False, description="mirror half of the training images from left to right")
 
 
 class PlayerRecipe(Section):
-    """What differs for one player of a game, e.g. train.players.discriminator.lr=2e-3."""
+    """The settings of one player, e.g. train.players.discriminator.lr=2e-3."""
 
     lr: float | None = Field(None, gt=0, description="peak learning rate of the player; None: train.lr")
     turns: int = Field(1, ge=1, description="updates of the player in each step")
@@ -41,34 +41,40 @@ class TrainRecipe(Section):
     """The training."""
 
     budget: str = Field(description="90s, 2m, 20000it, 5epochs")
-    epochs: float | None = Field(None, gt=0, description="passes through the data with which a budget of time ends, too")
-    batch: int = Field(64, ge=1, description="samples a step")
+    epochs: float | None = Field(None, gt=0, description="passes through the data after which a time budget also ends")
+    batch: int = Field(64, ge=1, description="samples per step")
     accumulate: int = Field(1, ge=1, description="parts into which a batch is split to save memory")
     lr: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
-    beta2: float = Field(0.99, ge=0, lt=1, description="decay of AdamW's mean of their squares")
-    warmup: int = Field(100, ge=0, description="steps to reach it")
-    decay: float = Field(0.5, ge=0, le=1, description="share of the budget, at the end, in which it falls to 0 as a cosine")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's pull of the parameters towards 0")
-    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient of the mean loss per dimension; None: any")
+    beta2: float = Field(0.99, ge=0, lt=1, description="decay of AdamW's mean of squared gradients")
+    warmup: int = Field(100, ge=0, description="steps in which the learning rate rises to its peak")
+    decay: float = Field(
+        0.5, ge=0, le=1, description="last share of the budget, in which the learning rate falls to 0 as a cosine"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
+    clip: float | None = Field(
+        1.0, gt=0, description="largest norm of the gradient of the mean loss per dimension; None: no clipping"
+    )
     ema: float | None = Field(
         0.1, gt=0, lt=0.28, description="width of the average of parameters, relative to the run's length; None: no average"
     )
-    start_from: str | None = Field(None, description="run whose averaged weights the training starts from")
+    start_from: str | None = Field(None, description="run from whose averaged weights training starts")
     players: dict[str, PlayerRecipe] = Field({}, description="settings of single players, by name")
     seed: int = Field(0, description="random seed for weights, noise and data order")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="arithmetic of the networks; auto: bf16 where it is fast"
+        "auto", description="arithmetic of the networks; auto: bf16 if it is fast"
     )
-    keep: int = Field(2, ge=1, description="checkpoints kept")
+    keep: int = Field(2, ge=1, description="number of stored checkpoints")
     checkpoint_every: float = Field(60.0, gt=0, description="seconds between checkpoints")
-    previews: int = Field(8, ge=0, description="pictures of samples on the way")
-    diagnoses: int = Field(32, ge=0, description="looks at the model's health on the way, for families that have one")
+    previews: int = Field(8, ge=0, description="pictures of samples during training")
+    diagnoses: int = Field(32, ge=0, description="checks of the model's health during training, for families that have one")
 
     def factor(self, step: int, progress: float) -> float:
-        """The share of the peak learning rate: linear warm-up, 1, then a cosine to 0 over the last `decay` of the training.
+        """Return the factor of the peak learning rate: linear warm-up, 1, then a cosine to 0 over the last `decay` of training.
 
-        step: of the stage. progress: share of the stage that has passed, in [0, 1].
+        Args:
+            step: the step of the stage.
+            progress: the progress of the stage, in [0, 1].
         """
         fall = max(0.0, (progress - (1 - self.decay)) / self.decay) if self.decay else 0.0
         return min(1.0, (step + 1) / max(1, self.warmup)) * (1 + math.cos(math.pi * fall)) / 2
@@ -83,7 +89,7 @@ class Recipe(Section):
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Recipe:
-        """The checked recipe. Raises UsageError with all that is wrong, in plain words."""
+        """Check the values of a recipe. Raises UsageError, which names all wrong settings."""
         values = migration.recipe(values)
         checked = _with_model(family_of(values), section_of(family_of(values)))
         try:
@@ -93,7 +99,7 @@ class Recipe(Section):
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
-        """Raises UsageError if the file is not a recipe."""
+        """Read a recipe. Raises UsageError if the file is not a recipe."""
         try:
             values = yaml.safe_load(path.read_text())
         except (OSError, yaml.YAMLError) as error:
@@ -104,13 +110,13 @@ class Recipe(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     def differences(self, other: Recipe) -> list[str]:
-        """What differs, as "train.budget: 2m -> 5m"."""
+        """Return the differences to another recipe, as "train.budget: 2m -> 5m"."""
         mine, theirs = _flatten(self.model_dump(mode="json")), _flatten(other.model_dump(mode="json"))
         return [f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in mine | theirs if mine.get(key) != theirs.get(key)]
 
 
 def family_of(values: dict[str, Any]) -> str:
-    """The family that unchecked values of a recipe name. Raises UsageError if there is none of that name."""
+    """Return the family in unchecked values of a recipe. Raises UsageError if it is unknown."""
     section = values.get("model") or {}
     family = section.get("family", DEFAULT_FAMILY) if isinstance(section, dict) else DEFAULT_FAMILY
     if family != OWN and family not in FAMILIES:
@@ -119,19 +125,19 @@ def family_of(values: dict[str, Any]) -> str:
 
 
 def section_of(family: str) -> type[FamilyRecipe]:
-    """The class of the section `model` for a family."""
+    """Return the class of the section `model` for a family."""
     return OwnRecipe if family == OWN else FAMILIES[family]
 
 
 @cache
 def _with_model(family: str, section: type[FamilyRecipe]) -> type[Recipe]:
-    """Recipe with the family's own section as `model`."""
+    """Return the class Recipe with the family's own section as `model`."""
     default = ... if section is OwnRecipe else section(family=family)
     return create_model("Recipe", __base__=Recipe, model=(section, default))
 
 
 def parse(assignments: tuple[str, ...]) -> dict[str, Any]:
-    """From "section.name=value" to {"section.name": value}; values are read as YAML. Raises UsageError for what is not one."""
+    """Read "section.name=value" as {"section.name": value}, with values in YAML. Raises UsageError for other texts."""
     settings = {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
@@ -145,7 +151,7 @@ def parse(assignments: tuple[str, ...]) -> dict[str, Any]:
 
 
 def override(values: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the nested values with {"section.name": value} applied. Raises UsageError where a section is a value."""
+    """Return a copy of nested values with {"section.name": value} applied. Raises UsageError if a section would get a value."""
     values = deepcopy(values)
     for path, value in settings.items():
         if path in SECTIONS and not isinstance(value, dict):
@@ -168,13 +174,13 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _plain(recipe: type[BaseModel], problem: Any) -> str:
-    """One of pydantic's problems in words, with a near name where a setting is unknown."""
+    """Write one of pydantic's problems in words, with a similar name if a setting is unknown."""
     section: Any = recipe
     names: list[str] = []
     known: dict[str, Any] = {}
     for part in problem["loc"]:
         if kinds := {kind.model_fields["family"].default: kind for kind in _kinds(section)}:
-            section = kinds[part]  # of a section that is one family of several, which the path names
+            section = kinds[part]  # the path contains the family of such a section
         elif settings := _fields(section):
             names.append(part)
             known, section = settings, settings[part].annotation if part in settings else None
@@ -192,12 +198,12 @@ def _plain(recipe: type[BaseModel], problem: Any) -> str:
 
 
 def _fields(section: Any) -> dict[str, Any]:
-    """The settings of a section, which may also be absent."""
+    """Return the settings of a section, which may be optional."""
     options = [section, *get_args(section)]
     return next((kind.model_fields for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)), {})
 
 
 def _kinds(section: Any) -> list[Any]:
-    """The families of which a section is one; none where it is no such section."""
+    """Return the classes of a section that has one of several families, [] for other sections."""
     bare = [getattr(kind, "__origin__", kind) for kind in get_args(section)]  # the types within Annotated
     return [kind for kind in bare if isinstance(kind, type) and issubclass(kind, Section) and "family" in kind.model_fields]

@@ -24,9 +24,9 @@ class ScoreRecipe(DenoisingRecipe):
     schedule: ScheduleName = Field("ve", description="the forward process")
     matching: Matching = Field("denoising", description="the form of the objective; sliced and exact are for vectors")
     weight: Lambda = Field("sigma2", description="the weight of each noise level in the loss")
-    sigma_min: float = Field(0.01, gt=0, description="least noise of ve and geometric, where the data have deviation 1")
+    sigma_min: float = Field(0.01, gt=0, description="lowest noise of ve and geometric, for data of deviation 1")
     sigma_max: float | None = Field(
-        None, gt=0, description="greatest noise of ve and geometric; None: twice the data's distances"
+        None, gt=0, description="highest noise of ve and geometric; None: twice the data's distances"
     )
     noise_levels: int | None = Field(
         None, ge=2, description="number of levels of the schedule geometric; None: so that neighbours overlap by half"
@@ -46,7 +46,7 @@ class ScoreRecipe(DenoisingRecipe):
         )
 
     def process(self, dimensions: int) -> Schedule:
-        """The forward process. Raises UsageError for levels that do not rise."""
+        """Build the forward process. Raises UsageError if sigma_max is not above sigma_min."""
         if self.schedule not in ("ve", "geometric"):
             return schedule(self.schedule)
         sigma_max = self.sigma_max or largest_noise(dimensions)

@@ -20,17 +20,17 @@ from ancestral.models.vae import VAE
 from ancestral.networks.autoencoder import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, Plan
 
 WORDS: dict[str, str] = {
-    "gaussian": "Gaussian, its variance the one that fits best",
-    "gaussian-learned": "Gaussian, its variance learned",
-    "gaussian-fixed": "Gaussian of fixed variance",
+    "gaussian": "Gaussian with optimal variance",
+    "gaussian-learned": "Gaussian with learned variance",
+    "gaussian-fixed": "Gaussian with fixed variance",
     "bernoulli": "Bernoulli",
     "continuous-bernoulli": "continuous Bernoulli",
     "logistic": "mixture of discretised logistics",
 }
 
-SMALL, MANY = 1024, 10_000  # numbers in a picture, pictures: where an MLP is the better default, by measurement
-SPATIAL = {"layout", "map", "image", "upscale", "sketch", "inpaint"}  # conditions that say something of each place
-EPOCHS = 60  # through fewer samples than MANY: with more, held-out ones score ever worse, by measurement
+SMALL, MANY = 1024, 10_000  # an MLP is better for at most so many numbers in a picture and at least so many pictures (measured)
+SPATIAL = {"layout", "map", "image", "upscale", "sketch", "inpaint"}  # conditions that depend on the position
+EPOCHS = 60  # limit for fewer samples than MANY: after more epochs held-out likelihoods fall (measured)
 
 
 @built_in("family", "vae")
@@ -38,33 +38,37 @@ class VAERecipe(FamilyRecipe):
     """A variational autoencoder."""
 
     training: ClassVar[dict[str, Any]] = {"lr": 1e-3}
-    dense_training: ClassVar[dict[str, Any]] = {"lr": 2e-3, "batch": 256}  # of images by an MLP
+    dense_training: ClassVar[dict[str, Any]] = {"lr": 2e-3, "batch": 256}  # for images with an MLP
 
     family: Literal["vae"] = "vae"
-    likelihood: Literal["auto", LikelihoodName] = Field("auto", description="p(x | z); auto: what suits the data")
-    variance: float = Field(1.0, gt=0, description="of the Gaussian, in units of the data's; where fixed, or to begin with")
-    latent: int | None = Field(None, ge=1, description="latent dimensions; of a hierarchy or codebook, at each position")
+    likelihood: Literal["auto", LikelihoodName] = Field("auto", description="p(x | z); auto: one that suits the data")
+    variance: float = Field(
+        1.0, gt=0, description="variance of the Gaussian relative to that of the data; fixed, or the initial value"
+    )
+    latent: int | None = Field(None, ge=1, description="latent dimensions; at each position for a hierarchy or codebook")
     posterior: PosteriorName = Field("diagonal", description="q(z | x)")
     hierarchy: int | None = Field(None, ge=2, description="groups of latents, from coarse to fine")
     bottleneck: Literal["gaussian", "vq"] = Field("gaussian", description="continuous latents or a codebook")
     codes: int = Field(256, ge=2, description="rows of the codebook")
-    commitment: float = Field(0.25, gt=0, description="weight that holds the encoder to its codes")
+    commitment: float = Field(0.25, gt=0, description="weight of the commitment loss of the codebook")
     beta: float = Field(1.0, ge=0, description="weight of the KL term")
-    kl_warmup: int = Field(0, ge=0, description="samples over which that weight rises from 0")
-    free_bits: float = Field(0.0, ge=0, description="nats of each latent dimension that cost nothing")
-    net: Literal["auto", "conv", "mlp"] = Field("auto", description="conv, or mlp; auto: by the data")
+    kl_warmup: int = Field(0, ge=0, description="samples over which the weight of the KL term rises from 0")
+    free_bits: float = Field(0.0, ge=0, description="nats per latent dimension without cost")
+    net: Literal["auto", "conv", "mlp"] = Field("auto", description="the networks; auto: those that suit the data")
     width: int | None = Field(None, ge=1, description="features of the networks' finest level or of the MLP's layers")
-    blocks: int | None = Field(None, ge=1, description="residual blocks a level")
+    blocks: int | None = Field(None, ge=1, description="residual blocks per level")
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
-    parts: int = Field(16, ge=1, description="Gaussians in the second-stage prior, at most")
+    parts: int = Field(16, ge=1, description="largest number of Gaussians in the aggregate prior")
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:
         suits = self.dense_training if self.dense(spec) and len(spec.shape) > 1 else self.training
         return suits | ({"epochs": EPOCHS} if spec.size < MANY else {})
 
     def dense(self, spec: DataSpec) -> bool:
-        """Whether the networks are MLPs: of vectors, and where pictures are small and so many that nothing need be known of
-        them beforehand, nor is told of their places; for the same time an MLP then sees several times as many.
+        """Return whether the networks are MLPs.
+
+        They are for vectors, and for many small pictures without spatial conditions: in the same time an MLP sees several times
+        as many samples, and with so many it needs no convolutions.
         """
         if self.net != "auto" or self.hierarchy:
             return self.net == "mlp"
@@ -93,7 +97,7 @@ class VAERecipe(FamilyRecipe):
         )
 
     def head(self, spec: DataSpec) -> tuple[Likelihood, tuple[str, ...]]:
-        """The likelihood, and what to say of it. Raises UsageError where it has no meaning for the data."""
+        """Build the likelihood, and return notes about it. Raises UsageError if it does not suit the data."""
         grey = spec.kind != "binary"
         name: LikelihoodName = self.likelihood if self.likelihood != "auto" else "gaussian" if grey else "bernoulli"
         if name == "logistic" and spec.levels is None:
@@ -103,23 +107,25 @@ class VAERecipe(FamilyRecipe):
         notes = [f"likelihood of {spec.kind} data: {WORDS[name]} (model.likelihood={name})"]
         if name == "bernoulli" and grey:
             notes.append(
-                f"{spec.name} is grey, and a Bernoulli knows 0 and 1 alone: its ELBO is then no likelihood; "
-                "model.likelihood=continuous-bernoulli or logistic has one"
+                f"{spec.name} has grey values, and a Bernoulli has only 0 and 1: its ELBO is then not a likelihood; for one, "
+                "set model.likelihood=continuous-bernoulli or logistic"
             )
         made = likelihood(name, spec.mean, spec.std, len(spec.shape) - 1, spec.levels, self.variance)
         return made, tuple(notes)
 
     def coder(self, spec: DataSpec, outputs: int, repeat: int, context: ContextShape) -> LatentCodec:
-        """The latents and their networks. outputs: of the decoder, repeat for each channel of the data."""
+        """Build the latents and their networks. outputs: channels of the decoder's output, `repeat` per channel."""
         shape = spec.shape
         dense = self.dense(spec)
         if len(shape) == 1 and self.net == "conv":
-            raise UsageError("vectors have no neighbours to convolve: leave model.net out")
+            raise UsageError("vectors cannot be convolved: leave model.net out")
         if (self.hierarchy or self.bottleneck == "vq") and self.posterior != "diagonal":
             raise UsageError("a posterior other than diagonal needs one group of continuous latents: leave one of them out")
         if self.hierarchy:
             if self.bottleneck == "vq" or self.net == "mlp":
-                raise UsageError("a hierarchy has convolutions and continuous latents: leave model.bottleneck and net out")
+                raise UsageError(
+                    "a hierarchy has convolutions and continuous latents: leave model.bottleneck and model.net out"
+                )
             seen = (*shape, 1) if len(shape) == 1 else shape
             width = self.width or (128 if len(shape) == 1 else None)
             plan = Plan.of(seen, width=width, blocks=self.blocks, patch=self.patch, context=context)
@@ -153,5 +159,5 @@ class VAERecipe(FamilyRecipe):
 
 
 def default_latent(dims: int) -> int:
-    """About twice the square root of the numbers in a sample: 16 for digits, 64 for 28x28, 256 at most."""
+    """Return about twice the square root of the numbers in a sample: 16 for digits, 64 for 28x28, at most 256."""
     return min(dims, 256, 1 << math.ceil(math.log2(2 * math.sqrt(dims))))

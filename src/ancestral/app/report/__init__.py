@@ -1,4 +1,4 @@
-"""The report: one HTML file that holds all it shows, the same as Markdown, and the same as JSON."""
+"""The report of a comparison: one self-contained HTML file, and the same as Markdown and JSON."""
 
 from ancestral.app.report.write import html, markdown, write
 

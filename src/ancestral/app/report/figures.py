@@ -27,19 +27,19 @@ GRID, ACROSS, NEIGHBOURS, ROWS = 64, 6, 4, 8
 
 
 def samples(x: Tensor, data: DataSet, renderings: Sequence[Rendering] = ()) -> bytes:
-    """The first 64 as a grid, or as many as `renderings` show conditions of; of vectors the first 2,000 as points."""
+    """Draw the first 64 samples as a grid, or the samples with `renderings` of their conditions; 2,000 vectors as points."""
     if renderings and len(data.spec.shape) > 1:
         return _png(grid(x[: len(renderings)], data.spec, columns=ACROSS, shown=renderings))
     return _png(grid(x[: GRID if len(data.spec.shape) > 1 else 2000], data.spec))
 
 
 def real(data: DataSet) -> bytes:
-    """Held-out samples, drawn in the same way."""
+    """Draw held-out samples in the same way."""
     return samples(data.x("test"), data)
 
 
 def neighbours(subject: Subject, evaluator: Evaluator) -> bytes | None:
-    """Eight samples on the left, each followed by the training samples whose features are nearest; None for vectors."""
+    """Draw eight samples, each with the training samples whose features are nearest to its right. None for vectors."""
     data = evaluator.data
     if not data.spec.is_image:
         return None
@@ -52,7 +52,7 @@ def neighbours(subject: Subject, evaluator: Evaluator) -> bytes | None:
 
 
 def distances(subject: Subject, evaluator: Evaluator) -> bytes:
-    """How far samples and held-out data are from the training set: two histograms that coincide where nothing is copied."""
+    """Draw histograms of the distances of samples and held-out data to the training set. Without copies they coincide."""
     ours = nearest(subject.features(evaluator.extractors[0], evaluator.n), evaluator.train_features)[0]
     theirs = nearest(evaluator.test_features, evaluator.train_features)[0]
     figure, axes = _figure(4.6, 2.2)
@@ -65,7 +65,7 @@ def distances(subject: Subject, evaluator: Evaluator) -> bytes:
 
 
 def losses(subjects: Sequence[Subject]) -> bytes | None:
-    """The loss of each model against minutes, in axes of its own, since losses of different kinds are not comparable."""
+    """Plot the loss of each model against minutes. Each has its own axes, since losses of different kinds differ in meaning."""
     curves = {s.name: _curve(s.rows, "total") for s in subjects}
     curves = {name: curve for name, curve in curves.items() if curve}
     if not curves:
@@ -95,12 +95,12 @@ def losses(subjects: Sequence[Subject]) -> bytes | None:
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each model, the same in every picture."""
+    """Return a colour for each model, the same in every picture."""
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(sorted(names))}
 
 
 def quality_against_time(subjects: Sequence[Subject]) -> bytes | None:
-    """The live kernel distance of each model against minutes of training; None where nothing was measured on the way."""
+    """Plot the kernel distance during training against minutes. None if it was not measured."""
     figure, axes = _figure(6.4, 3.0)
     drawn = False
     smallest = 0.0
@@ -125,14 +125,14 @@ def quality_against_time(subjects: Sequence[Subject]) -> bytes | None:
     if not drawn:
         return None
     axes.set(xlabel="minutes of training", ylabel="kernel distance")
-    axes.set_yscale("symlog", linthresh=2 * smallest)  # it is unbiased, and falls below 0 where nothing is left to tell
+    axes.set_yscale("symlog", linthresh=2 * smallest)  # an unbiased distance of 0 has negative estimates
     axes.axhline(0, color="#57534e", linewidth=0.8, linestyle=":")
     axes.legend(frameon=False)
     return _save(figure)
 
 
 def quality_against_cost(subjects: Sequence[Subject]) -> bytes | None:
-    """The distance against seconds a sample, each setting of each sampler a point; down and to the left is better."""
+    """Plot the distance against seconds per sample, with a point for each setting of each sampler. Lower left is better."""
     figure, axes = _figure(6.4, 3.2)
     drawn = False
     palette = colours([s.name for s in subjects])
@@ -151,13 +151,13 @@ def quality_against_cost(subjects: Sequence[Subject]) -> bytes | None:
     if metric.real is not None and metric.real.value > 0:
         axes.axhline(metric.real.value, color="#57534e", linewidth=0.8, linestyle=":")
         axes.annotate("real data", (axes.get_xlim()[0], metric.real.value), (4, 3), textcoords="offset points", fontsize=7)
-    axes.set(xlabel="seconds a sample", ylabel=metric.name, xscale="log", yscale="log")
+    axes.set(xlabel="seconds per sample", ylabel=metric.name, xscale="log", yscale="log")
     axes.legend(frameon=False)
     return _save(figure)
 
 
 def ranking(subjects: Sequence[Subject]) -> bytes:
-    """The headline distance of all, with error bars of two standard errors, and that of real data as a line."""
+    """Plot the headline distance of all subjects with error bars of two standard errors. A line marks real data."""
     figure, axes = _figure(6.4, 0.9 + 0.32 * len(subjects))
     metric = subjects[0].evaluation.headline
     for i, s in enumerate(reversed(subjects)):
@@ -173,7 +173,7 @@ def ranking(subjects: Sequence[Subject]) -> bytes:
 
 
 def _curve(rows: Sequence[Mapping[str, Any]], term: str) -> dict[str, list[tuple[float, float]]]:
-    """(seconds, value) of each player's term."""
+    """Return points (seconds, value) of each player's term."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for key, value in row.items():
@@ -203,7 +203,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _readable(axes: Axes) -> None:
-    """Logarithmic axes in plain numbers, few of them."""
+    """Label logarithmic axes with a few plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for axis in (axes.xaxis, axes.yaxis):

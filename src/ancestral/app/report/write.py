@@ -1,4 +1,4 @@
-"""From a comparison to HTML, Markdown and JSON."""
+"""Writer of a comparison as HTML, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIKELIHOODS = ("bits", "nats")  # metrics with a table of their own
 
 
 def write(comparison: Comparison, evaluator: Evaluator, path: Path, title: str) -> None:
-    """`path` (.html) and, beside it, the same as .md and .json."""
+    """Write the report to `path` (.html), and beside it the same as .md and .json."""
     with disk_errors(path):
         write_atomically(path, html(comparison, evaluator, title).encode())
         write_atomically(path.with_suffix(".md"), markdown(comparison, title).encode())
@@ -27,7 +27,7 @@ def write(comparison: Comparison, evaluator: Evaluator, path: Path, title: str) 
 
 
 def html(comparison: Comparison, evaluator: Evaluator, title: str) -> str:
-    """One page with every picture inside; it needs no network."""
+    """Return the report as one page that contains all pictures and needs no network."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("ancestral.app.report", "templates"), autoescape=True, trim_blocks=True)
@@ -63,7 +63,7 @@ def html(comparison: Comparison, evaluator: Evaluator, title: str) -> str:
 
 
 def markdown(comparison: Comparison, title: str) -> str:
-    """The verdict and the tables as Markdown."""
+    """Return the verdict and the tables as Markdown."""
     first = comparison.subjects[0].evaluation
     names = [s.name for s in comparison.subjects]
     lines = [f"# {title}", "", *(f"- {sentence}" for sentence in comparison.verdict), "", f"*{comparison.rule}*", ""]
@@ -90,7 +90,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def table(comparison: Comparison) -> list[dict[str, Any]]:
-    """Rows of the main table: every metric that any has, likelihoods aside."""
+    """Return the rows of the main table: all metrics of all subjects except likelihoods."""
     return _rows([s.evaluation for s in comparison.subjects], lambda metric: metric.kind not in LIKELIHOODS)
 
 
@@ -122,7 +122,7 @@ def _rows(evaluations: list[Evaluation], wanted: Callable[[Metric], bool]) -> li
 
 
 def _best(found: list[Metric | None], metric: Metric) -> list[bool]:
-    """Which are best, or within two standard errors of it."""
+    """Return for each metric whether it is the best or within two standard errors of the best."""
     there = [m for m in found if m is not None]
     if len(there) < 2 or metric.better == "as real":
         return [False] * len(found)
@@ -145,7 +145,7 @@ def costs(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def pairs(comparison: Comparison) -> list[dict[str, Any]]:
-    """Which is better, for a matrix of names: "better", "worse" or "not told apart", with the largest p-value."""
+    """Return a matrix of all pairs: "better", "worse" or "no difference found", with the largest p-value."""
     rows = []
     for a in comparison.subjects:
         cells = []
@@ -154,7 +154,7 @@ def pairs(comparison: Comparison) -> list[dict[str, Any]]:
             if pair is None:
                 cells.append({"word": "", "p": ""})
                 continue
-            word = "not told apart" if pair.better is None else "better" if pair.better == a.name else "worse"
+            word = "no difference found" if pair.better is None else "better" if pair.better == a.name else "worse"
             cells.append({"word": word, "p": f"p = {max(pair.p_values.values()):.3f}"})
         rows.append({"name": a.name, "cells": cells})
     return rows

@@ -1,4 +1,4 @@
-"""How samples are asked for: one request for Python, the command and the web, checked in one place."""
+"""Requests for samples. Python, the command and the web use the same request, which is checked here."""
 
 from ancestral.app.sampling.conditions import Conditions, Sweep
 from ancestral.app.sampling.edits import EditRequest

@@ -1,4 +1,4 @@
-"""What samples shall be: from classes, prompts and files to the `condition` of a model, a value for each sample."""
+"""Conditions of a request: classes, prompts and files become the `condition` of a model, with a value for each sample."""
 
 from __future__ import annotations
 
@@ -21,14 +21,21 @@ from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
 from ancestral.noise import StreamNoise
 
-IMAGES = ("image", "upscale", "sketch")  # kinds that `image` can give; the first that the model has is meant
+IMAGES = ("image", "upscale", "sketch")  # kinds that `image` can give; the first that the model has is used
 
 
 @dataclass(frozen=True)
 class Sweep:
     """Evenly spaced values of one number, from `start` to `stop`, for samples that share their seed.
 
-    name: a kind of condition, e.g. "number", or the name of one of several numbers. Raises UsageError for fewer than 2 values.
+    Args:
+        name: a kind of condition, e.g. "number", or the name of one of several numbers.
+        start: the first value.
+        stop: the last value.
+        count: the number of values.
+
+    Raises:
+        UsageError: if there are fewer than 2 values.
     """
 
     name: str
@@ -42,7 +49,7 @@ class Sweep:
 
     @classmethod
     def read(cls, text: str) -> Sweep:
-        """From NAME=START:STOP:COUNT. Raises UsageError for anything else."""
+        """Read NAME=START:STOP:COUNT. Raises UsageError for any other text."""
         name, _, values = text.partition("=")
         try:
             start, stop, count = values.split(":")
@@ -58,7 +65,7 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """The conditions of a request; several classes, prompts or numbers are taken in turn by the samples.
+    """The conditions of a request. The samples take several classes, prompts or numbers in turn.
 
     Args:
         classes: by name or number.
@@ -71,7 +78,7 @@ class Conditions:
         others: values of any kind by its name, as `model.sample` takes them.
 
     Raises:
-        UsageError: for several of two kinds, if there are not as many of each.
+        UsageError: if two kinds have several values, but not equally many.
     """
 
     classes: tuple[str, ...] = ()
@@ -87,31 +94,34 @@ class Conditions:
         several = {"class": self.classes, "prompt": self.prompts, "number": self.numbers}
         lengths = {name: len(values) for name, values in several.items() if len(values) > 1}
         if self.sweep is not None and lengths:
-            raise UsageError("a sweep takes the place of several classes, prompts or numbers: give one of each at most")
+            raise UsageError("a sweep cannot be combined with several classes, prompts or numbers: give one of each at most")
         if len(set(lengths.values())) > 1:
             plural = {"class": "classes", "prompt": "prompts", "number": "numbers"}
             found = " and ".join(f"{n} {plural[name]}" for name, n in lengths.items())
-            raise UsageError(f"{found} cannot take turns: give as many of each, or one")
+            raise UsageError(f"{found} cannot be combined: give equally many of each, or one")
 
     def __bool__(self) -> bool:
-        """Whether anything is asked for."""
+        """Return whether any condition is given."""
         given = (self.layout, self.map, self.image, self.sweep)
         return bool(self.classes or self.prompts or self.numbers or self.others) or any(v is not None for v in given)
 
     @property
     def columns(self) -> int:
-        """How many different conditions take turns: the columns of a grid of samples."""
+        """The number of different conditions that the samples take in turn. A grid of samples has as many columns."""
         if self.sweep is not None:
             return self.sweep.count
         return max(len(self.classes), len(self.prompts), len(self.numbers), 1)
 
     def condition(self, model: GenerativeModel, spec: DataSpec | None, n: int | None = None) -> dict[str, Any]:
-        """The condition of n samples as `model.sample` takes it; n None: the same one for any number of samples.
+        """Return the condition of n samples as `model.sample` takes it. If n is None, one condition serves all samples.
 
-        Raises UsageError for a file that cannot be read or used, and for several conditions where n is None.
+        Raises:
+            UsageError: if a file cannot be read or used, or if there are several conditions and n is None.
         """
         if n is None and self.columns > 1:
-            raise UsageError(f"one thing can be asked for here, and there are {self.columns} classes or prompts: choose one")
+            raise UsageError(
+                f"only one condition can be used here, and there are {self.columns} classes or prompts: choose one"
+            )
 
         def turns(values: Sequence[Any]) -> Any:
             return values[0] if n is None else [values[i % len(values)] for i in range(n)]
@@ -138,21 +148,22 @@ class Conditions:
         return {**found, **self.others}
 
     def shown(self, model: GenerativeModel, condition: Mapping[str, Any], n: int) -> list[Rendering]:
-        """That condition of n samples, as a person can see it."""
+        """Return the condition of n samples as pictures and words for people."""
         raw = model.conditioner.parse(condition, n)
         texts = [self.prompts[i % len(self.prompts)] for i in range(n)] if self.prompts else None
         return model.conditioner.shown(raw, texts)
 
     def opposite(self, negative: str | None) -> dict[str, Any] | None:
-        """The condition from which guidance goes away: another text, or another class where no text is asked for.
+        """Return the condition from which guidance leads away: another text, or another class if no text is given.
 
-        Raises UsageError if neither a text nor a class is asked for.
+        Raises:
+            UsageError: if neither a text nor a class is given.
         """
         if negative is None:
             return None
         text = self.prompts or "text" in self.others
         if not text and not self.classes and "class" not in self.others:
-            raise UsageError("`negative` is what guidance goes away from: give what it goes to with `prompt` or `class`")
+            raise UsageError("`negative` needs a condition to which guidance leads: give one with `prompt` or `class`")
         return {"text" if text else "class": negative}
 
 
@@ -177,7 +188,7 @@ def _boxes(layout: Path | str | Sequence[Any]) -> Any:
 
 
 def _map(path: Path | str, model: GenerativeModel) -> Tensor:
-    """The map, scaled and cropped as the maps of the training were."""
+    """Read a map, and scale and crop it in the same way as the maps in training."""
     kind = dict(model.conditioner.kinds.items()).get("map")
     if not isinstance(kind, MapCondition):
         raise UsageError("this model was not trained with a map: `map` is for runs with `condition=map`")
@@ -188,7 +199,7 @@ def _map(path: Path | str, model: GenerativeModel) -> Tensor:
 
 
 def _image(picture: Picture, model: GenerativeModel, spec: DataSpec | None) -> tuple[str, Tensor]:
-    """The kind that the model has, and its raw value. What is derived from samples is derived from a picture of their size."""
+    """Return the kind of image condition that the model has, and its raw value, derived from the picture if necessary."""
     name = next((kind for kind in IMAGES if kind in model.conditioner.kinds), None)
     if name is None:
         raise UsageError(f"this model was not trained with an image: `image` is for runs with {', '.join(IMAGES)}")
@@ -199,7 +210,7 @@ def _image(picture: Picture, model: GenerativeModel, spec: DataSpec | None) -> t
     channels = None
     if spec is not None:
         channels = spec.paired if name == "image" else spec.canvas[0]
-        if name == "image":  # its range is its own
+        if name == "image":  # conditioning images have a range of their own
             spec = replace(spec, range=(0.0, 1.0), levels=None)
     x = read_picture(picture, spec, "image", (size[0], size[1]), channels)
     return name, x[0] if name == "image" or small else kind.derive(x, StreamNoise(1, 0, 0))[0]

@@ -1,4 +1,4 @@
-"""Samples that begin with a given picture: which picture, and what is done to it."""
+"""Requests for samples that begin with a given picture."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from ancestral.models.edits import Edit, Inpaint, Upscale, Vary
 
 @dataclass(frozen=True, kw_only=True)
 class EditRequest:
-    """One of three edits. Raises UsageError for arguments that do not fit together.
+    """One of three edits, or none.
 
     Args:
-        inpaint: a picture of which the part that `mask` marks is made anew. The rest stays as it is.
-        mask: a picture as large as that, white (or a tensor, 1) where new pixels are wanted.
+        inpaint: a picture whose part marked by `mask` is generated again. The rest does not change.
+        mask: a picture of the same size, white (in a tensor: 1) where new pixels are wanted.
         upscale: a small picture. The means over blocks of the samples are its pixels.
-        vary: a picture of which the samples are variations.
-        strength: how much `vary` changes, from 0 (nothing) to 1 (all). None: 0.5.
+        vary: a picture. The samples are variations of it.
+        strength: the amount of change by `vary`, from 0 (nothing) to 1 (all). None: 0.5.
+
+    Raises:
+        UsageError: if arguments do not fit together.
     """
 
     inpaint: Picture | None = None
@@ -41,16 +44,16 @@ class EditRequest:
         if self.strength is not None and self.vary is None:
             raise UsageError("`strength` says how much of a picture changes: give the picture with `vary`")
         if len(given := self.given) > 1:
-            raise UsageError(f"{' and '.join(f'`{name}`' for name in given)} are a picture each: ask for one at a time")
+            raise UsageError(f"{' and '.join(f'`{name}`' for name in given)} cannot be combined: give one at a time")
 
     @property
     def given(self) -> dict[str, Picture]:
-        """The pictures that samples begin with, by the name of the edit: one or none."""
+        """The picture with which samples begin, by the name of the edit; empty if there is none."""
         asked = {"inpaint": self.inpaint, "upscale": self.upscale, "vary": self.vary}
         return {name: picture for name, picture in asked.items() if picture is not None}
 
     def edit(self, model: GenerativeModel, spec: DataSpec | None) -> Edit | None:
-        """The edit of samples of that model. Raises UsageError if the pictures do not fit it, or if it cannot edit."""
+        """Return the edit for a model. Raises UsageError if the pictures do not fit the model, or if it cannot edit."""
         for name, picture in self.given.items():
             denoiser = denoising(model)
             trained = name in model.conditioner.kinds
@@ -68,7 +71,7 @@ class EditRequest:
         return None
 
     def _known(self, picture: Picture, mask: Picture, spec: DataSpec | None) -> Tensor:
-        """Where the mask is dark, `(1 or n, 1, h, w)`. Raises UsageError if it is of another size than the picture."""
+        """Return the dark part of the mask, `(1 or n, 1, h, w)`. Raises UsageError if mask and picture differ in size."""
         (h, w), (mask_h, mask_w) = picture_size(picture), picture_size(mask)
         if (h, w) != (mask_h, mask_w):
             sizes = f"{mask_w}x{mask_h} pixels and{_named(picture, ' the picture')} {w}x{h}"
@@ -79,7 +82,9 @@ class EditRequest:
             grey = None if spec is None else replace(spec, shape=(1, *spec.shape[1:]), range=(0.0, 1.0), levels=None)
             known = read_picture(mask, grey, "mask") < 0.5
         if bool(known.all()):
-            raise UsageError(f"the mask{_named(mask)} is white nowhere, so nothing is new: paint white what shall be filled in")
+            raise UsageError(
+                f"the mask{_named(mask)} has no white pixels: paint white the part of the picture that is to be generated"
+            )
         return known
 
 

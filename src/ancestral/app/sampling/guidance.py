@@ -1,4 +1,4 @@
-"""How strongly samples are guided, and away from what."""
+"""Requests for guidance: its strength, and the condition or model from which it leads away."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ancestral.models.latent import LatentModel
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """Guidance of every kind; what is None has its default.
+    """Options of all kinds of guidance. None means the default.
 
     Args:
         scale: 0 ignores the condition, 1 is as trained, above 1 is sharper and less varied.
         interval: the noise levels sigma/alpha between which guidance acts. None: all.
-        rescale: how much of the contrast that guidance adds is taken back, from 0 to 1.
-        negative: the condition from which guidance goes away, e.g. `{"text": "blurry"}`. None: no condition at all.
-        autoguide: a weaker model from which guidance goes away: a model, the folder of a run, or the step of a checkpoint that
-            the run itself has kept.
+        rescale: the share of the added contrast that is removed, from 0 to 1.
+        negative: the condition from which guidance leads away, e.g. `{"text": "blurry"}`. None: no condition at all.
+        autoguide: a weaker model from which guidance leads away: a model, the folder of a run, or the step of a stored
+            checkpoint of the run itself.
     """
 
     scale: float | None = None
@@ -34,7 +34,7 @@ class Guidance:
     autoguide: GenerativeModel | Path | str | int | None = None
 
     def asked(self) -> list[str]:
-        """The names of what is given, as `model.sample` has them."""
+        """Return the names of the given options, as `model.sample` has them."""
         given = {
             "guidance": self.scale,
             "interval": self.interval,
@@ -45,27 +45,27 @@ class Guidance:
         return [name for name, value in given.items() if value is not None]
 
     def options(self, model: GenerativeModel, conditions: Collection[str], run: Opened | None = None) -> dict[str, Any]:
-        """The options of `model.sample`, without those that were left out.
+        """Return the options of `model.sample`, without those that were not given.
 
         Args:
             model: the model that is guided.
-            conditions: the kinds of condition that are asked for.
-            run: of the model, for a step of its checkpoints.
+            conditions: the kinds of condition that are given.
+            run: the run of the model, whose checkpoints `autoguide` can name.
 
         Raises:
-            UsageError: for guidance that has nothing to go to or away from.
+            UsageError: if guidance lacks a condition, a weaker model or a strength.
         """
         if not (names := self.asked()):
             return {}
         denoiser = denoising(model)
         if not conditions and self.autoguide is None:
             raise UsageError(
-                f"`{names[0]}` says how strongly samples follow a condition: give one with `class` or `prompt`, or a weaker "
-                "model with `autoguide`"
+                f"`{names[0]}` needs a condition or a weaker model: give one with `class`, `prompt` or another condition, or "
+                "with `autoguide`"
             )
         usual = 1.0 if denoiser is None else denoiser.usual_guidance(conditions)
         if self.scale is None and (self.autoguide is not None or usual == 1):
-            raise UsageError(f"`{names[0]}` needs a strength: say how far to go with `guidance`, e.g. `guidance=2`")
+            raise UsageError(f"`{names[0]}` needs a strength: give it with `guidance`, e.g. `guidance=2`")
         how: dict[str, Any] = {
             "guidance": self.scale,
             "interval": self.interval,
@@ -85,7 +85,7 @@ class Guidance:
         elif not str(autoguide).isdecimal():
             weak = opened(autoguide).load_model(str(model.device))  # type: ignore[arg-type]
         elif run is None:
-            raise UsageError("`autoguide` names the step of a checkpoint: sample from the run that keeps it, or give a model")
+            raise UsageError("`autoguide` is the step of a checkpoint: sample from the run that has it, or give a model")
         else:
             weak = run.load_model(str(model.device), step=int(str(autoguide)))
         if denoising(weak) is None:
@@ -95,6 +95,6 @@ class Guidance:
 
 
 def denoising(model: GenerativeModel) -> DenoisingModel | None:
-    """The part of a model that denoises: the model itself, the prior of its latents, or None."""
+    """Return the part of a model that denoises: the model itself, the prior of its latents, or None."""
     denoiser = model.prior if isinstance(model, LatentModel) else model
     return denoiser if isinstance(denoiser, DenoisingModel) else None

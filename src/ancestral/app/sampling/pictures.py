@@ -1,4 +1,4 @@
-"""A picture that a person gives, brought to the form of a model's samples."""
+"""Reader of pictures from users, which become tensors in the form of a model's samples."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from ancestral.app.data.images import Header, ImageError, inspect, read
 from ancestral.app.data.spec import DataSpec
 from ancestral.errors import UsageError
 
-Picture = Path | str | Tensor  # a file, or what is in it, in the units of the data
+Picture = Path | str | Tensor  # a file, or its content in the units of the data
 
 
 def read_picture(
     picture: Picture, spec: DataSpec | None, argument: str, size: tuple[int, int] | None = None, channels: int | None = None
 ) -> Tensor:
-    """The picture in the units of the data: of a file `(1, c, h, w)`, scaled and cropped; a tensor as it is, one or several.
+    """Return the picture in the units of the data. A file is scaled and cropped, `(1, c, h, w)`. A tensor does not change.
 
     Args:
         picture: a file or a tensor.
-        spec: of the model's data. Only a file needs it.
-        argument: names the picture in error messages.
+        spec: the description of the model's data. Only a file needs it.
+        argument: the name of the picture in error messages.
         size: height and width. None: the size of the samples.
-        channels: None: as many as samples have.
+        channels: the number of channels. None: that of the samples.
 
     Raises:
-        UsageError: if samples are no pictures, or the file cannot be read.
+        UsageError: if samples are not pictures, or the file cannot be read.
     """
     if isinstance(picture, Tensor):
         return picture[None] if picture.ndim == 3 else picture
     if spec is None:
-        raise UsageError(f"the file of `{argument}` is read as the data of a run are: name the run, or give a tensor")
+        raise UsageError(f"the file of `{argument}` can be read only for the model of a run: give the run, or give a tensor")
     if channels is not None:
         spec = replace(spec, shape=(channels, *spec.shape[1:]))
     if not spec.is_image or spec.range is None or spec.shape[0] not in (1, 3):
-        raise UsageError(f"samples of {spec.name} are no pictures: leave `{argument}` out")
+        raise UsageError(f"samples of {spec.name} are not pictures: leave `{argument}` out")
     try:
         pixels, _ = read(Path(picture), size or (spec.shape[1], spec.shape[2]), spec.shape[0] == 1)
     except ImageError as broken:
@@ -51,7 +51,7 @@ def read_picture(
 
 
 def picture_size(picture: Picture) -> tuple[int, int]:
-    """Height and width of a picture. Raises UsageError if its file cannot be read."""
+    """Return height and width of a picture. Raises UsageError if its file cannot be read."""
     if isinstance(picture, Tensor):
         return picture.shape[-2], picture.shape[-1]
     found = header(picture)
@@ -59,7 +59,7 @@ def picture_size(picture: Picture) -> tuple[int, int]:
 
 
 def header(picture: Path | str) -> Header:
-    """The header of a picture file. Raises UsageError if it cannot be read."""
+    """Read the header of a picture file. Raises UsageError if it cannot be read."""
     try:
         return inspect(Path(picture))
     except ImageError as broken:

@@ -1,4 +1,4 @@
-"""A request for samples, and the same request checked against a model."""
+"""Requests for samples, and their preparation for a model."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ from ancestral.models import GenerativeModel, seeds_from
 from ancestral.runtime import Precision
 from ancestral.solvers import Solver, State
 
-N = 64  # samples where no number is given
-OF_PICTURE = 16  # samples of one picture
-OF_PROMPTS = 32  # samples in all where texts are given
+N = 64  # samples if no number is given
+OF_PICTURE = 16  # samples if a picture is given
+OF_PROMPTS = 32  # samples in all if texts are given
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """A request that fits its model: all that `model.sample` needs.
+    """A request that fits its model, with all that `model.sample` needs.
 
-    columns: how many different conditions take turns.
+    Args:
+        model: the model that draws.
+        seeds: the seed of each sample.
+        condition: the condition, as `model.sample` takes it.
+        options: the options of `model.sample`.
+        batch: the number of samples computed at a time.
+        columns: the number of different conditions that the samples take in turn.
     """
 
     model: GenerativeModel
@@ -43,35 +49,36 @@ class Sampling:
         return len(self.seeds)
 
     def batches(self) -> Iterator[Iterator[State]]:
-        """The trajectories of the samples, a batch at a time."""
+        """Return the trajectories of the samples, one batch at a time."""
         return self.model.batches(self.n, self.condition, seeds=self.seeds, batch=self.batch, **self.options)
 
     def sample(self) -> Tensor:
-        """The samples `(n, *shape)`, in the units of the data."""
+        """Draw the samples `(n, *shape)`, in the units of the data."""
         return self.model.sample(self.n, self.condition, seeds=self.seeds, batch=self.batch, **self.options)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRequest:
-    """What to draw, and how. What is None is left to the model. Every face of the program builds one of these.
+    """A request for samples. None means the default of the model. Python, the command line and the web all build this class.
 
     Args:
-        n: number of samples; with prompts, of each prompt; with a sweep, number of rows. None: 64; about 32 in all with
-            prompts; one of each of several classes; 16 of one picture; one row.
-        seed: the seed from which the samples' own seeds are counted.
+        n: number of samples; with prompts, of each prompt; with a sweep, number of rows. None: 64; with prompts about 32 in
+            all; with several classes one of each; with a picture 16; with a sweep one row.
+        seed: the first seed; the samples have consecutive seeds.
         seeds: one seed for each sample instead.
-        conditions: what the samples shall be.
-        guidance: how strongly, and away from what.
-        edit: a picture to begin with.
+        conditions: the conditions of the samples.
+        guidance: the strength of guidance, and the condition or model from which it leads away.
+        edit: a picture with which samples begin.
         solver: a registered name or a solver.
-        steps: steps of the solver.
-        spacing: how the steps are spread over the noise levels.
+        steps: number of solver steps.
+        spacing: the rule that spreads the steps over the noise levels.
         options: further options of the model's family: `prior` and `observe` of a VAE, `truncation` of a GAN.
-        batch: samples computed at a time.
-        device, precision: where and in which arithmetic a run's model is loaded.
+        batch: number of samples computed at a time.
+        device: the device on which a run's model is loaded.
+        precision: the arithmetic in which a run's model is loaded.
 
     Raises:
-        UsageError: if parts of the request contradict each other. `prepare` says what does not fit the model.
+        UsageError: if parts of the request contradict each other. `prepare` checks whether the request fits a model.
     """
 
     n: int | None = None
@@ -90,12 +97,12 @@ class SampleRequest:
 
     def __post_init__(self) -> None:
         if self.seeds is not None and self.n is not None and self.n != len(self.seeds):
-            raise UsageError(f"`seeds` names {len(self.seeds)} seeds and `n` asks for {self.n} samples: leave `n` out")
+            raise UsageError(f"`seeds` has {len(self.seeds)} seeds and `n` is {self.n}: leave `n` out")
         if self.seeds == () or (self.n is not None and self.n < 1):
-            raise UsageError("ask for at least one sample with `n`")
+            raise UsageError("`n` must be at least 1, and `seeds` must not be empty")
 
     def chosen_seeds(self) -> list[int]:
-        """The seed of each sample."""
+        """Return the seed of each sample."""
         asked = self.conditions
         if asked.sweep is not None:
             rows = seeds_from(self.seed, self.n or 1) if self.seeds is None else self.seeds
@@ -113,12 +120,12 @@ class SampleRequest:
         return seeds_from(self.seed, n)
 
     def prepare(self, model: GenerativeModel, spec: DataSpec | None = None, run: Opened | None = None) -> Sampling:
-        """The request for that model.
+        """Prepare the request for a model.
 
         Args:
             model: the model that draws.
-            spec: of the model's data, by which picture files are read. None: that of the run, if there is one.
-            run: of the model, for checkpoints that guidance names.
+            spec: the description of the model's data, for picture files. None: that of the run, if there is one.
+            run: the run of the model, whose checkpoints guidance can name.
 
         Raises:
             UsageError: if the request does not fit the model.
@@ -129,9 +136,9 @@ class SampleRequest:
         condition = self.conditions.condition(model, spec, len(seeds))
         how = {"steps": self.steps, "solver": self.solver, "spacing": self.spacing, "edit": edit, **self.options}
         given = {name: value for name, value in how.items() if value is not None}
-        told, options = model.edited(len(seeds), condition, given)
-        options |= self.guidance.options(model, told, run)
-        return Sampling(model, seeds, told, options, self.batch, self.conditions.columns)
+        encoded, options = model.edited(len(seeds), condition, given)
+        options |= self.guidance.options(model, encoded, run)
+        return Sampling(model, seeds, encoded, options, self.batch, self.conditions.columns)
 
     def run(self, subject: GenerativeModel | Opened | str | Path) -> Tensor:
         """Draw the samples from a model, or from the model of a run folder or of a saved model's."""

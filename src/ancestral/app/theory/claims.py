@@ -1,14 +1,14 @@
-"""What a claim of the theory is, and when it holds.
+"""Claims of the theory, and the rule by which they hold.
 
-A claim is a generator: it computes both sides of its equation with the library's own functions and yields them as `Sides`, and
-clouds of points, where a picture says more, as `Clouds`. Its docstring is its derivation: a title, then paragraphs in which
-indented lines are equations. The verdict is given in one place:
+A claim is a generator. It computes both sides of its equation with the library's own functions and yields them as `Sides`. It
+yields clouds of points as `Clouds` if a picture of them is useful. Its docstring is its derivation: a title, then paragraphs in
+which indented lines are equations. All claims have the same rule:
 
-    left = right   holds where   |left - right| <= K std_err + tolerance max(1, |right|)
-    left <= right  holds where    left - right  <= K std_err + tolerance max(1, |right|)
+    left = right   holds if   |left - right| <= K std_err + tolerance max(1, |right|)
+    left <= right  holds if    left - right  <= K std_err + tolerance max(1, |right|)
 
-std_err is of what was drawn at random, with fixed seeds; tolerance of what is not random: rounding, and the steps of
-quadratures, solvers and differences. A number drawn at random exceeds K = 4 standard errors once in 16,000 times.
+std_err is the error of random draws, which have fixed seeds. tolerance is the error of everything else: rounding, and the steps
+of quadratures, solvers and differences. A random number exceeds K = 4 standard errors once in 16,000 times.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ancestral.noise import StreamNoise
 from ancestral.suggest import unknown
 
 K = 4.0
-ROUNDING = 1e-9  # of float64 arithmetic; float32's is `SINGLE`
+ROUNDING = 1e-9  # tolerance of float64 arithmetic; that of float32 is `SINGLE`
 SINGLE = 2e-6
 Relation = Literal["=", "≤"]
 Number = Tensor | float | int
@@ -36,8 +36,13 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class Along:
-    """What both sides are functions of: the axis and where on it the points are `(k,)`. of: the quantity, the upright axis;
-    sides of equal axes are drawn into one picture. log: which axes are logarithmic.
+    """The argument of both sides, if they are functions. Sides with equal axes are drawn into one picture.
+
+    Args:
+        axis: the label of the horizontal axis.
+        at: the points on this axis, `(k,)`.
+        of: the quantity, which is the label of the vertical axis.
+        log: the logarithmic axes.
     """
 
     axis: str
@@ -51,9 +56,16 @@ class Along:
 
 @dataclass(frozen=True)
 class Sides:
-    """Both sides of one equation or inequality, at one point or many: float64 `(k,)` each. what: of the claim is compared.
+    """Both sides of one equation or inequality at one or many points, float64 `(k,)` each.
 
-    along: where they are functions.
+    Args:
+        what: a description of the comparison.
+        left: the left side.
+        relation: "=" or "≤".
+        right: the right side.
+        std_err: the standard error of random draws.
+        tolerance: the error of everything else.
+        along: the argument of both sides, if they are functions.
     """
 
     what: str
@@ -74,7 +86,7 @@ class Sides:
 
     @property
     def worst(self) -> int:
-        """The point at which most of what is allowed is used up; one that is not a number is worse than any."""
+        """The index of the point that exceeds the allowed difference most. A value that is not a number is the worst."""
         excess = self.difference.abs() if self.relation == "=" else self.difference
         return int((excess - self.allowed).nan_to_num(nan=torch.inf).argmax())
 
@@ -86,7 +98,7 @@ class Sides:
 
 @dataclass(frozen=True)
 class Clouds:
-    """Points of the plane, named, `(n, 2)` each: samples and what they should be. They are drawn, and no verdict is theirs."""
+    """Sets of points in the plane `(n, 2)` by name, e.g. samples and real data. They are drawn and have no verdict."""
 
     what: str
     points: Mapping[str, Tensor]
@@ -124,30 +136,30 @@ def _sides(
 
 
 def table(rows: Iterable[Iterable[Number]]) -> Iterator[Tensor]:
-    """The columns `(k,)` of a table of numbers, float64."""
+    """Yield the columns `(k,)` of a table of numbers, float64."""
     for column in zip(*rows, strict=True):
         yield torch.stack([torch.as_tensor(v, dtype=torch.float64).detach().squeeze() for v in column])
 
 
 def mean(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of n independent values `(n, *)` and its standard error."""
+    """Return the mean of n independent values `(n, *)` and its standard error."""
     values = values.detach().double()
     return values.mean(0), values.std(0) / len(values) ** 0.5
 
 
 def variance(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The variance of n independent values `(n, *)` and its standard error."""
+    """Return the variance of n independent values `(n, *)` and its standard error."""
     values = values.detach().double()
     return mean((values - values.mean(0)).square() * (len(values) / (len(values) - 1)))
 
 
 def draws(n: int, step: int = 0) -> StreamNoise:
-    """The noise of a claim: the same on every run. step: where a claim needs several."""
+    """Return the noise of a claim, the same on every run. step: a number that distinguishes several noises of a claim."""
     return StreamNoise(n, 8, step)
 
 
 def seeded(make: Callable[[], M]) -> M:
-    """A network with random weights, the same on every run."""
+    """Make a network with random weights, the same on every run."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(8)
         return make()
@@ -155,8 +167,13 @@ def seeded(make: Callable[[], M]) -> M:
 
 @dataclass(frozen=True)
 class Claim:
-    """name: of the family and, after a dot, of the claim. source: the paper and its equation. by: the library's functions
-    that compute it.
+    """A claim of the theory.
+
+    Args:
+        name: the name of the family, a dot, and the name of the claim.
+        source: the paper and its equation.
+        by: the functions of the library that compute it.
+        compute: the generator of its sides. Its docstring is the title and the derivation.
     """
 
     name: str
@@ -182,7 +199,7 @@ class Claim:
 
     @property
     def lines(self) -> list[str]:
-        """Where the functions stand that compute it: module.name, line."""
+        """The functions that compute it, as "module.name, line n"."""
         return [f"{f.__module__}.{f.__qualname__}, line {inspect.getsourcelines(f)[1]}" for f in self.by]
 
     def verify(self) -> Verdict:
@@ -194,7 +211,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a claim computed, and how long it took."""
+    """The result of a claim, and the seconds that it took."""
 
     claim: Claim
     sides: tuple[Sides, ...]
@@ -212,7 +229,7 @@ CLAIMS: dict[str, Claim] = {}
 def claim(
     source: str, by: Sequence[Callable[..., Any]]
 ) -> Callable[[Callable[[], Iterator[Made]]], Callable[[], Iterator[Made]]]:
-    """Registers a function `some_claim` of the package `family` as the claim `family.some-claim`."""
+    """Register a function `some_claim` of the package `family` as the claim `family.some-claim`."""
 
     def register(compute: Callable[[], Iterator[Made]]) -> Callable[[], Iterator[Made]]:
         family = compute.__module__.split(".")[-2]
@@ -224,7 +241,11 @@ def claim(
 
 
 def select(names: Iterable[str]) -> list[Claim]:
-    """The claims whose names begin so, in the order of the theory; all where no name is given. Raises UsageError for others."""
+    """Return the claims whose names begin with one of `names`, in the order of the theory; all claims if it is empty.
+
+    Raises:
+        UsageError: if no claim begins with a name.
+    """
     names = list(names)
     families = list(dict.fromkeys(c.family for c in CLAIMS.values()))
     for name in names:

@@ -1,4 +1,4 @@
-"""Data of which all is known, and the networks of their exact denoisers."""
+"""Data with known distributions, and the networks of their exact denoisers."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ MIXTURE = MixtureOracle(
     torch.tensor([[-1.0], [2.0]]),
     torch.tensor([0.25, 0.04], dtype=torch.float64),
 )
-M, S = 0.7, 0.4  # of Gaussian data
+M, S = 0.7, 0.4  # mean and deviation of Gaussian data
 
 
 def times(n: int = 9, low: float = 0.1, high: float = 0.9) -> Tensor:
-    """Points of an axis."""
+    """Return n equally spaced points."""
     return torch.linspace(low, high, n, dtype=torch.float64)
 
 
 def as_it_is(*shape: int) -> Standardize:
-    """Data whose units are the model's."""
+    """Return the standardisation of data that are already in model units."""
     return Standardize(shape, (0.0,) * shape[0], (1.0,) * shape[0], None)
 
 
 def distribution(oracle: MixtureOracle, points: Tensor, level: Level | None = None) -> Tensor:
-    """P(x_t < point) of data on the line."""
+    """Return P(x_t < point) for data on the line."""
     alpha, sigma = (level.alpha, level.sigma) if level else (1.0, 0.0)
     std = (alpha**2 * oracle.variances + sigma**2).sqrt()
     below: Tensor = torch.special.ndtr((points - alpha * oracle.means) / std)
@@ -43,7 +43,7 @@ def distribution(oracle: MixtureOracle, points: Tensor, level: Level | None = No
 
 
 def binned(at: Tensor, *values: Tensor, n: int = 12) -> Iterator[Tensor]:
-    """Means of values `(k,)` over n parts of the unit interval, by where they are: first of `at` itself, `(n,)` each."""
+    """Average values `(k,)` at positions `at` over n parts of the unit interval. Returns the means `(n,)` of `at` first."""
     parts = [(at * n).long().clamp(max=n - 1) == i for i in range(n)]
     return table([v[part].double().mean() for v in (at, *values)] for part in parts)
 
@@ -51,7 +51,7 @@ def binned(at: Tensor, *values: Tensor, n: int = 12) -> Iterator[Tensor]:
 def histogram(
     what: str, x: Tensor, oracle: MixtureOracle, level: Level | None = None, axis: str = "x", bias: float = 0.005
 ) -> Sides:
-    """Samples `(n, 1)` on the line, counted in bins, against what a bin of the density has. bias: of a share, in a bin."""
+    """Compare counts of samples `(n, 1)` in bins with the integral of the density. bias: the allowed bias of a bin's share."""
     edges = torch.linspace(float(x.quantile(0.001)), float(x.quantile(0.999)), 41, dtype=torch.float64)
     width = edges[1] - edges[0]
     inside = torch.searchsorted(edges, x[:, 0].double().contiguous()) - 1
@@ -62,7 +62,7 @@ def histogram(
 
 
 class Exact(nn.Module):
-    """The network of an oracle's denoiser: what it has to output at unit scale, for the target score sigma score = -eps."""
+    """The network of an oracle's denoiser at unit scale. For the target score its output is sigma score = -eps."""
 
     def __init__(self, oracle: MixtureOracle, target: PredictionType):
         super().__init__()
@@ -75,7 +75,7 @@ class Exact(nn.Module):
 
 
 def random_network(d: int, width: int = 16) -> nn.Module:
-    """The family's own network of vectors, made random in every layer."""
+    """Make the family's own network of vectors with random weights in every layer."""
 
     def make() -> nn.Module:
         network = denoising_network((d,), width=width, blocks=1)

@@ -1,7 +1,7 @@
-"""Pictures of claims: both sides over what they are functions of, one panel for each pair of axes.
+"""Pictures of claims whose sides are functions, with one panel for each pair of axes.
 
-Dots with two standard errors are the left side. The right side is a line: unbroken where the two should be equal, broken where
-it is a bound. Clouds of points have panels of their own.
+Dots with two standard errors are the left side. The right side is a line: solid if the sides should be equal, dashed if it is a
+bound. Clouds of points have their own panels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COLUMNS = 3
 
 
 def draw(verdict: Verdict) -> Image.Image | None:
-    """None where neither side is a function."""
+    """Draw the picture of a verdict. Returns None if it has neither functions nor clouds."""
     from matplotlib.figure import Figure
 
     panels: dict[tuple[str, str, str], list[Sides]] = {}
@@ -52,13 +52,13 @@ def draw(verdict: Verdict) -> Image.Image | None:
 
 
 def _functions(axes: Axes, group: list[Sides]) -> None:
-    """One left side that is held against several right ones is drawn once."""
+    """Plot both sides of a group of comparisons. A left side that occurs several times is drawn once."""
     drawn: list[Sides] = []
     for i, sides in enumerate(group):
         assert sides.along is not None
         colour, at = COLOURS[i % len(COLOURS)], sides.along.at
         style = "-" if sides.relation == "=" else "--"
-        width = 1.5 + 2.5 * sum(_coincide(sides, later) for later in group[i + 1 :])  # so that all of them are seen
+        width = 1.5 + 2.5 * sum(_coincide(sides, later) for later in group[i + 1 :])  # so that all lines are visible
         axes.plot(at, sides.right, style, color=colour, linewidth=width, alpha=0.65, label=sides.what)
         if not any(other.left.equal(sides.left) for other in drawn):
             axes.errorbar(at, sides.left, 2 * sides.std_err, fmt="o", color=colour, markersize=3.5, elinewidth=1, zorder=3)
@@ -72,7 +72,7 @@ def _coincide(one: Sides, other: Sides) -> bool:
 
 
 def _logarithmic(axes: Axes, group: list[Sides]) -> None:
-    """Where there are few points, each is a tick."""
+    """Make the horizontal axis logarithmic. If there are few points, each has a tick."""
     at = torch.cat([sides.along.at for sides in group if sides.along is not None]).unique().tolist()
     axes.set_xscale("log")
     if len(at) < 10:

@@ -1,1 +1,1 @@
-"""From a recipe to a trained model in a run folder."""
+"""Training: from a recipe to a trained model in a run folder."""

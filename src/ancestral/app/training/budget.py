@@ -1,4 +1,4 @@
-"""How long to train: time, iterations or epochs; and when a run logs, draws a preview, checks its health and saves."""
+"""The training budget (time, iterations or epochs), and the intervals of logs, previews, health checks and checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """From "90s", "2m", "1h30m", "20000it" or "5epochs". Raises UsageError otherwise."""
+        """Read "90s", "2m", "1h30m", "20000it" or "5epochs". Raises UsageError for any other text."""
         compact = str(text).strip().lower().replace(" ", "").replace("_", "")
         counted = re.fullmatch(r"(\d+(?:\.\d+)?)(it|its|iterations|steps|epoch|epochs)", compact)
         timed = re.fullmatch(r"(?:\d+(?:\.\d+)?(?:min|s|m|h|d))+", compact)
@@ -35,32 +35,37 @@ class Budget:
         else:
             raise UsageError(f"cannot read the budget {text!r}: write a time (90s, 2m, 1h30m), 20000it or 5epochs")
         if budget.amount <= 0:
-            raise UsageError(f"the budget {text!r} is empty: give more than zero")
+            raise UsageError(f"the budget {text!r} is zero: give a larger one, e.g. 2m")
         return budget
 
     def progress(self, *, seconds: float, iterations: int, epochs: float) -> float:
-        """The spent fraction, in [0, 1]."""
+        """Return the spent fraction of the budget, in [0, 1]."""
         spent = {"seconds": seconds, "iterations": iterations, "epochs": epochs}[self.unit]
         return min(1.0, spent / self.amount)
 
 
 class Moments:
-    """`count` moments, evenly over the progress from 0 to 1; those up to `progress` have passed."""
+    """`count` moments, spread evenly over the progress from 0 to 1. Those up to `progress` have passed already."""
 
     def __init__(self, count: int, progress: float):
         self.marks = [mark for i in range(count) if (mark := (i + 1) / count) > progress]
 
     def due(self, progress: float) -> bool:
-        """Whether one was passed since the last time."""
+        """Return whether a moment has passed since the last call."""
         due = bool(self.marks) and progress >= self.marks[0]
         self.marks = [mark for mark in self.marks if mark > progress]
         return due
 
 
 class Intervals:
-    """When to draw a preview, check the model's health, save and log.
+    """The times at which training draws a preview, checks the model's health, saves and logs.
 
-    previews, diagnoses: how many, evenly over the progress. checkpoint_every: seconds.
+    Args:
+        progress: The progress of the run so far, in [0, 1].
+        images: The number of images seen so far.
+        previews: The number of previews, spread evenly over the progress.
+        diagnoses: The number of health checks, spread evenly over the progress.
+        checkpoint_every: Seconds between checkpoints.
     """
 
     def __init__(self, progress: float, images: int, *, previews: int, diagnoses: int, checkpoint_every: float):
@@ -77,7 +82,10 @@ class Intervals:
         return due
 
     def log_due(self, images: int, *, now_at_least: bool) -> bool:
-        """Whether a second has passed, or `now_at_least`; if so, `rate` is the images a second since the last time."""
+        """Return `now_at_least` or whether a second has passed since the last log.
+
+        If true, `rate` becomes the number of images per second since the last log.
+        """
         now = time.monotonic()
         due = now_at_least or now - self.logged >= LOG_EVERY
         if due:

@@ -19,7 +19,7 @@ from ancestral.files import write_atomically
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that training needs to continue: tensors and numbers by name. damaged: newer files that could not be read."""
+    """All tensors and numbers that training needs to continue, by name. damaged: newer files that could not be read."""
 
     file: Path
     tensors: dict[str, Tensor]
@@ -28,13 +28,13 @@ class Checkpoint:
 
 
 def write(file: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-    """Write a checkpoint to `file`, whole or not at all."""
+    """Write a checkpoint to `file` atomically."""
     contents = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
     write_atomically(file, save(contents, {"numbers": json.dumps(dict(numbers)), "crc32": str(_crc32(contents))}))
 
 
 def read(file: Path, damaged: list[Path]) -> Checkpoint | None:
-    """None if the file is damaged."""
+    """Read a checkpoint. Returns None if the file is damaged."""
     try:
         with safe_open(file, "pt") as stored:
             metadata = stored.metadata()
@@ -54,8 +54,11 @@ def _crc32(tensors: Mapping[str, Tensor]) -> int:
 
 
 def other_tensors(model: nn.Module, trained: Iterable[Tensor]) -> dict[str, Tensor]:
-    """The tensors of a model that are not parameters in training: "buffer/NAME", what has no gradient, and "fixed/NAME", the
-    parameters of other stages. trained: the parameters in training.
+    """Return the tensors of a model that are not in training: "buffer/NAME" for buffers, "fixed/NAME" for other parameters.
+
+    Args:
+        model: The model.
+        trained: The parameters in training. Other parameters are those of other stages.
     """
     saved = model.state_dict()
     ids = {id(p) for p in trained}
@@ -65,7 +68,7 @@ def other_tensors(model: nn.Module, trained: Iterable[Tensor]) -> dict[str, Tens
 
 @torch.no_grad()
 def restore_others(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `other_tensors`, from all tensors of a checkpoint."""
+    """Copy the tensors of `other_tensors` from all tensors of a checkpoint back into the model."""
     for key, value in tensors.items():
         kind, _, name = key.partition("/")
         if kind == "buffer":

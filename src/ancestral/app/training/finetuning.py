@@ -1,4 +1,4 @@
-"""Fine-tuning: a training that starts from the averaged weights of another run."""
+"""Fine-tuning: training that starts from the averaged weights of another run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ancestral.app.training.run import Run
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
 
-OWN = ("seen", "turns", "activity", "mixture")  # counters and what is fitted: of each run its own
-SPATIAL = ("image", "upscale", "inpaint", "sketch")  # conditions whose encoders know no words of the data
+OWN = ("seen", "turns", "activity", "mixture")  # counters and fitted tensors, which each run has for itself
+SPATIAL = ("image", "upscale", "inpaint", "sketch")  # conditions whose encoders do not depend on names in the data
 
 
 def model_of(source: str | Path) -> dict[str, Any]:
-    """The recipe's section `model` of a run, without its conditions, which follow from the new data."""
+    """Return the recipe's section `model` of a run, without its conditions, which follow from the new data."""
     section = Run.existing(source).recipe.model.model_dump(mode="json")
     section.pop("condition")
     return section
@@ -24,10 +24,15 @@ def model_of(source: str | Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def start(model: GenerativeModel, source: str | Path) -> tuple[str, ...]:
-    """Copy the weights of a run into a model of the same family and shape; says what was not copied.
+    """Copy the averaged weights of a run into a model of the same family and shape.
 
-    Encoders of conditions are copied where they read the new data as they read the old: classes of the same names, and given
-    images. Raises UsageError for a run of another family, shape or network.
+    The encoder of a condition is copied only if it reads the new data in the same way: classes with the same names, and images.
+
+    Returns:
+        Notes for the user, which name the parts that were not copied.
+
+    Raises:
+        UsageError: If the run has another family, shape or network.
     """
     run = Run.existing(source)
     other = run.load_model("cpu", "fp32")
@@ -35,7 +40,7 @@ def start(model: GenerativeModel, source: str | Path) -> tuple[str, ...]:
         theirs, ours = ("x".join(map(str, m.shape)) for m in (other, model))
         raise UsageError(
             f"the run {source} is a {type(other).__name__} of {theirs}, and this training needs a {type(model).__name__} of "
-            f"{ours}: start from a run of the same family and size"
+            f"{ours}: start from a run of the same family and shape"
         )
     kinds, known = model.conditioner.kinds, other.conditioner.kinds
     alike = {
@@ -59,7 +64,7 @@ def start(model: GenerativeModel, source: str | Path) -> tuple[str, ...]:
         value.copy_(old)
         copied.append(name)
     if not copied:
-        raise UsageError(f"the run {source} has another network: leave the settings of the network out, or start from nothing")
+        raise UsageError(f"the run {source} has another network: leave the settings of the network out, or leave --from out")
     notes = [f"starts from the averaged weights of {source}"]
     if fresh := [name for name in kinds if name not in alike]:
         notes.append(f"new embeddings for the condition {', '.join(fresh)}")

@@ -1,4 +1,4 @@
-"""The training set as an autoencoder sees it, encoded once, and kept in the run where that takes long."""
+"""The data set of an autoencoder's latents. Data are encoded once, and the result is stored in the run if that takes long."""
 
 from __future__ import annotations
 
@@ -25,21 +25,25 @@ from ancestral.noise import Noise
 
 PART = 256  # samples encoded at a time
 KEPT = "latents.safetensors"  # in the run folder
-SLOW = 20.0  # seconds of encoding from which on they are kept
-LOOK = 256  # held-out samples that are encoded and decoded to see what comes back
+SLOW = 20.0  # seconds of encoding after which latents are stored
+LOOK = 256  # held-out samples that are reconstructed for the check
 
 
 @dataclass(frozen=True, eq=False)
 class Latents(DataSet):
-    """A data set of latents. images: whose latents they are, and which know the conditions. mirrored: latents of the mirrored
-    training images, which no mirroring of latents gives; None where nothing is mirrored.
+    """A data set of latents.
+
+    Args:
+        images: The images of these latents, which hold the conditions.
+        mirrored: The latents of the mirrored training images, since mirrored latents would be different. None if images are
+            not mirrored.
     """
 
     images: DataSet = field(kw_only=True)
     mirrored: Tensor | None = None
 
     def batch(self, index: Tensor, split: SplitName = "train", flip: Tensor | None = None, noise: Noise | None = None) -> Batch:
-        """As in `DataSet`, of latents with the conditions of their images; flip: which images are to be mirrored ones."""
+        """Return a batch of latents with the conditions of their images. flip: the images to mirror, as in `DataSet`."""
         z = self.part(split)["x"].gather(index).values
         if flip is not None:
             assert self.mirrored is not None
@@ -48,9 +52,16 @@ class Latents(DataSet):
 
 
 def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | None = None, tell: Progress = silent) -> Latents:
-    """The centres of the latents of all data; measures the training set's, by which all are normalised.
+    """Encode all data to the means of their latents, and normalise them by the moments of the training set.
 
-    folder: of the run, where latents that took long are kept, for when it is continued. tell: how far it is.
+    The moments are stored in the model (`LatentModel.measure`).
+
+    Args:
+        model: The latent model.
+        data: The data.
+        flip: Whether the mirrored training images are also encoded.
+        folder: The run folder, in which latents are stored if encoding takes long.
+        tell: A function that is called with a sentence about the progress.
     """
     raw = _raw(model, data, flip, folder, tell)
     model.measure(raw["train"])
@@ -75,17 +86,15 @@ def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | Non
 
 
 def look(model: LatentModel, data: DataSet) -> Diagnosis:
-    """How much of held-out samples the autoencoder brings back."""
+    """Measure how well the autoencoder reconstructs held-out samples."""
     x = data.x("test", torch.arange(min(LOOK, len(data.test)))).to(model.device)
     with model.inference():
         found = fidelity(x, model.reconstruct(x), model.standardize.bounds)
-    return Diagnosis(found, f"what comes back of {len(x)} held-out samples: {words(found)}")
+    return Diagnosis(found, f"reconstruction of {len(x)} held-out samples: {words(found)}")
 
 
 def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tell: Progress) -> dict[str, Tensor]:
-    """What the autoencoder makes of the splits, before it is normalised: {"train", "test"} and, where they are asked for, those
-    of the "mirrored" training images.
-    """
+    """Return the latents before normalisation: {"train", "test"} and, if `flip`, those of the "mirrored" training images."""
     of = _stamp(model, data)
     file = None if folder is None else folder / KEPT
     if file is not None and (kept := _kept(file, of)) is not None and ("mirrored" in kept) >= flip:
@@ -107,18 +116,18 @@ def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tel
 
 
 def _encode(model: LatentModel, data: DataSet, split: Split, flip: bool, progress: Callable[[int], None]) -> Tensor:
-    """On the CPU. progress: called with how many are done."""
+    """Encode a split, and return the latents on the CPU. progress: called with the number of encoded samples."""
     parts: list[Tensor] = []
     with model.inference():
         for rows in split["x"].values.split(PART):
             x = data.values(rows)
             parts.append(model.coder.encode((x.flip(-1) if flip else x).to(model.device)).float().cpu())
             progress(PART * (len(parts) - 1) + len(rows))
-    return torch.cat(parts).contiguous()  # as it comes back from a file
+    return torch.cat(parts).contiguous()  # a file gives the same layout
 
 
 def _stamp(model: LatentModel, data: DataSet) -> str:
-    """What latents depend on: the data and the autoencoder."""
+    """Return a hash of the data and the autoencoder, on which the latents depend."""
     digest = blake2b(data.spec.fingerprint.encode(), digest_size=16)
     for name, value in {**model.autoencoder.state_dict(), "test": data.column("x", "test")}.items():
         digest.update(name.encode())
@@ -127,7 +136,7 @@ def _stamp(model: LatentModel, data: DataSet) -> str:
 
 
 def _kept(file: Path, of: str) -> dict[str, Tensor] | None:
-    """The tensors of the file, if it is whole and they depend on the same."""
+    """Return the tensors of the file, or None if it is missing, damaged or has another hash than `of`."""
     try:
         with safe_open(file, "pt") as stored:
             same = (stored.metadata() or {}).get("of") == of

@@ -1,10 +1,10 @@
-"""The training loop, one for all families: a generator of small typed states.
+"""The training loop of all families, a generator of small typed states.
 
     for step in Trainer(model, data, run, recipe, runtime): ...
 
-Whoever consumes the loop decides what to show and when to stop, and writes nothing into it; the trainer keeps the run folder.
-All randomness is keyed by (seed, step), so a checkpoint needs no generator state, and a continued run repeats the uninterrupted
-one bit by bit where the budget is not a time.
+The consumer of the loop decides what to show and when to stop, and does not change its state. The trainer writes the run
+folder. All randomness is keyed by (seed, step), so a checkpoint needs no generator state. If the budget is not a time, a
+continued run gives the same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -37,19 +37,31 @@ from ancestral.runtime import Runtime
 
 REMEDY = "give more time with --for, a smaller --size, or a smaller network with model.width"
 PATIENCE = 5  # non-finite steps in a row before training stops
-HOPELESS = 3  # diagnoses in a row that find the model failed before training stops
-WARM, TIMED = 2, 8  # steps before the speed is measured, and at which it is
-SHOWN = 16  # samples of a preview, of vectors 512
+HOPELESS = 3  # failed diagnoses in a row before training stops
+WARM, TIMED = 2, 8  # steps before the measurement of the speed, and steps that are measured
+SHOWN = 16  # samples of a preview; for vectors 512
 
 
 @dataclass(frozen=True)
 class Step:
     """The state of training after a step.
 
-    losses: means over the batch and the dimensions, by "player/term". grad_norms: before clipping, by player. skipped: why the
-    step was not taken, if so. diagnosis: the model's check of its own health, if it was due. preview: the picture just written,
-    if any. logged: whether the step went to metrics.jsonl. rate: images a second, recently. stage: what is being trained,
-    where a run trains several models.
+    Attributes:
+        step: The number of steps so far.
+        images: The number of images so far.
+        seconds: The training time so far.
+        progress: The spent fraction of the budget.
+        losses: Means over the batch and the dimensions, by "player/term".
+        grad_norms: Norms of the gradients before clipping, by player.
+        lr: The learning rate.
+        rate: The current number of images per second.
+        memory: The memory in use, in bytes, or 0 if the step is not logged.
+        skipped: The reason why the step was skipped, or None.
+        diagnosis: The result of the model's health check, if one was due.
+        preview: The file of the picture that was written, if one was due.
+        logged: Whether the step was written to metrics.jsonl.
+        notes: Sentences for the user.
+        stage: The name of the stage, if a run has several.
     """
 
     step: int
@@ -69,7 +81,7 @@ class Step:
     stage: str = ""
 
     def row(self) -> dict[str, Any]:
-        """A line of metrics.jsonl."""
+        """Return the step as a line of metrics.jsonl."""
         numbers: dict[str, Any] = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 3), "lr": self.lr}
         numbers |= {"stage": self.stage} if self.stage else {}
         numbers |= {"rate": round(self.rate, 1), "memory": self.memory, **self.losses}
@@ -80,15 +92,26 @@ class Step:
 
 
 class Trainer:
-    """Trains a model on data in a run folder, from its last checkpoint if there is one.
+    """Trainer of a model in a run folder. It continues from the last checkpoint if there is one.
 
-    Iterating yields a `Step` after every step until the budget is spent. `save()` writes a checkpoint at once.
-    model: what the folder will hold; the recipe says in which stages it is trained, over all of which steps, images, seconds
-    and progress are counted. started: the `time.monotonic()` from which a time budget counts. progress: called with a line of
-    text while something takes long between steps. optimizer: from parameters to their optimiser, one for each player; None:
-    AdamW with the recipe's settings. lr_schedule: (step of the stage, progress of the stage in [0, 1]) -> the factor of the
-    learning rate; None: the recipe's warm-up and decay.
-    Raises AncestralError when losses stay non-finite.
+    Iteration yields a `Step` after every step until the budget is spent. `save()` writes a checkpoint at once. Steps, images,
+    seconds and progress are counted over all stages of the training.
+
+    Args:
+        model: The model.
+        data: The data.
+        run: The run folder.
+        recipe: The recipe. It defines the stages of the training.
+        runtime: Device and precision.
+        started: The `time.monotonic()` at which a time budget begins. None: now.
+        progress: A function that is called with a line of text about long work between steps.
+        optimizer: A function from parameters to their optimiser, called for each player. None: AdamW with the recipe's
+            settings.
+        lr_schedule: A function from (step of the stage, progress of the stage in [0, 1]) to the factor of the learning rate.
+            None: the recipe's warm-up and decay.
+
+    Raises:
+        AncestralError: If losses stay non-finite.
     """
 
     def __init__(
@@ -116,15 +139,15 @@ class Trainer:
         self._notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
         if recipe.train.epochs is not None and self.budget.unit == "seconds":
             self._notes.append(
-                f"training ends with {recipe.train.epochs:g} passes through the data (train.epochs): with more, so few samples "
-                "are learned by heart"
+                f"training ends after {recipe.train.epochs:g} passes through the data (train.epochs): with more passes the "
+                "model would memorise so few samples"
             )
-        self.failed: str | None = None  # what the last diagnosis said
-        self.hopeless = 0  # diagnoses in a row that said so
+        self.failed: str | None = None  # how the model has failed, by the last diagnosis
+        self.hopeless = 0  # failed diagnoses in a row
         self.concluded: str | None = None  # why training ends before its budget
-        self._before = 0.0  # seconds spent by earlier sessions of this run
+        self._before = 0.0  # seconds of earlier sessions of this run
         self._started = time.monotonic() if started is None else started
-        self._taken, self._timed = 0, 0.0  # steps of this session, and the moment after its first ones
+        self._taken, self._timed = 0, 0.0  # steps of this session, and the time after the first of them
         self._resume()
         self._change_budget()
         run.describe(data.spec, recipe)
@@ -143,7 +166,7 @@ class Trainer:
             self._notes += data.notes
 
     def _begin(self, number: int) -> None:
-        """Enter a stage for the first time, with a check of what the stages before it have left."""
+        """Enter a stage for the first time, after a check of the result of earlier stages."""
         self._enter(number, self.step)
         if self.stage.look is not None:
             found = self.stage.look()
@@ -157,17 +180,17 @@ class Trainer:
 
     @property
     def final(self) -> bool:
-        """Whether the last stage has begun, so that samples mean something."""
+        """Whether the last stage has begun, so that samples are meaningful."""
         return self.number == len(self.stages) - 1
 
     @property
     def players(self) -> list[PlayerState]:
-        """The training state of each player of the present stage."""
+        """The training state of each player of the current stage."""
         return self.state.players
 
     @property
     def seconds(self) -> float:
-        """Spent on this run so far, all sessions together."""
+        """The time spent on this run so far, in all sessions together."""
         return self._before + time.monotonic() - self._started
 
     @property
@@ -176,7 +199,7 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """The share of the budget that is spent; 1 where training was concluded."""
+        """The spent fraction of the budget, 1 if training ended early."""
         if self.concluded:
             return 1.0
         spent = self.budget.progress(seconds=self.seconds, iterations=self.step, epochs=self.epochs)
@@ -188,7 +211,7 @@ class Trainer:
         return sum(p.numel() for p in self.model.parameters())
 
     def within(self, progress: float) -> float:
-        """The share of the present stage that has passed, at that progress of the run."""
+        """Return the progress of the current stage in [0, 1], for a progress of the run."""
         start = sum(stage.share for stage in self.stages[: self.number])
         return min(1.0, max(0.0, (progress - start) / self.stage.share))
 
@@ -204,8 +227,8 @@ class Trainer:
         failures = 0
         with self.runtime.threaded():
             self.model.train()
-            progress = self.progress  # read once a step, so that the step which ends the budget knows it
-            while progress < 1 or not self.final or self.step == self.begun:  # a step of each stage at least
+            progress = self.progress  # read once per step, so that the step that ends the budget reports it
+            while progress < 1 or not self.final or self.step == self.begun:  # each stage takes at least one step
                 if self.within(progress) >= 1 and not self.final:
                     self.state.finish()
                     self._begin(self.number + 1)
@@ -220,8 +243,9 @@ class Trainer:
                 if failures >= PATIENCE:
                     self.save()
                     raise AncestralError(
-                        f"training stopped at step {self.step}: {PATIENCE} steps in a row were not finite, at last {failure}; "
-                        f"the averaged model from before is in {self.run.model}; lower train.lr or set train.precision=fp32"
+                        f"training stopped at step {self.step}: {PATIENCE} steps in a row were not finite, the last time in "
+                        f"{failure}; the averaged model from before is in {self.run.model}; lower train.lr or set "
+                        "train.precision=fp32"
                     )
                 self.step += 1
                 self.images += self.state.batch
@@ -232,7 +256,7 @@ class Trainer:
                     self.failed = diagnosis.failed
                     self.hopeless = self.hopeless + 1 if self.failed else 0
                     if not self.failed and not isinstance(self.stage.model, HasPostFit):
-                        self._save_model()  # of all moments the one that is known to be good
+                        self._save_model()  # the model has just passed its check
                 picture = self._preview() if intervals.previews.due(progress) else None
                 if intervals.checkpoint_due():
                     self.save()
@@ -267,24 +291,24 @@ class Trainer:
             self.save()
 
     def _change_budget(self) -> None:
-        """Continue to another budget than the run was begun with, or keep the old one where the new one is spent already."""
+        """Continue with a new budget if the recipe has one, but keep the old one if the new one is already spent."""
         stored = self.run.recipe
         self.changed = stored.train.budget != self.recipe.train.budget
         if not self.changed:
             return
         old, new = stored.train.budget, self.recipe.train.budget
         if self.progress >= 1 and not self.concluded:
-            self._notes.append(f"the budget {new} is spent already: this run was trained for {old}")
+            self._notes.append(f"the budget {new} is already spent: this run was trained for {old}")
             return
         self.concluded = None
         self._notes.append(
-            f"the budget changes from {old} to {new}: {self.progress:.0%} of it is spent; learning rate and average follow the "
-            "new one"
+            f"the budget changes from {old} to {new}, of which {self.progress:.0%} is spent; learning rate and average follow "
+            "the new budget"
         )
         self.run.rewrite(self.recipe)
 
     def _measure(self, progress: float) -> None:
-        """Measure the speed after the first steps of this session, and say what the budget buys."""
+        """Measure the speed after the first steps of this session, and note how many steps fit into the budget."""
         self._taken += 1
         if self._taken == WARM:
             self._timed = time.monotonic()
@@ -297,31 +321,34 @@ class Trainer:
                 f"about {total:,.0f} steps fit into {self.recipe.train.budget}: {passes:.1f} passes through the data"
             )
             if total < least:
-                self._notes.append(f"{total:,.0f} steps are few: samples will be noise below about {least:,}; {REMEDY}")
+                self._notes.append(
+                    f"{total:,.0f} steps are too few: with less than about {least:,} samples will be noise; {REMEDY}"
+                )
 
     @property
     def verdict(self) -> str | None:
-        """What to say at the end of a training of too few steps; None where there were enough."""
+        """A warning at the end of training if it had too few steps, or None."""
         least = self.recipe.model.least_steps
         if self.step >= least or self.budget.unit != "seconds" or self.concluded:
             return None
-        return f"only {self.step:,} steps fitted into {self.recipe.train.budget}: expect noise, not samples; {REMEDY}"
+        return f"only {self.step:,} steps fitted into {self.recipe.train.budget}: samples will be noise; {REMEDY}"
 
     def conclude(self, reason: str) -> None:
-        """End the training with the next step, as if its budget were spent; a continued run stays ended."""
+        """End the training with the next step, as if its budget were spent. A continued run does not train further."""
         self.concluded = reason
         self._notes.append(f"training ends early: {reason}")
 
     def save(self) -> None:
-        """Write a checkpoint, and the averaged model for sampling unless its last diagnosis was that it failed.
+        """Write a checkpoint, and also the averaged model unless the last diagnosis found that it failed.
 
-        Raises AncestralError rather than write what is not finite.
+        Raises:
+            AncestralError: If a tensor of the model is not finite. Nothing is written then.
         """
         for name, value in self.model.state_dict().items():
             if not value.isfinite().all():
                 raise AncestralError(
-                    f"training stopped at step {self.step}: {name} of the model is not finite; the last checkpoint from "
-                    f"before is kept in {self.run.checkpoints}; lower train.lr or set train.precision=fp32"
+                    f"training stopped at step {self.step}: {name} of the model is not finite; the last checkpoint is in "
+                    f"{self.run.checkpoints}; lower train.lr or set train.precision=fp32"
                 )
         trained = [p for state in self.players for p in state.player.parameters]
         tensors = self.state.tensors() | other_tensors(self.model, trained)
@@ -351,7 +378,7 @@ class Trainer:
             self.run.save_model(self.model)
 
     def _preview(self) -> Path:
-        """A picture from the averaged model, where it stands now."""
+        """Write a picture with samples of the current averaged model."""
         path = self.run.samples / f"step-{self.step:08d}.png"
         self.state.fit_after()
         with self.averaged():
@@ -361,23 +388,23 @@ class Trainer:
         return path
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Run with the moving averages in the model's place."""
+        """Replace the model's parameters by their moving averages inside the context."""
         return self.state.averaged()
 
     def draw(self, n: int, condition: Any, seeds: Sequence[int]) -> Tensor:
-        """Samples `(n, *shape)` of the averaged model as it is now, its parts without a gradient fitted."""
+        """Draw samples `(n, *shape)` of the current averaged model, after the fit of its parts without a gradient."""
         self.state.fit_after()
         with self.averaged():
             return self.model.sample(n, condition, seeds=seeds)
 
     def finished(self) -> GenerativeModel:
-        """The trained model itself, with its averaged weights, in evaluation mode."""
+        """Return the trained model with its averaged weights, in evaluation mode."""
         self.state.finish()
         return self.model.eval()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What no step has said yet, after the last of them."""
+        """The notes that no step has reported yet."""
         return tuple(self._notes)
 
     def _resume(self) -> None:
@@ -387,17 +414,17 @@ class Trainer:
             self._begin(0)
             return
         tensors, numbers = stored.tensors, stored.numbers
-        for damaged in stored.damaged:  # out of the way, so that it is not taken for the newest
+        for damaged in stored.damaged:  # renamed, so that it is not taken for the newest checkpoint
             self._notes.append(f"{damaged.name} is damaged; continuing from {stored.file.name}")
             damaged.rename(damaged.with_suffix(".damaged"))
         if numbers["data"] != self.data.fingerprint:
             raise AncestralError(
-                f"the data of {self.run.path} have changed since it was begun: restore them, or train anew with another --out"
+                f"the data of {self.run.path} have changed since it began: restore them, or start a new run with another --out"
             )
         if numbers["parameters"] != self.parameters:
             raise AncestralError(
                 f"the checkpoints of {self.run.path} are of another network ({numbers['parameters']:,} parameters, not "
-                f"{self.parameters:,}): they were made by another version; train anew with another --out"
+                f"{self.parameters:,}) and were made by another version: start a new run with another --out"
             )
         restore_others(self.model, tensors)
         self._enter(numbers.get("stage", 0), numbers.get("begun", 0))
@@ -411,8 +438,15 @@ class Trainer:
 
 
 def _preview_of(model: GenerativeModel, stage: Stage, seen: DataSet, data: DataSet) -> tuple[Tensor, Sequence[Rendering]]:
-    """Samples of the run's model, always of the same seeds and asked for the same, and what that was; or, of a stage that has
-    pictures of its own, these. seen: what the stage is trained on. data: of the run.
+    """Return the samples of a preview, always with the same seeds and conditions, and their rendered conditions.
+
+    If the stage has pictures of its own, these are returned.
+
+    Args:
+        model: The model of the run.
+        stage: The stage.
+        seen: The data of the stage.
+        data: The data of the run.
     """
     if stage.pictures is not None:
         few = torch.arange(min(SHOWN // 2, len(seen.test)))

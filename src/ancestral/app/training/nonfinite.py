@@ -1,4 +1,4 @@
-"""Which tensor is not finite: the first thing that someone with a failing run wants to know."""
+"""Search for the tensor that is not finite, to explain why a training fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def broken_in_forward(model: nn.Module, loss: Callable[[], object]) -> str:
-    """Evaluate `loss` again and name the first parameter or output of a module that is not finite."""
+    """Evaluate `loss` again, and name the first parameter or output of a module that is not finite."""
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             return f"the parameter {name}"

@@ -1,4 +1,4 @@
-"""How fast a network trains on this machine, and which size of network suits a budget of time."""
+"""Measurement of a network's training speed on this machine, and choice of the network size for a time budget."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ancestral.models import GenerativeModel
 from ancestral.noise import StreamNoise
 from ancestral.runtime import Runtime
 
-ENOUGH = 0.5  # share of the steps that a family needs at least, below which a smaller network is the better choice
+ENOUGH = 0.5  # a smaller network is chosen if fewer than this share of the family's least steps fit
 
 
 def seconds_per_step(model: GenerativeModel, data: DataSet, batch: int, runtime: Runtime) -> float:
-    """Seconds of one pass forward and back of every player on a batch of training samples, the second time."""
+    """Measure the seconds of a forward and backward pass of every player on a batch. The first pass is not measured."""
     model.conditioner.fit(data.train.columns)
     some = data.encoded(model.conditioner)
     runtime.place(model)
@@ -42,9 +42,9 @@ def seconds_per_step(model: GenerativeModel, data: DataSet, batch: int, runtime:
 
 
 def suited(recipe: Recipe, data: DataSet, device: str) -> tuple[FamilyRecipe, tuple[str, ...]]:
-    """The recipe's model, with a smaller network where the default one is far too slow for a budget of time; and what to say.
+    """Return the recipe's model, with a smaller network if the default is far too slow for a time budget, and notes.
 
-    Only sizes that nobody asked for are changed.
+    Only sizes that the user has not set are changed.
     """
     budget, family = Budget.parse(recipe.train.budget), recipe.model
     if budget.unit != "seconds" or family.smaller() is None:
@@ -62,6 +62,6 @@ def suited(recipe: Recipe, data: DataSet, device: str) -> tuple[FamilyRecipe, tu
     if len(tried) == 1:
         return family, ()
     return family, (
-        f"a smaller network than usual ({family.size}): the usual one would take about {tried[0]:,.0f} steps in "
-        f"{recipe.train.budget}, this one {tried[-1]:,.0f}",
+        f"a smaller network than the default ({family.size}): in {recipe.train.budget} the default would take about "
+        f"{tried[0]:,.0f} steps, this one {tried[-1]:,.0f}",
     )

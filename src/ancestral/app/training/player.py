@@ -23,7 +23,8 @@ MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 class FlatParameters:
     """Parameters as views of one tensor `value`.
 
-    parameters: dense tensors of one dtype and device; they keep their shapes and memory layouts.
+    Args:
+        parameters: Dense tensors of one dtype and device. They keep their shapes and memory layouts.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]):
@@ -45,7 +46,7 @@ class FlatParameters:
 
     @contextmanager
     def holding(self, other: Tensor) -> Iterator[None]:
-        """Run with the values of another buffer in place, e.g. the moving average."""
+        """Replace the values by those of another buffer, e.g. the moving average, inside the context."""
         own = self.value.data.clone()
         self.value.data.copy_(other)
         try:
@@ -55,7 +56,7 @@ class FlatParameters:
 
 
 def views(parameters: Iterable[Tensor], flat: Tensor) -> Iterator[Tensor]:
-    """The part of a flat buffer that is each parameter's, in its shape and memory layout."""
+    """Yield each parameter's part of a flat buffer, in the parameter's shape and memory layout."""
     offset = 0
     for p in parameters:
         yield flat[offset : offset + p.numel()].as_strided(p.shape, p.stride())
@@ -67,8 +68,12 @@ class PowerEMA:
 
         average <- beta average + (1 - beta) value,    beta = (1 - 1/t)^(gamma + 1)
 
-    Its width is a fixed fraction of the training time, so it fits any budget and needs no warm-up: at t = 1 it is the
-    value itself. std: that relative width, sigma_rel in the paper; 0.1 gives gamma = 6.94.
+    Its width is a fixed fraction of the training time, so it fits any budget. It needs no warm-up: at t = 1 it is the value
+    itself.
+
+    Args:
+        value: The tensor to average.
+        std: The relative width, sigma_rel in the paper. 0.1 gives gamma = 6.94.
     """
 
     def __init__(self, value: Tensor, std: float = 0.1):
@@ -82,7 +87,7 @@ class PowerEMA:
 
 
 class NoAverage(PowerEMA):
-    """The parameters themselves in the place of an average."""
+    """The parameters themselves, in place of an average."""
 
     def __init__(self, value: Tensor):
         self.average = value.detach().clone()
@@ -94,9 +99,7 @@ class NoAverage(PowerEMA):
 
 
 def gamma_of(std: float) -> float:
-    """Gamma > -1 with sigma_rel = sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))) (Karras et al. 2024, eq. 123),
-    by bisection.
-    """
+    """Solve std = sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))) (Karras et al. 2024, eq. 123) for gamma by bisection."""
     low, high = 0.0, 1e6
     for _ in range(200):
         gamma = (low + high) / 2
@@ -106,10 +109,14 @@ def gamma_of(std: float) -> float:
 
 
 class PlayerState:
-    """What training keeps for a player: parameters as one buffer, an optimiser, a moving average.
+    """The training state of a player: parameters as one buffer, an optimiser, a moving average.
 
-    names: of the player's parameters in its model. optimizer: from parameters to any optimiser of torch's kind, with parameter
-    groups; None: fused AdamW with the recipe's settings, on the flat buffer.
+    Args:
+        player: The player.
+        train: The recipe's settings.
+        names: The names of the player's parameters in its model.
+        optimizer: A function from parameters to an optimiser of torch's kind with parameter groups. None: fused AdamW with the
+            recipe's settings, on the flat buffer.
     """
 
     def __init__(self, player: Player, train: TrainRecipe, names: list[str], optimizer: MakeOptimizer | None = None):
@@ -122,7 +129,7 @@ class PlayerState:
         self.ema = NoAverage(self.flat.value) if train.ema is None else PowerEMA(self.flat.value, train.ema)
         if optimizer is not None:
             self.optimizer = optimizer(list(player.parameters))
-        else:  # on the CPU the fused kernel is five times as fast; all three devices have it
+        else:  # the fused kernel is five times as fast on the CPU, and all devices have it
             self.optimizer = torch.optim.AdamW(
                 [self.flat.value],
                 lr=self.lr,
@@ -133,14 +140,14 @@ class PlayerState:
         self.base = [group["lr"] for group in self.optimizer.param_groups]
 
     def step(self, factor: float) -> None:
-        """One update with learning rates `factor` times those that the optimiser was made with."""
+        """Make one update. Learning rates are `factor` times those with which the optimiser was made."""
         for group, lr in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = factor * lr
         self.optimizer.step()
         self.ema.update(self.flat.value)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors that continuing needs, by "player/quantity/parameter"."""
+        """Return all tensors that training needs to continue, by "player/quantity/parameter"."""
         found = self._named("value", self.flat.value.data) | self._named("average", self.ema.average)
         for p in self._optimized():
             for key, value in self.optimizer.state.get(p, {}).items():
@@ -152,7 +159,12 @@ class PlayerState:
         return found
 
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
-        """The inverse of `tensors`; updates: of the moving average. Raises KeyError where one is missing."""
+        """Restore the state from the result of `tensors`. Raises KeyError if a tensor is missing.
+
+        Args:
+            tensors: The tensors by name. Those of other players are ignored.
+            updates: The number of updates of the moving average.
+        """
         prefix = f"{self.player.name}/"
         own = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
         self._fill("value", self.flat.value.data, own)

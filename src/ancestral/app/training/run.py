@@ -1,14 +1,14 @@
-"""The run folder: everything that a run is, on disk.
+"""The run folder, which holds all files of a run.
 
-    recipe.yaml            what was asked for
-    model/                 config.json + model.safetensors: the averaged weights, ready to sample from
+    recipe.yaml            the settings
+    model/                 config.json + model.safetensors: the averaged weights, ready for sampling
     checkpoints/           step-00001234.safetensors: all that training needs to continue exactly
-    metrics.jsonl          one line a measurement
-    latents.safetensors    what the autoencoder made of the data, where that took long
+    metrics.jsonl          one line per measurement
+    latents.safetensors    the latents of the data, if encoding took long
     samples/               previews
-    evaluation/, evaluation.json, report.html      what `evaluate` and `report` found
+    evaluation/, evaluation.json, report.html      the results of `evaluate` and `report`
 
-Every file is written beside its place and then renamed, so that a kill at any byte leaves the last good one.
+Every file is written under a temporary name and then renamed, so that the last good file survives a kill at any time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from ancestral.weights import checksum, problem, read_tensors
 
 
 class Run:
-    """A run folder, existing or to be."""
+    """A run folder, which may not exist yet."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -54,7 +54,7 @@ class Run:
 
     @classmethod
     def existing(cls, path: str | Path) -> Run:
-        """Raises UsageError if the folder holds no run."""
+        """Open an existing run folder. Raises UsageError if the folder holds no run."""
         run = cls(path)
         if not run.recipe_file.is_file():
             there = "does not exist" if not run.path.exists() else "holds no run (no recipe.yaml)"
@@ -66,7 +66,7 @@ class Run:
         return Recipe.load(self.recipe_file)
 
     def create(self, recipe: Recipe) -> None:
-        """Make the folder, or check that it holds the same recipe but for its budget. Raises UsageError if it holds another."""
+        """Make the folder, or check that it holds the same recipe except for the budget. Raises UsageError if it does not."""
         with disk_errors(self.path):
             if not self.recipe_file.exists():
                 for folder in (self.checkpoints, self.model, self.samples):
@@ -74,24 +74,24 @@ class Run:
                 write_atomically(self.recipe_file, recipe.dump().encode())
                 return
             for folder in (self.path, self.checkpoints, self.model, self.samples):
-                for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
+                for leftover in folder.glob(".*.tmp"):  # from a process that was killed
                     leftover.unlink()
         different = self.recipe.differences(recipe)
         if any(not change.startswith("train.budget:") for change in different):
             raise UsageError(
                 f"{self.path} holds a run of another recipe ({'; '.join(different)}): "
-                "choose another folder with --out, or delete that one"
+                "choose another folder with --out, or delete this one"
             )
 
     def rewrite(self, recipe: Recipe) -> None:
-        """Replace the recipe, whose budget has changed."""
+        """Replace the recipe by one with another budget."""
         with disk_errors(self.path):
             write_atomically(self.recipe_file, recipe.dump().encode())
 
     # model
 
     def describe(self, spec: DataSpec, recipe: Recipe) -> None:
-        """Write what is needed to build the model again, and which version of the library that is."""
+        """Write the description from which the model can be built again, with the version of the library."""
         config = {"version": __version__, "model": recipe.model.model_dump(mode="json"), "data": spec.to_json()}
         with disk_errors(self.path):
             write_atomically(self.model / "config.json", json.dumps(config, indent=1).encode())
@@ -102,37 +102,42 @@ class Run:
 
     @property
     def kept(self) -> str:
-        """What is left of a training that failed, in words."""
+        """A sentence that says which model remains after a failed training."""
         there = self.weights.is_file()
-        return f"the averaged model from before it failed is in {self.model}" if there else "no model had been written before"
+        return f"the averaged model from before the failure is in {self.model}" if there else "no model was written before"
 
     def save_model(self, model: nn.Module) -> None:
-        """Write the model's present weights."""
+        """Write the model's current weights."""
         tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
         with disk_errors(self.path):
             write_atomically(self.weights, save(tensors, {"checksum": checksum(tensors)}))
 
     @property
     def spec(self) -> DataSpec:
-        """Raises AncestralError if the run's description is missing or damaged."""
+        """The description of the data. Raises AncestralError if it is missing or damaged."""
         return DataSpec.from_json(self._config()["data"])
 
     def load_model(
         self, device: str = "auto", precision: Precision = "auto", *, step: int | None = None, network: Network | None = None
     ) -> GenerativeModel:
-        """The trained model, on the device; with `step` as it was averaged at the checkpoint of that step.
+        """Load the trained model.
 
-        network: the model's own network, where the run was trained from a model object with one.
+        Args:
+            device: The device: auto, cpu, cuda or mps.
+            precision: The precision of the network.
+            step: The step of a stored checkpoint, whose averaged weights are loaded. None: the final model.
+            network: The model's own network, if the run was trained with a network that is not the library's.
 
-        Raises AncestralError if it is missing, damaged, or another version's; UsageError if there is no such checkpoint, or it
-        is of an earlier stage of the training.
+        Raises:
+            AncestralError: If the model is missing, damaged or of another version.
+            UsageError: If there is no such checkpoint, or it is from an earlier stage of the training.
         """
         spec, config = self.spec, self._config()
         try:
             section = section_of(config["model"]["family"]).model_validate(migration.model(config["model"]))
             model = build(section.config, network, self.path) if isinstance(section, OwnRecipe) else section.build(spec)
         except (KeyError, ValidationError):
-            raise self._foreign(config, "its settings are not those of this version") from None
+            raise self._foreign(config, "this version does not know its settings") from None
         file = self.weights
         try:
             tensors, metadata = read_tensors(file)
@@ -141,14 +146,14 @@ class Run:
         except (SafetensorError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise AncestralError(
-                f"{file} is damaged ({reason}): run the same `ancestral train` again, which writes it anew"
+                f"{file} is damaged ({reason}): run the same `ancestral train` again, which writes it again"
             ) from None
         if wrong := problem(tensors, metadata):
-            raise AncestralError(f"{file} {wrong}; run the same `ancestral train` again, which writes it anew")
+            raise AncestralError(f"{file} {wrong}; run the same `ancestral train` again, which writes it again")
         try:
             model.load_state_dict(tensors)
         except RuntimeError:
-            raise self._foreign(config, "some of its parameters are missing, unknown or of another shape here") from None
+            raise self._foreign(config, "some of its parameters are missing, unknown or of another shape") from None
         runtime = Runtime.choose(device, precision, parameters=sum(p.numel() for p in model.parameters()))
         runtime.place(model)
         model.precision = runtime.autocast
@@ -170,18 +175,18 @@ class Run:
                 average = tensors.get(f"{player.name}/average/{name}")
                 if average is None or average.shape != p.shape:
                     raise UsageError(
-                        f"at step {step} {self.path} had not yet begun the training of its last stage: choose a later one"
+                        f"the checkpoint of step {step} in {self.path} is from an earlier stage of training: choose a later one"
                     )
                 p.copy_(average)
         checkpoint.restore_others(model, tensors)
 
     def _foreign(self, config: Mapping[str, Any], why: str) -> AncestralError:
-        """What is said of a model that this version cannot build."""
+        """Return the error for a model that this version cannot build."""
         maker = f"ancestral {config['version']}" if "version" in config else "an older version"
         maker = f"another state of {maker}" if config.get("version") == __version__ else maker
         return AncestralError(
             f"the model of {self.path} was made by {maker} and this is {__version__}: {why}; use it with the version that made "
-            "it, or train anew with another --out"
+            "it, or start a new run with another --out"
         )
 
     def _config(self) -> dict[str, Any]:
@@ -194,7 +199,7 @@ class Run:
             raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
         except (ValueError, AttributeError):
             file = self.model / "config.json"
-            raise AncestralError(f"{file} is damaged: run the same `ancestral train` again, which writes it anew") from None
+            raise AncestralError(f"{file} is damaged: run the same `ancestral train` again, which writes it again") from None
 
     # checkpoints
 
@@ -206,13 +211,14 @@ class Run:
                 old.unlink()
 
     def checkpoint_files(self) -> list[Path]:
-        """Oldest first."""
+        """Return the files of the checkpoints, the oldest first."""
         return sorted(self.checkpoints.glob("step-*.safetensors"))
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """The newest sound checkpoint, or None before the first.
+        """Load the newest undamaged checkpoint. Returns None if there are no checkpoints.
 
-        Raises AncestralError if there are checkpoints and all are damaged.
+        Raises:
+            AncestralError: If there are checkpoints and all are damaged.
         """
         damaged: list[Path] = []
         for file in reversed(self.checkpoint_files()):
@@ -222,33 +228,33 @@ class Run:
         if damaged:
             raise AncestralError(
                 f"every checkpoint in {self.checkpoints} is damaged ({', '.join(file.name for file in damaged)}): "
-                "delete the folder's checkpoints to start the training over, or restore them from a backup"
+                "delete them to start the training again, or restore them from a backup"
             )
         return None
 
     def checkpoint_of(self, step: int) -> Checkpoint:
-        """The one of that step. Raises UsageError if it is not there, or damaged."""
+        """Load the checkpoint of a step. Raises UsageError if it does not exist or is damaged."""
         steps = {int(file.stem.removeprefix("step-")): file for file in self.checkpoint_files()}
         found = checkpoint.read(steps[step], []) if step in steps else None
         if found is None:
-            why = "is damaged" if step in steps else "is not kept"
+            why = "is damaged" if step in steps else "does not exist"
             kept = ", ".join(str(other) for other in steps if other != step) or "none"
             raise UsageError(
-                f"the checkpoint of step {step} {why} in {self.path}; there are those of {kept}: train with a larger "
-                "train.keep to keep more, one is written every train.checkpoint_every seconds"
+                f"the checkpoint of step {step} {why} in {self.path}, which has those of {kept}: to store more of them, train "
+                "with a larger train.keep; one is written every train.checkpoint_every seconds"
             )
         return found
 
     # metrics
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add a line; numbers that are not finite become null, which JSON has."""
+        """Add a line. Numbers that are not finite become null, since JSON has no other value for them."""
         row = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
         with disk_errors(self.path), self.metrics_file.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All measurements; a last line that a kill cut short is left out."""
+        """Return all measurements, without a last line that is incomplete after a kill."""
         if not self.metrics_file.exists():
             return []
         rows = []
@@ -260,11 +266,11 @@ class Run:
         return rows
 
     def diagnoses(self) -> list[dict[str, Any]]:
-        """The last measurement with a diagnosis of each stage, and of what is looked at between them."""
+        """Return the last measurement with a diagnosis of each stage, and of the checks between stages."""
         return list({row.get("stage"): row for row in self.metrics() if "findings" in row}.values())
 
     def rewind_metrics(self, step: int) -> None:
-        """Forget measurements after `step`, which are about to be made again."""
+        """Delete the measurements after `step`, because training will repeat them."""
         if self.metrics_file.exists():
             kept = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
             with disk_errors(self.path):

@@ -1,4 +1,4 @@
-"""One stage of training: a model's players and the data that they are trained on, in parts of a global batch."""
+"""One stage of training: the players of a model and their data. A global batch is computed in parts."""
 
 from __future__ import annotations
 
@@ -22,26 +22,31 @@ from ancestral.models import Diagnosis, GenerativeModel, HasDiagnosis, HasPostFi
 from ancestral.noise import PartNoise, StreamNoise
 from ancestral.runtime import Runtime
 
-DIAGNOSIS_KEY = 2**62  # of the noise of diagnoses, beyond any step's
-TURN_KEY = 2**48  # of the noise of a player's further turns in a step
-DIAGNOSED = 256  # samples of each split that a diagnosis sees
-FITTED = 10_000  # training samples that parts without a gradient are fitted to, fewer where samples are large
+DIAGNOSIS_KEY = 2**62  # key of the noise of diagnoses, larger than that of any step
+TURN_KEY = 2**48  # key of the noise of a player's further turns in a step
+DIAGNOSED = 256  # samples of each split in a diagnosis
+FITTED = 10_000  # training samples for the fit of parts without a gradient; fewer if samples are large
 
-Progress = Callable[[str], None]  # shows how far something is
+Progress = Callable[[str], None]  # shows a sentence about the progress of work
 
 
 def silent(text: str) -> None:
-    """Shows nothing."""
+    """Ignore the progress."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A model, the data it is trained on, and its share of the run's budget.
+    """A stage of training: a model, its data, and its share of the run's budget.
 
-    data: called once the stages before are finished, since it may depend on what they learned, with the run's folder, where it
-    may keep what took long, and with a function that shows how far it is. name: "" where there is but one.
-    train: what differs from the recipe's section `train`. pictures: a preview from held-out samples; None: samples of the run's
-    model. look: at what the stages before have left, before this one begins.
+    Args:
+        model: The model.
+        data: A function that returns the data. It is called after the earlier stages, on which the data may depend, with the
+            run folder, in which it may store results, and with a function that shows the progress.
+        share: The share of the budget.
+        name: The name, "" if there is only one stage.
+        train: Changes of the recipe's section `train`.
+        pictures: A function that draws a preview from held-out samples. None: the preview has samples of the run's model.
+        look: A check of the result of the earlier stages, before this one begins.
     """
 
     model: GenerativeModel
@@ -54,7 +59,7 @@ class Stage:
 
 
 class EpochSampler:
-    """The n samples in an order that depends on (seed, epoch) alone, so that any position can be asked for at any time."""
+    """Random order of n samples that depends only on (seed, epoch), so that any position can be read at any time."""
 
     def __init__(self, n: int, seed: int):
         self.n = n
@@ -63,7 +68,7 @@ class EpochSampler:
         self._permutation = torch.empty(0)
 
     def at(self, position: int, count: int) -> Tensor:
-        """The indices `(count,)` of the samples from `position` on, counted over all epochs."""
+        """Return the indices `(count,)` of the samples from `position` on, counted over all epochs."""
         parts: list[Tensor] = []
         while count:
             epoch, start = divmod(position, self.n)
@@ -78,14 +83,14 @@ class EpochSampler:
 
 
 class _SumNeededError(Exception):
-    """A loss waits for a sum over all parts of the batch, of which this is the part's own."""
+    """Raised when a loss needs a sum over all parts of the batch. `value` is the term of its own part."""
 
     def __init__(self, value: Tensor):
         self.value = value
 
 
 class _Sums:
-    """`Part.reduce` where parts are computed one after the other: a sum that is not known yet stops the loss."""
+    """`Part.reduce` for parts that are computed one after the other. It raises _SumNeededError if a sum is not known yet."""
 
     def __init__(self, known: list[Tensor]):
         self.known, self.count = known, 0
@@ -98,10 +103,18 @@ class _Sums:
 
 
 class StageState:
-    """The players of one model, their data, and the order in which they see them. flip: mirror half of the images.
+    """The training state of a stage: the players of one model, their data, and the order of the data.
 
-    A global batch is computed in `train.accumulate` parts. Its noise and its order depend on (seed, step), its statistics are
-    sums over all parts: losses and gradients do not depend on the number of parts, but for rounding and dropout.
+    A global batch is computed in `train.accumulate` parts. Its noise and order depend on (seed, step), and its statistics are
+    sums over all parts. Losses and gradients do not depend on the number of parts, except by rounding and dropout.
+
+    Args:
+        model: The model.
+        data: The data.
+        train: The recipe's settings.
+        runtime: Device and precision.
+        flip: Whether half of the images are mirrored.
+        optimizer: As in `PlayerState`.
     """
 
     def __init__(
@@ -124,15 +137,21 @@ class StageState:
         self._samplers: dict[int, EpochSampler] = {}
 
     def indices(self, position: int, turn: int = 0) -> Tensor:
-        """The global batch at a position of the training; each further turn of a player in a step has an order of its own."""
+        """Return the indices of the global batch at a position. Each further turn of a player in a step has its own order."""
         if turn not in self._samplers:
             self._samplers[turn] = EpochSampler(len(self.data.train), self.train.seed + turn)
         return self._samplers[turn].at(position, self.batch)
 
     def update(self, step: int, images: int, factor: float) -> tuple[dict[str, float], dict[str, float], str | None]:
-        """One step of every player whose turn it is: (losses, gradient norms, what was not finite).
+        """Make one step of every player that is due at this step.
 
-        factor: of the learning rates that the optimisers were made with.
+        Args:
+            step: The number of the step.
+            images: The number of images so far.
+            factor: The factor of the optimisers' learning rates.
+
+        Returns:
+            Losses, norms of the gradients, and the name of the tensor that was not finite, or None.
         """
         losses: dict[str, float] = {}
         norms: dict[str, float] = {}
@@ -152,12 +171,12 @@ class StageState:
     def _step(
         self, state: PlayerState, index: Tensor, key: int, factor: float
     ) -> tuple[dict[str, float], float | None, str | None]:
-        """(means of the loss's terms, norm of the gradient, what was not finite) of one turn on a global batch."""
+        """Make one turn of a player on a global batch. Returns (means of loss terms, gradient norm, non-finite tensor)."""
         parts = index.chunk(self.train.accumulate)
         known: list[Tensor] = []  # sums over all parts
         records: dict[str, Tensor] = {}
         means: dict[str, float] = {}
-        state.flat.grad.zero_()  # other players' losses may have left theirs
+        state.flat.grad.zero_()  # the losses of other players may have added gradients
         for i in range(len(parts)):
             terms, part = self._loss(parts, i, state, key, known)
             if not terms:
@@ -167,7 +186,7 @@ class StageState:
             if not math.isfinite(total.item()):
                 return means, None, broken_in_forward(self.model, partial(self._loss, parts, i, state, key, known))
             torch.autograd.backward(total)
-            values = torch.stack([term.detach().float().mean() for term in terms.values()]).tolist()  # one wait for the device
+            values = torch.stack([term.detach().float().mean() for term in terms.values()]).tolist()  # one synchronisation
             for name, mean in zip(terms, values, strict=True):
                 means[name] = means.get(name, 0.0) + mean * share
             for name, value in part.records.items():
@@ -186,7 +205,7 @@ class StageState:
     def _loss(
         self, parts: tuple[Tensor, ...], i: int, state: PlayerState, key: int, known: list[Tensor]
     ) -> tuple[dict[str, Tensor], Part]:
-        """The loss terms of part i with noise keyed by (seed, key). Sums over all parts that it needs are added to `known`."""
+        """Return the loss terms of part i with noise keyed by (seed, key). Needed sums over all parts are added to `known`."""
         while True:
             try:
                 return self._attempt(parts, i, state, key, known)
@@ -219,14 +238,14 @@ class StageState:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Run with the moving averages in the model's place."""
+        """Replace the model's parameters by their moving averages inside the context."""
         with ExitStack() as stack:
             for state in self.players:
                 stack.enter_context(state.flat.holding(state.ema.average))
             yield
 
     def finish(self) -> None:
-        """End the stage: the averages become the model, whose parts without a gradient are fitted."""
+        """End the stage: fit the parts without a gradient, and replace the parameters by their averages."""
         self.fit_after()
         for state in self.players:
             state.flat.value.data.copy_(state.ema.average)
@@ -240,7 +259,7 @@ class StageState:
                 self.model.fit_after(batch.to(self.runtime.device))
 
     def diagnose(self) -> Diagnosis | None:
-        """The model's check of its own health as it is now, always on the same samples with the same noise."""
+        """Run the model's health check, always on the same samples with the same noise."""
         if not isinstance(self.model, HasDiagnosis):
             return None
         n = min(DIAGNOSED, len(self.data.train), len(self.data.test))
@@ -251,10 +270,10 @@ class StageState:
             return self.model.diagnose(self.data.batch(train).to(device), self.data.batch(test, "test").to(device), noise)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors of the players that continuing needs."""
+        """Return all tensors of the players that training needs to continue."""
         return {key: t for state in self.players for key, t in state.tensors().items()}
 
     def restore(self, tensors: Mapping[str, Tensor], updates: list[int]) -> None:
-        """The inverse of `tensors`; updates: of each player's moving average."""
+        """Restore the players from the result of `tensors`. updates: the number of updates of each moving average."""
         for state, count in zip(self.players, updates, strict=True):
             state.restore(tensors, count)

@@ -1,4 +1,4 @@
-"""In which stages a model is trained: one for most, two for a latent model whose autoencoder is not trained yet."""
+"""The stages of a training: one for most models, two for a latent model without a pretrained autoencoder."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ancestral.models.latent import STAGES, LatentModel
 
 
 def stages_of(model: GenerativeModel, data: DataSet, recipe: FamilyRecipe, *, flip: bool) -> tuple[Stage, ...]:
-    """The stages of the training of `model` on `data`. flip: whether half of the training images are mirrored."""
+    """Return the stages of the training of `model` on `data`. flip: whether half of the training images are mirrored."""
     if not isinstance(model, LatentModel):
         return (Stage(model, lambda folder, tell: data),)
     pretrained = recipe.pretrained if isinstance(recipe, LatentRecipe) else None
 
     def latents(folder: Path, tell: Progress) -> Latents:
-        if pretrained is not None and not model.known:  # in a continued run the checkpoint has brought it
+        if pretrained is not None and not model.known:  # a continued run has it from the checkpoint
             load_pretrained(model.autoencoder, pretrained.source)
         return encoded(model, data, flip=flip, folder=folder, tell=tell)
 
@@ -42,7 +42,7 @@ def stages_of(model: GenerativeModel, data: DataSet, recipe: FamilyRecipe, *, fl
 
 
 def _pairs(model: Autoencoder) -> Callable[[Batch], Tensor]:
-    """Each sample beside its reconstruction."""
+    """Return a function that puts each sample beside its reconstruction."""
 
     def pairs(batch: Batch) -> Tensor:
         with model.inference():

@@ -1,6 +1,6 @@
-"""Where measurements go besides the run folder: one small seam for other people's dashboards.
+"""Trackers, which send measurements to other dashboards.
 
-`metrics.jsonl` is always written. A tracker sees the same steps as they pass:
+`metrics.jsonl` is always written. A tracker receives the same steps during training:
 
     for step in tracked(trainer, TensorBoard(run)): ...
 """
@@ -20,17 +20,17 @@ from ancestral.suggest import unknown
 
 
 class Tracker(Protocol):
-    """Receives each logged step, and is closed at the end."""
+    """An object that receives each logged step and is closed at the end."""
 
     def log(self, step: Step) -> None:
         """Record the step's numbers and its preview."""
 
     def close(self) -> None:
-        """Flush."""
+        """Write the rest and close."""
 
 
 class TensorBoard:
-    """Event files in the run folder's `tensorboard/`. Raises AncestralError if tensorboardX is not installed."""
+    """Tracker that writes event files to the run folder's `tensorboard/`. Raises AncestralError if tensorboardX is missing."""
 
     def __init__(self, run: Run):
         try:
@@ -55,14 +55,14 @@ TRACKERS: dict[str, Callable[[Run], Tracker]] = {"tensorboard": TensorBoard}
 
 
 def tracker(name: str, run: Run) -> Tracker:
-    """The tracker of that name. Raises UsageError for an unknown name."""
+    """Make the tracker `name`. Raises UsageError for an unknown name."""
     if name not in TRACKERS:
         raise UsageError(unknown("tracker", name, TRACKERS))
     return TRACKERS[name](run)
 
 
 def tracked(steps: Iterable[Step], *trackers: Tracker) -> Iterator[Step]:
-    """The same steps; those that are logged or carry a preview are shown to the trackers on the way."""
+    """Yield the same steps, and send those that are logged or have a preview to the trackers."""
     try:
         for step in steps:
             if step.logged or step.preview:

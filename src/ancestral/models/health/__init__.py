@@ -1,1 +1,1 @@
-"""Health checks: how a model knows in training that its kind fails, in numbers and in plain words."""
+"""Health checks of models in training: numbers, and findings in plain words."""

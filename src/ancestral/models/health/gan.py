@@ -1,8 +1,8 @@
-"""How a two-player game stands, in numbers and in plain words.
+"""The health check of a GAN: numbers, and findings in plain words.
 
-The lines to compare with are the equilibrium's: D = 1/2 everywhere, -2 V = log 4, JSD(p, q) = 0, and of a held-out sample's
-neighbourhood, the ball to its k-th neighbour among n real ones, a share 1 - 2^-k holds one of n samples of the same
-distribution (Naeem et al. 2020, arXiv:2002.09797, "coverage").
+They are compared with the equilibrium: D = 1/2 everywhere, -2 V = log 4, JSD(p, q) = 0. For coverage, take the ball around each
+held-out sample to its k-th neighbour among n real ones. For n samples of the same distribution, the share 1 - 2^-k of these
+balls contains a sample (Naeem et al. 2020, arXiv:2002.09797).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, logsig
 from ancestral.models.capabilities import Diagnosis
 from ancestral.models.objectives import Minimax, NonSaturating, Objective, Relativistic, Wasserstein
 
-EARLY = 500  # turns of the generator before which nothing is said: everything looks broken then
+EARLY = 500  # turns of the generator before the first finding, since all numbers look bad at first
 LOOK = 64  # samples among which distinct ones are counted
 NEIGHBOURS = 5
-SIDE = 8  # to which pictures are reduced before distances are taken, so that they are of content and not of grain
+SIDE = 8  # side to which pictures are reduced before distances are measured, so that these are of content, not of noise
 
 
 @dataclass(frozen=True)
 class Standing:
-    """real, fake, held_out: D's outputs `(n,)`. x: held-out data, y: samples, both `(n, *shape)` in the models' units."""
+    """The inputs of the check. real, fake, held_out: D's outputs `(n,)`. x: held-out data, y: samples, in model units."""
 
     objective: Objective
     real: Tensor
@@ -84,37 +84,37 @@ class Standing:
                 findings.append(f"{said}; slow it down with R1: model.r1=1")
         elif of["js"] > 0.95 * math.log(2) and not isinstance(self.objective, Wasserstein):  # whose critic cannot be too good
             findings.append(
-                "the discriminator wins: it tells every sample from data, and its opinion teaches the generator little; "
+                "the discriminator wins: it recognises every sample, and its gradient teaches the generator little; "
                 "raise model.r1 and model.r2, or lower train.lr"
             )
         if of["accuracy_real"] - of["accuracy_held_out"] > 0.25:
             remedy = "train for less, or gather more data" if self.augmented else "set model.augment=0.5, or gather more data"
             findings.append(
-                f"the discriminator knows the training samples by heart: it takes {tens(of['accuracy_real'])} of them for "
+                f"the discriminator has memorised the training samples: it classifies {tens(of['accuracy_real'])} of them as "
                 f"real, and {tens(of['accuracy_held_out'])} of held-out ones; {remedy}"
             )
         if not collapsed and of["coverage"] < 0.5:
             findings.append(
                 f"the generator leaves out part of the data: {tens(of['coverage'])} of held-out samples have a generated "
-                f"one near, where a perfect generator has {1 - 2**-NEIGHBOURS:.0%}; {other}train longer"
+                f"sample nearby, and a perfect generator has {1 - 2**-NEIGHBOURS:.0%}; {other}train longer"
             )
         return tuple(findings), failed
 
 
 def cost(real: Tensor, fake: Tensor) -> float:
-    """-2 V = -E log D(x) - E log(1 - D(G(z))) of logits, log 4 at the equilibrium."""
+    """Return -2 V = -E log D(x) - E log(1 - D(G(z))) of logits. It is log 4 at the equilibrium."""
     return -(logsigmoid(real).mean() + logsigmoid(-fake).mean()).item()
 
 
 def jensen_shannon(real: Tensor, fake: Tensor) -> float:
-    """V + log 2: at the best D the divergence, at any other less, in nats; at most log 2."""
+    """Return V + log 2 in nats, at most log 2. It is the divergence at the best D, and less at any other D."""
     return min(max(math.log(2) - cost(real, fake) / 2, 0.0), math.log(2))
 
 
 def calibration(real: Tensor, fake: Tensor, rounds: int = 30) -> tuple[float, float]:
-    """(a, b), a >= 0, for which sigmoid(a l + b) tells real from fake best (Platt 1999), by Newton's method.
+    """Return (a, b), a >= 0, for which sigmoid(a l + b) separates real from fake best (Platt 1999), by Newton's method.
 
-    A discriminator need not say log p/q: relativistic ones leave a constant open, others a scale too.
+    The logit of a discriminator need not be log p/q: relativistic ones leave a constant free, and others also a scale.
     """
     both = torch.cat([real, fake])
     centre, scale = both.mean(), both.std().clamp(min=1e-9)
@@ -122,20 +122,20 @@ def calibration(real: Tensor, fake: Tensor, rounds: int = 30) -> tuple[float, fl
     truth = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
     design = torch.stack([l, torch.ones_like(l)], 1)
     w = torch.zeros(2, dtype=l.dtype)
-    ridge = 1e-3 * torch.eye(2, dtype=l.dtype)  # which keeps a finite where D makes no error
+    ridge = 1e-3 * torch.eye(2, dtype=l.dtype)  # keeps a finite if D makes no error
     for _ in range(rounds):
         d = (design @ w).sigmoid()
         slope = design.T @ (d - truth) / len(l) + ridge @ w
         curvature = (design * (d * (1 - d))[:, None]).T @ design / len(l) + ridge
         w = w - torch.linalg.solve(curvature, slope)
     a, b = w.tolist()
-    if a < 0:  # worse than no opinion
+    if a < 0:  # worse than random answers
         return 0.0, math.log(len(real) / len(fake))
     return a / scale.item(), b - a * (centre / scale).item()
 
 
 def reduced(x: Tensor) -> Tensor:
-    """Samples as vectors `(n, d)`, pictures and signals averaged down to at most `SIDE` a side (signals 8 times that)."""
+    """Return samples as vectors `(n, d)`. Pictures are averaged down to sides of at most `SIDE`, signals to 8 times that."""
     x = x.float()
     if x.ndim == 4:
         x = adaptive_avg_pool2d(x, (min(SIDE, x.shape[2]), min(SIDE, x.shape[3])))
@@ -145,18 +145,18 @@ def reduced(x: Tensor) -> Tensor:
 
 
 def neighbours(x: Tensor, y: Tensor, *, skip_self: bool = False) -> Tensor:
-    """The distance `(n,)` of each of x to the nearest of y; skip_self: where y is x."""
+    """Return the distance `(n,)` of each of x to the nearest of y. skip_self: for y equal to x."""
     distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
     return (distance.fill_diagonal_(math.inf) if skip_self else distance).min(1).values
 
 
 def spacing(x: Tensor) -> float:
-    """The median distance of samples to their nearest neighbours."""
+    """Return the median distance of samples to their nearest neighbours."""
     return neighbours(x, x, skip_self=True).median().item()
 
 
 def coverage(x: Tensor, y: Tensor, k: int = NEIGHBOURS) -> float:
-    """The share of x with one of y no farther than their own k-th neighbour."""
+    """Return the share of x that have one of y within the distance of their own k-th neighbour."""
     k = min(k, len(x) - 1)
     if k < 1:
         return 1.0
@@ -166,7 +166,7 @@ def coverage(x: Tensor, y: Tensor, k: int = NEIGHBOURS) -> float:
 
 
 def distinct(x: Tensor, near: float) -> int:
-    """How many remain when everything within `near` of an earlier one is left out."""
+    """Return how many samples remain if those within `near` of an earlier one are left out."""
     kept: list[Tensor] = []
     for sample in x:
         if not kept or (torch.stack(kept) - sample).norm(dim=1).min().item() > near:
@@ -175,7 +175,7 @@ def distinct(x: Tensor, near: float) -> int:
 
 
 def right(d: Tensor) -> float:
-    """The share of right answers, where 1 is sure to be right and 1/2 is none."""
+    """Return the share of right answers. D = 1 is a right answer, and D = 1/2 counts half."""
     return share(d > 0.5) + share(d == 0.5) / 2
 
 
@@ -184,5 +184,5 @@ def share(which: Tensor) -> float:
 
 
 def tens(part: float) -> str:
-    """As 70 %: coarse, so that a sentence changes only when something does."""
+    """Write a share in steps of ten percent, so that a sentence does not change with noise."""
     return f"{round(part * 10) * 10}%"

@@ -1,4 +1,4 @@
-"""How a VAE fares: which latents carry anything, how much they say of x, how well x comes back."""
+"""The health check of a VAE: its active latents, their information about x, and its reconstructions."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from ancestral.models.codec import Encoding
 
 ACTIVE = 0.01  # variance over the data of a posterior's centre, above which a unit is in use (Burda et al. 2016, section 5.2)
 
-EARLY = 10_000  # samples seen, before which a finding would be a guess
+EARLY = 10_000  # training samples before the first finding
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What a VAE makes of held-out samples.
+    """The inputs of the check, on held-out samples.
 
-    elbo, elbo_train: mean bounds of held-out and of training samples in nats. code: of the held-out samples x `(n, *shape)`.
-    mean: of p(x | z) `(n, *shape)`. std, bounds: deviation of each channel and range of the data. of_codes: numbers and
-    findings of a codebook. seen: samples seen in training.
+    `elbo` and `elbo_train` are the mean bounds of held-out and of training samples in nats. `code` is the encoding of the
+    held-out samples x `(n, *shape)`, and `mean` is the mean of p(x | z) `(n, *shape)`. `std` and `bounds` are the deviation of
+    each channel and the range of the data. `of_codes` has numbers and findings of a codebook. `seen` is the number of training
+    samples so far.
     """
 
     elbo_train: float
@@ -38,7 +39,7 @@ class Standing:
     seen: int
 
     def diagnosis(self) -> Diagnosis:
-        """Numbers, the line for a progress display, and findings with remedies."""
+        """Return numbers, the summary for the progress line, and findings with remedies."""
         code, kl, d = self.code, self.code.kl.mean(0), self.x[0].numel()
         error = float((self.mean - self.x).square().mean().sqrt())
         explained = 1 - float(((self.mean - self.x) / self.std).square().mean())
@@ -76,17 +77,21 @@ class Standing:
         gap = self.elbo_train - self.elbo
         if gap > max(10.0, 0.1 * d):
             findings.append(
-                f"held-out samples score {2 ** int(math.log2(gap))} nats or more below training samples: the model learns "
-                "them by heart; stop earlier, lower model.width or model.latent, or give more data"
+                f"held-out samples score {2 ** int(math.log2(gap))} nats or more below training samples: the model memorises "
+                "the latter; stop earlier, lower model.width or model.latent, or give more data"
             )
         early = self.seen < EARLY
         return Diagnosis(numbers, "  ".join(words), () if early else (*findings, *said))
 
 
 def information(q: Gaussian, z: Tensor) -> float:
-    """I(x; z) = E [log q(z | x) - log q(z)] in nats, q(z) the mixture of the n posteriors at hand (Hoffman & Johnson 2016).
+    """Return I(x; z) = E [log q(z | x) - log q(z)] in nats (Hoffman & Johnson 2016). It is at most log n.
 
-    It cannot exceed log n. q: of n samples `(n, d)`; z: a draw of each.
+    q(z) is the mixture of the n given posteriors.
+
+    Args:
+        q: the posteriors of n samples `(n, d)`.
+        z: a draw of each.
     """
     n = len(z)
     var = q.var[None]

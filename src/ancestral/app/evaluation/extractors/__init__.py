@@ -1,6 +1,7 @@
-"""Feature extractors: what a distance between sets of samples is measured in.
+"""Feature extractors, which turn samples into the features in which distances are measured.
 
-Which one is used is part of a metric's name (`fd-classifier`), since distances in different features cannot be compared.
+The name of the extractor is part of a metric's name (`fd-classifier`), since distances in different features cannot be
+compared.
 """
 
 from ancestral.app.evaluation.extractors.base import Coordinates, Extractor, Pictures

@@ -1,4 +1,4 @@
-"""The protocol, and the plain parts that extractors share."""
+"""The protocol of extractors, and the simple classes that they share."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ BATCH = 500
 
 
 class Extractor(Protocol):
-    """From samples to feature vectors.
+    """A function from samples to feature vectors.
 
-    name: part of the metrics' names. about: what it is and how good, for the report. coarse: whether its figures are only a
-    rough guide.
+    Attributes:
+        name: Its name, which is part of the metrics' names.
+        about: A description and its quality, for the report.
+        coarse: Whether its figures are only a rough guide.
     """
 
     name: str
@@ -27,11 +29,11 @@ class Extractor(Protocol):
     coarse: bool
 
     def __call__(self, x: Tensor, progress: Progress = silent) -> np.ndarray:
-        """Samples `(n, *shape)` in the units of the data -> float64 `(n, d)`."""
+        """Return the features, float64 `(n, d)`, of samples `(n, *shape)` in the units of the data."""
 
 
 class Coordinates:
-    """Vectors, and what has no better features, as they are: each coordinate in units of its deviation in the data."""
+    """The coordinates themselves as features, each in units of its deviation in the data. For data without better features."""
 
     name, coarse = "coordinates", False
 
@@ -48,8 +50,14 @@ class Coordinates:
 class Pictures:
     """Features of images by a network.
 
-    network: `(n, 3 or 1, h, w)` in [0, 1] -> `(n, d)`. size: (height, width) to which images are scaled, antialiased where they
-    shrink; None: as they are. colour: whether grey images are repeated to three channels.
+    Args:
+        name: The name of the extractor.
+        network: The network, from `(n, 3 or 1, h, w)` in [0, 1] to `(n, d)`.
+        about: The description for the report.
+        runtime: Device and precision.
+        size: (height, width) to which images are scaled, with antialiasing if they shrink. None: images are not scaled.
+        colour: Whether grey images are repeated to three channels.
+        coarse: Whether the figures are only a rough guide.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Which extractors suit some data, in order of preference."""
+"""Choice of the extractors that suit the data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ancestral.networks import imagenet
 from ancestral.registry import entry
 from ancestral.runtime import Runtime
 
-MOST = 2  # a ranking is claimed where two agree
+MOST = 2  # a ranking is claimed only if both agree
 
 
 @built_in("extractor", "classifier", needs="classes")
@@ -51,10 +51,11 @@ def _random(data: DataSet, runtime: Runtime, progress: Progress, weights: Path |
 
 
 def choose(data: DataSet, weights: Path | None = None) -> list[str]:
-    """The names of at most two extractors that suit the data, the more trustworthy first.
+    """Return the names of at most two extractors that suit the data, the more trustworthy first.
 
-    Vectors: their coordinates. Images and signals: a classifier of their classes; for images a network with ImageNet weights
-    (Inception where its weights are given or cached, else EfficientNet where installed); random features to make up the number.
+    For vectors these are the coordinates. For images and signals they are a classifier of their classes; for images a network
+    with ImageNet weights (Inception if its weights are given or cached, else EfficientNet if installed); and last random
+    features.
     """
     spec = data.spec
     if len(spec.shape) == 1:
@@ -77,7 +78,7 @@ def extractor(
 
     Args:
         name: The name under which a function (data, runtime, progress, weights) -> `Extractor` is registered. Its fact
-            `needs` is "classes" or "images" where it is not for all data.
+            `needs` is "classes" or "images" if it is not for all data.
         data: The data, of whose samples it makes features.
         runtime: The device and the precision.
         progress: Called with one line of text on the way.
@@ -89,8 +90,8 @@ def extractor(
     found = entry("extractor", name)
     needs = found.facts.get("needs")
     if needs == "classes" and data.labels() is None:
-        raise UsageError(f"{data.spec.name} has no classes, so no {name}: choose another extractor")
+        raise UsageError(f"the extractor {name} needs classes, and {data.spec.name} has none: choose another extractor")
     if needs == "images" and not data.spec.is_image:
-        raise UsageError(f"the samples of {data.spec.name} are no images: choose another extractor than {name}")
+        raise UsageError(f"the extractor {name} needs images, and {data.spec.name} has none: choose another extractor")
     made: Extractor = found.value(data, runtime, progress, weights)
     return made

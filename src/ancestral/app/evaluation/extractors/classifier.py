@@ -1,7 +1,7 @@
-"""A classifier of the data's own classes: where there are labels, the features that know what matters in these data.
+"""A classifier of the data's own classes, whose features suit these data best if there are labels.
 
-Trained once on the training split and kept in the cache under the data's fingerprint. The same network, trained for a few
-seconds on generated samples instead, gives the classification accuracy score.
+It is trained once on the training split and cached under the data's fingerprint. The same network, trained for a few seconds on
+generated samples, gives the classification accuracy score.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ from ancestral.runtime import Runtime
 
 FORMAT = 1
 BATCH_TRAIN = 128
-SEEN = 250_000  # samples in training, a few minutes for small images; several epochs of small sets
+SEEN = 250_000  # training samples, counted with repetition; a few minutes for small images
 FEATURES = 128
 
 
 class Classifier(nn.Module):
-    """Convolutions, halving the map until it is at most 4 a side, a hidden layer of 128 features, and the logits.
+    """Convolutions that halve the map until its sides are at most 4, a hidden layer of 128 features, and the logits.
 
-    shape: `(c, h, w)`, `(c, l)` (treated as height 1) or `(d,)`, for which the convolutions are dense layers.
+    Args:
+        shape: `(c, h, w)`, `(c, l)` (treated as height 1) or `(d,)`, for which the convolutions are dense layers.
+        classes: The number of classes.
+        dropout: The dropout rate.
     """
 
     def __init__(self, shape: Sequence[int], classes: int, dropout: float = 0.3):
@@ -61,7 +64,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(FEATURES, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features `(n, 128)`."""
+        """Return the features `(n, 128)`."""
         x = x[:, :, None, :] if x.ndim == 3 else x
         h = F.dropout(self.body(x).flatten(1), self.dropout, self.training)
         return F.relu(self.hidden(h))
@@ -81,9 +84,16 @@ def fit(
     progress: Progress = silent,
     what: str = "classifier",
 ) -> Classifier:
-    """A classifier trained on samples `(n, *shape)` for so many samples seen; the same data give the same network.
+    """Train a classifier. The same data give the same network.
 
-    x: in the units of the data.
+    Args:
+        x: Samples `(n, *shape)` in the units of the data.
+        labels: Their classes `(n,)`.
+        classes: The number of classes.
+        runtime: Device and precision.
+        seen: The number of training samples, counted with repetition.
+        progress: A function that is called with a sentence about the progress.
+        what: The name of the work in these sentences.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -111,13 +121,13 @@ def fit(
 
 @torch.no_grad()
 def predict(model: Classifier, x: Tensor, runtime: Runtime) -> Tensor:
-    """The most likely class of each `(n,)`."""
+    """Return the most likely class of each sample, `(n,)`."""
     with runtime.autocast():
         return torch.cat([model.logits(part.to(runtime.device)).float().argmax(1).cpu() for part in x.split(BATCH)])
 
 
 class OwnClassifier(Pictures):
-    """The cached classifier of a data set as an extractor. accuracy: on the held-out split."""
+    """The cached classifier of a data set as an extractor. `accuracy` is its accuracy on the held-out split."""
 
     def __init__(self, data: DataSet, runtime: Runtime, progress: Progress = silent):
         if (labels := data.labels()) is None:
@@ -138,7 +148,7 @@ class OwnClassifier(Pictures):
         super().__init__("classifier", self.classifier, about, runtime)
 
     def classes(self, x: Tensor) -> Tensor:
-        """The most likely class of each sample `(n,)`."""
+        """Return the most likely class of each sample, `(n,)`."""
         return predict(self.classifier, x, self.runtime)
 
 

@@ -1,4 +1,4 @@
-"""1280 features of any picture by EfficientNet-lite0 with ImageNet weights (`ancestral.networks.imagenet`)."""
+"""The extractor of 1280 features by EfficientNet-lite0 with ImageNet weights (`ancestral.networks.imagenet`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ancestral.runtime import Runtime
 
 
 class _Features(nn.Module):
-    """Means over positions of the last convolution's maps; pixels in [0, 1] are shifted as the weights expect."""
+    """The means over positions of the last convolution's maps. Pixels in [0, 1] are shifted to [-1, 1] for the weights."""
 
     def __init__(self, network: Any):
         super().__init__()
@@ -26,9 +26,10 @@ class _Features(nn.Module):
 
 
 def efficientnet(shape: Sequence[int], runtime: Runtime) -> Pictures:
-    """The extractor for images of that shape, scaled to multiples of 32 pixels, at least 32 and at most 224.
+    """Make the extractor for images of a shape. It scales them to squares of a multiple of 32 pixels, at most 224.
 
-    Raises AncestralError if the packages are not installed.
+    Raises:
+        AncestralError: If the packages are not installed.
     """
     side = min(224, max(32, 32 * math.ceil(max(shape[1:]) / 32)))
     about = f"EfficientNet-lite0 with ImageNet weights, on {side}x{side} pixels"

@@ -1,9 +1,9 @@
-"""The Inception network of the standard FID, for those who have its weights.
+"""The Inception network of the standard FID, for users who have its weights.
 
-Inception v3 (Szegedy et al. 2015, arXiv:1512.00567) as TensorFlow's graph of 2015-12-05 computes it: average pooling that does
-not count its padding, a maximum in the last block's pooling branch, bilinear resizing without half-pixel centres. The features
-are the 2048 means before the classifier. The weights (`pt_inception-2015-12-05-6726825d.pth`, as pytorch-fid and torch-fidelity
-download them) ship in no package, so nothing is called FID unless the user has them.
+This is Inception v3 (Szegedy et al. 2015, arXiv:1512.00567) as TensorFlow's graph of 2015-12-05 computes it: average pooling
+that does not count its padding, a maximum in the last block's pooling branch, bilinear resizing without half-pixel centres. The
+features are the 2048 means before the classifier. The weights (`pt_inception-2015-12-05-6726825d.pth`, as pytorch-fid and
+torch-fidelity download them) are in no package, so no figure is called FID unless the user has them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ancestral.errors import AncestralError
 from ancestral.runtime import Runtime
 
 FILES = ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth")
-SHA256 = "6726825d"  # how the file's hash begins
+SHA256 = "6726825d"  # the first digits of the file's hash
 SIDE = 299
 
 Kernel = int | tuple[int, int]
 
 
 class Conv(nn.Module):
-    """Convolution, batch norm with eps = 0.001, ReLU; the padding keeps the size unless `stride` or `valid` says otherwise."""
+    """Convolution, batch norm with eps = 0.001, ReLU. The padding keeps the size, except with `valid` or a `stride` above 1."""
 
     def __init__(self, c_in: int, c_out: int, kernel: Kernel, stride: int = 1, valid: bool = False):
         super().__init__()
@@ -119,7 +119,7 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """Images `(n, 3, h, w)` in [0, 1] -> features `(n, 2048)`. The names of the parts are those in the file of weights."""
+    """The network from images `(n, 3, h, w)` in [0, 1] to features `(n, 2048)`. Its parts have the names in the file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,13 +144,13 @@ class Inception(nn.Module):
 
 
 def resize(x: Tensor, side: int) -> Tensor:
-    """Bilinear to side x side as TensorFlow 1 did: position i is read at i * (old / new), without half-pixel centres."""
+    """Resize bilinearly to side x side as TensorFlow 1 did: pixel i is read at i * (old / new), without half-pixel centres."""
     rows, columns = (_weights(old, side).to(x) for old in x.shape[-2:])
     return rows @ x @ columns.T
 
 
 def _weights(old: int, new: int) -> Tensor:
-    """The matrix `(new, old)` of linear interpolation along one axis."""
+    """Return the matrix `(new, old)` of linear interpolation along one axis."""
     position = torch.arange(new, dtype=torch.float64) * (old / new)
     low = position.floor().long().clamp(max=old - 1)
     high = (low + 1).clamp(max=old - 1)
@@ -161,7 +161,7 @@ def _weights(old: int, new: int) -> Tensor:
 
 
 def find(weights: Path | None = None) -> Path | None:
-    """The file of weights: the one given, or one that another program left in torch's cache."""
+    """Return the file of weights: the given one, or one that another program stored in torch's cache, or None."""
     if weights is not None:
         return weights
     cache = Path(torch.hub.get_dir()) / "checkpoints"
@@ -169,12 +169,12 @@ def find(weights: Path | None = None) -> Path | None:
 
 
 def inception(runtime: Runtime, weights: Path | None = None) -> Pictures:
-    """The extractor of the standard FID. Raises AncestralError if there are no weights, or not those."""
+    """Make the extractor of the standard FID. Raises AncestralError if the weights are missing or not the right ones."""
     file = find(weights)
     if file is None or not file.is_file():
         raise AncestralError(
             f"the standard FID needs the file {FILES[0]}{f', and {file} does not exist' if file else ''}: "
-            "give its place with --inception-weights, or choose another extractor"
+            "give its path with --inception-weights, or choose another extractor"
         )
     if not hashlib.sha256(file.read_bytes()).hexdigest().startswith(SHA256):
         raise AncestralError(f"{file} does not hold the weights of the standard FID (its SHA-256 must begin with {SHA256})")

@@ -1,4 +1,4 @@
-"""Features of a network with random weights: better than pixels, and all there is where nothing was learned."""
+"""Features of a network with random weights. They are better than pixels, and they need no training."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ WIDTHS = (64, 128, 256)
 
 
 class RandomFeatures(nn.Module):
-    """Three random convolutions with ReLU; of each, the mean and the deviation over positions, so 2 (64 + 128 + 256) features.
+    """Three random convolutions with ReLU.
 
-    Orthogonal filters of a fixed seed. shape: `(c, h, w)`, or `(c, l)` treated as height 1.
+    The features are the mean and the deviation of each map over positions, 2 (64 + 128 + 256) numbers. The filters are
+    orthogonal with a fixed seed.
+
+    Args:
+        shape: `(c, h, w)`, or `(c, l)`, which is treated as height 1.
     """
 
     def __init__(self, shape: Sequence[int]):

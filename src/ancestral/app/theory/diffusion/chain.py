@@ -1,4 +1,4 @@
-"""Claims of the forward chain and of its inverse."""
+"""Claims about the forward chain and its inverse."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def step() -> Iterator[Sides]:
 
 @claim("Ho et al. 2020, eq. 4", (Chain.step, Chain.level, Chain.constant))
 def closed_form() -> Iterator[Sides]:
-    """T steps are one: q(x_t|x₀) = N(√ᾱ_t x₀, (1 − ᾱ_t) I), ᾱ_t = α₁ ⋯ α_t
+    """T steps are equal to one step: q(x_t|x₀) = N(√ᾱ_t x₀, (1 − ᾱ_t) I), ᾱ_t = α₁ ⋯ α_t
 
         x_t = √α (√α x_{t−2} + √(1−α) ε′) + √(1−α) ε = …  = √α^t x₀ + Σ_i √(α^i (1 − α)) ε_i
 
-    Independent noises add their variances, for constant α a geometric series:
+    Variances of independent noises add. For constant α the sum is a geometric series:
 
         (1 − α) (1 + α + … + α^{t−1}) = 1 − α^t
 
@@ -81,12 +81,12 @@ def closed_form() -> Iterator[Sides]:
     "Ho et al. 2020, section 2; Sohl-Dickstein et al. 2015, section 2.1", (Chain.levels, MixtureOracle.log_density, Gaussian.kl)
 )
 def forgetting() -> Iterator[Sides]:
-    """Whatever the data are, KL(q(x_t) ‖ N(0, I)) falls to 0, for constant and for varying α
+    """KL(q(x_t) ‖ N(0, I)) falls to 0 for all data, with constant and with varying α
 
         q(x_t) = ∫ q(x₀) N(x_t; √ᾱ_t x₀, (1 − ᾱ_t) I) dx₀  →  N(0, I)     as   ᾱ_t → 0
 
-    The normal distribution is the chain's stationary one, and a Markov chain never moves away from it: the divergence falls at
-    each step (data processing). For data N(m, s²) it is ½[ᾱ(s² + m² − 1) − log(1 + ᾱ(s² − 1))] ≈ ½ ᾱ m².
+    The normal distribution is stationary for the chain, and the divergence from a stationary distribution falls at each step of
+    a Markov chain (data processing). For data N(m, s²) it is ½[ᾱ(s² + m² − 1) − log(1 + ᾱ(s² − 1))] ≈ ½ ᾱ m².
     """
     for name, chain in (("constant α", Chain.constant(400, 0.97)), ("linear β", Chain.linear()), ("cosine", Chain.cosine())):
         steps = torch.linspace(0.02, 1, 50, dtype=torch.float64)
@@ -111,8 +111,9 @@ def reverse_step() -> Iterator[Sides]:
         q(x_{t−1}|x_t, x₀) = q(x_t|x_{t−1}) q(x_{t−1}|x₀) / q(x_t|x₀)                              (Bayes)
         μ̃ = √ᾱ_{t−1} β_t/(1 − ᾱ_t) x₀ + √α_t (1 − ᾱ_{t−1})/(1 − ᾱ_t) x_t,    β̃ = β_t (1 − ᾱ_{t−1})/(1 − ᾱ_t)
 
-    A product of two Gaussians in x_{t−1}: add the precisions α_t/β_t and 1/(1 − ᾱ_{t−1}), and weigh the means by them. The left
-    sides are the library's, the right ones sums over a grid of x_{t−1}, and the paper's formulas.
+    This is a product of two Gaussians in x_{t−1}: the precisions α_t/β_t and 1/(1 − ᾱ_{t−1}) add, and they are the weights of
+    the means. The left sides are computed by the library. The right sides are sums over a grid of x_{t−1} and the paper's
+    formulas.
     """
     chain, x, x_t = Chain.linear(100, 1e-3, 0.2), torch.tensor([[1.2]]).double(), torch.tensor([[-0.4]]).double()
     for i in (10, 60):

@@ -1,4 +1,4 @@
-"""Noise, schedules and models in which expectations are exact or one thing is held."""
+"""Noise, schedules and models whose expectations are exact, or in which one quantity is fixed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ N = 100_000
 
 
 class Signs:
-    """Noise of the two values +-1, as exact as an integral for every quadratic. n: a multiple of 4."""
+    """Noise with the values -1 and 1, for which means of quadratic functions are exact. n: a multiple of 4."""
 
     def __init__(self, n: int):
         self.n = n
@@ -24,7 +24,7 @@ class Signs:
 
 
 def signs_of_data() -> Tensor:
-    """Data of mean M and deviation S, each with both values of `Signs`."""
+    """Return data with mean M and deviation S, in which each value occurs with both values of `Signs`."""
     return torch.tensor([M - S, M - S, M + S, M + S], dtype=torch.float64)[:, None]
 
 
@@ -33,7 +33,7 @@ def family(network: nn.Module, schedule: Schedule, target: PredictionType = "eps
 
 
 class OneLevel(Schedule):
-    """A schedule of which training sees one time only."""
+    """A schedule in which training always draws the same time."""
 
     def __init__(self, schedule: Schedule, t: float):
         self.alpha, self.sigma, self.only = schedule.alpha, schedule.sigma, t  # type: ignore[method-assign]
@@ -43,7 +43,7 @@ class OneLevel(Schedule):
 
 
 class Fixed:
-    """Noise that is the same number everywhere."""
+    """Noise that is always the same number."""
 
     n = 1
 

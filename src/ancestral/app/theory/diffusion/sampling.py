@@ -1,4 +1,4 @@
-"""Claims of the ways from noise to data."""
+"""Claims about samplers, which lead from noise to data."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def ddim() -> Iterator[Sides]:
 
         σ²(η) = η² (1 − ᾱ_s)/(1 − ᾱ_t) (1 − ᾱ_t/ᾱ_s),     η = 1:  β̃, the posterior variance of DDPM
 
-    and with it the means agree: α_s x̂ + √(σ_s² − σ²) ε̂ = μ̃(x_t, x̂). On N(0, 1) with the cosine schedule each of N steps at
-    η = 0 multiplies by cos(π/2N), so that x₀ = cos^N(π/2N) x₁.
+    and with this variance the means agree: α_s x̂ + √(σ_s² − σ²) ε̂ = μ̃(x_t, x̂). On N(0, 1) with the cosine schedule each of
+    N steps at η = 0 multiplies by cos(π/2N), so that x₀ = cos^N(π/2N) x₁.
     """
     chain, x = Chain.linear(100, 1e-3, 0.1), torch.tensor([[0.6]]).double()
     for i, j in ((60, 59), (90, 40)):
@@ -59,8 +59,8 @@ def algorithm_2() -> Iterator[Sides]:
 
         x_{t−1} = μ̃(x_t, x̂₀(x_t)) + √β̃ z,    from x_T ~ N(0, I),   t = T, …, 1
 
-    Reversed step by step, the chain has the forward one's marginals, up to O(1/T): p(x_{t−1}|x_t) is Gaussian only for small
-    steps. Data are a mixture of two Gaussians of unequal weights and widths; 20,000 samples by the family's own walk.
+    The reversed chain has the marginals of the forward chain up to O(1/T), because p(x_{t−1}|x_t) is Gaussian only for small
+    steps. The data are a mixture of two Gaussians with unequal weights and widths, and the family draws 20,000 samples.
     """
     n, chain = 20_000, Chain.linear()
     model = family(Exact(MIXTURE, "eps"), chain)
@@ -81,7 +81,7 @@ def solver_order() -> Iterator[Sides]:
 
         error(h) ≈ C h^p   ⇒   p = log₂ error(h)/error(h/2)
 
-    measured on data N(m, s²), whose probability flow is known: (x_t − α_t m)/√(α_t² s² + σ_t²) is constant along it.
+    It is measured on data N(m, s²), whose probability flow is known: (x_t − α_t m)/√(α_t² s² + σ_t²) is constant along it.
     """
     oracle, x = GaussianOracle(M, S), torch.tensor([[1.3], [-0.4]]).double()
     methods: tuple[tuple[str, Solver, int], ...] = (

@@ -1,4 +1,4 @@
-"""Claims of the loss that is trained, and of the one network that serves all times."""
+"""Claims about the training loss, and about one network for all times."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ancestral.schedules import Chain, Cosine
 
 @claim("Ho et al. 2020, eq. 14", (Diffusion.losses, Diffusion.weights, Denoiser.forward))
 def simple_loss() -> Iterator[Sides]:
-    """L_simple is the squared error of x̂₀ weighed by the SNR, and a perfect network does not bring it to 0
+    """L_simple is the squared error of x̂₀ weighted by the SNR, and is above 0 even for a perfect network
 
         |ε − ε̂|² = SNR |x₀ − x̂₀|²,      min L_simple(t) = α² s²/(α² s² + σ²) per dimension for data N(m, s²)
 
-    At fixed x_t both errors are one, as σ ε = x_t − α x₀. What remains for the best ε̂ = E[ε|x_t] is the posterior
-    variance of ε: x_t does not say all of it. A curve below this floor is a defect.
+    At fixed x_t both errors are proportional, because σ ε = x_t − α x₀. For the best ε̂ = E[ε|x_t] the posterior variance of ε
+    remains, because x_t does not determine ε. A loss below this minimum is a defect.
     """
     network, chain = random_network(2), Chain.linear(100, 1e-3, 0.1)
     x = draws(256, 1).normal((2,))
@@ -60,10 +60,10 @@ def simple_loss() -> Iterator[Sides]:
 def one_network() -> Iterator[Sides]:
     """One network for all t, against T networks
 
-        parameters(one network told t) = P + P_t,      parameters(T networks) = T P
+        parameters(one network with input t) = P + P_t,      parameters(T networks) = T P
 
-    where P_t are those of the embedding of the noise level. For T = 1000 the sum is near P, not 1000 P, because every parameter
-    serves every t: the loss at any one noise level has a gradient in all.
+    where P_t is the number of parameters of the embedding of the noise level. For T = 1000 the sum is near P, not 1000 P,
+    because every t uses every parameter: the loss at each noise level has a gradient in all parameters.
     """
     network = random_network(2, 64)
     model = family(network, Chain.linear(), d=2)

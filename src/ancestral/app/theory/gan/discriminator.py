@@ -1,4 +1,4 @@
-"""Claims of the discriminator of Goodfellow et al. 2014: what it learns, and what its loss then is."""
+"""Claims about the discriminator of Goodfellow et al. 2014: its optimum, and its loss there."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def cross_entropy() -> Iterator[Sides]:
 
         J_D = −½ E_x log D(x) − ½ E_z log(1 − D(G(z)))  =  E_{(u, c)} [ −c log D(u) − (1 − c) log(1 − D(u)) ]
 
-    where a fair coin c says whether u is data or a sample: each ½ is the coin's. So D is a classifier, and what it learns of
-    two equally frequent classes is the probability that u is data.
+    where c is 1 if u is data and 0 if u is a sample, each with probability ½. So D is a classifier of two equally frequent
+    classes, and it learns the probability that u is data.
     """
     names: tuple[Name, ...] = ("minimax", "non-saturating")
     for objective in names:
@@ -60,12 +60,12 @@ def cross_entropy() -> Iterator[Sides]:
 
 @claim("Goodfellow et al. 2014, eq. 1", (GAN.losses, Minimax.generator))
 def zero_sum() -> Iterator[Sides]:
-    """What one player gains the other loses: V(D, G) = −J_D = J_G
+    """The gain of one player is the loss of the other: V(D, G) = −J_D = J_G
 
         V = ½ E_x log D(x) + ½ E_z log(1 − D(G(z)))
 
-    min_G max_D V is a zero-sum game. The half of J_G that sees only data does not depend on G and is left out of the loss; put
-    back, both agree, and G's gradients are opposite.
+    min_G max_D V is a zero-sum game. The half of J_G that depends only on data does not depend on G, so the loss leaves it out.
+    With this half added, both sides agree, and the gradients for G are opposite.
     """
     x, thetas, rows = draws(256, 1).normal((1,)), torch.linspace(-3, 3, 13, dtype=torch.float64), []
     for theta in thetas.tolist():
@@ -85,14 +85,14 @@ def zero_sum() -> Iterator[Sides]:
 
 @claim("Goodfellow et al. 2014, proposition 1 and theorem 1", (Minimax.discriminator, GAN.losses, jensen_shannon))
 def optimal_discriminator() -> Iterator[Sides]:
-    """The best discriminator is D* = p/(p + q), where V is the Jensen–Shannon divergence less log 2
+    """The best discriminator is D* = p/(p + q), and V(D*) is the Jensen–Shannon divergence minus log 2
 
         a log D + b log(1 − D)  is greatest at  D = a/(a + b),   so   l* = log p/q
         V(D*, G) = ½ E_p log p/(p+q) + ½ E_q log q/(p+q) = JSD(p, q) − log 2
 
-    Each point is maximised on its own. For N(0, 1) against N(1, 1) l* = ½ − x and V(D*) = −0.581726. In the picture of D
-    gradient descent on J_D has found it, from D = ½. Then the family itself is asked: its loss with D* over draws of data
-    and of its generator.
+    Each point is maximised independently. For N(0, 1) against N(1, 1), l* = ½ − x and V(D*) = −0.581726. The picture of D
+    shows the result of gradient descent on J_D from D = ½. The last comparisons use the loss of the family itself with D*,
+    over draws of data and of its generator.
     """
     objective = Minimax()
     best = loss_of_d(objective, LOG_RATIO, P, Q)
@@ -118,11 +118,11 @@ def optimal_discriminator() -> Iterator[Sides]:
 
 @claim("Goodfellow et al. 2014, theorem 1", (Minimax.discriminator, cost))
 def equilibrium() -> Iterator[Sides]:
-    """At p = q every D(x) is ½, and −2V = log 4
+    """If p = q, every D(x) is ½ and −2V = log 4
 
         D* = p/(p + p) = ½,     V = ½ log ½ + ½ log ½ = −log 2
 
-    which is the least that V can be at the best D, as JSD ≥ 0 with equality only there.
+    which is the smallest value of V at the best D, because JSD ≥ 0 with equality only at p = q.
     """
     objective, half = Minimax(), torch.zeros_like(GRID)
     yield equal("dJ_D/dl at D = ½", slope(objective, half, P, P), 0.0)

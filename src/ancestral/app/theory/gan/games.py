@@ -1,7 +1,7 @@
-"""Games of which the best discriminator is known: data are p = N(0, 1), samples are q = N(1, 1).
+"""Pairs of distributions whose best discriminator is known: data are p = N(0, 1), samples are q = N(1, 1).
 
-Expectations over a pair (x, y) of both are sums over a grid of both, so that an objective is asked as training asks it: for
-what each player loses on a pair of logits.
+Expectations over a pair (x, y) are sums over a grid of pairs. So an objective is called as in training: for the loss of each
+player on a pair of logits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ N = 400_000
 
 
 class Point(nn.Module):
-    """G(z) = theta, or theta + z: samples that are one point, or N(theta, 1)."""
+    """The generator G(z) = theta + spread z. Samples are one point for spread 0, and N(theta, 1) for spread 1."""
 
     latent = 1
 
@@ -45,7 +45,7 @@ class Point(nn.Module):
 
 
 class Line(nn.Module):
-    """l(x) = psi x + c."""
+    """The discriminator with the logit l(x) = psi x + c."""
 
     def __init__(self, psi: float, c: float = 0.0):
         super().__init__()
@@ -56,7 +56,7 @@ class Line(nn.Module):
 
 
 def descended(objective: Objective, p: Tensor, q: Tensor, rate: float, steps: int = 300) -> Tensor:
-    """The logits that gradient descent on J_D finds, from 0, with a step in units of how often each point is seen."""
+    """Return the logits that gradient descent on J_D finds from 0. Steps are relative to the weight of each point."""
     p, q = p / p.sum(), q / q.sum()
     l = torch.zeros_like(p)
     for _ in range(steps):
@@ -69,7 +69,7 @@ def game(objective: Name, generator: nn.Module, discriminator: nn.Module, r1: fl
 
 
 def networks(objective: Name) -> GAN:
-    """The family's own networks of vectors, made random in every layer."""
+    """Make a GAN with the family's own networks of vectors and random weights in every layer."""
 
     def make() -> tuple[nn.Module, nn.Module]:
         both = adversarial_networks((1,), width=16)
@@ -82,32 +82,32 @@ def networks(objective: Name) -> GAN:
 
 
 def density(at: float) -> Tensor:
-    """N(at, 1) on the grid, as weights that sum to one."""
+    """Return N(at, 1) on the grid as weights that sum to one."""
     weights = Gaussian(torch.tensor(at), torch.ones(1)).log_prob(GRID[:, None]).exp() * STEP
     return weights / weights.sum()
 
 
 def loss_of_d(objective: Objective, l: Tensor, p: Tensor, q: Tensor) -> Tensor:
-    """E_{x ~ p, y ~ q} J_D(l(x), l(y)), l given on the grid."""
+    """Return E_{x ~ p, y ~ q} J_D(l(x), l(y)) for l on the grid."""
     real, fake = torch.broadcast_tensors(l[:, None], l[None, :])
     return p @ objective.discriminator(real, fake) @ q
 
 
 def slope(objective: Objective, l: Tensor, p: Tensor, q: Tensor) -> Tensor:
-    """The derivative of J_D in l(x) at each point, in units of how often the point is seen."""
+    """Return the derivative of J_D in l(x) at each point, relative to the weight of the point."""
     l = l.clone().requires_grad_()
     (g,) = torch.autograd.grad(loss_of_d(objective, l, p, q), l)
     return g / (p + q)
 
 
 def beside(objective: Objective, l: Tensor, p: Tensor, q: Tensor) -> Tensor:
-    """J_D of discriminators that are a little off."""
+    """Return J_D of discriminators that differ a little from l."""
     waves = [0.1 * torch.cos(k * GRID) for k in (0, 1, 3)]
     return torch.stack([loss_of_d(objective, l + sign * wave, p, q) for wave in waves for sign in (-1, 1)])
 
 
 def jsd(p: Tensor, q: Tensor) -> Tensor:
-    """½ KL(p ‖ m) + ½ KL(q ‖ m), m the mixture."""
+    """Return ½ KL(p ‖ m) + ½ KL(q ‖ m), where m is the mixture (p + q)/2."""
     m = (p + q) / 2
     return (p @ (p / m).log() + q @ (q / m).log()) / 2
 

@@ -1,4 +1,4 @@
-"""Claims of how a game is learned: the generator's gradient, and where gradients of both lead."""
+"""Claims about learning: the generator's gradient, and the dynamics of the gradients of both players."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from ancestral.models.objectives import (
     (GAN.losses, Minimax.generator, NonSaturating.generator),
 )
 def vanishing_gradient() -> Iterator[Sides]:
-    """Where D wins the minimax gradient vanishes and the non-saturating one does not; their ratio is e^l
+    """If D is certain, the minimax gradient vanishes and the non-saturating one does not; their ratio is e^l
 
         d/dl ½ log(1 − σ(l)) = −D/2          →  0    as D(G(z)) → 0
         d/dl −½ log σ(l)     = −(1 − D)/2    → −½
         ratio = D/(1 − D) = e^l
 
-    l is the logit that D gives the sample. The gradients are those in the generator's parameter θ, G(z) = θ, by the
-    family's own loss; dl/dθ = 1.
+    l is the logit of the sample. The gradients are those of the family's own loss in the generator's parameter θ, with
+    G(z) = θ and dl/dθ = 1.
     """
     logits = [float(l) for l in range(4, -17, -1)]
     found = {}
@@ -57,17 +57,18 @@ def vanishing_gradient() -> Iterator[Sides]:
 
 @claim("Arjovsky & Bottou 2017 (arXiv:1701.04862), theorem 2.5", (Minimax.generator, NonSaturating.generator))
 def sum_of_gradients() -> Iterator[Sides]:
-    """At D* the two losses of the generator add up to the divergence of q from p
+    """The two losses of the generator at D* add up to the divergence of q from p
 
         ∇ E_q[ ½ log(1 − D*) − ½ log D* ] = ½ ∇ E_q[ log q/p ] = ½ ∇ KL(q ‖ p)
 
-    as log(1 − D*)/D* = log q/p, and D* is held fixed. For q = N(m, 1) and p = N(0, 1) KL(q ‖ p) = m²/2, by `Gaussian.kl`.
+    because log(1 − D*)/D* = log q/p, and D* is constant here. For q = N(m, 1) and p = N(0, 1), KL(q ‖ p) = m²/2 by
+    `Gaussian.kl`.
     """
     z, w, shifts, rows = GRID - 0.5, density(0.5), torch.linspace(-2, 2, 9, dtype=torch.float64), []
     for m in shifts.tolist():
         at = torch.tensor([[m]], dtype=torch.float64, requires_grad=True)
         one = torch.ones(1, 1, dtype=torch.float64)
-        l = m * m / 2 - m * (at[0] + z)  # log p/q at the present m
+        l = m * m / 2 - m * (at[0] + z)  # log p/q at this m
         both = w @ (Minimax().generator(l) + NonSaturating().generator(l))
         left = torch.autograd.grad(both, at, retain_graph=True)[0]
         right = torch.autograd.grad(Gaussian(at, one).kl().sum() / 2, at)[0]
@@ -78,13 +79,13 @@ def sum_of_gradients() -> Iterator[Sides]:
 
 @claim("Mescheder et al. 2018 (arXiv:1801.04406), section 3.3; theorem 4.1 in general", (GAN.losses, Penalties.__call__))
 def dirac() -> Iterator[Sides]:
-    """In the smallest game, a point against a point, gradients alone circle; R1 makes them converge
+    """In the game of a point against a point gradient steps go in circles, and R1 makes them converge
 
         v(θ, ψ) = (−∂J_G/∂θ, −∂J_D/∂ψ),   eigenvalues of v′ at (0, 0):   −γ/2 ± √(γ²/4 − ¼)
 
-    Data are 0, samples θ, l(x) = ψ x. Without the penalty γ/2 |∇l(x)|² the eigenvalues are ±i/2: neither towards the
-    equilibrium nor away from it. The real part says how fast the game settles. (The weights ½ of the losses are made 1, as in
-    the paper; v′ by central differences.)
+    Data are 0, samples are θ, and l(x) = ψ x. Without the penalty γ/2 |∇l(x)|² the eigenvalues are ±i/2, so steps lead
+    neither towards the equilibrium nor away from it. The real part is the rate of convergence. (The weights ½ of the losses
+    become 1, as in the paper. v′ is computed by central differences.)
     """
     gammas, rows = torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.05, 1.2, 1.5, 2.0], dtype=torch.float64), []
     for gamma in gammas.tolist():
@@ -101,7 +102,7 @@ def dirac() -> Iterator[Sides]:
 
 
 def _field(model: GAN, theta: float, psi: float) -> Tensor:
-    """v(theta, psi)."""
+    """Return v(theta, psi)."""
     model.generator.theta.data.fill_(theta)  # type: ignore[operator]
     model.discriminator.psi.data.fill_(psi)  # type: ignore[operator]
     batch = Batch(torch.zeros(1, 1, dtype=torch.float64))

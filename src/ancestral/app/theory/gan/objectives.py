@@ -1,4 +1,4 @@
-"""Claims of other objectives: what their best discriminators are."""
+"""Claims about the best discriminators of other objectives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def least_squares() -> Iterator[Sides]:
 
         ½ p (l − 1)² + ½ q l²   is least at   l = p/(p + q)
 
-    Each point is minimised on its own: the derivative p (l − 1) + q l is zero there, and ½ p q/(p + q) remains.
+    Each point is minimised independently: the derivative p (l − 1) + q l is zero there, and ½ p q/(p + q) remains.
     """
     objective, best = LeastSquares(), P / (P + Q)
     yield equal("dJ_D/dl at l*", slope(objective, best, P, Q), 0.0)
@@ -55,12 +55,12 @@ def hinge() -> Iterator[Sides]:
     "Jolicoeur-Martineau 2018 (arXiv:1807.00734), section 4", (Relativistic.discriminator, Relativistic.generator, GAN.losses)
 )
 def relativistic() -> Iterator[Sides]:
-    """A constant added to the logits leaves the relativistic losses as they are; the best one is log p/q + c
+    """A constant added to the logits does not change the relativistic losses; the best logit is log p/q + c
 
         J_D = −log σ(l(x) − l(G(z)))
 
-    sees only differences of logits. Asked which of a pair is data, the best answer has the odds p(x) q(y) : q(x) p(y), whose
-    logarithm is l(x) − l(y) for l = log p/q + c.
+    depends only on differences of logits. For the question which one of a pair is data, the best answer has the odds
+    p(x) q(y) : q(x) p(y). Their logarithm is l(x) − l(y) for l = log p/q + c.
     """
     objective = Relativistic()
     for c in (0.0, 3.7):

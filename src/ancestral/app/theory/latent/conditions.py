@@ -1,4 +1,4 @@
-"""Claims of control by conditions, on models as the library builds them."""
+"""Claims about control by conditions, with models that the library builds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ancestral.solvers import RungeKutta4
 
 
 class ByClass(Denoiser):
-    """The exact denoiser of N(mean, std^2), whose mean is what the context says."""
+    """The exact denoiser of N(mean, std^2), whose mean is the context vector."""
 
     def __init__(self, std: float):
         super().__init__(WithoutContext(nn.Identity()), "x")  # a network that is never called
@@ -38,11 +38,11 @@ class ByClass(Denoiser):
         return Prediction(p.x + mean, x_t, p.alpha, p.sigma)
 
 
-CENTRE, SPREAD = 2.0, 0.5  # of the decoder, which is affine
+CENTRE, SPREAD = 2.0, 0.5  # the decoder is affine
 
 
 class Affine(nn.Module):
-    """x = centre + spread z, and back: an autoencoder that loses nothing."""
+    """An autoencoder without loss, x = centre + spread z."""
 
     latent_shape = (1,)
 
@@ -54,7 +54,7 @@ class Affine(nn.Module):
 
 
 def shifted(mu_c: float, mu_u: float, std: float) -> LatentModel:
-    """A latent model whose prior is exact: N(mu_c, std^2) of class c, N(mu_u, std^2) where nothing is asked."""
+    """Make a latent model with an exact prior: N(mu_c, std^2) for class c, N(mu_u, std^2) without a condition."""
     condition = ClassCondition(("c",), 1)
     condition.table.weight.data.copy_(torch.tensor([[mu_c], [mu_u]]))
     prior = Diffusion(ByClass(std), (1,), schedule=VP(), conditioner=Conditioner({"class": condition}))
@@ -72,10 +72,10 @@ def guidance() -> Iterator[Sides]:
 
         p_g ∝ p_u (p_c/p_u)^g,     N(μ_c, s²), N(μ_u, s²)   ⇒   p_g = N(μ_u + g (μ_c − μ_u), s²)
 
-    The guided prediction x̂_u + g (x̂_c − x̂_u) is, as both are affine in x_t with one slope, the exact denoiser of p_g at every
-    noise level. So the ODE ends in p_g. (Of other densities the guided scores of all noise levels are not those of one density
-    that is diffused.) The samples are those of a `LatentModel` whose prior has the exact denoiser and whose decoder D is
-    affine, so that what comes out is Gaussian, too.
+    Both predictions are affine in x_t with the same slope, so the guided prediction x̂_u + g (x̂_c − x̂_u) is the exact denoiser
+    of p_g at every noise level. So the ODE ends in p_g. (For other densities there is no single density whose diffusion has the
+    guided scores at all noise levels.) The samples are those of a `LatentModel` whose prior has the exact denoiser. Its decoder
+    D is affine, so that samples are also Gaussian.
     """
     mu_c, mu_u, s, n = 1.5, -0.5, 0.6, 10_000
     denoiser, x_t, schedule = ByClass(s), draws(64).normal((1,)).double(), VP()
@@ -95,7 +95,7 @@ def guidance() -> Iterator[Sides]:
         rows.append((off, end, *mean(x), *variance(x)))
     off, end, m, m_error, v, v_error = table(rows)
     yield equal("the guided denoiser less that of p_g", off, 0.0, tolerance=SINGLE)
-    yield equal("where the ODE ends less where that of p_g does", end, 0.0, tolerance=1e-6)
+    yield equal("end of the ODE less end of the ODE of p_g", end, 0.0, tolerance=1e-6)
     along = Along("scale g", scales, "mean of samples")
     yield equal("D(μ_u + g (μ_c − μ_u))", m, CENTRE + SPREAD * (mu_u + scales * (mu_c - mu_u)), m_error, 1e-3, along)
     along = Along("scale g", scales, "variance of samples")
@@ -104,12 +104,12 @@ def guidance() -> Iterator[Sides]:
 
 @claim("Ho & Salimans 2022, algorithm 1", (Diffusion.losses, LatentModel.sample, Conditioner.forward, ClassCondition.forward))
 def dropped_condition() -> Iterator[Sides]:
-    """With the condition dropped the conditional model is the unconditional one
+    """A conditional model without its condition is the unconditional model
 
         p(x|y)  with  y = ∅   is   p(x)
 
-    Training replaces the condition by its null in a share p of the samples, and on those the loss is that of a model which was
-    told nothing; so one network learns both. Sampling with the null, or with guidance 0, asks for p(x).
+    Training replaces the condition by its null in a share p of the samples. On these the loss is that of a model without a
+    condition, so one network learns both. Sampling with the null, or with guidance 0, draws from p(x).
     """
     n = 16
     x, labels = draws(n, 1).normal((1, 8, 8)).sigmoid(), torch.arange(n) % 3
@@ -118,11 +118,11 @@ def dropped_condition() -> Iterator[Sides]:
         z, inner = model.encode(x), model.prior
         given = inner.losses(Batch(z, {"class": labels}), "model", draws(n))["total"]
         nothing = inner.losses(Batch(z), "model", draws(n))["total"]
-        yield equal("loss, all dropped = told nothing", given, nothing, tolerance=0.0)
+        yield equal("loss, all dropped = without condition", given, nothing, tolerance=0.0)
     asked, unasked = (model.sample(n, y, seeds=8, steps=4) for y in ({"class": "b"}, None))
     without = model.sample(n, {"class": "b"}, seeds=8, steps=4, guidance=0.0)
-    yield equal("samples with guidance 0 = samples of which nothing is asked", without, unasked, tolerance=0.0)
-    yield at_most("but a condition that is given counts", 1e-3, (asked - unasked).square().mean().sqrt(), tolerance=0.0)
+    yield equal("samples with guidance 0 = samples without condition", without, unasked, tolerance=0.0)
+    yield at_most("but a condition changes samples", 1e-3, (asked - unasked).square().mean().sqrt(), tolerance=0.0)
     with torch.no_grad():
         context, null = model.conditioner.context({"class": "b"}, n), model.conditioner.null(n)
         x_t, level = draws(n).normal(model.latent_shape), Level(0.5, 0.6, 0.8)
@@ -138,4 +138,4 @@ def dropped_condition() -> Iterator[Sides]:
             assert empty is not None
             rows.append(mean((contexts == empty).all(1).double()))
     share, error = table(rows)
-    yield equal("p", share, rates, error, along=Along("rate p asked for", rates, "share of conditions dropped"))
+    yield equal("p", share, rates, error, along=Along("dropout rate p", rates, "share of conditions dropped"))

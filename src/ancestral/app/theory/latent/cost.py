@@ -1,6 +1,6 @@
-"""Claims of what a smaller space costs.
+"""Claims about the cost of a smaller space.
 
-Compute and memory are counted, not timed: floating point operations, and the bytes that autograd keeps. Both are the same on
+Compute and memory are counted, not timed: floating point operations, and the bytes that autograd stores. Both are the same on
 every machine.
 """
 
@@ -25,19 +25,19 @@ F = torch.tensor(FACTORS, dtype=torch.float64)
 
 
 def operations(work: Callable[[], object]) -> int:
-    """Multiplications and additions."""
+    """Count the multiplications and additions of a computation."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         work()
     return int(counter.get_total_flops())
 
 
 def step(model: Diffusion | LatentModel) -> int:
-    """Operations of one step of its walk."""
+    """Count the operations of one sampling step."""
     return operations(lambda: list(model.sample_path(draws(1), Context(), steps=1, solver="ddim")))
 
 
 def kept(model: Diffusion) -> int:
-    """Bytes of activations that a training step of one sample keeps for its way back, parameters aside."""
+    """Count the bytes of activations that one training step with one sample stores for the backward pass."""
     sizes = {}
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
@@ -64,13 +64,13 @@ def parameters(module: nn.Module) -> int:
 
 @claim("Rombach et al. 2022, section 3.1 and 4.1", (LatentModel.sample_path, UNet.forward))
 def compute() -> Iterator[Sides]:
-    """In a latent space f times smaller a side, a denoising step of equal width costs f² times less
+    """A denoising step of equal width costs f² times less in a latent space whose sides are f times smaller
 
         cost of a convolution = positions × channels in × channels out × 9 × 2,     positions: H W  →  H W / f²
 
-    Every layer of the network does the same at each position, so operations are proportional to positions, up to what is done
-    once for a sample, the embedding of t. Attention compares all pairs of positions: there the ratio is above f². What the
-    decoder costs is paid once: a sample of four steps, decoded, stays below one of pixels.
+    Every layer of the network does the same at each position, so operations are proportional to positions, except for the
+    embedding of t, which is computed once per sample. Attention compares all pairs of positions, so its ratio is above f². The
+    decoder runs once: a decoded sample of four steps costs less than a sample in pixels.
     """
     big, small = step(in_pixels()), [step(in_latents(f)) for f in FACTORS]
     along = Along("f", F, "operations, pixels / latents", "xy")
@@ -80,18 +80,18 @@ def compute() -> Iterator[Sides]:
     pixels, latents = in_pixels(), in_latents(4)
     yield equal("parameters of both denoisers", parameters(pixels), parameters(inner(latents)), tolerance=0.0)
     decoded, whole = (operations(partial(model.sample, 1, seeds=0, steps=4)) for model in (latents, pixels))
-    yield at_most("a sample of 4 steps, f = 4 and decoded, at most one in pixels", decoded, whole, tolerance=0.0)
+    yield at_most("a decoded sample of 4 steps with f = 4; a sample in pixels", decoded, whole, tolerance=0.0)
 
 
 @claim("Rombach et al. 2022, section 3.1", (LatentModel.losses, Diffusion.losses, UNet.forward))
 def memory() -> Iterator[Sides]:
-    """In a latent space f times smaller a side, a denoising step of equal width keeps f² times less
+    """A training step of equal width stores f² times less in a latent space whose sides are f times smaller
 
         bytes = Σ over layers of  4 × channels × positions
 
-    Counted by autograd's own hooks in one training step of one sample, each block of memory once.
+    Autograd's own hooks count each block of memory once, in one training step with one sample.
     """
-    along = Along("f", F, "bytes kept, pixels / latents", "xy")
+    along = Along("f", F, "bytes stored, pixels / latents", "xy")
     (small,) = table([kept(inner(in_latents(f)))] for f in FACTORS)
     yield equal("f²", kept(in_pixels()) / small, F**2, tolerance=0.06, along=along)
     (small,) = table([kept(inner(in_latents(f, 1)))] for f in FACTORS)

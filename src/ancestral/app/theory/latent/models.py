@@ -1,4 +1,4 @@
-"""The same denoiser of pixels and of the latents of a `LatentModel`, as the recipes build them."""
+"""Models with the same denoiser, for pixels and for the latents of a `LatentModel`, as the recipes build them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ancestral.schedules import Cosine
 
 CHANNELS = (16, 32)
 PIXELS = (3, 64, 64)
-FACTORS = (2, 4, 8)  # of a side, from pixels to latents
+FACTORS = (2, 4, 8)  # ratios of the sides of pixels and latents
 
 
 def spec(*shape: int) -> DataSpec:
-    """Pictures of three classes."""
+    """Return the description of pictures of three classes."""
     c = shape[0]
     return DataSpec("pictures", shape, "uint8", (0.0, 1.0), 256, (0.5,) * c, (0.25,) * c, ("a", "b", "c"), 1000, "0" * 32)
 
 
 def diffusion(shape: tuple[int, ...], attention: int) -> Diffusion:
-    """The family with its U-Net, equally wide for every shape. attention: of its levels, the coarsest, so many attend."""
+    """Make a diffusion model with a U-Net of the same width for every shape. attention: number of coarse levels that attend."""
     network = UNet(shape[0], CHANNELS, patch=1, attention=attention)
     return Diffusion(network, shape, schedule=Cosine(), target="v")
 
@@ -39,7 +39,7 @@ def in_pixels(attention: int = 0) -> Diffusion:
 
 
 def in_latents(f: int, attention: int = 0) -> LatentModel:
-    """A denoiser of as many channels, f times smaller a side."""
+    """Make a latent model with the same channels and sides that are f times smaller."""
 
     def make() -> LatentModel:
         first = LatentRecipe(autoencoder=AutoencoderRecipe(f=f, channels=PIXELS[0], width=8, adversarial=0, perceptual=0))
@@ -52,7 +52,7 @@ def in_latents(f: int, attention: int = 0) -> LatentModel:
 
 
 def conditional(drop: float) -> LatentModel:
-    """Latent diffusion of classes as its recipe builds it; the weights of its denoiser are random in every layer."""
+    """Make latent diffusion with classes as its recipe builds it. The denoiser has random weights in every layer."""
 
     def make() -> LatentModel:
         recipe = LatentRecipe(

@@ -1,4 +1,4 @@
-"""Claims of score matching, Langevin dynamics and their diffusions (Song & Ermon 2019, arXiv:1907.05600; Song et al. 2021,
+"""Claims about score matching, Langevin dynamics and their diffusions (Song & Ermon 2019, arXiv:1907.05600; Song et al. 2021,
 arXiv:2011.13456).
 """
 

@@ -1,4 +1,4 @@
-"""Claims of the reverse SDE, of the probability-flow ODE, and of its likelihood."""
+"""Claims about the reverse SDE, the probability-flow ODE, and its likelihood."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def same_marginals() -> Iterator[Sides]:
         dx = [f x − g² ∇ log p_t] dt + g dw̄            dx = [f x − ½ g² ∇ log p_t] dt
 
     Both obey the same continuity equation, ∂p/∂t = −∇·[(f x − ½ g² ∇ log p) p]: the Laplacian of the noise, ½ g² Δp, is
-    the divergence of ½ g² p ∇ log p. Distribution functions at three levels on the
-    way, by 400 steps of each, against the exact ones.
+    the divergence of ½ g² p ∇ log p. The claim compares distribution functions at three intermediate levels, by 400 steps of
+    each, with the exact ones.
     """
     n, schedule = 20_000, VP()
     levels = schedule.levels(grid(schedule, 400, "logsnr"))[:-1]
@@ -47,7 +47,7 @@ def ode_likelihood() -> Iterator[Sides]:
 
         log p(x₀) = log N(x₁; 0, I) + ∫₀¹ tr(∂v/∂x) dt
 
-    the instantaneous change of variables. On a mixture it is the mixture's own density. On data N(m, s²) the flow is
+    by the instantaneous change of variables. On a mixture the result is the mixture's density. On data N(m, s²) the flow is
     affine, and the volume term is D/2 log(v_T/v_0) with v = α² s² + σ².
     """
     least, x = 0.05, torch.linspace(-2.2, 2.7, 29, dtype=torch.float64)[:, None]
@@ -68,8 +68,9 @@ def hutchinson() -> Iterator[Sides]:
 
         E[eᵀ A e] = tr A,    Var[eᵀ A e] = 2 Σ_{i≠j} a_ij²   for signs e and symmetric A
 
-    since e_i² = 1: only what is off the diagonal is drawn. The flow of Gaussian data of independent dimensions has a diagonal
-    Jacobian, so one draw is exact; the flow of a mixture in the plane has not, and draws scatter about the trace.
+    since e_i² = 1, so only terms off the diagonal are random. The flow of Gaussian data with independent dimensions has a
+    diagonal Jacobian, so one draw is exact. The Jacobian of the flow of a mixture in the plane is not diagonal, so draws
+    scatter about the trace.
     """
     y, oracle = draws(16).normal((3,)).double(), GaussianOracle(M, torch.tensor([0.3, 0.6, 1.2]))
     exact = ode_log_prob(oracle, Cosine(), y, divergence="exact", least=0.1).value

@@ -1,4 +1,4 @@
-"""Claims that noise, score and denoiser are one thing."""
+"""Claims that noise, score and denoiser are equivalent."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ancestral.schedules import CLEAN, VP
 
 @claim("Vincent 2011, section 4; Song et al. 2021, section 3.3", (Prediction.of, MixtureOracle.score, MixtureOracle.__call__))
 def noise() -> Iterator[Sides]:
-    """The score is the noise, turned around: ∇ log q(x_t|x) = −ε/σ_t, and ∇ log p(x_t) = −E[ε|x_t]/σ_t
+    """The score is the negative noise: ∇ log q(x_t|x) = −ε/σ_t, and ∇ log p(x_t) = −E[ε|x_t]/σ_t
 
         log q(x_t|x) = −|x_t − α x|²/(2σ²) + c   ⇒   ∇ = −(x_t − α x)/σ² = −ε/σ
         ∇ log p(x_t) = ∫ ∇q(x_t|x) p(x) dx / p(x_t) = E[ −ε/σ | x_t ]
 
-    The gradients on the left are autograd's; the last line is a sum over a grid of x.
+    Autograd computes the gradients on the left. The last comparison uses a sum over a grid of x.
     """
     x, eps = draws(64, 1).normal((1,)).double(), draws(64, 2).normal((1,)).double()
     x_t = (LEVEL.alpha * x + LEVEL.sigma * eps).requires_grad_()
@@ -36,7 +36,7 @@ def noise() -> Iterator[Sides]:
     order = eps[:, 0].argsort()
     along = Along("ε", eps[order, 0], "∇ log q(x_t|x)")
     yield equal("−ε/σ", conditional[order], -eps[order] / LEVEL.sigma, along=along)
-    yield equal("the same, read off x", Prediction(x, x_t, LEVEL.alpha, LEVEL.sigma).score, conditional)
+    yield equal("the same, computed from x", Prediction(x, x_t, LEVEL.alpha, LEVEL.sigma).score, conditional)
     marginal = torch.autograd.grad(MIXTURE.log_density(at, LEVEL).sum(), at)[0]
     along = Along("x_t", at.detach()[:, 0], "∇ log p(x_t) of a mixture")
     yield equal("−E[ε|x_t]/σ by the oracle", marginal, MIXTURE(at, LEVEL).score, along=along)
@@ -45,7 +45,7 @@ def noise() -> Iterator[Sides]:
 
 
 def _posterior(x_t: Tensor) -> Tensor:
-    """p(x | x_t) on the grid, `(n, grid)`, as weights that sum to one."""
+    """Return p(x | x_t) on the grid, `(n, grid)`, as weights that sum to one."""
     log_p = MIXTURE.log_density(X[:, None], CLEAN)
     log_q = -((x_t - LEVEL.alpha * X) ** 2) / (2 * LEVEL.sigma**2)
     return (log_p + log_q).softmax(1)
@@ -53,12 +53,12 @@ def _posterior(x_t: Tensor) -> Tensor:
 
 @claim("Robbins 1956; Efron 2011, eq. 1.4", (MixtureOracle.__call__, Prediction.of))
 def tweedie() -> Iterator[Sides]:
-    """Tweedie's formula: the best guess of x is a step along the score
+    """Tweedie's formula: the best estimate of x is a step along the score
 
         E[x|x_t] = (x_t + σ_t² ∇ log p(x_t)) / α_t
 
-    From x_t = α x + σ ε and E[ε|x_t] = −σ ∇ log p(x_t). So a denoiser is a score, and every diffusion model a score model. The
-    left side is a sum over a grid of x.
+    It follows from x_t = α x + σ ε and E[ε|x_t] = −σ ∇ log p(x_t). So a denoiser gives a score, and every diffusion model is a
+    score model. The left side is a sum over a grid of x.
     """
     x_t = torch.linspace(-3, 3, 41, dtype=torch.float64)[:, None]
     score = MIXTURE.score(x_t, LEVEL)
@@ -73,13 +73,14 @@ def tweedie() -> Iterator[Sides]:
 
 @claim("Song et al. 2021, section 3.3; Song et al. 2021 (arXiv:2101.09258), theorem 1", (ScoreModel.losses, Diffusion.losses))
 def is_diffusion() -> Iterator[Sides]:
-    """A score model is a diffusion model: the same losses in other words
+    """A score model is a diffusion model: the losses are the same
 
         σ² ½|s + ε/σ|²  =  ½ |ε − ε̂|²,                         ε̂ = −σ s
         g² ½|s + ε/σ|²  =  −½ dSNR/dt |x − x̂|²,                 x̂ = (x_t + σ² s)/α
 
-    Weighed by σ² denoising score matching is half of L_simple; weighed by g² it is the consistency term of the ELBO, so that
-    maximum likelihood and score matching are one. As −dSNR/dt = g² SNR/σ² and |s + ε/σ|² = SNR |x − x̂|²/σ².
+    Denoising score matching with the weight σ² is half of L_simple. With the weight g² it is the consistency term of the ELBO,
+    so maximum likelihood and score matching are the same. This follows from −dSNR/dt = g² SNR/σ² and
+    |s + ε/σ|² = SNR |x − x̂|²/σ².
     """
     network, x = random_network(2), draws(256, 1).normal((2,))
     weights: tuple[tuple[Lambda, str, float], ...] = (("sigma2", "simple", 0.5), ("likelihood", "vlb", 1.0))

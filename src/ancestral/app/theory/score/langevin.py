@@ -1,4 +1,4 @@
-"""Claims of Langevin dynamics."""
+"""Claims about Langevin dynamics."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def langevin() -> Iterator[Sides]:
 
         x ← x + η ∇ log p(x) + √(2η) z          N(m, s²):   v ← (1 − η/s²)² v + 2η   →   s² / (1 − η/(2s²))
 
-    Solve v = (1 − η/s²)² v + 2η. The bias is O(η): for η → 0 what remains is p, the stationary density of
-    dx = ∇ log p dt + √2 dw. On a mixture, whose modes a chain can pass between here, small steps reach p itself.
+    Solve v = (1 − η/s²)² v + 2η. The bias is O(η). For η → 0 the result is p, the stationary density of
+    dx = ∇ log p dt + √2 dw. On a mixture with modes that are not far apart, small steps reach p itself.
     """
     u, n = 0.3, 50_000
     oracle, s2 = GaussianOracle(M, S), S * S + u * u
@@ -49,7 +49,7 @@ def annealed_variance() -> Iterator[Sides]:
 
         v ← (1 − η_i/v_i)² v + 2η_i,      v_i = s² + u_i²,   η_i = e u_i²
 
-    with so many steps at each level u_i. So it is known how far from s² it ends, and how many steps it needs.
+    with several steps at each level u_i. The recursion gives the final error of the variance and the necessary number of steps.
     """
     e, repeats, levels = 0.3, 4, [Level(0.0, 1.0, 4 * 2 ** (-i / 2)) for i in range(9)]
     v, x, rows = 16.0, 4 * draws(N, 1).normal((1,)).double(), []
@@ -66,13 +66,13 @@ def annealed_variance() -> Iterator[Sides]:
 
 @claim("Song & Ermon 2019, section 3.2.2 and algorithm 1", (UnadjustedLangevin.step, Langevin.step, ScoreModel.sample_path))
 def mode_weights() -> Iterator[Made]:
-    """Annealed Langevin dynamics finds the right weights of modes, where plain Langevin does not
+    """Annealed Langevin dynamics finds the right weights of modes, and plain Langevin dynamics does not
 
         p = π p₁ + (1 − π) p₂,  far apart:   ∇ log p = ∇ log p₁  where p₂ ≈ 0,   whatever π is
 
-    The score of well separated modes does not know their weights, and a chain does not pass from one to the other in any
-    reasonable time; it stays where it started. At high noise the modes are one, the weights are in the score, and cooling
-    down keeps them. The right-hand mode has 0.8 of the data; the score is exact, so that nothing else is to blame.
+    The score of well separated modes does not depend on their weights, and a chain does not pass from one to the other in any
+    reasonable time. At high noise the modes merge, the score depends on the weights, and annealing preserves them. The right
+    mode has 0.8 of the data. The score is exact, so the network cannot be the cause.
     """
     found = plain_and_annealed(4000)
     share, error = mean((found["plain"].sum(1) > 0).double())

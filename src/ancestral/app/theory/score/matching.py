@@ -1,4 +1,4 @@
-"""Claims of how scores are learned, and where they are not."""
+"""Claims about learning of scores, and about regions in which they are not learned."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ancestral.schedules import VP
     (ScoreModel.losses, ScoreModel.weights),
 )
 def matching() -> Iterator[Sides]:
-    """Denoising score matching is explicit score matching plus a constant; so are exact and sliced
+    """Denoising, exact and sliced score matching are explicit score matching plus a constant
 
         E ½|s + ε/σ|²  =  E ½|s − ∇ log p(x_t)|² + C,       C = ½ E|ε/σ|² − ½ E|∇ log p(x_t)|²
         E [½|s|² + tr ∇s]  =  E ½|s − ∇ log p(x_t)|² − ½ E|∇ log p(x_t)|²
 
-    Expand the squares. The cross terms agree, as E[−ε/σ|x_t] = ∇ log p(x_t), and, for the second, by parts:
-    E[s · ∇ log p] = ∫ s · ∇p = −E[tr ∇s]. The explicit form is not to be had without p; here p is a mixture of Gaussians, s a
-    network with random weights, and all three losses are the family's, on the same draws.
+    Expand the squares. The cross terms agree because E[−ε/σ|x_t] = ∇ log p(x_t), and for the second line by parts:
+    E[s · ∇ log p] = ∫ s · ∇p = −E[tr ∇s]. The explicit form needs p. Here p is a mixture of Gaussians, s is a network with
+    random weights, and all three losses are those of the family, on the same draws.
     """
     schedule, n = VP(), 100_000
     network = random_network(2)
@@ -61,14 +61,14 @@ def matching() -> Iterator[Sides]:
 
 @claim("Song & Ermon 2019, section 3.2.1 and figure 2", (ScoreModel.losses, ScoreModel.score, MixtureOracle.score))
 def far_from_data() -> Iterator[Sides]:
-    """Far from the data the score of clean data is not learned, that of noisy data is
+    """The score of clean data is not learned far from the data, and the score of noisy data is
 
-        E_p |s − ∇ log p|²  weighs x by p(x):  where there are no data, nothing is learned
+        E_p |s − ∇ log p|²  weights x by p(x):  nothing is learned in regions without data
 
-    Noise fills the plane: p * N(0, u²) has data where p has none. Two networks of one kind are trained alike, on three narrow
-    modes on a circle: one at u = 0.07, one at all levels from there to 3. What is measured is the mean angle between a
-    network's score and the true one of the same level: on the data, and over the square about them, at least four of a mode's
-    deviations from any mode. A random direction has 90°; a network that happens to extrapolate well has less.
+    Noise fills the plane: p * N(0, u²) has data in regions in which p has none. Two equal networks are trained in the same way
+    on three narrow modes on a circle: one at u = 0.07, one at all levels from 0.07 to 3. The claim measures the mean angle
+    between a network's score and the true score of the same level: on the data, and in the square around them at a distance of
+    at least four deviations from any mode. A random direction has 90°, and a network that extrapolates well has less.
     """
     clean, noisy = two_networks()
     x, distance = around()
@@ -80,7 +80,7 @@ def far_from_data() -> Iterator[Sides]:
         rows.append((a, b, (a_error**2 + b_error**2).sqrt()))
     left, right, error = table(rows)
     along = Along("distance from the nearest mode", (edges[1:] + edges[:-1]).double() / 2, "angle to the true score, degrees")
-    yield at_most("trained at u = 0.07 alone; dots: at u = 3", left, right, error, along=along)
+    yield at_most("trained only at u = 0.07; dots: at u = 3", left, right, error, along=along)
     near, near_error = mean(angle(clean, CLEAN, THREE.sample(draws(2000, 1))))
     wrong, wrong_error = mean(angle(clean, CLEAN, far))
     right, right_error = mean(angle(noisy, NOISY, far))

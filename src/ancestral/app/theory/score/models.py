@@ -1,4 +1,4 @@
-"""Score models of known data: exact, random, and trained here."""
+"""Score models of known data: exact, random, and trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ N = 100_000
 LEVEL = Level(0.5, 0.6, 0.8)
 
 
-WEIGHT = 0.8  # of the mode on the right
+WEIGHT = 0.8  # weight of the right mode
 
 
 MODES = MixtureOracle(torch.tensor([1 - WEIGHT, WEIGHT]), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), torch.tensor([0.02, 0.02]))
@@ -36,10 +36,10 @@ _TURN = torch.arange(3, dtype=torch.float64) * (2 * math.pi / 3)
 THREE = MixtureOracle(torch.ones(3), math.sqrt(2) * torch.stack([_TURN.cos(), _TURN.sin()], 1), torch.full((3,), 0.01))
 
 
-CLEAN, NOISY = 0.07, 3.0  # noise levels: less than a mode is wide, and more than all the data are
+CLEAN, NOISY = 0.07, 3.0  # noise levels: less than the width of a mode, and more than the width of all data
 
 
-STEPS = 500  # of training
+STEPS = 500  # training steps
 
 
 def family(
@@ -49,7 +49,7 @@ def family(
 
 
 class Apart:
-    """Noise whose normal and uniform numbers do not depend on which are asked for first."""
+    """Noise whose normal and uniform numbers do not depend on the order of the calls."""
 
     def __init__(self, n: int):
         self.n, self.normals, self.uniforms = n, draws(n, 1), draws(n, 2)
@@ -62,7 +62,7 @@ class Apart:
 
 
 def trained(schedule: Schedule) -> ScoreModel:
-    """A score network of three modes, after `STEPS` steps with the family's own loss."""
+    """Train a score network of three modes by `STEPS` steps with the family's own loss."""
     model = family(seeded(lambda: denoising_network((2,), width=64, blocks=2)), schedule)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for i in range(STEPS):
@@ -74,25 +74,25 @@ def trained(schedule: Schedule) -> ScoreModel:
 
 
 def two_networks() -> tuple[ScoreModel, ScoreModel]:
-    """One that saw hardly any noise, and one that saw all noise levels, trained alike."""
+    """Return two models with the same training: one for very low noise, one for all noise levels."""
     return trained(VE(0.99 * CLEAN, CLEAN)), trained(VE(CLEAN, NOISY))
 
 
 def angle(model: ScoreModel, u: float, x: Tensor) -> Tensor:
-    """Between the network's score and the true one at noise level u, in degrees `(n,)`."""
+    """Return the angle between the network's score and the true score at noise level u, in degrees `(n,)`."""
     level = Level(0.0, 1.0, u)
     s, truth = model.score(x, level).double(), THREE.score(x.double(), level)
     return torch.rad2deg(torch.cosine_similarity(s, truth, dim=1).clamp(-1, 1).acos())
 
 
 def around(n: int = 4000) -> tuple[Tensor, Tensor]:
-    """Points `(n, 2)` of the square from -2 to 2, and their distances to the nearest mode."""
+    """Return points `(n, 2)` in the square from -2 to 2, and their distances to the nearest mode."""
     x = 4 * draws(n, 9).uniform((2,)) - 2
     return x, torch.cdist(x, THREE.means.float()).min(1).values
 
 
 def plain_and_annealed(n: int) -> dict[str, Tensor]:
-    """Samples `(n, 2)` by the family's own walk with the exact score: Langevin dynamics at one level, and annealed."""
+    """Draw samples `(n, 2)` with the family's own sampler and the exact score: by plain and by annealed Langevin dynamics."""
     model = family(Exact(MODES, "score"), VE(0.05, 8.0))
     methods: dict[str, tuple[Solver, int]] = {"plain": (UnadjustedLangevin(0.1, 0.1), 500), "annealed": (Langevin(40, 0.1), 25)}
     found = {}

@@ -1,4 +1,4 @@
-"""Claims of the evidence lower bound (Kingma & Welling 2014, arXiv:1312.6114)."""
+"""Claims about the evidence lower bound (Kingma & Welling 2014, arXiv:1312.6114)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ancestral.models.vae import VAE
 
 @claim("Kingma & Welling 2014, eq. 2-3", (VAE.losses, VAE.observation, Gaussian.log_prob))
 def elbo() -> Iterator[Sides]:
-    """The ELBO as an expectation minus a KL is its integral form
+    """The ELBO as an expectation minus a KL is equal to its integral form
 
         L(x) = E_q[log p(x|z)] − KL(q(z|x) ‖ p(z))
              = ∫ q(z|x) log [ p(x|z) p(z) / q(z|x) ] dz
 
     Write the logarithm of the second form as log p(x|z) + log p(z)/q(z|x). The integral of the first part is the expectation,
-    that of the second part is −KL. The left side is what training minimises, negated and averaged over draws of z; the
-    right side is a sum over a grid of z. The decoder is a network.
+    and that of the second part is −KL. The left side is the negative training loss, averaged over draws of z. The right side is
+    a sum over a grid of z. The decoder is a network.
     """
     model, z, at, rows = network(), Z[:, None], times(13, -3, 3), []
     for value in at:
@@ -44,16 +44,16 @@ def elbo() -> Iterator[Sides]:
 
 @claim("Kingma & Welling 2014, eq. 1", (VAE.losses, Gaussian.log_prob, Gaussian.kl))
 def gap() -> Iterator[Sides]:
-    """The ELBO is log p(x) minus the divergence of q from the true posterior, and so a bound
+    """The ELBO is log p(x) minus the divergence of q from the true posterior, so it is a bound
 
         L(x) = log p(x) − KL(q(z|x) ‖ p(z|x))  ≤  log p(x)
 
-    By Bayes p(x|z) p(z) = p(z|x) p(x); put it into ∫ q log [p(x|z) p(z)/q] dz. Here x = w z + s ε, whose evidence
+    By Bayes, p(x|z) p(z) = p(z|x) p(x). Insert it into ∫ q log [p(x|z) p(z)/q] dz. Here x = w z + s ε, whose evidence
     and posterior are Gaussians in closed form,
 
         p(x) = N(0, w² + s²),     p(z|x) = N(w x / (w² + s²), s² / (w² + s²))
 
-    and q is off by 0.7 standard deviations and twice as wide. Where q is the posterior, every draw gives log p(x) itself.
+    and q is shifted by 0.7 standard deviations and has twice the variance. If q is the posterior, every draw gives log p(x).
     """
     w, s2 = 1.5, 0.5
     total, x = w * w + s2, torch.linspace(-3, 3, 13)[:, None]
@@ -102,9 +102,9 @@ def importance_weights() -> Iterator[Sides]:
 
         L_K = E log 1/K Σᵢ wᵢ,   wᵢ = p(x, zᵢ)/q(zᵢ|x),     log p(x) − L_K = Var[w/p(x)]/(2K) + O(1/K²)
 
-    by Jensen's inequality and its second-order term. With q off by d standard deviations of the posterior, w/p(x) is
-    log-normal, its variance is exp(d²) − 1, and the ELBO's own gap, K = 1, is d²/2. The variance of what is averaged is
-    reduced by E[Σw/K] = p(x).
+    by Jensen's inequality and its second-order term. If q is shifted by d standard deviations of the posterior, w/p(x) is
+    log-normal with variance exp(d²) − 1, and the gap of the ELBO (K = 1) is d²/2. The control variate E[Σw/K] = p(x) reduces
+    the variance of the averages.
     """
     d, n = 0.6, 4000
     model = linear(shift=d)

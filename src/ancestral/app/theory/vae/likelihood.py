@@ -1,4 +1,4 @@
-"""Claims of the reconstruction loss, which is a likelihood."""
+"""Claims about the reconstruction loss, which is a likelihood."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gaussian_reconstruction() -> Iterator[Sides]:
 
         −log N(x; m, s² I) = |x − m|² / (2 s²)  +  D/2 log(2π s²)
 
-    The constant depends on s² and on D. Drop it, and losses of different s² cannot be compared, nor the ELBO be a bound.
+    The constant depends on s² and on D. Without it, losses of different s² cannot be compared, and the ELBO is not a bound.
     """
     x = draws(64, 1).normal((2,))
     for s2 in (0.1, 0.3, 1.0):
@@ -45,8 +45,8 @@ def bernoulli_reconstruction() -> Iterator[Sides]:
 
         −log p(x|z) = −Σ x log σ(h) + (1 − x) log(1 − σ(h))
 
-    Both sides follow from P(x = 1) = σ(h); ours is computed from the logit h, so that it is finite where σ(h) rounds to 0 or 1.
-    The probabilities of all 2ᴰ pictures sum to one, which is what "no constant" says.
+    Both sides follow from P(x = 1) = σ(h). The library computes it from the logit h, so it is finite even if σ(h) rounds to 0
+    or 1. The probabilities of all 2ᴰ pictures sum to one, so there is no constant.
     """
     h = torch.linspace(-9, 9, 37)
     for value in (0.0, 1.0):
@@ -66,7 +66,7 @@ def optimal_variance() -> Iterator[Sides]:
 
         v* = E|x − m|² / D,     E[−log p(x|z)] at v* = D/2 [ log(2π v*) + 1 ]
 
-    The derivative in v of D/2 log(2πv) + D v*/(2v) is zero only at v = v*. Any other variance costs likelihood.
+    The derivative of D/2 log(2πv) + D v*/(2v) in v is zero only at v = v*. Any other variance has a lower likelihood.
     """
     x, m = draws(512).normal((6,)), 0.7 * draws(512, 1).normal((6,))
     head = GaussianLikelihood(torch.zeros(6), torch.ones(6), "optimal").train()

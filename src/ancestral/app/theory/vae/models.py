@@ -1,5 +1,6 @@
-"""Two models: one with a decoder that is a network, so that nothing about it is special, and one that is linear and Gaussian,
-of which everything is known. Both have one latent, over which integrals are sums on a grid.
+"""Models for claims about the VAE: one whose decoder is a network, and linear Gaussian ones with closed forms.
+
+The first has one latent, so integrals over it are sums on a grid.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ LAM = torch.tensor([4.0, 2.0, 1.0, 0.5, 0.25])  # eigenvalues of the data's cova
 
 
 class Posterior(nn.Module):
-    """h = (A x, log-variance): a Gaussian posterior that is linear in x."""
+    """A Gaussian posterior that is linear in x, h = (A x, log-variance)."""
 
     def __init__(self, slope: Tensor, var: Tensor, shift: float = 0.0):
         super().__init__()
         self.slope = nn.Parameter(slope)
         self.shift = nn.Parameter(torch.full((len(slope),), shift))
-        self.log_var = nn.Parameter(12 * torch.atanh(var.log() / 12))  # the inverse of `codes.bounded`
+        self.log_var = nn.Parameter(12 * torch.atanh(var.log() / 12))  # the inverse of the codec's bounded log-variance
 
     def forward(self, y: Tensor, context: Context) -> Tensor:
         return torch.cat([y @ self.slope.T + self.shift, self.log_var.expand(len(y), -1)], 1)
 
 
 class Loadings(nn.Module):
-    """W z."""
+    """The linear decoder W z."""
 
     def __init__(self, W: Tensor):
         super().__init__()
@@ -53,7 +54,7 @@ class Loadings(nn.Module):
 
 
 class Cross:
-    """Noise of two values a latent, +-sqrt(d), as exact as an integral for every quadratic."""
+    """Noise with the values +-sqrt(d) for each latent, for which means of quadratic functions are exact."""
 
     def __init__(self, n: int, latent: int):
         self.n = n
@@ -64,14 +65,15 @@ class Cross:
 
 
 def network(s2: float = 0.3) -> VAE:
-    """Two dimensions, one latent; encoder and decoder are networks with random weights, the variance is fixed."""
+    """Make a VAE of two dimensions and one latent with a fixed variance. Encoder and decoder are random networks."""
     encoder, decoder = seeded(lambda: (DenseEncoder((2,), 2, 16, 1), DenseDecoder((2,), 1, 1, 16, 1)))
     return _vae(2, encoder, decoder, Diagonal(1), s2)
 
 
 def linear(w: float = 1.5, s2: float = 0.5, shift: float = 0.0, inflate: float = 1.0) -> VAE:
-    """p(x | z) = N(w z, s2), of which p(x) = N(0, w^2 + s2) and p(z | x) = N(w x, s2) / (w^2 + s2); q(z | x) is p(z | x) of
-    `inflate` times its variance, moved by `shift` of its standard deviations.
+    """Make a VAE with p(x | z) = N(w z, s2), so that p(x) = N(0, w^2 + s2) and p(z | x) is N(w x, s2) divided by w^2 + s2.
+
+    q(z | x) is p(z | x) with `inflate` times its variance, shifted by `shift` of its standard deviations.
     """
     var = s2 / (w * w + s2)
     encoder = Posterior(torch.tensor([[w / (w * w + s2)]]), torch.tensor([inflate * var]), shift * math.sqrt(var))
@@ -79,7 +81,7 @@ def linear(w: float = 1.5, s2: float = 0.5, shift: float = 0.0, inflate: float =
 
 
 def pca(s2: float, latent: int = 2, *, beta: float = 1.0) -> VAE:
-    """Probabilistic PCA at its optimum for data N(0, diag(LAM)) and the noise s2 (Tipping & Bishop 1999, eq. 7)."""
+    """Make probabilistic PCA at its optimum for data N(0, diag(LAM)) and noise s2 (Tipping & Bishop 1999, eq. 7)."""
     gain = (LAM[:latent] - s2).clamp(min=0)
     W = torch.diag(LAM)[:, :latent] / LAM[:latent] * gain.sqrt()
     slope = W.T / (gain + s2)[:, None]
@@ -92,20 +94,20 @@ def _vae(d: int, encoder: nn.Module, decoder: nn.Module, posterior: Diagonal, s2
 
 
 def ones(model: VAE, x: Tensor, n: int = FEW) -> dict[str, Tensor]:
-    """The terms of the loss `(n,)` for n draws of q(z | x) of one x `(1, d)`."""
+    """Return the terms of the loss `(n,)` for n draws of q(z | x) of one x `(1, d)`."""
     with torch.no_grad():
         return model.losses(Batch(x.expand(n, -1)), "model", draws(n))
 
 
 def posterior_of(model: VAE, x: Tensor) -> Gaussian:
-    """q(z | x)."""
+    """Return q(z | x)."""
     q = model.coder(model.coder.features(x, Context()), Context(), None)[0].q
     assert q is not None
     return Gaussian(q.mean.detach().double(), q.var.detach().double())
 
 
 def crossed(latent: int) -> Tensor:
-    """Data of covariance diag(LAM), each point for every one of `Cross`'s latents."""
+    """Return data with covariance diag(LAM), in which each point occurs once for each latent of `Cross`."""
     d = len(LAM)
     x = math.sqrt(d) * torch.cat([torch.diag(LAM.sqrt()), -torch.diag(LAM.sqrt())])
     return x.repeat_interleave(2 * latent, 0)

@@ -1,4 +1,4 @@
-"""Claims of the linear VAE, whose optimum is known."""
+"""Claims about the linear VAE, whose optimum is known."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ancestral.models.vae import VAE
 
 @claim("Lucas et al. 2019 (arXiv:1911.02469), section 4; Tipping & Bishop 1999, eq. 8", (VAE.losses, Diagonal.forward))
 def linear_optimum() -> Iterator[Sides]:
-    """The best linear VAE is probabilistic PCA, and its ELBO is the likelihood itself
+    """The best linear VAE is probabilistic PCA, and its ELBO is equal to the likelihood
 
         max L = −½ [ D log 2π + Σ_{j≤q} log λⱼ + (D − q) log s*² + D ],     s*² = mean of the other λ
 
     Data have the covariance diag(λ). A linear encoder can be the exact posterior of a linear decoder, so no gap remains, and
     the maximum is that of p(x) = N(0, W Wᵀ + s²), W = √(λⱼ − s²) on the first q axes. There each latent costs
 
-        KLⱼ = ½ log(λⱼ / s²),  0 where λⱼ ≤ s²:  posterior collapse, exactly where data say less than noise
+        KLⱼ = ½ log(λⱼ / s²),  and 0 if λⱼ ≤ s²:  posterior collapse, if the data vary less than the noise
 
     λ = (4, 2, 1, ½, ¼), q = 2: −7.325919 nats. The expectations over x and z are exact, by sigma points.
     """
     s2 = LAM[2:].mean().item()
     model, x = pca(s2), crossed(2)
-    terms = model.losses(Batch(x), "model", Cross(len(x), 2))  # type: ignore[arg-type]  # all of `Noise` that is used
+    terms = model.losses(Batch(x), "model", Cross(len(x), 2))  # type: ignore[arg-type]  # only this part of `Noise` is used
     best = -0.5 * (5 * math.log(2 * math.pi) + LAM[:2].log().sum().item() + 3 * math.log(s2) + 5)
     yield equal("ELBO", -terms["total"].mean(), best, tolerance=SINGLE)
     gradients = torch.autograd.grad(terms["total"].mean(), list(model.parameters()))
@@ -53,7 +53,7 @@ def beta() -> Iterator[Sides]:
 
         |x − m|²/(2s²) + β KL  =  β [ |x − m|²/(2 β s²) + KL ]
 
-    up to constants. So every gradient of the one is β times that of the other, whatever the parameters.
+    up to constants. So for all parameters the gradient of the first is β times the gradient of the second.
     """
     betas, rows = times(9, 0.5, 6), []
     for weight in betas.tolist():
@@ -67,7 +67,7 @@ def beta() -> Iterator[Sides]:
 
 
 def _gradient(s2: float, beta: float) -> Tensor:
-    """Of the loss in every parameter."""
+    """Return the gradient of the loss in all parameters."""
     model, x = pca(0.5, 3, beta=beta), crossed(3)
     model.likelihood.value.fill_(s2)  # type: ignore[operator]
     total = model.losses(Batch(x), "model", draws(len(x)))["total"].mean()
