@@ -245,7 +245,7 @@ def _reference(run: Run | None, against: Real, line: Line) -> tuple[DataSet, Aga
         return against, "test"
     if isinstance(against, str | Path) and str(against) in ("test", "train"):
         if run is None:
-            raise UsageError("real data are needed to compare with: name them with --against SOURCE (Python: against=)")
+            raise UsageError("samples are compared with real data: give them with --against SOURCE (Python: against=)")
         return data_of(run, line), "test" if str(against) == "test" else "train"
     size = None
     if run is not None and run.spec.is_image:

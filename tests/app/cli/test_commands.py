@@ -131,11 +131,11 @@ def test_bad_words(words, code, message, tmp_path):
         (["--class", "dog"], "unknown class 'dog'"),
         (["--out", "x.bmp"], "cannot write x.bmp: --out takes .png, .npz, a folder"),
         (["--seeds", "3,x"], "cannot read the seeds '3,x'"),
-        (["-n", "0"], "at least one sample"),
+        (["-n", "0"], "must be at least 1"),
         (["--steps", "0"], "at least 1"),
         (["--batch", "-1"], "at least one at a time"),
         (["--seed", "-1"], "a seed is a whole number from 0"),
-        (["--guidance", "2"], "give one with --class or --prompt"),
+        (["--guidance", "2"], "give one with --class, --prompt"),
         (["--legend"], "give a condition, and write a .png"),
     ],
 )

@@ -135,7 +135,7 @@ def test_compare_trains_continues_and_reports(capsys, tmp_path, monkeypatch):
     }
     code, again, err = ask(capsys, *words)
     assert code == 0
-    assert "finished before" in err
+    assert "uses the finished run" in err
     assert again == out
 
 
@@ -151,7 +151,7 @@ def test_compare_runs(run, capsys):
     assert "of different data" in err
     code, _, err = ask(capsys, "compare", "runs/a", "digits")
     assert code == 2
-    assert "digits is no run folder" in err
+    assert "not a run folder: digits" in err
     code, _, err = ask(capsys, "compare", "runs/a", "runs/b", "--for", "1m")
     assert code == 2
     assert "existing runs cannot be changed" in err
@@ -190,7 +190,7 @@ def test_bernoulli_on_grey_data_is_evaluated_without_a_likelihood(capsys):
     assert not any(metric["name"].startswith("bits") for metric in json.loads(out)["metrics"])
     code, _, err = ask(capsys, "evaluate", "runs/grey", "--likelihood", "--device", "cpu")
     assert code == 2
-    assert "is no likelihood" in " ".join(err.split())
+    assert "is not a likelihood" in " ".join(err.split())
 
 
 def test_training_with_live_evaluation(capsys):
