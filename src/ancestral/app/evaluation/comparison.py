@@ -86,9 +86,9 @@ def _test(subjects: Sequence[Subject], evaluator: Evaluator) -> list[Pair]:
     n = min(PAIRED, *(len(s.samples) for s in subjects))
     p_values: dict[str, list[float]] = {}
     differences: dict[str, list[float]] = {}
-    for e, reference in zip(evaluator.extractors, evaluator.reference_features, strict=True):
-        some = reference[:: max(1, math.ceil(len(reference) / 4000))]
-        found = {s.name: s.features(e, n, evaluator.progress) for s in subjects}
+    for e, reference, scale in zip(evaluator.extractors, evaluator.reference_features, evaluator.scales, strict=True):
+        some = scale(reference[:: max(1, math.ceil(len(reference) / 4000))])
+        found = {s.name: scale(s.features(e, n, evaluator.progress)) for s in subjects}
         distance = {name: kid(x, some).value for name, x in found.items()}
         differences[e.name] = [distance[a.name] - distance[b.name] for a, b in couples]
         p_values[e.name] = holm([paired_permutation(found[a.name], found[b.name], some) for a, b in couples])
