@@ -75,6 +75,11 @@ class Evaluator:
         self.runtime = runtime or Runtime.choose(parameters=10**6)
         self.reference = reference_of(data, against, n)
         self.n = self.reference.n
+        if bool((self.reference.samples == self.reference.samples[:1]).all()):
+            raise UsageError(
+                f"all {len(self.reference.samples):,} reference samples of {data.spec.name} are equal, so a distance from them "
+                "says nothing: give data that vary"
+            )
         self.extractors: list[Extractor] = [
             extractor(e, data, self.runtime, progress, weights) if isinstance(e, str) else e
             for e in extractors or choose(data, weights)
