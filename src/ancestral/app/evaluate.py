@@ -17,6 +17,7 @@ from ancestral.app.data import load as load_data
 from ancestral.app.data.sources import BUILT_IN
 from ancestral.app.evaluation import Comparison, Evaluation, Evaluator, Metric, N, Samples, Subject, draw
 from ancestral.app.evaluation.extractors import Extractor
+from ancestral.app.evaluation.ranges import like
 from ancestral.app.evaluation.reference import Against, reference_of
 from ancestral.app.evaluation.samples import at_levels, rank_and_world
 from ancestral.app.progress import Line, Reporter
@@ -71,6 +72,7 @@ def evaluate(
     how: Mapping[str, Any] | None = None,
     device: str = "auto",
     weights: Path | None = None,
+    rescale: bool | None = None,
     evaluator: Evaluator | None = None,
     reporter: Reporter | None = None,
 ) -> Result | None:
@@ -89,6 +91,8 @@ def evaluate(
         how: Options of the sampler.
         device: "auto", "cpu", "cuda" or "mps".
         weights: The file of the standard FID's weights.
+        rescale: For samples of other software whose range differs from that of the data, such as [-1, 1] and [0, 1]. True:
+            convert them. False: take them as they are. None: refuse them, with both ranges.
         evaluator: An evaluator that was prepared before, in place of against, n, extractors and weights.
         reporter: The object that shows the progress.
 
@@ -124,7 +128,7 @@ def evaluate(
         if isinstance(subject, GenerativeModel):
             return Result(evaluate_model(subject, evaluator, how or {}), evaluator)
         name = str(subject) if isinstance(subject, str | Path) else "samples"
-        found = Subject(name, _samples(subject, evaluator.data))
+        found = Subject(name, _samples(subject, evaluator.data, rescale))
         evaluator.evaluate(found)
         return Result(found, evaluator)
 
@@ -254,11 +258,12 @@ def _reference(run: Run | None, against: Real, line: Line) -> tuple[DataSet, Aga
     return data, "test" if isinstance(against, str) and against in BUILT_IN else "all"
 
 
-def _samples(subject: Any, data: DataSet) -> Samples:
-    """Load samples of other software at the size and the levels of the data."""
+def _samples(subject: Any, data: DataSet, rescale: bool | None) -> Samples:
+    """Load samples of other software at the size, the range and the levels of the data."""
     size = (data.spec.shape[1], data.spec.shape[2]) if data.spec.is_image else None
     found = load_data(subject, size=size)
     x = torch.cat([found.x("train"), found.x("test")])
     if x.shape[1] == 3 and data.spec.shape[0] == 1 and bool((x == x[:, :1]).all()):
         x = x[:, :1]
-    return Samples(at_levels(x, data))
+    name = str(subject) if isinstance(subject, str | Path) else "the samples"
+    return Samples(at_levels(like(x, data, name, rescale), data))

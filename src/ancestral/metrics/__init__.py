@@ -8,19 +8,22 @@ Each metric is registered under its name with its meaning and with these facts:
     better:  "lower", "higher" or "as real" (the value of real data is the best)
     takes:   what the function is called with
              "features"        (default) features of the samples `(n, d)` and of the reference `(m, d)`
+             "standardised"    the same, standardised by the training split
              "components"      the same in the leading principal components of the reference, where n is small for all features
              "equal features"  the same number of rows of both
              "samples"         the samples themselves and the reference's, tensors `(n, *shape)` in the units of the data
              "evaluator"       the evaluator computes it from what it alone has, such as the training set or the model
     every:   True: in the features of every extractor. False (default): of the first extractor alone
     vectors: True: only for data that are vectors
+    strata:  True: the function also takes the classes of the samples and of the reference `(n,)` where their numbers were
+             fixed, not drawn, else None
 
 The function returns an `Estimate`; one that computes several metrics returns them by name and is registered once for each.
 """
 
 from ancestral.metrics.estimate import Estimate, half_samples
 from ancestral.metrics.frechet import frechet, frechet_infinity, frechet_pairs, gaussian_distance2
-from ancestral.metrics.kernel import holm, kid, mmd, paired_permutation
+from ancestral.metrics.kernel import Scale, holm, kid, mmd, paired_permutation
 from ancestral.metrics.memory import EXPECTED, copy_rate, data_copying, duplicate_rate, nearest
 from ancestral.metrics.neighbours import Manifold, prdc
 from ancestral.metrics.sliced import sliced_wasserstein
@@ -30,6 +33,7 @@ __all__ = [
     "EXPECTED",
     "Estimate",
     "Manifold",
+    "Scale",
     "centred_vendi",
     "copy_rate",
     "data_copying",

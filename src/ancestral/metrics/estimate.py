@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 HALVES = 20
+WIDE = 1e7  # from here on figures are written with an exponent
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,11 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        """The figure with the digits that its error leaves it, such as 12.3 ± 0.4."""
+        """Return the figure with the digits that its error leaves it, such as 12.3 ± 0.4, or 1.2e+09 ± 3e+07 if it is wide."""
         if self.std_err is None or not math.isfinite(self.std_err):
             return f"{self.value:.4g}"
+        if max(abs(self.value), self.std_err) >= WIDE:
+            return f"{self.value:.3g} ± {self.std_err:.1g}"
         digits = int(np.clip(1 - math.floor(math.log10(self.std_err)), 0, 6)) if self.std_err > 0 else 3
         return f"{self.value:,.{digits}f} ± {self.std_err:.{digits}f}"
 

@@ -3,12 +3,13 @@
     MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y)                            (Gretton et al. 2012, JMLR 13, lemma 6)
 
 With the kernel (x.y / d + 1)^3 of features it is the kernel inception distance, KID (Bińkowski et al. 2018, arXiv:1801.01401);
-its expectation does not depend on n, and it is zero for equal distributions.
+its expectation depends on neither size, and it is zero for equal distributions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,13 +17,16 @@ from ancestral.metrics.estimate import Estimate
 from ancestral.registry import register
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Strata = np.ndarray | None
+SMALLEST = 3  # samples of a stratum, for the jackknife
 BLOCK = 2048  # rows of a kernel matrix held at a time
 
 
 def cubic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(a.b / d + 1)^3: compares moments up to the third."""
-    k: np.ndarray = (a @ b.T / a.shape[1] + 1) ** 3
-    return k
+    k: np.ndarray = a @ b.T / a.shape[1] + 1
+    cube: np.ndarray = k * k * k  # much faster than k**3
+    return cube
 
 
 def gaussian(bandwidth: float) -> Kernel:
@@ -35,54 +39,153 @@ def gaussian(bandwidth: float) -> Kernel:
     return kernel
 
 
-@register("metric", "kid", "distance of the distributions by a kernel; 0 for equal ones at any n", better="lower", every=True)
-def kid(x: np.ndarray, reference: np.ndarray) -> Estimate:
-    """KID of features that are standardised by the reference first, so that scales do not count; may be slightly negative."""
-    x, reference = standardised(x, reference)
-    return _mmd2(x, reference, cubic)
+@register(
+    "metric",
+    "kid",
+    "distance of the distributions by a kernel; 0 for equal ones at any n",
+    better="lower",
+    takes="standardised",
+    every=True,
+    strata=True,
+)
+def kid(x: np.ndarray, reference: np.ndarray, strata: Strata = None, reference_strata: Strata = None) -> Estimate:
+    """KID of features `(n, d)` and `(m, d)`, unbiased at every n and m; it may be slightly negative.
 
+    It is unbiased if the features are standardised by numbers that depend on neither set (`Scale`), as the evaluator's are.
 
-@register("metric", "mmd", "distance by Gaussian kernels; 0 for equal ones at any n", better="lower", vectors=True)
-def mmd(x: np.ndarray, reference: np.ndarray) -> Estimate:
-    """MMD^2 with Gaussian kernels about the median distance within the reference (Gretton et al. 2012, section 8)."""
-    some = reference[:: max(1, len(reference) // 1000)]
-    median = float(np.median(np.sqrt(_distance2(some, some)[np.triu_indices(len(some), 1)])))
-    return _mmd2(x, reference, gaussian(max(median, 1e-12)))
-
-
-def standardised(x: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both in units in which each feature of the reference has mean 0 and deviation 1.
-
-    Features that hardly vary in the reference are divided by a tenth of the root mean square deviation instead, so that
-    the cube of one feature that a small reference happens not to show does not outweigh all others.
+    Args:
+        x: Features of the samples.
+        reference: Features of the reference.
+        strata: The class of each sample, if the numbers of each class were fixed and not drawn. None: they were drawn.
+        reference_strata: The same for the reference.
     """
-    mean, std = reference.mean(0), reference.std(0)
-    std = np.maximum(std, 0.1 * np.sqrt((std**2).mean()) + 1e-12)
-    return (x - mean) / std, (reference - mean) / std
+    return _mmd2(x, reference, cubic, strata, reference_strata)
 
 
-def _mmd2(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> Estimate:
-    """The U-statistic, with the delete-one jackknife error over both sets, from the row sums of the kernel matrices."""
-    n, m = len(x), len(y)
-    xx, yy = _row_sums(x, x, kernel, own=True), _row_sums(y, y, kernel, own=True)
-    xy, yx = _row_sums(x, y, kernel), _row_sums(y, x, kernel)
-    sxx, syy, sxy = xx.sum(), yy.sum(), xy.sum()
-    value = sxx / (n * (n - 1)) + syy / (m * (m - 1)) - 2 * sxy / (n * m)
-    without_x = (sxx - 2 * xx) / ((n - 1) * (n - 2)) + syy / (m * (m - 1)) - 2 * (sxy - xy) / ((n - 1) * m)
-    without_y = sxx / (n * (n - 1)) + (syy - 2 * yy) / ((m - 1) * (m - 2)) - 2 * (sxy - yx) / (n * (m - 1))
-    variance = (n - 1) * without_x.var() + (m - 1) * without_y.var()
-    return Estimate(float(value), float(np.sqrt(variance)), n)
+@register(
+    "metric",
+    "mmd",
+    "distance by Gaussian kernels; 0 for equal ones at any n",
+    better="lower",
+    takes="standardised",
+    vectors=True,
+    strata=True,
+)
+def mmd(x: np.ndarray, reference: np.ndarray, strata: Strata = None, reference_strata: Strata = None) -> Estimate:
+    """MMD^2 with Gaussian kernels of about the median distance of standard normal vectors, sqrt(2 d).
+
+    The median distance is the usual bandwidth (Gretton et al. 2012, section 8). This one depends on neither set, so the
+    estimate is unbiased for features that are standardised as those of `kid`.
+    strata, reference_strata: see `kid`.
+    """
+    return _mmd2(x, reference, gaussian(float(np.sqrt(2 * x.shape[1]))), strata, reference_strata)
 
 
-def _row_sums(a: np.ndarray, b: np.ndarray, kernel: Kernel, own: bool = False) -> np.ndarray:
-    """sum_j k(a_i, b_j) `(n,)`; own: a and b are one set, and j = i is left out."""
-    sums = np.empty(len(a))
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Units in which each feature has mean 0 and deviation 1, so that scales do not count: (f - mean) / std.
+
+    For an unbiased distance they come from samples that belong to neither set.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Scale:
+        """Return the scale of features `(n, d)`.
+
+        Features that hardly vary are divided by a tenth of the root mean square deviation instead. So the cube of one feature
+        that these samples happen not to show does not outweigh all others.
+        """
+        std = features.std(0)
+        return cls(features.mean(0), np.maximum(std, 0.1 * np.sqrt((std**2).mean()) + 1e-12))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Standardise features `(n, d)`."""
+        result: np.ndarray = (features - self.mean) / self.std
+        return result
+
+
+def _mmd2(x: np.ndarray, y: np.ndarray, kernel: Kernel, x_strata: Strata = None, y_strata: Strata = None) -> Estimate:
+    """Estimate MMD^2 without bias, with the delete-one jackknife error over both sets.
+
+    E k(x, x') of independent x, x' is estimated by the mean over pairs of strata a, b, weighted by their shares w_a w_b:
+
+        U = sum_ab w_a w_b mean { k(x_i, x_j) : i in a, j in b, i != j }
+
+    With one stratum it is the U-statistic. A sample whose classes have fixed numbers has fewer pairs of one class than
+    independent draws have, so the U-statistic of all its pairs would be too small.
+    """
+    a, b = _strata(x_strata, len(x)), _strata(y_strata, len(y))
+    within_x, without_x = _within(_sums(x, x, kernel, a, own=True), a)
+    within_y, without_y = _within(_sums(y, y, kernel, b, own=True), b)
+    xy, yx = _sums(x, y, kernel, b), _sums(y, x, kernel, a)
+    between = float(xy.sum() / (len(x) * len(y)))
+    value = within_x + within_y - 2 * between
+    # a deletion changes the mean over its own stratum, whose share stays
+    means_x, means_y = xy.sum(1) / len(y), yx.sum(1) / len(x)
+    variance = _jackknife(without_x - 2 * _without(means_x, a), a) + _jackknife(without_y - 2 * _without(means_y, b), b)
+    return Estimate(value, float(np.sqrt(variance)), len(x))
+
+
+def _strata(labels: Strata, n: int) -> np.ndarray:
+    """Return strata 0, 1, ... `(n,)`. Classes with fewer than three samples become one with the largest class."""
+    if labels is None:
+        return np.zeros(n, int)
+    _, strata, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    strata[counts[strata] < SMALLEST] = counts.argmax()
+    result: np.ndarray = np.unique(strata, return_inverse=True)[1]
+    return result
+
+
+def _within(sums: np.ndarray, strata: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return U from row sums by stratum `(n, strata)`, and U without each row `(n,)`."""
+    one_hot = np.eye(sums.shape[1])[strata]
+    count = one_hot.sum(0)
+    share = count / len(strata)
+    pairs = np.outer(count, count) - np.diag(count)
+    blocks = one_hot.T @ sums  # sums of k over pairs of strata
+    weight = np.outer(share, share)
+    value = (weight * blocks / pairs).sum()
+    own, n_own = sums[np.arange(len(strata)), strata], count[strata]
+    # the blocks of the row's own stratum with the others, and with itself, have one row less
+    other = (weight[strata] * blocks[strata] / pairs[strata]).sum(1) - (weight * blocks / pairs)[strata, strata]
+    less = (weight[strata] * (blocks[strata] - sums) / (pairs[strata] - count)).sum(1)
+    less -= weight[strata, strata] * (blocks[strata, strata] - own) / (pairs[strata, strata] - n_own)
+    within = weight[strata, strata] * blocks[strata, strata] / pairs[strata, strata]
+    left = weight[strata, strata] * (blocks[strata, strata] - 2 * own) / ((n_own - 1) * (n_own - 2))
+    return float(value), value + 2 * (less - other) + left - within
+
+
+def _without(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Return the mean over strata, weighted by their shares, without each row `(n,)`."""
+    count = np.bincount(strata)
+    totals = np.bincount(strata, values)
+    share = count / len(values)
+    means = totals / count
+    left = (totals[strata] - values) / (count[strata] - 1)
+    result: np.ndarray = share @ means + share[strata] * (left - means[strata])
+    return result
+
+
+def _jackknife(without: np.ndarray, strata: np.ndarray) -> float:
+    """Return the variance from the values without each row: the sum of that of each stratum."""
+    count = np.bincount(strata)
+    deviation = without - (np.bincount(strata, without) / count)[strata]
+    return float(((count - 1) / count * np.bincount(strata, deviation**2)).sum())
+
+
+def _sums(a: np.ndarray, b: np.ndarray, kernel: Kernel, strata: np.ndarray, own: bool = False) -> np.ndarray:
+    """Return the sum of k(a_i, b_j) over each stratum of b, `(n, strata)`. own: a and b are one set, and j = i is left out."""
+    one_hot = np.eye(strata.max() + 1)[strata]
+    sums = np.empty((len(a), one_hot.shape[1]))
     for start in range(0, len(a), BLOCK):
         part = kernel(a[start : start + BLOCK], b)
         if own:
             rows = np.arange(len(part))
             part[rows, start + rows] = 0
-        sums[start : start + BLOCK] = part.sum(1)
+        sums[start : start + BLOCK] = part @ one_hot
     return sums
 
 
@@ -90,14 +193,13 @@ def paired_permutation(a: np.ndarray, b: np.ndarray, reference: np.ndarray, perm
     """The two-sided p-value of "a and b, drawn from the same seeds, are equally far from the reference" by KID.
 
     Under the null a pair may be swapped, so the difference KID(a) - KID(b) is compared with those of random swaps
-    (Good 2005, "Permutation tests"); exact for any n. a, b: `(n, d)` each.
+    (Good 2005, "Permutation tests"); exact for any n. a, b: `(n, d)` each, standardised as for `kid`.
     """
     n = len(a)
     both = np.concatenate([a, b])
-    both, reference = standardised(both, reference)
     k = cubic(both, both)
     np.fill_diagonal(k, 0)
-    cross = _row_sums(both, reference, cubic) / len(reference)
+    cross = _sums(both, reference, cubic, np.zeros(len(reference), int))[:, 0] / len(reference)
     swap = np.random.default_rng(seed).random((n, permutations)) < 0.5
     swap = np.concatenate([np.zeros((n, 1), dtype=bool), swap], 1)  # the first is what was seen
     member = np.concatenate([~swap, swap]).astype(np.float64)  # (2n, 1 + permutations): who is called a

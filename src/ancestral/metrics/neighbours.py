@@ -20,7 +20,7 @@ from ancestral.metrics.estimate import Estimate
 from ancestral.registry import register
 
 K = 5
-PARTS = 8
+DRAWS = 20  # halves
 
 
 def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -51,24 +51,22 @@ class Manifold:
 @register("metric", "density", "how crowded the data are where the samples lie", better="as real", takes="equal features")
 @register("metric", "recall", "share of the data that could be samples", better="higher", takes="equal features")
 @register("metric", "precision", "share of samples that could be data", better="higher", takes="equal features")
-def prdc(x: np.ndarray, reference: np.ndarray, k: int = K, parts: int = PARTS) -> dict[str, Estimate]:
+def prdc(x: np.ndarray, reference: np.ndarray, k: int = K, draws: int = DRAWS) -> dict[str, Estimate]:
     """The four rates of x `(n, d)` against as many reference points `(n, d)`.
 
-    Errors are from disjoint parts of both, or, of fewer than 80 k points, as if these were independent.
+    Errors are the spread over random halves of both sets, drawn apart, as of `half_samples`: balls of both sets vary with the
+    points that were drawn, so no formula for independent points covers.
 
     Raises ValueError for sets of different sizes, whose balls would differ for that reason alone.
     """
     if len(x) != len(reference):
         raise ValueError(f"precision and recall compare sets of equal size; got {len(x)} and {len(reference)}")
-    whole = _rates(x, Manifold(reference, k))
-    parts = min(parts, len(x) // (20 * k))
-    if parts < 4:  # in smaller parts every point is near every other, and the rates do not vary: as if points were independent
-        errors = {name: float(np.sqrt(max(value * abs(1 - value), 1 / len(x)) / len(x))) for name, value in whole.items()}
-        return {name: Estimate(value, errors[name], len(x)) for name, value in whole.items()}
-    order = np.random.default_rng(0).permutation(len(x))
-    split = [_rates(x[rows], Manifold(reference[rows], k)) for rows in np.array_split(order, parts)]
-    errors = {name: float(np.std([part[name] for part in split], ddof=1) / np.sqrt(parts)) for name in whole}
-    return {name: Estimate(value, errors[name], len(x)) for name, value in whole.items()}
+    n, random = len(x), np.random.default_rng(0)
+    halves = [[random.permutation(n)[: n // 2] for _ in range(2)] for _ in range(draws)]
+    spread = [_rates(x[ours], Manifold(reference[theirs], k)) for ours, theirs in halves]
+    least = 1 / n  # a rate of 0 or 1 is not known to be exact
+    errors = {name: max(float(np.std([half[name] for half in spread], ddof=1)), least) for name in spread[0]}
+    return {name: Estimate(value, errors[name], n) for name, value in _rates(x, Manifold(reference, k)).items()}
 
 
 def _rates(x: np.ndarray, real: Manifold) -> dict[str, float]:

@@ -22,6 +22,7 @@ def evaluate(
     solver: str | None = None,
     spacing: Annotated[str | None, Parameter(help=SPACING)] = None,
     guidance: float | None = None,
+    rescale: bool | None = None,
     out: Path | None = None,
     device: str = "auto",
     json: bool = False,
@@ -52,6 +53,9 @@ def evaluate(
         Solver of models that denoise, as in `ancestral sample`.
     guidance
         Strength of the condition (guidance scale).
+    rescale
+        Convert samples of other software to the range of the data, e.g. from [-1, 1] to [0, 1]. Without it unlike ranges are
+        refused; --no-rescale takes the samples as they are.
     out
         JSON file to which the result is also written. The result of a run is always stored in its folder as evaluation.json.
     device
@@ -89,6 +93,7 @@ def evaluate(
         how={name: value for name, value in how.items() if value is not None},
         device=device,
         weights=inception_weights,
+        rescale=rescale,
         reporter=Reporter(quiet=quiet or json),
     )
     if result is None:  # this process helped to draw samples, and another one evaluates them

@@ -36,11 +36,11 @@ from ancestral.models import HasReconstruction
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
 
-FORMAT = 1  # version of the figures of real data in the cache
+FORMAT = 2  # version of the figures of real data in the cache
 N = 2000
 LEAST = 20  # samples
 Values = dict[tuple[str, str], Estimate]  # by metric and extractor ("" for a metric without extractor)
-TAKES = ("features", "components", "equal features", "samples", "evaluator")
+TAKES = ("features", "standardised", "components", "equal features", "samples", "evaluator")
 
 
 class Evaluator:
@@ -75,6 +75,11 @@ class Evaluator:
         self.runtime = runtime or Runtime.choose(parameters=10**6)
         self.reference = reference_of(data, against, n)
         self.n = self.reference.n
+        if bool((self.reference.samples == self.reference.samples[:1]).all()):
+            raise UsageError(
+                f"all {len(self.reference.samples):,} reference samples of {data.spec.name} are equal, so a distance from them "
+                "says nothing: give data that vary"
+            )
         self.extractors: list[Extractor] = [
             extractor(e, data, self.runtime, progress, weights) if isinstance(e, str) else e
             for e in extractors or choose(data, weights)
@@ -84,6 +89,8 @@ class Evaluator:
         self.train_features = self._kept(self.extractors[0], self.reference.train, "train")
         self.test_features = self._kept(self.extractors[0], self.reference.test, "test")
         self.projections = [Projection(x, self.n) for x in self.reference_features]
+        others = [self._kept(e, self.reference.scale, "scale") for e in self.extractors[1:]]
+        self.scales = [m.Scale.of(x) for x in (self.train_features, *others)]
 
     @property
     def descriptions(self) -> dict[str, str]:
@@ -127,7 +134,9 @@ class Evaluator:
     def _evaluate(self, subject: Subject) -> Evaluation:
         samples, model = subject.samples.take(self.n), subject.model
         found = [subject.features(e, self.n, self.progress) for e in self.extractors]
-        values = self._registered(samples.x, found, _metrics()) | self._copies(found[0]) | self._true(samples.x)
+        labels = None if samples.labels is None else samples.labels.numpy()
+        values = self._registered(samples.x, found, self.reference.samples, self.reference_features, _metrics(), labels)
+        values |= self._copies(found[0]) | self._true(samples.x)
         values["duplicates", ""] = m.duplicate_rate(m.nearest(found[0], found[0], own=True)[0], self._within_real)
         values |= self._classes(samples)
         rows = [_metric(kind, e, value, self._real.get((kind, e))) for (kind, e), value in values.items()]
@@ -148,19 +157,32 @@ class Evaluator:
             notes=subject.notes,
         )
 
-    def _registered(self, x: Tensor, found: Sequence[np.ndarray], metrics: Sequence[registry.Entry]) -> Values:
-        """Compute the registered metrics, which compare samples, or features of extractors, with those of the reference."""
+    def _registered(
+        self,
+        x: Tensor,
+        x_features: Sequence[np.ndarray],
+        reference: Tensor,
+        reference_features: Sequence[np.ndarray],
+        metrics: Sequence[registry.Entry],
+        labels: np.ndarray | None = None,
+    ) -> Values:
+        """Compute the registered metrics, which compare samples, or features of extractors, with those of a reference.
+
+        labels: the classes that a conditional model was asked for; the reference is then the evaluator's.
+        """
         values: Values = {}
-        for i, (e, ours, theirs, project) in enumerate(
-            zip(self.extractors, found, self.reference_features, self.projections, strict=True)
+        strata = (labels, self.reference.strata if reference is self.reference.samples else None)
+        for i, (e, ours, theirs, project, scale) in enumerate(
+            zip(self.extractors, x_features, reference_features, self.projections, self.scales, strict=True)
         ):
             self.progress(f"distances ({e.name})")
             size = min(len(ours), len(theirs))
             inputs = {
                 "features": (ours, theirs),
+                "standardised": (scale(ours), scale(theirs)),
                 "components": (project(ours), project(theirs)),
                 "equal features": (ours[:size], theirs[:size]),
-                "samples": (x, self.reference.samples),
+                "samples": (x, reference),
             }
             results: dict[Any, Any] = {}  # by function, since one may compute several metrics
             for metric in metrics:
@@ -169,7 +191,7 @@ class Evaluator:
                 if takes not in inputs or unfit or (i > 0 and not metric.facts.get("every")):
                     continue
                 if metric.value not in results:
-                    results[metric.value] = metric.value(*inputs[takes])
+                    results[metric.value] = metric.value(*inputs[takes], *(strata if metric.facts.get("strata") else ()))
                 result = results[metric.value]
                 key = metric.name, "" if takes == "samples" else e.name
                 values[key] = result[metric.name] if isinstance(result, Mapping) else result
@@ -241,12 +263,31 @@ class Evaluator:
             values = self._measured_real()
             stored = [[kind, e, asdict(value)] for (kind, e), value in values.items()]
             keep(file, json.dumps(stored).encode(), self.progress)
-        return values | self._registered(self.reference.real, self.real_features, _metrics(own=False))
+        return values | self._real_metrics(_metrics(own=False))
+
+    def _real_metrics(self, metrics: Sequence[registry.Entry]) -> Values:
+        """Compute the registered metrics between two random parts of the real data, of the sizes of the comparison.
+
+        The held-out split has fixed numbers of each class, and so has the rest: these two are no independent draws. Two random
+        parts of both together are exchangeable, so that a kernel distance between them has the expectation 0.
+        """
+        real, reference = self.reference.real, self.reference.samples
+        order = np.random.RandomState(2).permutation(len(real) + len(reference))
+        rows, rest = order[: len(real)], order[len(real) :]
+        both = torch.cat([real, reference])
+        features = [np.concatenate(pair) for pair in zip(self.real_features, self.reference_features, strict=True)]
+        return self._registered(
+            both[torch.from_numpy(rows)],
+            [f[rows] for f in features],
+            both[torch.from_numpy(rest)],
+            [f[rest] for f in features],
+            metrics,
+        )
 
     def _measured_real(self) -> Values:
         self.progress("real against real")
         real, test = self.reference.real, self.reference.test
-        values = self._registered(real, self.real_features, _metrics(own=True)) | self._true(real)
+        values = self._real_metrics(_metrics(own=True)) | self._true(real)
         values["duplicates", ""] = m.duplicate_rate(self._within_real, self._within_real)
         values["copy-rate", ""] = Estimate(m.EXPECTED, None, len(test))
         values["c_t", ""] = Estimate(0.0, None, len(test))

@@ -33,7 +33,9 @@ def evaluated(trainer: Trainer, evaluator: Evaluator, every: Budget, patience: i
             None: training does not stop early.
     """
     e, reference = evaluator.extractors[0], evaluator.reference_features[0]
-    reference = reference[:: math.ceil(len(reference) / REFERENCE)]
+    scale, every_so_many = evaluator.scales[0], slice(None, None, math.ceil(len(reference) / REFERENCE))
+    reference, strata = scale(reference[every_so_many]), evaluator.reference.strata
+    strata = None if strata is None else strata[every_so_many]
     n = min(N, evaluator.n)
     best, since, passed = math.inf, 0, 0
 
@@ -50,7 +52,7 @@ def evaluated(trainer: Trainer, evaluator: Evaluator, every: Budget, patience: i
         if (now := _count(trainer, every, trainer.seconds, trainer.step, trainer.images)) > passed and trainer.final:
             passed = now
             x = trainer.draw(n, trainer.data.asked(rows_for(trainer.data, n)), seeds_from(SEED, n))
-            found = kid(e(x), reference)
+            found = kid(scale(e(x)), reference, None, strata)
             trainer.run.append_metrics(
                 {
                     "step": step.step,

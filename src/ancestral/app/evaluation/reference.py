@@ -18,6 +18,7 @@ from ancestral.app.training.stage import Progress, silent
 from ancestral.errors import UsageError
 
 FORMAT = 1
+SCALE = 2000  # training samples that give the units of features
 LARGEST = 10_000  # reference samples; more of them change no figure beyond its error
 Against = Literal["test", "train", "all"]
 
@@ -31,8 +32,10 @@ class Reference:
         samples: The reference, with which generated samples are compared.
         real: n other real samples, which represent a perfect model.
         real_labels: Their classes `(n,)`, or None.
+        strata: The classes of the reference `(m,)` if their numbers were fixed, as those of a held-out split are; else None.
         train: The training split, in which copies are searched.
         test: The held-out split.
+        scale: Training samples whose features give the units of kernel distances.
         key: The key of the data and of the choice of rows in the cache.
     """
 
@@ -40,8 +43,10 @@ class Reference:
     samples: Tensor
     real: Tensor
     real_labels: Tensor | None
+    strata: np.ndarray | None
     train: Tensor
     test: Tensor
+    scale: Tensor
     key: str
 
     @property
@@ -73,7 +78,9 @@ def reference_of(data: DataSet, against: Against, n: int) -> Reference:
         order = _shuffled(len(pool))
         rows, rest = order[: min(n, len(pool) // 2)], order[min(n, len(pool) // 2) :]
         reference = pool[rest]
-    reference = reference[_shuffled(len(reference))[:LARGEST].sort().values]
+    chosen = _shuffled(len(reference))[:LARGEST].sort().values
+    reference = reference[chosen]
+    strata = None if against != "test" or test_labels is None else test_labels[chosen].numpy()
     if min(len(rows), len(reference)) < 20:
         raise UsageError(
             f"{data.spec.name} is too small for a comparison: it has {len(rows)} real samples and {len(reference)} for "
@@ -81,7 +88,8 @@ def reference_of(data: DataSet, against: Against, n: int) -> Reference:
         )
     real_labels = None if labels is None else labels[rows]
     key = f"{data.spec.fingerprint}-{_layout(data)}-{against}-{n}"
-    return Reference(against, reference, pool[rows], real_labels, train, test, key)
+    scale = train[_shuffled(len(train))[-SCALE:]]  # the last of the order whose first are `real`, so that few are both
+    return Reference(against, reference, pool[rows], real_labels, strata, train, test, scale, key)
 
 
 def features(extractor: Extractor, x: Tensor, key: str, progress: Progress = silent) -> np.ndarray:

@@ -162,7 +162,7 @@ def ranking(subjects: Sequence[Subject]) -> bytes:
     metric = subjects[0].evaluation.headline
     for i, s in enumerate(reversed(subjects)):
         value = s.evaluation.headline.value
-        colour = "#a8a29e" if s.baseline else "#dc2626" if s.copies else COLOURS[0]
+        colour = "#dc2626" if s.copies else "#a8a29e" if s.baseline else COLOURS[0]
         axes.errorbar(value.value, i, xerr=2 * (value.std_err or 0), fmt="o", color=colour, markersize=5, capsize=3)
     if metric.real is not None:
         axes.axvline(metric.real.value, color="#57534e", linewidth=0.8, linestyle=":")

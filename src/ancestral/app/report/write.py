@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ancestral.app.evaluation import Comparison, Evaluation, Evaluator, Metric
+from ancestral.app.evaluation import Comparison, Evaluator, Metric
 from ancestral.app.evaluation.result import COSTS, DIRECTIONS
+from ancestral.app.evaluation.verdict import LINES
 from ancestral.app.report import figures
 from ancestral.files import disk_errors, write_atomically
 from ancestral.version import __version__
 
 LIKELIHOODS = ("bits", "nats")  # metrics with a table of their own
+SIGN = "●"  # before the best figures, also in print without colours
 
 
 def write(comparison: Comparison, evaluator: Evaluator, path: Path, title: str) -> None:
@@ -38,6 +41,8 @@ def html(comparison: Comparison, evaluator: Evaluator, title: str) -> str:
         title=title,
         version=__version__,
         comparison=comparison,
+        lines=LINES,
+        sign=SIGN,
         first=comparison.subjects[0].evaluation,
         rows=table(comparison),
         likelihoods=likelihoods(comparison),
@@ -66,17 +71,34 @@ def markdown(comparison: Comparison, title: str) -> str:
     """Return the verdict and the tables as Markdown."""
     first = comparison.subjects[0].evaluation
     names = [s.name for s in comparison.subjects]
-    lines = [f"# {title}", "", *(f"- {sentence}" for sentence in comparison.verdict), "", f"*{comparison.rule}*", ""]
+    lines = [f"# {title}", "", *_verdict(comparison), "", f"*{comparison.rule}*", ""]
     lines += [f"{first.n:,} samples against {first.reference:,} of {first.source} ({first.against}). ", ""]
     lines += [f"- {name}: {about}" for name, about in first.extractors.items()]
     head = ["metric", *names, "real data"]
     lines += ["", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += [f"| {row['name']} ({row['sign']}) | {' | '.join(row['values'])} | {row['real']} |" for row in table(comparison)]
+    lines += [f"| {row['name']} ({row['sign']}) | {' | '.join(_signed(row))} | {row['real']} |" for row in table(comparison)]
+    if len(names) > 1:
+        lines += ["", f"{SIGN} the best model, and every model that is within two standard errors of it."]
     for heading, rows in (("likelihood", likelihoods(comparison)), ("cost", costs(comparison))):
         if rows:
             lines += ["", f"| {heading} | {' | '.join(names)} |", f"|{'---|' * (1 + len(names))}"]
-            lines += [f"| {row['name']} | {' | '.join(row['values'])} |" for row in rows]
+            lines += [f"| {row['name']} | {' | '.join(_signed(row))} |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _verdict(comparison: Comparison) -> list[str]:
+    """Return the answer, the lines that everybody reads, and the others under a fold."""
+    answer, *evidence = comparison.verdict
+    lines = [f"**{answer}**", "", *(f"- {sentence}" for sentence in evidence[: LINES - 1])]
+    if rest := evidence[LINES - 1 :]:
+        lines += ["", "<details><summary>more</summary>", "", *(f"- {sentence}" for sentence in rest), "", "</details>"]
+    return lines
+
+
+def _signed(row: dict[str, Any]) -> list[str]:
+    """Return the figures of a row, with a sign before the best."""
+    marks = row.get("best") or [False] * len(row["values"])
+    return [f"{SIGN} {value}" if best else value for value, best in zip(row["values"], marks, strict=True)]
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -91,14 +113,16 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 def table(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the rows of the main table: all metrics of all subjects except likelihoods."""
-    return _rows([s.evaluation for s in comparison.subjects], lambda metric: metric.kind not in LIKELIHOODS)
+    return _rows(comparison, lambda metric: metric.kind not in LIKELIHOODS)
 
 
 def likelihoods(comparison: Comparison) -> list[dict[str, Any]]:
-    return _rows([s.evaluation for s in comparison.subjects], lambda metric: metric.kind in LIKELIHOODS)
+    return _rows(comparison, lambda metric: metric.kind in LIKELIHOODS)
 
 
-def _rows(evaluations: list[Evaluation], wanted: Callable[[Metric], bool]) -> list[dict[str, Any]]:
+def _rows(comparison: Comparison, wanted: Callable[[Metric], bool]) -> list[dict[str, Any]]:
+    evaluations = [s.evaluation for s in comparison.subjects]
+    honest = [not s.baseline and not s.copies for s in comparison.subjects]
     known: dict[str, Metric] = {}
     for evaluation in evaluations:
         known |= {metric.name: metric for metric in evaluation.metrics if wanted(metric) and metric.name not in known}
@@ -107,7 +131,7 @@ def _rows(evaluations: list[Evaluation], wanted: Callable[[Metric], bool]) -> li
         found = [evaluation.get(name) for evaluation in evaluations]
         values = [str(m.value) if m is not None else "" for m in found]
         real = str(metric.real) if metric.real is not None else ""
-        best = _best(found, metric)
+        best = _best([m if fair else None for m, fair in zip(found, honest, strict=True)], metric)
         rows.append(
             {
                 "name": name,
@@ -122,16 +146,24 @@ def _rows(evaluations: list[Evaluation], wanted: Callable[[Metric], bool]) -> li
 
 
 def _best(found: list[Metric | None], metric: Metric) -> list[bool]:
-    """Return for each metric whether it is the best or within two standard errors of the best."""
+    """Return for each metric whether it is the best or within two standard errors of the best.
+
+    Those that take no part, baselines and subjects that copy, are None. A metric that is best as real data is the better, the
+    nearer it is to theirs.
+    """
     there = [m for m in found if m is not None]
-    if len(there) < 2 or metric.better == "as real":
+    if len(there) < 2 or (metric.better == "as real" and metric.real is None):
         return [False] * len(found)
-    sign = -1 if metric.better == "lower" else 1
-    top = max(there, key=lambda m: sign * m.value.value)
+
+    def loss(m: Metric) -> float:
+        if metric.better == "as real":
+            assert metric.real is not None
+            return abs(m.value.value - metric.real.value)
+        return m.value.value if metric.better == "lower" else -m.value.value
+
+    top = min(there, key=loss)
     return [
-        m is not None
-        and sign * (top.value.value - m.value.value) <= 2 * ((m.value.std_err or 0) ** 2 + (top.value.std_err or 0) ** 2) ** 0.5
-        for m in found
+        m is not None and loss(m) - loss(top) <= 2 * math.hypot(m.value.std_err or 0, top.value.std_err or 0) for m in found
     ]
 
 

@@ -50,11 +50,14 @@ def test_prdc_wants_sets_of_one_size():
         prdc(normal(0, 10, 2), normal(1, 20, 2))
 
 
-def test_errors_of_prdc_are_of_the_size_of_its_spread():
-    found = [prdc(normal(2 * i, 400, 3, 0.2), normal(2 * i + 1, 400, 3)) for i in range(30)]
-    for name in ("precision", "recall", "coverage"):
+@pytest.mark.parametrize("shift", [0.0, 0.8])
+@pytest.mark.parametrize("n", [100, 200, 390, 400, 1000])
+def test_errors_of_prdc_are_of_the_size_of_its_spread(n, shift):
+    """Of all four, at every n, for equal and for unequal distributions of four dimensions."""
+    found = [prdc(normal(2 * i, n, 4, shift), normal(2 * i + 1, n, 4)) for i in range(40 if n < 1000 else 15)]
+    for name in ("precision", "recall", "density", "coverage"):
         spread = np.std([f[name].value for f in found], ddof=1)
-        assert 0.5 * spread < np.mean([f[name].std_err for f in found]) < 3 * spread, name
+        assert 0.65 * spread < np.mean([f[name].std_err for f in found]) < 2.2 * max(spread, 1 / n), name
 
 
 def test_nearest():

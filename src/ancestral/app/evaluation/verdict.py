@@ -1,0 +1,183 @@
+"""The verdict of a comparison in plain words: one sentence of answer, what to do next, then the evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from ancestral.app.evaluation.result import Metric
+from ancestral.app.evaluation.subject import Subject
+from ancestral.metrics import Estimate
+
+if TYPE_CHECKING:
+    from ancestral.app.evaluation.comparison import Comparison
+
+CLOSE, CONVINCING = 1.5, 3.0  # times the distance of real data
+LINES = 5  # of a verdict that everybody reads; the others are for those who ask
+
+
+def verdict(comparison: Comparison) -> tuple[str, ...]:
+    """Return the sentences of the verdict, the answer first."""
+    models = [s for s in comparison.subjects if not s.baseline]
+    honest = [s for s in models if not s.copies]
+    baselines = [s for s in comparison.subjects if s.baseline and not s.copies]
+    sentences = [_answer(comparison, models, honest, baselines)]
+    sentences += [
+        f"{s.name} repeats its training data: {s.evaluation['copy-rate'].value.value:.0%} of its samples are nearer to them "
+        "than 99 % of held-out data are, so its distance does not show what it has learned."
+        for s in comparison.subjects
+        if s.copies
+    ]
+    if honest:
+        sentences += _beaten(comparison, honest, baselines) + _speed(honest) + _variety(honest) + _likelihoods(honest)
+    if any(s.evaluation.coarse for s in comparison.subjects):
+        sentences.append("The features are those of a random network, so the order is only a rough guide.")
+    return tuple(sentences)
+
+
+def _answer(comparison: Comparison, models: Sequence[Subject], honest: Sequence[Subject], baselines: Sequence[Subject]) -> str:
+    """Return the answer in one sentence, and what to do next in another."""
+    if not models:
+        return "Nothing was compared but baselines: give a model or samples."
+    if not honest:
+        names = _listed([s.name for s in models])
+        return f"{names} repeat{_s(models)} the training data: train for less long, with more data or with a smaller network."
+    best, *others = honest
+    metric = best.evaluation.headline
+    worse = [s.name for s in others if comparison.better(best.name, s.name)]
+    equal = [s.name for s in others if s.name not in worse]
+    figure = f"{metric.name} {metric.value}" + (f", real data {metric.real}" if metric.real else "")
+    if not others:
+        first = f"{best.name}: {_reading(metric)} ({figure})."
+    elif not equal:
+        first = f"{best.name} is the best model ({figure}); {_reading(metric)}."
+    else:
+        first = f"{best.name} has the smallest distance ({figure}), but {_listed(equal)} cannot be distinguished from it"
+        first += f"; it is better than {_listed(worse)}." if worse else "."
+    stronger = [s for s in baselines if not comparison.better(best.name, s.name)]
+    return f"{first} {_next(best, metric, stronger)}"
+
+
+def _reading(metric: Metric) -> str:
+    """Return what a distance says, from how often it is that of real data."""
+    if metric.real is None:
+        return "no distance of real data is known"
+    value, real = metric.value, metric.real
+    if value.value - real.value <= 2 * math.hypot(value.std_err or 0, real.std_err or 0):
+        return "its samples cannot be told from real data by this distance"
+    times = value.value / real.value if real.value > 0 else math.inf
+    if times <= CLOSE:
+        return "its samples are close to real data"
+    often = f"{times:,.1f} times the distance of real data" if math.isfinite(times) else "far from that of real data"
+    return f"its samples are {'recognisable, not yet convincing' if times <= CONVINCING else 'far from real data'}, {often}"
+
+
+def _next(best: Subject, metric: Metric, stronger: Sequence[Subject]) -> str:
+    """Return what to do next."""
+    if stronger:
+        return f"It does not beat {_listed([s.name for s in stronger])}, which need{_s(stronger)} no training: train longer."
+    if metric.real is not None and "cannot be told" in _reading(metric):
+        return "Look at the samples beside real data before you trust a figure."
+    if still_falls(best.rows):
+        return "Train longer: its loss still falls."
+    return "Train longer, or with a larger network." if best.recipe else "Look at the samples beside real data."
+
+
+def still_falls(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the training loss of a model with one player fell in the last quarter, beyond twice its error."""
+    keys = {key for row in rows for key in row if key.endswith("/total")}
+    if len(keys) != 1:
+        return False
+    (key,) = keys
+    values = [row[key] for row in rows if row.get(key) is not None and math.isfinite(row[key])]
+    quarter = len(values) // 4
+    if quarter < 4:
+        return False
+    before, last = values[-2 * quarter : -quarter], values[-quarter:]
+    error = math.hypot(stdev(before), stdev(last)) / math.sqrt(quarter)
+    return fmean(before) - fmean(last) > 2 * error
+
+
+def _beaten(comparison: Comparison, honest: Sequence[Subject], baselines: Sequence[Subject]) -> list[str]:
+    """Return which baselines, that need no training, each model beats, and which it does not."""
+    found = []
+    silent = {s.name: [b.name for b in baselines if not comparison.better(s.name, b.name)] for s in honest}
+    if losers := [name for name, names in silent.items() if names]:
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for name in losers:
+            groups.setdefault(tuple(silent[name]), []).append(name)
+        found += [
+            f"{_listed(group)} do{'es' if len(group) == 1 else ''} not beat {_listed(names)}, which "
+            f"need{'s' if len(names) == 1 else ''} no training."
+            for names, group in groups.items()
+        ]
+    if baselines and (winners := [name for name, names in silent.items() if not names]):
+        found.append(f"{_listed(winners)} beat{'s' if len(winners) == 1 else ''} every baseline.")
+    return found
+
+
+def _speed(honest: Sequence[Subject]) -> list[str]:
+    timed = [(c.evaluation.cost["samples_per_second"], c) for c in honest if "samples_per_second" in c.evaluation.cost]
+    if len(timed) < 2:
+        return []
+    rate, fastest = max(timed, key=lambda pair: pair[0])
+    best = honest[0]
+    if fastest is best:
+        return [f"{best.name} is also the fastest to sample ({rate:,.0f} a second)."]
+    times = rate / best.evaluation.cost["samples_per_second"] if "samples_per_second" in best.evaluation.cost else 0
+    recall = _recall(fastest), _recall(best)
+    aside = ""
+    if recall[0] and recall[1]:
+        gap = recall[0].value - recall[1].value
+        error = math.hypot(recall[0].std_err or 0, recall[1].std_err or 0)
+        if abs(gap) < 2 * error:
+            aside = " and within error on recall"
+        else:
+            aside = f" but has {'less' if gap < 0 else 'more'} recall ({recall[0].value:.2f} against {recall[1].value:.2f})"
+    return [f"{fastest.name} is {times:,.1f} times faster to sample than {best.name}{aside}."]
+
+
+def _recall(c: Subject) -> Estimate | None:
+    metric = c.evaluation.get(f"recall-{next(iter(c.evaluation.extractors))}")
+    return metric.value if metric else None
+
+
+def _variety(honest: Sequence[Subject]) -> list[str]:
+    """Return sentences about models that leave out a part of the data (low coverage, high precision) or repeat samples."""
+    found = []
+    for c in honest:
+        first = next(iter(c.evaluation.extractors))
+        coverage, precision = c.evaluation.get(f"coverage-{first}"), c.evaluation.get(f"precision-{first}")
+        if coverage is None or precision is None or coverage.real is None or precision.real is None:
+            continue
+        kept, fine = coverage.value.value / coverage.real.value, precision.value.value / precision.real.value
+        if kept < 0.7 and fine > 0.85:
+            found.append(
+                f"{c.name} leaves out a part of the data: its samples look right, but cover {kept:.0%} of what real data cover."
+            )
+        if (duplicates := c.evaluation.get("duplicates")) and duplicates.value.value > 0.1:
+            found.append(f"{c.name} repeats itself: {duplicates.value.value:.0%} of its samples are duplicates.")
+    return found
+
+
+def _likelihoods(honest: Sequence[Subject]) -> list[str]:
+    """Return a sentence about the best likelihood in each column. Bounds of different kinds are in different columns."""
+    found = []
+    columns = sorted({m.name for c in honest for m in c.evaluation.metrics if m.kind == "bits"})
+    for column in columns:
+        rows = [(metric.value, c) for c in honest if (metric := c.evaluation.get(column))]
+        if len(rows) > 1:
+            value, best = min(rows, key=lambda row: row[0].value)
+            found.append(f"{best.name} has the best likelihood ({column} {value}).")
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _s(of: Sequence[Subject]) -> str:
+    """Return the ending of a verb after that many subjects."""
+    return "s" if len(of) == 1 else ""

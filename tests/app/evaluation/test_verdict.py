@@ -1,0 +1,106 @@
+"""The sentences of a verdict and the marks of the best, on figures that are written down."""
+
+import numpy as np
+import pytest
+import torch
+
+from ancestral.app.evaluation import Comparison, Evaluation, Metric, Samples, Subject
+from ancestral.app.evaluation.comparison import Pair
+from ancestral.app.evaluation.verdict import still_falls, verdict
+from ancestral.app.report.write import markdown, table
+from ancestral.metrics import Estimate
+
+
+def subject(name, fd, *, copy_rate=0.01, density=0.9, baseline=False, rows=(), recipe=""):
+    metrics = (
+        Metric("fd-f", Estimate(fd, 0.3, 500), Estimate(2.0, 0.2, 500), "lower", "distance", "fd"),
+        Metric("density-f", Estimate(density, 0.02, 500), Estimate(1.0, 0.02, 500), "as real", "density", "density"),
+        Metric("copy-rate", Estimate(copy_rate, 0.01, 500), Estimate(0.01, None, 500), "as real", "copies", "copy-rate"),
+        Metric("c_t", Estimate(-9.0 if copy_rate > 0.5 else 0.0, 1.0, 500), Estimate(0.0, None, 500), "as real", "z", "c_t"),
+    )
+    evaluation = Evaluation(name, None, "data", "test", 500, 500, {"f": "features"}, False, metrics)
+    found = Subject(name, Samples(torch.zeros(2, 2)), baseline=baseline, rows=rows, recipe=recipe)
+    found.keep("here", evaluation)
+    return found
+
+
+def compared(*subjects, better=()):
+    pairs = [Pair(a, b, {"f": -1.0}, {"f": 0.001}, a) for a, b in better]
+    comparison = Comparison(tuple(subjects), tuple(pairs), ())
+    return Comparison(comparison.subjects, comparison.pairs, verdict(comparison))
+
+
+@pytest.mark.parametrize(
+    ("fd", "words"),
+    [
+        (2.4, "cannot be told from real data by this distance"),
+        (2.9, "its samples are close to real data"),
+        (5.8, "recognisable, not yet convincing, 2.9 times the distance of real data"),
+        (60.0, "far from real data, 30.0 times the distance of real data"),
+    ],
+)
+def test_one_run_is_read_in_words(fd, words):
+    answer = compared(subject("run", fd)).verdict[0]
+    assert answer.startswith("run: ")
+    assert words in answer
+
+
+def falling(slope):
+    noise = np.random.default_rng(0).normal(size=80)
+    return [{"step": i, "seconds": i, "model/total": 5 - slope * i + 0.1 * noise[i]} for i in range(80)]
+
+
+def test_what_to_do_next():
+    assert "Train longer: its loss still falls." in compared(subject("run", 60.0, rows=falling(0.02))).verdict[0]
+    flat = compared(subject("run", 60.0, rows=falling(0.0), recipe="x")).verdict[0]
+    assert flat.endswith("Train longer, or with a larger network.")
+    assert still_falls(falling(0.02))
+    assert not still_falls(falling(0.0))
+    assert not still_falls([{"generator/total": 1.0, "critic/total": 2.0}] * 80)  # a game has no loss that falls
+    assert not still_falls([])
+
+
+def test_a_model_that_no_training_beats_is_told_so():
+    diffusion, vae = subject("diffusion", 5.0), subject("vae", 126.8)
+    gaussian, copy = subject("gaussian", 61.0, baseline=True), subject("copy", 1.9, copy_rate=1.0, baseline=True)
+    comparison = compared(diffusion, vae, gaussian, copy, better=[("diffusion", "vae"), ("diffusion", "gaussian")])
+    assert comparison.verdict[0].startswith("diffusion is the best model")
+    assert "vae does not beat gaussian, which needs no training." in comparison.verdict
+    assert "diffusion beats every baseline." in comparison.verdict
+    alone = compared(vae, gaussian, copy)
+    assert "It does not beat gaussian, which needs no training: train longer." in alone.verdict[0]
+    assert any("copy repeats its training data" in sentence for sentence in alone.verdict)
+
+
+def test_copiers_and_baselines_are_never_the_best():
+    """Among honest models the best is marked, and what cannot be told from it; also where the best is nearest to real data."""
+    comparison = compared(
+        subject("a", 5.0, density=0.8),
+        subject("b", 5.5, density=0.97),
+        subject("c", 9.0, density=1.4),
+        subject("thief", 1.8, copy_rate=0.99, density=1.0),
+        subject("copy", 1.7, copy_rate=1.0, density=1.0, baseline=True),
+        subject("gaussian", 1.0, density=1.0, baseline=True),
+    )
+    rows = {row["name"]: row["best"] for row in table(comparison)}
+    assert rows["fd-f"] == [True, True, False, False, False, False]
+    assert rows["density-f"] == [False, True, False, False, False, False]
+    page = markdown(comparison, "title")
+    assert "| fd-f (less is better) | ● 5.00 ± 0.30 | ● 5.50 ± 0.30 | 9.00 ± 0.30 |" in page
+    assert comparison.verdict[0].startswith("a has the smallest distance")
+
+
+def test_only_copiers():
+    answer = compared(subject("thief", 1.8, copy_rate=0.99)).verdict[0]
+    assert answer.startswith("thief repeats the training data: train for less long")
+
+
+def test_five_lines_and_a_fold():
+    models = [subject(f"m{i}", 5.0 + i) for i in range(3)]
+    baselines = [subject(f"b{i}", 6.0 + i, baseline=True) for i in range(6)]
+    better = [(f"m{i}", f"b{j}") for i in range(3) for j in range(i, 6)]
+    copiers = [subject(f"copy{i}", 1.0, copy_rate=1.0, baseline=True) for i in range(4)]
+    page = markdown(compared(*models, *baselines, *copiers, better=better), "title")
+    before = page.partition("<details>")[0]
+    assert before.count("\n- ") == 4
+    assert "<details><summary>more</summary>" in page
