@@ -1,4 +1,4 @@
-"""A network of another library, trained there to predict noise; sampled, evaluated and compared here: UNet2DModel on digits."""
+"""Use a network of another library: UNet2DModel is trained with diffusers on digits, and sampled and compared here."""
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 import ancestral as an
 from ancestral.app.evaluation import Comparison, Evaluator, Samples, Subject, baseline
 
-CHAIN = an.schedules.Chain.linear()  # beta from 1e-4 to 0.02 in 1,000 steps, which are diffusers' defaults, too
+CHAIN = an.schedules.Chain.linear()  # beta from 1e-4 to 0.02 in 1,000 steps, also the defaults of diffusers
 
 
 class Foreign(nn.Module):
-    """Their network behind our contract. Their time step i is the noise after i + 1 steps, our time (i + 1) / 1000."""
+    """diffusers' network with our interface. Its time step i is the noise after i + 1 steps, our time (i + 1) / 1000."""
 
     def __init__(self, unet: nn.Module):
         super().__init__()
@@ -30,7 +30,7 @@ def tiny() -> UNet2DModel:
 
 
 def train_there(unet: nn.Module, x: Tensor, steps: int) -> None:
-    """Their loop: noise of their scheduler on pictures in [-1, 1]."""
+    """Train with diffusers' loop: noise of its scheduler on pictures in [-1, 1]."""
     scheduler, optimizer = DDPMScheduler(), torch.optim.Adam(unet.parameters(), lr=2e-3)
     for _ in range(steps):
         batch = 2 * x[torch.randint(len(x), (64,))] - 1
@@ -46,12 +46,12 @@ def main(steps: int = 2000) -> tuple[an.Diffusion, Tensor]:
     train_there(unet, an.load_data("digits").batch(torch.arange(1500)).x, steps)
     model = an.Diffusion(
         Foreign(unet), shape=(1, 8, 8), schedule=CHAIN, target="eps", mean=0.5, std=0.5, bounds=(0, 1)
-    )  # their pictures in [-1, 1] are (x - 0.5) / 0.5
+    )  # diffusers' pictures in [-1, 1] are (x - 0.5) / 0.5
     return model.eval(), model.sample(16, solver="dpmpp", steps=20)
 
 
 def compared(model: an.Diffusion, n: int = 500) -> Comparison:
-    """The samples of the model beside held-out digits, and beside a Gaussian for each class, which costs no training."""
+    """Compare samples of the model with held-out digits, and with a Gaussian for each class, which needs no training."""
     data = an.load_data("digits")
     evaluator = Evaluator(data, n=n)
     ours = Subject("diffusers", Samples(model.sample(evaluator.n, solver="dpmpp", steps=20)))

@@ -1,4 +1,4 @@
-"""Which family suits these data? One budget for all, baselines beside them, and a verdict by a stated rule."""
+"""Choose a family for given data: train all with one budget, compare them with baselines, and print a verdict."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def main(
 ) -> Comparison:
     comparison, page = an.compare([source], models=models, budget=budget, out=out, n=n, settings=settings)
 
-    # the best first; each figure beside its standard error, and beside real data at the same n
+    # the best first; each figure with its standard error, and the figure of real data at the same n
     for subject in comparison.subjects:
         found = subject.evaluation
         distance, recall = found.headline, found.get("recall-coordinates") or found.get("recall-classifier")
@@ -25,7 +25,7 @@ def main(
         print(f"  recall {recall.value.value:.2f}" if recall else "")
     print(f"real data: {distance.real.value:.4f}")
 
-    # what may be claimed
+    # what may be claimed by the rule
     print(comparison.rule, *comparison.verdict, f"the whole report: {page}", sep="\n")
     return comparison
 

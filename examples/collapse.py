@@ -1,4 +1,4 @@
-"""Is my GAN collapsing? Train one with and one without the penalties that make the game converge, and read what they say."""
+"""Is my GAN collapsing? Train one with and one without the penalties that make training converge, and read their reports."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ import torch
 import ancestral as an
 from ancestral.app.data.toys import gaussian_mixture
 
-PLAIN = ("model.objective=non-saturating", "model.r1=0", "model.r2=0")  # the game as of 2014
+PLAIN = ("model.objective=non-saturating", "model.r1=0", "model.r2=0")  # a GAN as in 2014
 HEALTH = ("coverage", "distinct", "js", "log4")
 
 
 def modes(x: torch.Tensor) -> tuple[int, float]:
-    """How many of the eight Gaussians have at least 1 % of the samples within four deviations, and the share within any."""
+    """Count the Gaussians with at least 1 % of the samples within four deviations; also return the share within any of them."""
     mixture = gaussian_mixture()
     distance, nearest = torch.cdist(x, mixture.means.float()).min(1)
     close = distance < 4 * mixture.std
@@ -29,12 +29,12 @@ def main(
         run = runs / f"gan-{name}"
         model = an.train("gaussians", model="gan", budget=budget, out=run, quiet=True, settings=(*options, *settings))
 
-        # what the model said of its own health: the last look of many
+        # the last of the model's reports on its own health
         rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
         looks = [row for row in rows if "health/coverage" in row]
         print(name, {key: round(looks[-1][f"health/{key}"], 2) for key in HEALTH})
 
-        # the truth, which only a toy has
+        # the truth, which is known only for toy data
         found[name] = modes(model.sample(2000))
         print(f"{name}: {found[name][0]} of 8 modes, {found[name][1]:.0%} of samples on one")
     return found

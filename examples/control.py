@@ -1,4 +1,4 @@
-"""Control: ask a model for a class, for words, for digits in boxes, and count how often it obeys."""
+"""Control a model by a class, by words, and by digits in boxes, and count how often samples follow the condition."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ BOXES = [["3", 2, 9, 10, 14], ["7", 19, 9, 10, 14]]  # class, left, top, width, 
 
 
 def contents(x: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """What stands in the boxes of pictures, as rows of 8x8 pixels, and the digits that should."""
+    """Return the contents of the boxes of pictures, as rows of 8x8 pixels, and the digits that should be there."""
     parts, names = [], []
     for picture, rows in zip(x, boxes, strict=True):
         for name, left, top, width, height in rows.tolist():
@@ -26,7 +26,7 @@ def contents(x: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def obeyed(x: Tensor, data: DataSet, rows: Tensor, classifier: SVC) -> float:
-    """The share of the boxes of held-out scenes `rows` in which pictures x show the right digit."""
+    """Return the share of the boxes of held-out scenes `rows` in which pictures x show the right digit."""
     parts, names = contents(x, [data.test.boxes[i] for i in rows.tolist()])
     return float((classifier.predict(parts.numpy()) == names.numpy()).mean())
 
@@ -49,14 +49,14 @@ def main(
     placed = an.train("scenes", budget=budget, condition="layout", out=out / "layout", settings=settings)
     save_grid(placed.sample(10, {"layout": BOXES}, guidance=2), out / "layout.png", data.spec, columns=10)
 
-    # does it obey? a classifier of what is in the boxes of real scenes ...
+    # does it obey? train a classifier on the contents of the boxes of real scenes ...
     rows = torch.arange(n)
     parts, names = contents(data.values(data.train.array[:2000]), list(data.train.boxes[:2000]))
     classifier = SVC(gamma="scale", C=10).fit(parts.numpy(), names.numpy())
     real = data.batch(rows, "test").x
     found = {"real": obeyed(real, data, rows, classifier), "chance": obeyed(real.roll(1, 0), data, rows, classifier)}
 
-    # ... looks at samples that were asked for the same boxes
+    # ... and apply it to samples for the same boxes
     wanted = data.encoded(placed.conditioner).asked(rows)
     for scale in (1.0, 2.0, 3.0):
         found[f"guidance {scale:g}"] = obeyed(placed.sample(n, wanted, guidance=scale), data, rows, classifier)

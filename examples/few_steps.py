@@ -1,4 +1,4 @@
-"""Few steps: how many evaluations of the network does a sample need, and by which solver?"""
+"""Few steps: how many evaluations of the network does a sample need, and with which solver?"""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def main(budget: str = "1m", out: Path = Path("runs/few-steps"), n: int = 2000) 
     data = an.load_data("moons")
     held_out = data.batch(torch.arange(n), "test").x.numpy()
 
-    # where each seed ends when steps cost nothing
+    # where each seed ends with very many steps
     exact = model.sample(n, steps=200, solver="heun")
     print(f"heun, 200 steps: to the data {sliced_wasserstein(exact.numpy(), held_out).value:.3f}")
 

@@ -1,4 +1,4 @@
-"""Likelihoods: whose probability is it, of what, in which unit, and how sure?"""
+"""Likelihoods: compute them for several models, with their kind, their unit and their error."""
 
 import torch
 
@@ -20,7 +20,7 @@ def main(budget: str = "1m", n: int = 64, settings: tuple[str, ...] = ()) -> dic
         run = f"runs/likelihood-{family}"
         model = an.train("digits", model=family, budget=budget, out=run, quiet=True, settings=(*options, *settings))
 
-        # a capability is asked for; a GAN has none, and does not pretend
+        # a capability is checked; a GAN has no likelihood
         if not isinstance(model, HasBound):
             print(f"{family}: no likelihood")
             continue
@@ -31,7 +31,7 @@ def main(budget: str = "1m", n: int = 64, settings: tuple[str, ...] = ()) -> dic
         print(f"{family}: {bound.kind}, {what}: {mean:.1f} ± {error:.1f} nats, {bits[family]:.3f} bits/dim")
         print("  ", {term: round(value.mean().item(), 2) for term, value in bound.terms.items()})
 
-    # where the density is known, the probability-flow ODE finds it
+    # where the density is known, compare the probability-flow ODE with it
     oracle = GaussianOracle(mean=0.7, std=0.4)
     y = oracle.sample(SampleNoise(range(n)))
     known = torch.distributions.Normal(0.7, 0.4).log_prob(y).sum(1)

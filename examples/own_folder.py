@@ -1,4 +1,4 @@
-"""A model of your own folder of images: look at what is read, train by class, draw what you ask for."""
+"""Train on your own folder of images: look at the data, train with classes, and draw samples of each class."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ancestral.app.pictures import save_grid
 
 
 def make_folder(folder: Path, each: int = 60) -> None:
-    """Stands for your pictures: PNG files of handwritten digits, a sub-folder for each of three classes."""
+    """Make a folder in place of your pictures: PNG files of handwritten digits, in a sub-folder for each of three classes."""
     digits = an.load_data("digits")
     for label, name in ((0, "zero"), (1, "one"), (7, "seven")):
         rows = (digits.train.labels == label).nonzero()[:each, 0]
@@ -24,19 +24,19 @@ def main(
     if not photos.exists():
         make_folder(photos)
 
-    # what is read, before anything is trained
+    # what is read: look at it before training
     spec = an.load_data(photos).spec
     print(f"{spec.name}: {spec.size} training images of {spec.shape}, classes {spec.classes}")
 
-    # the same call continues a run that was stopped
+    # the same call continues a stopped run
     model = an.train(photos, budget=budget, condition="class", out=out, settings=settings)
 
-    # eight of each class; column i of every row has seed i
+    # eight of each class; column i of every picture has seed i
     for name in spec.classes:
         x = model.sample(8, {"class": name}, seeds=range(8), guidance=1.5)
         save_grid(x, out / f"{name}.png", spec, columns=8)
 
-    # what has no class, from the model that was told none for one image in ten
+    # samples without a class; in training, one image in ten had no class
     save_grid(model.sample(16, seeds=1), out / "any.png", spec)
 
 

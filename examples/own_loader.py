@@ -1,4 +1,4 @@
-"""Your own data loader, network, optimiser and learning rate, in the training loop of ancestral."""
+"""Use your own data loader, network, optimiser and learning rate in the training loop of ancestral."""
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ class Spiral(Dataset):
 
 
 class Network(nn.Module):
-    """(z `(n, 2)`, logsnr `(n,)`) -> `(n, 2)`."""
+    """A small MLP: (z `(n, 2)`, logsnr `(n,)`) -> `(n, 2)`."""
 
     def __init__(self, width=64):
         super().__init__()
@@ -45,5 +45,5 @@ model = an.train(
 )
 print(f"loss {losses[0]:.3f} -> {sum(losses[-20:]) / 20:.3f}")
 
-again = an.load("runs/spiral", network=Network())  # the run holds weights and settings, not your code
+again = an.load("runs/spiral", network=Network())  # the run has weights and settings, but not your code
 print("the same samples:", torch.allclose(again.sample(8, seeds=range(8)), model.sample(8, seeds=range(8)), atol=1e-4))

@@ -1,4 +1,4 @@
-"""Your own network in your own loop, with our loss and sampler: points of two moons. Saved, loaded, sampled."""
+"""Train your own network on two moons in your own loop, with our loss. Save it, load it, and draw samples with our sampler."""
 
 import torch
 from torch import nn

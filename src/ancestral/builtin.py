@@ -1,6 +1,6 @@
-"""Names and meanings of the built-in parts: what help texts and tables list without an import of torch.
+"""Names and meanings of the built-in parts, for help texts and tables, without an import of torch.
 
-The module that defines a part registers it with `built_in`, which takes its meaning from here, so that each is written once.
+The module that defines a part registers it with `built_in`, which uses the meaning from here, so that each is written once.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ MEANINGS: dict[str, dict[str, str]] = {
         "text": "a caption",
         "layout": "boxes of classes or texts",
         "map": "a class for every pixel",
-        "image": "an image that goes with the sample",
+        "image": "an image that is given with each sample",
         "upscale": "the sample at a smaller size",
         "inpaint": "the sample with a part hidden",
         "sketch": "the edges of the sample",
-        "number": "numbers that go with a sample, such as an angle or a size",
+        "number": "numbers that are given with each sample, such as an angle or a size",
     },
     "extractor": {
         "classifier": "a classifier that is trained on the data's own classes",
@@ -90,12 +90,12 @@ MEANINGS: dict[str, dict[str, str]] = {
 
 
 def built_in(kind: str, name: str, **facts: Any) -> Callable[[T], T]:
-    """A decorator that registers a built-in part with its meaning from `MEANINGS`."""
+    """Return a decorator that registers a built-in part with its meaning from `MEANINGS`."""
     return register(kind, name, MEANINGS[kind][name], **facts)
 
 
 def meanings(kind: str) -> dict[str, str]:
-    """Names and meanings of a kind: the built-in parts, then those that others have registered. Needs no torch by itself."""
+    """Return names and meanings of a kind: first the built-in parts, then other registered parts. This needs no torch."""
     found = dict(MEANINGS.get(kind, {}))
     for name in names(kind):
         found.setdefault(name, entry(kind, name).meaning)
@@ -103,17 +103,17 @@ def meanings(kind: str) -> dict[str, str]:
 
 
 def listed(kind: str) -> str:
-    """The names of a kind in one phrase, for help texts."""
+    """Return the names of a kind in one phrase, for help texts."""
     return ", ".join(meanings(kind))
 
 
 def explained(kind: str) -> str:
-    """The names of a kind with their meanings in one phrase, for help texts."""
+    """Return the names of a kind with their meanings in one phrase, for help texts."""
     return "; ".join(f"{name} ({meaning})" for name, meaning in meanings(kind).items())
 
 
 class Registered(Mapping[str, Any]):
-    """The registered parts of one kind as a read-only mapping; parts that are registered later are in it too."""
+    """The registered parts of one kind as a read-only mapping. It also has parts that are registered later."""
 
     def __init__(self, kind: str):
         self.kind = kind

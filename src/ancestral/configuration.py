@@ -1,4 +1,4 @@
-"""Objects that can be written down: which class, built with which arguments.
+"""Configurations of objects: the class and the arguments with which an object was built.
 
     @configurable
     class UNet(nn.Module): ...
@@ -6,9 +6,9 @@
     encode(UNet(1, (64, 128)))  ->  {"class": "UNet", "in_channels": 1, "channels": [64, 128], "blocks": 1, ...}
     decode(...)                 ->  a new UNet with those arguments
 
-What is written is JSON: numbers, strings, lists, and objects of registered classes inside each other. Reading it builds objects
-of registered classes and of no others, so that a file can never run code of its own choice. A module of a class that is not
-registered, such as a person's own network, is written as `{"foreign": CLASS}` and must be given to `decode`.
+A configuration is JSON: numbers, strings, lists, and nested objects of registered classes. `decode` builds only objects of
+registered classes, so a file cannot run arbitrary code. A module whose class is not registered, such as the user's own network,
+is written as `{"foreign": CLASS}` and must be given to `decode`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ from ancestral.errors import AncestralError, UsageError
 C = TypeVar("C", bound=type)
 N = TypeVar("N", bound=nn.Module)
 
-CLASSES: dict[str, Callable[..., Any]] = {}  # by the names that configurations have for them
+CLASSES: dict[str, Callable[..., Any]] = {}  # by their names in configurations
 RECORD, TRANSFORMS = "_configuration_arguments", "_configuration_transforms"
 
 
 def configurable(cls: C) -> C:
-    """Register a class by its name and record the arguments that its objects are built with.
+    """Register a class by its name, and record the arguments with which its objects are built.
 
-    A dataclass is registered only: its fields are its arguments. Raises ValueError if another class has the name.
+    A dataclass is only registered, since its fields are its arguments.
+
+    Raises:
+        ValueError: if another class has the name.
     """
     if (there := CLASSES.get(cls.__name__, cls)).__module__ != cls.__module__:
         raise ValueError(f"there is a configurable class {cls.__name__} already, in {there.__module__}")
@@ -49,7 +52,7 @@ def configurable(cls: C) -> C:
 
     @wraps(build)
     def record(self: Any, *args: Any, **kwargs: Any) -> None:
-        if type(self) is cls:  # a subclass records arguments of its own
+        if type(self) is cls:  # a subclass records its own arguments
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             object.__setattr__(self, RECORD, {name: bound.arguments[name] for name in names})
@@ -60,16 +63,21 @@ def configurable(cls: C) -> C:
 
 
 def transformed(network: N, function: Callable[[N], N]) -> N:
-    """Record that `function` has changed a network in place, so that a network that is built anew is changed alike."""
+    """Record that `function` has changed a network in place, so that `decode` applies it to the rebuilt network."""
     CLASSES[function.__name__] = function
     object.__setattr__(network, TRANSFORMS, (*getattr(network, TRANSFORMS, ()), function.__name__))
     return network
 
 
 def encode(value: Any, where: str = "") -> Any:
-    """JSON from which `decode` builds an equal object.
+    """Return JSON from which `decode` builds an equal object.
 
-    Raises UsageError for what has no such form. where: names the value in that error.
+    Args:
+        value: the object.
+        where: the name of the value in errors.
+
+    Raises:
+        UsageError: if a value has no such form.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -93,19 +101,20 @@ def encode(value: Any, where: str = "") -> Any:
         return {"foreign": type(value).__qualname__}
     if isinstance(value, Sequence):
         return [encode(v, f"{where}[{i}]") for i, v in enumerate(value)]
-    raise UsageError(f"{where or 'a value'} is of the class {type(value).__name__}, which a configuration cannot hold")
+    raise UsageError(f"{where or 'a value'} has the class {type(value).__name__}, which a configuration cannot hold")
 
 
 def decode(config: Any, foreign: Mapping[str, nn.Module] | nn.Module | None = None, where: str = "") -> Any:
-    """The object of a configuration.
+    """Build the object of a configuration.
 
     Args:
-        config: what `encode` returned, also after a way through JSON.
-        foreign: the modules that are not ancestral's: one, or by the names of the arguments that they were.
-        where: names the object in errors.
+        config: the result of `encode`, possibly written to and read from JSON.
+        foreign: the modules that are not ancestral's: one module, or several by the names of their arguments.
+        where: the name of the object in errors.
 
     Raises:
-        UsageError: if a foreign module is missing. AncestralError: if a class is unknown or its arguments do not fit.
+        UsageError: if a foreign module is missing.
+        AncestralError: if a class is unknown, or its arguments do not fit.
     """
     if isinstance(config, list):
         return [decode(v, foreign, f"{where}[{i}]") for i, v in enumerate(config)]
@@ -128,7 +137,7 @@ def decode(config: Any, foreign: Mapping[str, nn.Module] | nn.Module | None = No
 
 
 def foreign_modules(config: Any, where: str = "") -> dict[str, str]:
-    """The classes of a configuration's foreign modules, by the path of the argument, e.g. `network` or `prior.network`."""
+    """Return the classes of a configuration's foreign modules, by the path of the argument, e.g. `prior.network`."""
     if isinstance(config, list):
         return {name: cls for i, v in enumerate(config) for name, cls in foreign_modules(v, f"{where}[{i}]").items()}
     if not isinstance(config, dict):
@@ -145,11 +154,11 @@ def _given(cls: str, foreign: Mapping[str, nn.Module] | nn.Module | None, where:
     for name in (where, where.rsplit(".", 1)[-1]):
         if foreign is not None and name in foreign:
             return foreign[name]
-    raise UsageError(f"the {where} of this model, of the class {cls}, is your own: build it and give it")
+    raise UsageError(f"the {where} of this model is your own class {cls}: build it and give it")
 
 
 def optional_in_state(module: nn.Module, *names: str) -> None:
-    """Let `load_state_dict` of a state without these tensors pass, and leave them as they are."""
+    """Allow `load_state_dict` of a state without these tensors. They then keep their values."""
 
     def fill(module: nn.Module, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         for name in names:

@@ -1,8 +1,8 @@
-"""Likelihoods p(x | z): what a decoder's output says of x, as a distribution, in nats and in the units of the data.
+"""Likelihoods p(x | z): distributions of x that depend on a decoder's output, in nats and in the units of the data.
 
-A `Likelihood` turns the output h of a network into an `Observation`. No constant is dropped anywhere: each density
-integrates to one, each probability of levels sums to one, so values of different models can be compared where both are of one
-kind. Shapes: h `(n, outputs * c, *space)` -> densities `(n,)` of x `(n, c, *space)`.
+A `Likelihood` turns the output h of a network into an `Observation`. No constant is dropped: each density integrates to one,
+and each probability of levels sums to one, so values of different models can be compared if both are of the same kind.
+Shapes: h `(n, outputs * c, *space)` -> densities `(n,)` of x `(n, c, *space)`.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ Variance = Literal["optimal", "learned", "fixed"]
 
 
 class Observation(Protocol):
-    """p(x | z) for n latents."""
+    """The interface of p(x | z) for n latents."""
 
     @property
     def mean(self) -> Tensor:
-        """E[x | z] `(n, *shape)`."""
+        """The mean E[x | z] `(n, *shape)`."""
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log p(x | z) `(n,)`."""
+        """Return log p(x | z) `(n,)`."""
 
     def draw(self, noise: Noise) -> Tensor:
-        """X ~ p(x | z)."""
+        """Draw x ~ p(x | z)."""
 
 
 @dataclass(frozen=True)
 class Normal:
-    """N(mean, var), var shared or of each dimension."""
+    """The normal distribution N(mean, var), with one var for all dimensions or one for each."""
 
     mean: Tensor
     var: Tensor
@@ -53,7 +53,10 @@ class Normal:
 
 @dataclass(frozen=True)
 class Bernoulli:
-    """x in {0, 1} with P(x = 1) = sigmoid(logits). At grey x its "log-probability" is a cross-entropy and no likelihood."""
+    """The Bernoulli distribution: x in {0, 1} with P(x = 1) = sigmoid(logits).
+
+    For x between 0 and 1, `log_prob` is a negative cross-entropy and not a likelihood.
+    """
 
     logits: Tensor
 
@@ -70,26 +73,29 @@ class Bernoulli:
 
 @dataclass(frozen=True)
 class ContinuousBernoulli:
-    """The density e^(l x) l/(e^l - 1) on [0, 1], l the logit (Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845, eq. 2-5)."""
+    """The continuous Bernoulli distribution: density e^(l x) l/(e^l - 1) on [0, 1], where l is the logit.
+
+    Source: Loaiza-Ganem & Cunningham 2019 (arXiv:1907.06845), eq. 2-5.
+    """
 
     logits: Tensor
 
     @property
     def mean(self) -> Tensor:
-        """1/(1 - e^-l) - 1/l, and 1/2 + l/12 about l = 0."""
+        """The mean 1/(1 - e^-l) - 1/l, or 1/2 + l/12 near l = 0."""
         near = self.logits.abs() < 1e-2
         safe = torch.where(near, 1.0, self.logits)
         return torch.where(near, 0.5 + self.logits / 12, -1 / torch.expm1(-safe) - 1 / safe)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """L x - l/2 - log(sinh(u)/u), u = |l|/2: the even part of log((e^l - 1)/l)."""
+        """Return l x - l/2 - log(sinh(u)/u), u = |l|/2, in which the last term is the even part of log((e^l - 1)/l)."""
         u = self.logits.abs() / 2
         safe = u.clamp(min=1e-2)
         normaliser = torch.where(u < 1e-2, u**2 / 6, safe + torch.log(-torch.expm1(-2 * safe) / (2 * safe)))
         return (self.logits * (x - 0.5) - normaliser).flatten(1).sum(1)
 
     def draw(self, noise: Noise) -> Tensor:
-        """The inverse of the distribution function, e^(l x) = 1 - u + u e^l, in the form that does not overflow."""
+        """Draw x by the inverse of the distribution function, e^(l x) = 1 - u + u e^l, in a form that does not overflow."""
         u, size = noise.uniform(self.logits.shape[1:]), self.logits.abs()
         safe = size.clamp(min=1e-3)
         x = 1 + torch.log(u + (1 - u) * torch.exp(-safe)) / safe  # for l > 0; the mirror image for l < 0
@@ -98,10 +104,15 @@ class ContinuousBernoulli:
 
 @dataclass(frozen=True)
 class LogisticMixture:
-    """Levels 0, 1/(L-1), ..., 1 with the mass that a mixture of logistics has in their bins, the outer ones open
-    (Salimans et al. 2017, arXiv:1701.05517, eq. 2).
+    """A discretised mixture of logistics (Salimans et al. 2017, arXiv:1701.05517, eq. 2).
 
-    weights: log w_k; mean and log-scale of each: `(n, c, k, *space)`. levels: L.
+    The probability of a level 0, 1/(L-1), ..., 1 is the mass of the mixture in its bin. The outer bins are open.
+
+    Args:
+        weights: log w_k, `(n, c, k, *space)`.
+        means: of the parts, of the same shape.
+        log_scales: of the parts, of the same shape.
+        levels: L.
     """
 
     weights: Tensor
@@ -115,7 +126,10 @@ class LogisticMixture:
         return (self.weights.exp() * self.means.clamp(0, 1)).sum(2)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """With a, b the bin's edges in units of the scale, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b-a))."""
+        """Return the log-probability `(n,)` of levels x.
+
+        With a, b the bin's edges in units of the scale, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b-a)).
+        """
         half = 0.5 / (self.levels - 1)
         x = x.unsqueeze(2)
         a, b = ((x + side - self.means) * torch.exp(-self.log_scales) for side in (half, -half))
@@ -133,31 +147,42 @@ class LogisticMixture:
 
 
 class Likelihood(nn.Module):
-    """From a decoder's output to p(x | z). outputs: numbers it needs for one of x. discrete: of levels, not a density."""
+    """The base class of maps from a decoder's output to p(x | z).
+
+    `outputs` is the number of network outputs per number of x. `discrete` is True for a probability of levels, and False for a
+    density.
+    """
 
     outputs = 1
     discrete = False
 
     def forward(self, h: Tensor, batch_error: Tensor | None = None) -> Observation:
-        """h: float32. batch_error: the mean of `error` over the training batch, where the likelihood uses it."""
+        """Return p(x | z) for h, float32.
+
+        `batch_error` is the mean of `error` over the training batch, for likelihoods that use it.
+        """
         raise NotImplementedError
 
     def error(self, h: Tensor, x: Tensor) -> Tensor | None:
-        """What of each sample `(n,)` the likelihood takes the mean of over a training batch; None: nothing."""
+        """Return the error of each sample `(n,)`, whose mean over a training batch is `batch_error`; None: not used."""
         return None
 
     def after_step(self, batch_error: Tensor) -> None:
-        """Follow the mean of `error` over the last training batch."""
+        """Update running averages with the mean of `error` over the last training batch."""
 
 
 @configurable
 class GaussianLikelihood(Likelihood):
-    """N(m + s h, v s^2): m, s mean and standard deviation of each channel `(c, 1, ..., 1)`, v one number for all of x.
+    """The Gaussian likelihood N(m + s h, v s^2), where m, s are mean and deviation of each channel, and v is one number.
 
-    variance: "fixed" to `value`; "learned" by gradient; "optimal", v* = E |x - m - s h|^2/(s^2 D) over the batch (`error`),
-    where the likelihood is largest and its reconstruction term D/2 [log(2 pi v*) + 1] (Rybkin et al. 2021,
-    arXiv:2006.13202, eq. 5). Its moving average, or what `fit_after` finds, stands in where there is no batch. A variance that
-    falls with the error is what lets a decoder become sharp (Dai & Wipf 2019, arXiv:1903.05789).
+    A variance that falls with the error lets a decoder become sharp (Dai & Wipf 2019, arXiv:1903.05789).
+
+    Args:
+        mean, std: m and s, `(c, 1, ..., 1)`.
+        variance: "fixed" is v = `value`; "learned" is v by gradient. "optimal" is v* = E |x - m - s h|^2/(s^2 D) over the batch
+            (`error`), which maximises the likelihood, with the reconstruction term D/2 [log(2 pi v*) + 1] (Rybkin et al. 2021,
+            arXiv:2006.13202, eq. 5). Without a batch, the moving average of v*, or the result of `fit_after`, is used.
+        value: v at the start.
     """
 
     value: Tensor
@@ -185,9 +210,9 @@ class GaussianLikelihood(Likelihood):
         return Normal(mean, v * self.scale**2)
 
     def error(self, h: Tensor, x: Tensor) -> Tensor | None:
-        """|x - m - s h|^2/(s^2 D) `(n,)` where the variance is the optimal one.
+        """Return |x - m - s h|^2/(s^2 D) `(n,)` if the variance is "optimal".
 
-        The loss has no slope in v at v*, so that v may be taken without gradient.
+        The derivative of the loss with respect to v is 0 at v*, so v can be used without gradient.
         """
         if self.variance != "optimal":
             return None
@@ -201,7 +226,7 @@ class GaussianLikelihood(Likelihood):
 
 @configurable
 class BernoulliLikelihood(Likelihood):
-    """Bernoulli(sigmoid(h))."""
+    """The likelihood Bernoulli(sigmoid(h))."""
 
     discrete = True
 
@@ -211,7 +236,7 @@ class BernoulliLikelihood(Likelihood):
 
 @configurable
 class ContinuousBernoulliLikelihood(Likelihood):
-    """Continuous Bernoulli with logit h."""
+    """The continuous Bernoulli likelihood with logit h."""
 
     def forward(self, h: Tensor, batch_error: Tensor | None = None) -> ContinuousBernoulli:
         return ContinuousBernoulli(h)
@@ -219,7 +244,13 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
 @configurable
 class LogisticLikelihood(Likelihood):
-    """A discretised mixture of `parts` logistics for each number in x. mean, std: of each channel; levels: of the data."""
+    """The likelihood of a discretised mixture of `parts` logistics for each number of x.
+
+    Args:
+        mean, std: of each channel, `(c, 1, ..., 1)`.
+        levels: the number of levels of the data.
+        parts: the number of logistics.
+    """
 
     discrete = True
     shift: Tensor
@@ -248,7 +279,7 @@ LikelihoodName = Literal["gaussian", "gaussian-learned", "gaussian-fixed", "bern
 def likelihood(
     name: LikelihoodName, mean: Sequence[float], std: Sequence[float], dims: int, levels: int | None, value: float = 1.0
 ) -> Likelihood:
-    """The likelihood of that name for data with these channels, in `dims` axes of space."""
+    """Return the likelihood `name` for data with these means and deviations of channels, and `dims` axes of space."""
     shift, scale = (torch.tensor(v).view(-1, *[1] * dims) for v in (mean, std))
     if name == "bernoulli":
         return BernoulliLikelihood()

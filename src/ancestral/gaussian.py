@@ -11,34 +11,36 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Gaussian:
-    """N(mean, diag(var)), independent along every axis but the first.
+    """The normal distribution N(mean, diag(var)), with independent dimensions.
 
-    mean, var: `(n, *shape)`, or anything that broadcasts to it; var > 0.
-    Densities are per sample, summed over the other axes: `(n,)`.
+    Densities are per sample, summed over all axes but the first: `(n,)`.
+
+    Args:
+        mean, var: `(n, *shape)`, or tensors that broadcast to it; var > 0.
     """
 
     mean: Tensor
     var: Tensor
 
     def draw(self, eps: Tensor) -> Tensor:
-        """Mean + sqrt(var) eps for standard normal eps `(n, *shape)` (Kingma & Welling 2014, section 2.4)."""
+        """Return mean + sqrt(var) eps for standard normal eps `(n, *shape)` (Kingma & Welling 2014, section 2.4)."""
         return self.mean + self.var.sqrt() * eps
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log N(x; mean, var) `(n,)`."""
+        """Return log N(x; mean, var) `(n,)`."""
         return _per_sample(-0.5 * ((x - self.mean) ** 2 / self.var + self.var.log() + math.log(2 * math.pi)))
 
     def entropy(self) -> Tensor:
-        """1/2 log(2 pi e var), summed `(n,)`."""
+        """Return the entropy, the sum of 1/2 log(2 pi e var), `(n,)`."""
         var = torch.broadcast_to(self.var, torch.broadcast_shapes(self.mean.shape, self.var.shape))
         return _per_sample(0.5 * (var.log() + math.log(2 * math.pi * math.e)))
 
     def kl(self, other: Gaussian | None = None) -> Tensor:
-        """KL(self || other) `(n,)`; other = None is the standard normal."""
+        """Return KL(self || other) `(n,)`; other = None is the standard normal."""
         return _per_sample(self.kl_terms(other))
 
     def kl_terms(self, other: Gaussian | None = None) -> Tensor:
-        """What each dimension adds to it: 1/2 [var/var' + (mean - mean')^2/var' - 1 - log(var/var')]."""
+        """Return each dimension's term of the KL: 1/2 [var/var' + (mean - mean')^2/var' - 1 - log(var/var')]."""
         if other is None:
             return 0.5 * (self.var + self.mean**2 - 1 - self.var.log())
         ratio = self.var / other.var
@@ -46,10 +48,15 @@ class Gaussian:
 
 
 def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    """From a to b `(n, *shape)` along the great circle, where normal draws have their mass: (1 - share) of a, share of b.
+    """Interpolate from a to b `(n, *shape)` along the great circle, so that the norm stays typical of normal draws.
 
-    sin((1 - s) w)/sin w a + sin(s w)/sin w b, w the angle between them (Shoemake 1985); the straight line where w is tiny.
-    share: broadcasts against a.
+    The result is sin((1 - s) w)/sin w a + sin(s w)/sin w b, where w is the angle between a and b and s the share (Shoemake
+    1985). If w is tiny, it is the straight line.
+
+    Args:
+        a: the first end.
+        b: the second end.
+        share: s from 0 (a) to 1 (b); it broadcasts against a.
     """
     u, v = (x.flatten(1) / x.flatten(1).norm(dim=1, keepdim=True).clamp(min=1e-12) for x in (a, b))
     w = (u * v).sum(1).clamp(-1, 1).acos().view(-1, *[1] * (a.ndim - 1))

@@ -1,8 +1,8 @@
-"""Randomness as an argument.
+"""Sources of random numbers, which are passed as arguments.
 
-`SampleNoise` gives sample i numbers that depend on its seed and on the count of draws before, on nothing else: not on the batch
-that it happens to be in, the device, the number of processes, or a resume. `StreamNoise` is the cheaper kind for
-training, one stream for a whole batch, keyed by (seed, step). Both are counter-based, so there is no state to save.
+The numbers that `SampleNoise` gives for sample i depend only on its seed and on the number of draws before. They do not depend
+on the batch, the device, the number of processes, or a resume. `StreamNoise` is cheaper and is used in training. It has one
+stream for a whole batch, keyed by (seed, step). Both are counter-based, so there is no state to save.
 """
 
 from __future__ import annotations
@@ -20,31 +20,35 @@ _MASK = (1 << 64) - 1
 
 
 class Noise(Protocol):
-    """A source of random numbers for n samples."""
+    """The interface of a source of random numbers for n samples."""
 
     n: int
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        """Standard normal `(n, *shape)`, float32."""
+        """Draw standard normal numbers `(n, *shape)`, float32."""
 
     def uniform(self, shape: Sequence[int] = ()) -> Tensor:
-        """Uniform on [0, 1), `(n, *shape)`, float32."""
+        """Draw uniform numbers on [0, 1), `(n, *shape)`, float32."""
 
     def stratified(self) -> Tensor:
-        """`(n,)` float64 numbers, each uniform on [0, 1); spread evenly over the batch where samples share a stream."""
+        """Draw numbers `(n,)`, float64, each uniform on [0, 1). If samples share a stream, they are spread over the batch."""
 
 
 class SampleNoise:
     """Noise keyed by (seed of the sample, number of the draw), by Philox (Salmon et al. 2011).
 
-    seeds: one integer a sample, 0 <= seed < 2^64, else UsageError is raised. device: where the numbers, always drawn on the
-    CPU, are sent.
+    Args:
+        seeds: one integer per sample, 0 <= seed < 2^64.
+        device: the device of the results. The numbers are always drawn on the CPU.
+
+    Raises:
+        UsageError: if a seed is out of range.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu"):
         self.seeds = [int(seed) for seed in seeds]
         if wrong := [seed for seed in self.seeds if not 0 <= seed <= _MASK]:
-            raise UsageError(f"a sample's seed is a whole number from 0 to 2^64 - 1; got {wrong[0]}")
+            raise UsageError(f"a sample's seed must be a whole number from 0 to 2^64 - 1; got {wrong[0]}")
         self.n = len(self.seeds)
         self.device = torch.device(device)
         self.draws = 0
@@ -70,8 +74,10 @@ class SampleNoise:
 
 
 class StreamNoise:
-    """Noise for a training batch of n samples, keyed by (seed, step): one stream on the device itself, and one on the CPU for
-    `stratified`, whose numbers are wanted there and need not wait for the device.
+    """Noise for a training batch of n samples, keyed by (seed, step).
+
+    It has one stream on the device, and one on the CPU for `stratified`, whose numbers are used on the CPU and so do not wait
+    for the device.
     """
 
     def __init__(self, n: int, seed: int, step: int, device: torch.device | str = "cpu"):
@@ -88,14 +94,14 @@ class StreamNoise:
         return torch.rand(self.n, *shape, generator=self.generator, device=self.device)
 
     def stratified(self) -> Tensor:
-        """One uniform number, shifted by i/n for sample i (Kingma et al. 2021, appendix I.1)."""
+        """Draw one uniform number and shift it by i/n for sample i (Kingma et al. 2021, appendix I.1)."""
         return (self.host.random() + torch.arange(self.n, dtype=torch.float64) / self.n) % 1
 
 
 class PartNoise:
-    """The noise of some rows of a batch: what `whole` draws for all of them, and of that the rows.
+    """The noise of some rows of a batch. `whole` draws for all rows, and the others are discarded.
 
-    So a sample's noise does not depend on the number of parts in which its batch is computed.
+    A sample's noise therefore does not depend on the number of parts in which its batch is computed.
     """
 
     def __init__(self, whole: StreamNoise, rows: slice):
@@ -113,5 +119,5 @@ class PartNoise:
 
 
 def _key(seed: int, counter: int) -> np.ndarray:
-    """Philox's key of two 64-bit words."""
+    """Return Philox's key of two 64-bit words."""
     return np.array([seed & _MASK, counter & _MASK], dtype=np.uint64)

@@ -24,10 +24,14 @@ from ancestral.schedules import Level, Levels
 
 
 class MixtureOracle:
-    """A Gaussian mixture, exact at every noise level.
+    """The denoiser of a Gaussian mixture, which is exact at every noise level.
 
-    weights: `(K,)`, normalised here. means: `(K, D)`. variances: `(K,)` isotropic, `(K, D)` diagonal, or `(K, D, D)`
-    full covariances. Samples `(n, *shape)` are flattened to D = prod(shape) and shaped back.
+    Samples `(n, *shape)` are flattened to D = prod(shape), and results have their shape.
+
+    Args:
+        weights: `(K,)`; they are normalised.
+        means: `(K, D)`.
+        variances: `(K,)` isotropic, `(K, D)` diagonal, or `(K, D, D)` full covariances.
     """
 
     def __init__(self, weights: Tensor, means: Tensor, variances: Tensor):
@@ -93,10 +97,7 @@ def _each(value: float | Tensor, like: Tensor, ndim: int) -> float | Tensor:
 
 
 class GaussianOracle(MixtureOracle):
-    """x ~ N(mean, std^2), the mixture of one component, whose probability flow is known in closed form.
-
-    mean, std: numbers or `(D,)`.
-    """
+    """The denoiser of x ~ N(mean, std^2), whose probability flow is known in closed form. mean, std: numbers or `(D,)`."""
 
     def __init__(self, mean: float | Tensor = 0.0, std: float | Tensor = 1.0):
         m, s = (torch.as_tensor(v, dtype=torch.float64).reshape(-1) for v in (mean, std))

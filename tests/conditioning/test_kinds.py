@@ -134,7 +134,7 @@ def test_a_label_is_no_name():
         assert once.tolist() == [names.index(name)] == kind.parse(once, 1).tolist()
     assert kind.parse(np.int64(3), 2).tolist() == [names.index("3")] * 2
     assert kind.parse(torch.tensor(3), 2).tolist() == [3, 3]
-    with pytest.raises(UsageError, match="labels are numbers from 0 to 11"):
+    with pytest.raises(UsageError, match="labels must be numbers from 0 to 11"):
         kind.parse(torch.tensor([12]), 1)
     with pytest.raises(UsageError, match="2 classes given for 3 samples"):
         kind.parse(torch.tensor([1, 2]), 3)
@@ -218,7 +218,7 @@ def test_a_missing_caption_asks_for_nothing(make):
         ("a 3 lefft of a 7", "word 'lefft': did you mean 'left'"),
         ("a cat", "word 'cat'"),
         ("a 3 and a 3 and a 3 and a 3 and a 3 and a 3", "shorten it"),
-        (7, "a text is a string"),
+        (7, "a text must be a string"),
     ],
 )
 def test_texts_that_cannot_be_read(prompt, message):
@@ -244,7 +244,7 @@ def test_what_a_frozen_encoder_read_is_projected_and_its_padding_is_not():
 def test_a_frozen_encoder_is_no_part_of_the_weights_and_the_length_of_captions_is():
     first, second = sentence().eval(), SentenceCondition(Letters(), 16).eval()
     assert {name.split(".")[0] for name in first.state_dict()} == {"project", "null", "pool", "length"}
-    with pytest.raises(UsageError, match="let it see them with `fit`"):
+    with pytest.raises(UsageError, match="call `fit` with captions"):
         second.parse("a 3", 1)
     second.load_state_dict(first.state_dict())
     raw = first.column(CAPTIONS)

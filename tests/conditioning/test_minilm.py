@@ -45,7 +45,7 @@ def test_without_the_package_one_sentence_says_how_to_get_it(monkeypatch):
 def test_other_weights_are_refused(monkeypatch):
     minilm._network.cache_clear()
     monkeypatch.setattr(minilm, "SHA256", "0" * 64)
-    with pytest.raises(AncestralError, match="not those that minilm stands for"):
+    with pytest.raises(AncestralError, match="not those of all-MiniLM-L6-v2"):
         MiniLM()(["a 3"], 4)
 
 

@@ -85,7 +85,7 @@ def test_the_smaller_sigma_data_the_nearer_a_network_comes_to_predicting_x():
 
 
 def test_sigma_data_belongs_to_the_target_v():
-    with pytest.raises(UsageError, match=r"sigma_data=0\.5 is of the target v, and the target is velocity: set"):
+    with pytest.raises(UsageError, match=r"sigma_data=0\.5 needs the target v, and the target is velocity: set"):
         Denoiser(OracleNetwork("velocity"), "velocity", 0.5)
 
 

@@ -19,9 +19,13 @@ from ancestral.suggest import unknown
 
 @configurable
 class ClassCondition(Condition):
-    """A class label -> a learned vector `(n, width)`. Row `len(names)` of the table is the null.
+    """A condition on a class: a label -> a learned vector `(n, width)`. Raw tensors are labels `(n,)`.
 
-    names: of the classes, in label order. Raw: labels `(n,)`.
+    Row `len(names)` of the table is the null.
+
+    Args:
+        names: of the classes, in label order.
+        width: of the vector.
     """
 
     source = "class"
@@ -40,10 +44,10 @@ class ClassCondition(Condition):
         return values
 
     def parse(self, value: Any, n: int) -> Tensor:
-        """Labels from a class name, an index, or a sequence of n of these; a tensor holds labels as they are."""
+        """Return labels from a class name, an index, or a sequence of n of these. A tensor has labels already."""
         if isinstance(value, Tensor):
             if value.numel() and not 0 <= int(value.min()) <= int(value.max()) < len(self.names):
-                raise UsageError(f"labels are numbers from 0 to {len(self.names) - 1}, found {value.tolist()}")
+                raise UsageError(f"labels must be numbers from 0 to {len(self.names) - 1}, found {value.tolist()}")
             return one_or_each(value.long(), n, value.ndim == 0, "classes", lambda label: label)
         single = np.ndim(value) == 0
         return one_or_each(value, n, single, "classes", lambda v: torch.tensor(index_of(v, self.names, "class")))
@@ -60,7 +64,7 @@ class ClassCondition(Condition):
 
 
 def index_of(value: Any, names: Sequence[str], thing: str) -> int:
-    """The number of a class by its name or number. Raises UsageError for one that there is not."""
+    """Return the number of a class, given its name or number. Raises UsageError if there is no such class."""
     if str(value) in names:
         return list(names).index(str(value))
     if str(value).isdigit() and int(value) < len(names):

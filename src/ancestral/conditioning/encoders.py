@@ -1,4 +1,4 @@
-"""What the encoders of several kinds share: attention over a set of tokens, and pictures brought to a network's resolution."""
+"""Parts of the encoders of several kinds: attention over a set of tokens, and pictures at a network's resolution."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 
 class Transformer(nn.Module):
-    """Tokens `(n, m, width)`, mask `(n, m)` -> the same shape: pre-normalised self-attention and
-    layers of 4 width, and a norm at the end.
+    """A transformer: tokens `(n, m, width)`, mask `(n, m)` -> the same shape as the tokens.
 
-    It knows no order: what should have one says so in its tokens. A masked token is not attended to.
+    It has pre-normalised self-attention and MLPs of 4 times the width, and a norm at the end. It does not see the order of
+    tokens, so an order must be encoded in the tokens. Tokens whose mask is False are not attended to.
     """
 
     def __init__(self, width: int, layers: int = 2, heads: int = 4):
@@ -47,10 +47,10 @@ class _Layer(nn.Module):
 
 
 class Spatial(nn.Module):
-    """Pictures `(n, c, *canvas)` -> channels `(n, width, *space)`.
+    """An encoder of pictures `(n, c, *canvas)` into channels `(n, width, *space)`.
 
-    The finer resolution is folded into channels by the smallest whole factor that covers it, padded below and right; two 3x3
-    convolutions follow.
+    The canvas is folded into channels by the smallest whole factor that covers it, padded below and right. Two 3x3 convolutions
+    follow.
     """
 
     def __init__(self, channels: int, width: int, canvas: Sequence[int], space: Sequence[int]):
@@ -68,6 +68,6 @@ class Spatial(nn.Module):
 
 
 def fourier(x: Tensor, octaves: int = 6) -> Tensor:
-    """Numbers in [0, 1] `(..., k)` -> `(..., k (1 + 2 octaves))`: themselves, and sin and cos of pi 2^j x."""
+    """Return Fourier features of x `(..., k)` in [0, 1]: x, and sin and cos of pi 2^j x, `(..., k (1 + 2 octaves))`."""
     angle = (x[..., None] * math.pi * 2.0 ** torch.arange(octaves, device=x.device)).flatten(-2)
     return torch.cat([x, angle.sin(), angle.cos()], -1)

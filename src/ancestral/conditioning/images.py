@@ -1,7 +1,6 @@
-"""Conditions on an image: one that is given with each sample, or what is left of the sample itself.
+"""Conditions on an image: one that is given with each sample, or one that is computed from the sample itself.
 
-Samples are taken in the units of the data. Levels, which lie in [0, 1], are told to networks as 2x - 1, real numbers as they
-are.
+Samples are in the units of the data. Networks get levels, which are in [0, 1], as 2x - 1, and real numbers unchanged.
 """
 
 from __future__ import annotations
@@ -26,9 +25,15 @@ CHANNELS = 16
 
 @configurable
 class ImageCondition(Condition):
-    """An image that goes with each sample -> channels. Raw: `(n, *shape)`, uint8 levels of 256 or numbers in the data's units.
+    """A condition on an image for each sample: the image -> channels.
 
-    shape: `(c, h, w)` of the image. canvas: height and width of a sample. space: of the channels.
+    Raw tensors are `(n, *shape)`, uint8 levels of 256 or numbers in the units of the data.
+
+    Args:
+        shape: `(c, h, w)` of the image.
+        canvas: height and width of a sample.
+        space: height and width of the channels.
+        levels: whether the data are levels in [0, 1].
     """
 
     source: ClassVar[str | None] = "image"
@@ -48,10 +53,10 @@ class ImageCondition(Condition):
         return values
 
     def parse(self, value: Any, n: int) -> Tensor:
-        """From one image `(c, h, w)` or n."""
+        """Return the raw tensor from one image `(c, h, w)`, or n images."""
         images = torch.as_tensor(value)
         if images.shape[-3:] != self.shape or images.ndim not in (3, 4):
-            raise UsageError(f"an image of shape {self.shape} is expected here, found {tuple(images.shape)}")
+            raise UsageError(f"an image condition must have shape {self.shape}, found {tuple(images.shape)}")
         return one_or_each(images, n, images.ndim == 3, "images", lambda image: image)
 
     def mirror(self, raw: Tensor) -> Tensor:
@@ -70,19 +75,22 @@ class ImageCondition(Condition):
         return Context(channels=where(drop, self.null, self.tau(self.seen(2 * x - 1 if self.levels else x))))
 
     def seen(self, x: Tensor) -> Tensor:
-        """The image as the encoder sees it, of the canvas's size."""
+        """Return the image as the encoder sees it, at the size of the canvas."""
         return x
 
 
 @configurable
 class UpscaleCondition(ImageCondition):
-    """The sample at a smaller size, each pixel the mean of `factor` x `factor`. Raw: `(n, c, h / factor, w / factor)`."""
+    """A condition on the sample at a smaller size. Raw tensors are `(n, c, h / factor, w / factor)`.
+
+    Each of their pixels is the mean of `factor` x `factor` pixels.
+    """
 
     source = None
 
     def __init__(self, channels: int, canvas: Sequence[int], space: Sequence[int], levels: bool, factor: int):
         if any(size % factor for size in canvas):
-            raise UsageError(f"images of {canvas[0]}x{canvas[1]} are no multiple of model.factor={factor}: choose another")
+            raise UsageError(f"images of {canvas[0]}x{canvas[1]} are not a multiple of model.factor={factor}: choose another")
         super().__init__((channels, *(size // factor for size in canvas)), canvas, space, levels)
         self.factor = factor
 
@@ -95,7 +103,7 @@ class UpscaleCondition(ImageCondition):
 
 @configurable
 class SketchCondition(ImageCondition):
-    """The sample's edges. Raw: `(n, 1, h, w)` in [0, 1]."""
+    """A condition on the sample's edges. Raw tensors are `(n, 1, h, w)` in [0, 1]."""
 
     source = None
 
@@ -108,8 +116,9 @@ class SketchCondition(ImageCondition):
 
 @configurable
 class InpaintCondition(ImageCondition):
-    """What is left of the sample where a part is hidden. Raw: `(n, c + 1, h, w)`: the image, 0 where hidden, and what is known
-    (1) and hidden (0).
+    """A condition on the sample with a hidden part. Raw tensors are `(n, c + 1, h, w)`.
+
+    Their first c channels are the image, with 0 for hidden pixels. The last channel is 1 for known and 0 for hidden pixels.
     """
 
     source = None
@@ -122,18 +131,21 @@ class InpaintCondition(ImageCondition):
         return torch.cat([x * known, known], 1)
 
     def parse(self, value: Any, n: int) -> Tensor:
-        """From (image, known) or n of each, `(c, h, w)` and `(h, w)`; known: 1 to keep a pixel, 0 to paint it anew."""
+        """Return the raw tensor from (image, known), `(c, h, w)` and `(h, w)`, or n of each.
+
+        `known` is 1 for a pixel that is kept and 0 for a pixel that is generated.
+        """
         if not isinstance(value, Tensor):
             image, known = (torch.as_tensor(part).float() for part in value)
             if image.shape[-2:] != known.shape[-2:]:
                 a, b = ("x".join(map(str, part.shape[-2:])) for part in (image, known))
-                raise UsageError(f"what is known is said for {b} pixels, and the image has {a}: both need the same size")
+                raise UsageError(f"the mask of known pixels has {b} pixels, and the image has {a}: give both the same size")
             known = known.expand(*image.shape[:-3], *known.shape[-2:]).unsqueeze(-3)
             value = torch.cat([image * known, known], -3)
         return super().parse(value, n)
 
     def put_back(self, x: Tensor, raw: Tensor) -> Tensor:
-        """The known pixels are those of the image, whatever the model made of them."""
+        """Return x with the known pixels of the image in place of the model's."""
         if x.shape[1:] != (self.shape[0] - 1, *self.shape[1:]):  # latents
             return x
         raw = raw.to(x) / 255 if raw.dtype == torch.uint8 else raw.to(x)
@@ -145,8 +157,9 @@ class InpaintCondition(ImageCondition):
 
 
 def edges(x: Tensor) -> Tensor:
-    """The magnitude of Sobel's gradient of the mean channel, at most 1: `(n, c, h, w)` -> `(n, 1, h, w)`. A step of height 1
-    has magnitude 1.
+    """Return the magnitude of Sobel's gradient of the mean channel, at most 1: `(n, c, h, w)` -> `(n, 1, h, w)`.
+
+    A step of height 1 has magnitude 1.
     """
     across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(x) / 4
     kernels = torch.stack([across, across.T])[:, None]
@@ -155,8 +168,10 @@ def edges(x: Tensor) -> Tensor:
 
 
 def hidden(noise: Noise, size: Sequence[int], strokes: int = 4) -> Tensor:
-    """Random areas `(n, 1, *size)` bool, a third each: a rectangle of half the sides on average, one of the four halves, and
-    strokes of a brush. They depend on `noise` alone.
+    """Draw random hidden areas `(n, 1, *size)`, bool. They depend only on `noise`.
+
+    Three shapes are equally likely: a rectangle whose sides are half of the image's on average, one of the four halves, or
+    strokes of a brush.
     """
     u = noise.uniform((6 + 5 * strokes,))
     h, w = size

@@ -16,19 +16,26 @@ from ancestral.conditioning.render import Rendering
 from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 
-SPATIAL = 13  # channels in which a box's class is painted, beside the three of `paint`
+SPATIAL = 13  # channels for a box's class, in addition to the three of `paint`
 
 
 @configurable
 class LayoutCondition(Condition):
-    """A set of boxes, each with a class -> a token a box and one for the whole, a vector, and the boxes painted as channels.
+    """A condition on a set of boxes with classes, which gives tokens, a vector and channels.
 
-    The order of boxes has no meaning. A box's token is an MLP of its class's embedding and the Fourier features of its edges;
-    attention between them makes the set. Painted boxes let a small network see at once what belongs where.
+    There is a token for each box and one for the whole layout. The order of boxes has no meaning. A box's token is an MLP of
+    the embedding of its class and of the Fourier features of its edges. Attention between tokens relates boxes to each other.
+    Boxes are also painted as channels, so that even a small network has their contents at each position.
 
-    names: of the classes. most: boxes of a sample at most. canvas: height and width in pixels that boxes are given in.
-    space: of the channels. Raw: `(n, most, 5)` rows (class, left, top, width, height) in shares of the canvas, class -1 for
-    no box.
+    Raw tensors are `(n, most, 5)` with rows (class, left, top, width, height), where the last four are shares of the canvas and
+    class -1 means no box.
+
+    Args:
+        names: of the classes.
+        most: the largest number of boxes of a sample.
+        canvas: the height and width, in pixels, to which boxes refer.
+        space: height and width of the channels.
+        width: of the tokens and the vector.
     """
 
     source = "boxes"
@@ -39,7 +46,7 @@ class LayoutCondition(Condition):
         self.canvas, self.space = tuple(canvas), tuple(space)
         self.table = nn.Embedding(len(names), width)
         self.box = nn.Sequential(nn.Linear(width + 4 * 13, width), nn.SiLU(), nn.Linear(width, width))
-        self.whole = nn.Parameter(torch.randn(2, width))  # the token of the whole: of any layout, and of none
+        self.whole = nn.Parameter(torch.randn(2, width))  # the token of the whole layout, and that of no layout
         self.encoder = Transformer(width)
         self.pool = nn.Linear(width, width)
         self.colours = nn.Embedding(len(names), SPATIAL)
@@ -52,15 +59,17 @@ class LayoutCondition(Condition):
 
     @property
     def numbers(self) -> int:
-        """The number of numbers of a raw box."""
+        """The length of a row of the raw tensor."""
         return 5
 
     def column(self, values: Sequence[Tensor]) -> Tensor:
         return torch.stack([self._padded(rows[: self.most]) for rows in values])
 
     def parse(self, value: Any, n: int) -> Tensor:
-        """From one layout or n. A layout is a list of boxes [class, left, top, width, height] in pixels, or, as Hugging Face
-        writes it, {"bbox": [[left, top, width, height], ...], "categories": [class, ...]}; classes by name or number.
+        """Return the raw tensor from one layout, or n layouts.
+
+        A layout is a list of boxes [class, left, top, width, height] in pixels, or in the format of Hugging Face {"bbox":
+        [[left, top, width, height], ...], "categories": [class, ...]}. A class is a name or a number.
         """
         if isinstance(value, Tensor):
             return value
@@ -107,9 +116,10 @@ class LayoutCondition(Condition):
         return Context(vector=self.pool(tokens[:, 0]), tokens=tokens, mask=mask, channels=channels)
 
     def paint(self, colours: Tensor, edges: Tensor, real: Tensor) -> Tensor:
-        """Boxes `(n, k)` with edges (left, top, right, bottom) in shares -> `(n, SPATIAL + 3, *space)`: in each pixel the sum
-        over boxes of the share of it that the box covers, times the box's colour, 1, and where in the box the pixel is, from
-        -1 to 1 across and down.
+        """Paint boxes `(n, k)` with edges (left, top, right, bottom) in shares as channels `(n, SPATIAL + 3, *space)`.
+
+        Each pixel has a sum over boxes. A term is the share of the pixel that the box covers, times the box's colour, 1, and
+        the position of the pixel in the box, from -1 to 1 across and down.
         """
         h, w = self.space
         left, top, right, bottom = edges.unbind(-1)
@@ -145,7 +155,7 @@ class LayoutCondition(Condition):
                 )
             rows.append([label, x, y, w, h, *more])
         if len(rows) > self.most:
-            raise UsageError(f"a layout of {len(rows)} boxes, and no training sample had more than {self.most}")
+            raise UsageError(f"a layout of {len(rows)} boxes, and no training sample had more than {self.most}: give fewer")
         return self._padded(torch.tensor(rows, dtype=torch.float32).view(-1, self.numbers))
 
     def _padded(self, rows: Tensor) -> Tensor:
@@ -156,8 +166,9 @@ class LayoutCondition(Condition):
 
 
 def _cover(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Intervals `(n, k)` in shares -> `(n, k, size)`: the share of each cell that they cover, and its place in them, from
-    -1 to 1.
+    """Return, for intervals `(n, k)` in shares, their coverage of `size` cells and the cells' positions in them.
+
+    Both are `(n, k, size)`. Coverage is the share of each cell that is covered. Positions are from -1 to 1.
     """
     cell = torch.arange(size, device=low.device)
     a, b = size * low[..., None], size * high[..., None]

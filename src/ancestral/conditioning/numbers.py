@@ -21,21 +21,20 @@ SHOWN = 6  # numbers of a sample that are written in words
 
 
 class NumberCondition(Condition):
-    """k real numbers -> a vector `(n, width)`, continuous in each of them.
+    """A condition on k real numbers -> a vector `(n, width)`, which is continuous in each of them:
 
         z_j = (y_j - mean_j) / std_j
         f_j = (z_j, sin(w_i z_j), cos(w_i z_j)),   w_i = pi / 4 * 2^i,   i < OCTAVES
         vector = MLP(f_1, ..., f_k)
 
-    Where a number is unknown or dropped, a learned null of its own stands in for its features. Training drops all at once, and
-    each on its own, so that some can be asked for and others left open.
+    If a number is unknown or dropped, its learned null replaces its features. Training drops all numbers together, and also
+    single ones, so that a user can give some numbers and leave others open.
+    Raw tensors are float32 `(n, k)` in the units of the data, with NaN for a number that is unknown or not given.
 
     Args:
         names: of the k numbers.
-        mean, std: of each, over the training samples of which it is known.
+        mean, std: of each number, over the training samples for which it is known.
         width: of the vector.
-
-    Raw: float32 `(n, k)` in the units of the data, NaN where a number is unknown or not asked for.
     """
 
     source = "number"
@@ -61,18 +60,18 @@ class NumberCondition(Condition):
         return values.float()
 
     def parse(self, value: Any, n: int) -> Tensor:
-        """Raw numbers from what a caller wrote, for all n samples or for each.
+        """Return raw numbers from the caller's value, for all n samples or for each.
 
         Args:
-            value: a number, where the model has only one; a mapping such as {"angle": 30, "size": 2}, whose missing numbers are
-                left open; a sequence of n of these, or of rows of k numbers; a tensor `(k,)`, `(n, k)`, or `(n,)` where k is 1.
-            n: of samples.
+            value: a number, if the model has only one; a mapping such as {"angle": 30, "size": 2}, whose missing numbers are
+                left open; a sequence of n of these, or of rows of k numbers; a tensor `(k,)`, `(n, k)`, or `(n,)` if k is 1.
+            n: the number of samples.
 
         Returns:
             float32 `(n, k)`.
 
         Raises:
-            UsageError: unknown names, a wrong count, or numbers that are not finite.
+            UsageError: if a name is unknown, the count is wrong, or a number is not finite.
         """
         if hasattr(value, "__array__") and not isinstance(value, Tensor):  # numpy
             value = torch.as_tensor(value)
@@ -83,14 +82,14 @@ class NumberCondition(Condition):
             if rows.ndim not in (1, 2) or rows.shape[-1] != self.parts:
                 raise UsageError(f"{self._expected()}, found a tensor of shape {tuple(value.shape)}")
             if rows.isinf().any():
-                raise UsageError("numbers asked for must be finite, found inf: give NaN where a number is left open")
+                raise UsageError("the numbers of a condition must be finite, found inf: give NaN to leave a number open")
             return one_or_each(rows, n, rows.ndim == 1, "numbers", lambda row: row)
         single = isinstance(value, Mapping | str) or not isinstance(value, Sequence)
         return one_or_each(value, n, single, "numbers", self._read)
 
     def shown(self, raw: Tensor) -> Rendering:
         words = [f"{name} {v:.6g}" for name, v in zip(self.names, raw.tolist(), strict=True) if not math.isnan(v)]
-        more = [f"{len(words) - SHOWN} numbers more"] if len(words) > SHOWN else []
+        more = [f"{len(words) - SHOWN} more numbers"] if len(words) > SHOWN else []
         return Rendering(words=", ".join(words[:SHOWN] + more))
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
@@ -104,7 +103,7 @@ class NumberCondition(Condition):
         return Context(vector=self.mlp(features.flatten(1)))
 
     def _read(self, value: Any) -> Tensor:
-        """One sample's numbers `(k,)`."""
+        """Return the numbers of one sample `(k,)`."""
         if isinstance(value, str):
             raise UsageError(f"{self._expected()}, found the text {value!r}")
         if isinstance(value, Mapping):
@@ -124,21 +123,21 @@ class NumberCondition(Condition):
 
 
 def read(text: str, names: Sequence[str]) -> dict[str, float]:
-    """What a person wrote as numbers of these names, e.g. `0.3` where there is one name, or `angle=30,size=2`.
+    """Parse a text with numbers, e.g. `0.3` if there is one name, or `angle=30,size=2`.
 
     Returns:
-        The numbers by name; those not written are missing.
+        The numbers by name, without those that are not written.
 
     Raises:
-        UsageError: a number without a name where there are several, an unknown name, a name given twice, or what is no finite
-            number.
+        UsageError: if a number has no name and there are several names, a name is unknown or given twice, or a value is not a
+            finite number.
     """
     found: dict[str, float] = {}
     for part in text.split(","):
         name, equals, number = (word.strip() for word in part.rpartition("="))
         if not equals:
             if len(names) != 1:
-                raise UsageError(f"{part.strip()!r} does not say which number it is: write {names[0]}={part.strip() or 0}")
+                raise UsageError(f"{part.strip()!r} has no name of a number: write {names[0]}={part.strip() or 0}")
             name = names[0]
         if name not in names:
             raise UsageError(unknown("number", name, names))
@@ -149,7 +148,7 @@ def read(text: str, names: Sequence[str]) -> dict[str, float]:
 
 
 def fourier(z: Tensor) -> Tensor:
-    """Standardised numbers `(n, k)` -> `(n, k, 1 + 2 OCTAVES)`: themselves, and sin and cos of pi/4 2^i z."""
+    """Return features of standardised numbers z `(n, k)`: z, and sin and cos of pi/4 2^i z, `(n, k, 1 + 2 OCTAVES)`."""
     angle = z[..., None] * (math.pi / 4 * 2.0 ** torch.arange(OCTAVES, device=z.device))
     return torch.cat([z[..., None], angle.sin(), angle.cos()], -1)
 
@@ -160,5 +159,5 @@ def _finite(value: Any, name: str) -> float:
     except (TypeError, ValueError):
         raise UsageError(f"the number {name} is written as 0.3 or -2e5, found {value!r}") from None
     if not math.isfinite(number):
-        raise UsageError(f"the number {name} must be finite, found {value!r}: leave it out where it is left open")
+        raise UsageError(f"the number {name} must be finite, found {value!r}: leave it out to leave it open")
     return number

@@ -1,4 +1,4 @@
-"""Conditions on text, by an encoder that is trained with the model or by one that is not trained at all."""
+"""Conditions on text, with an encoder that is trained with the model or a frozen one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from ancestral.errors import UsageError
 
 
 class Prompts(Condition):
-    """A text a sample; the empty text is the null. Raw: what an encoder reads of each, `(n, length, ...)`."""
+    """The base class of conditions on a text for each sample. The empty text is the null.
+
+    Raw tensors are the input of the encoder for each text, `(n, length, ...)`.
+    """
 
     source = "text"
-    mirrored = "left and right in captions do not hold for images that are mirrored: leave data.flip out if captions use them"
+    mirrored = "left and right in captions are wrong for mirrored images: leave data.flip out if captions use these words"
 
     def read(self, texts: Sequence[str]) -> Tensor:
-        """The raw tensor of texts."""
+        """Return the raw tensor of texts."""
         raise NotImplementedError
 
     def check(self, text: str) -> None:
-        """Raises UsageError for a text that the model cannot have learned."""
+        """Raise UsageError if the model cannot have learned a text."""
         raise NotImplementedError
 
     def column(self, values: Sequence[str | None]) -> Tensor:
@@ -35,13 +38,13 @@ class Prompts(Condition):
         return self.read(list(rows))[[rows[text or ""] for text in values]]
 
     def parse(self, value: Any, n: int) -> Tensor:
-        """From a text, or n of them; None and "" ask for nothing."""
+        """Return the raw tensor from one text, or n texts. None and "" are no condition."""
         if isinstance(value, Tensor):
             return value
 
         def read(text: Any) -> Tensor:
             if text is not None and not isinstance(text, str):
-                raise UsageError(f"a text is a string, found {type(text).__name__}")
+                raise UsageError(f"a text must be a string, found {type(text).__name__}")
             self.check(text or "")
             return self.read([text or ""])[0]
 
@@ -49,23 +52,28 @@ class Prompts(Condition):
 
 
 def too_long(text: str, found: int, length: int) -> UsageError:
-    """What to say of a text with more tokens than the longest caption."""
+    """Return the error for a text with more tokens than the longest caption."""
     return UsageError(f"the text {text!r} has {found} tokens, and the longest caption had {length}: shorten it")
 
 
 def cut(lengths: Iterable[int]) -> tuple[str, ...]:
-    """What a person should be told of captions of so many tokens."""
+    """Return a note for the user if captions with these numbers of tokens are cut."""
     many = sum(length > LONGEST for length in lengths)
-    return (f"{many:,} different captions are longer than {LONGEST} tokens and are read so far only",) if many else ()
+    return (f"{many:,} different captions are longer than {LONGEST} tokens, and the rest of them is ignored",) if many else ()
 
 
 @configurable
 class TextCondition(Prompts):
-    """Text -> tokens `(n, length, width)` by a small transformer that is trained with the model, and a vector from the first
-    token, which sees them all.
+    """A condition on text with a small transformer, which is trained with the model.
 
-    vocabulary: the most pieces of words that are told apart; they are learned from the training captions (`fit`) and kept
-    with the weights. Raw: token numbers `(n, length)`, padded with PAD; the null is encoded like any other text.
+    It gives tokens `(n, length, width)`, and a vector from the first token, which attends to all. Raw tensors are token numbers
+    `(n, length)`, padded with PAD. The null is encoded like any other text.
+
+    Args:
+        width: of the tokens and the vector.
+        vocabulary: the largest number of pieces of words. They are learned from the training captions (`fit`) and saved with
+            the weights.
+        layers: of the transformer.
     """
 
     def __init__(self, width: int, vocabulary: int = 1024, layers: int = 2):
@@ -105,7 +113,7 @@ class TextCondition(Prompts):
         return Context(vector=self.pool(tokens[:, 0]), tokens=tokens, mask=mask)
 
     def get_extra_state(self) -> Tensor:
-        """The vocabulary as bytes in a uint8 tensor, so that a model's weights are whole."""
+        """Return the vocabulary as bytes in a uint8 tensor, so that a model's weights are complete."""
         stored = b"" if self.vocabulary is None else self.vocabulary.dump()
         return torch.frombuffer(bytearray(stored), dtype=torch.uint8) if stored else torch.empty(0, dtype=torch.uint8)
 
@@ -115,28 +123,29 @@ class TextCondition(Prompts):
 
     def _known(self) -> Vocabulary:
         if self.vocabulary is None:
-            raise UsageError("this text encoder has no vocabulary yet: let it learn one from captions with `fit`")
+            raise UsageError("this text encoder has no vocabulary yet: learn one from captions with `fit`")
         return self.vocabulary
 
 
 class SentenceEncoder(Protocol):
-    """Reads texts without being trained, such as `MiniLM`; it is no part of a model's weights."""
+    """The interface of a frozen text encoder, such as `MiniLM`. It is not part of a model's weights."""
 
     width: int
 
     def count(self, text: str) -> int:
-        """How many tokens a text has."""
+        """Return the number of tokens of a text."""
 
     def __call__(self, texts: Sequence[str], length: int) -> Tensor:
-        """`(n, length, width)`, at most `length` tokens of each text and rows of 0 after its last."""
+        """Encode texts as `(n, length, width)`: at most `length` tokens of each text, and rows of 0 after its last."""
 
 
 @configurable
 class SentenceCondition(Prompts):
-    """Text -> what a frozen encoder makes of its tokens, projected to `(n, length, width)`, and a vector of their mean.
+    """A condition on text with a frozen encoder.
 
-    Texts are read once and kept as they were read, so training costs no more than the projection. Raw: half-precision
-    `(n, length, encoder.width)` with rows of 0 after the last token. The null is a learned token.
+    It gives the encoder's tokens, projected to `(n, length, width)`, and a vector from their mean. Texts are encoded once and
+    the results are stored, so training costs no more than the projection. Raw tensors are half-precision
+    `(n, length, encoder.width)`, with rows of 0 after the last token. The null is a learned token.
     """
 
     def __init__(self, encoder: SentenceEncoder, width: int):
@@ -146,7 +155,7 @@ class SentenceCondition(Prompts):
         self.null = nn.Parameter(torch.randn(width))
         self.pool = nn.Linear(width, width)
         self.length: Tensor
-        self.register_buffer("length", torch.zeros((), dtype=torch.long))  # of the longest caption, in tokens
+        self.register_buffer("length", torch.zeros((), dtype=torch.long))  # tokens of the longest caption
         self.widths = ContextShape(vector=width, tokens=width)
 
     @property
@@ -184,5 +193,5 @@ class SentenceCondition(Prompts):
 
     def _length(self) -> int:
         if not (length := int(self.length)):
-            raise UsageError("this text encoder does not know how long captions are: let it see them with `fit`")
+            raise UsageError("this text encoder does not know the length of captions: call `fit` with captions")
         return length

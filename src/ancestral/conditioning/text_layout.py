@@ -1,4 +1,4 @@
-"""Conditions on a layout whose boxes hold texts."""
+"""Conditions on a layout whose boxes have texts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from ancestral.configuration import configurable
 
 @configurable
 class TextLayoutCondition(LayoutCondition):
-    """A layout with a text in each box, of any words that the training boxes had: `a red house` where they held red roofs and
-    a house.
+    """A condition on a layout with a text in each box.
 
-    A text is read as `TextCondition` reads it, by a vocabulary of the boxes' own. names: the different texts of the training
-    boxes. Raw: `(n, most, 5 + length)`, the numbers of the text's pieces after each box, the class being 0.
+    A text can combine any words of the training boxes, for example `a red house` if the boxes had `red roof` and `house`. It is
+    encoded as by `TextCondition`, with a separate vocabulary for boxes. Raw tensors are `(n, most, 5 + length)`: the row of a
+    box with class 0, and then the numbers of the pieces of its text.
+
+    Args:
+        names: the different texts of the training boxes.
+        most: the largest number of boxes of a sample.
+        canvas: the height and width, in pixels, to which boxes refer.
+        space: height and width of the channels.
+        width: of the tokens and the vector.
     """
 
     def __init__(self, names: Sequence[str], most: int, canvas: Sequence[int], space: Sequence[int], width: int):
@@ -60,7 +67,7 @@ class TextLayoutCondition(LayoutCondition):
 
     def embed(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         pieces = raw[..., 5:].long().clamp(min=PAD)
-        pieces[..., 0] = START  # also where there is no box
+        pieces[..., 0] = START  # also for rows without a box
         vector = self.text(pieces.flatten(0, 1), pieces.shape[0] * pieces.shape[1]).vector
         held = vector.view(*pieces.shape[:2], -1)
         return held, self.colour(held)

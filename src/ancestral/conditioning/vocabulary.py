@@ -13,13 +13,19 @@ from ancestral.errors import UsageError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-PAD, START, UNKNOWN = 0, 1, 2  # their numbers; every text begins with START, so that the empty one has a token
-LONGEST = 64  # tokens of a text that are read
+PAD, START, UNKNOWN = 0, 1, 2  # token numbers; every text begins with START, so that the empty one has a token
+LONGEST = 64  # the largest number of tokens of a text; the rest is ignored
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A map from text to numbers. words: all words of the captions. length: tokens of the longest caption, with START."""
+    """A vocabulary, which converts text to numbers.
+
+    Args:
+        tokenizer: the tokenizer of the package tokenizers.
+        words: all words of the captions.
+        length: the number of tokens of the longest caption, with START.
+    """
 
     tokenizer: Tokenizer
     words: frozenset[str]

@@ -14,11 +14,12 @@ from ancestral.solvers.base import Denoise
 
 @dataclass(frozen=True)
 class Autoguidance(Extrapolation):
-    """From a bad version of the model to the model: shorter trained, smaller, or both, with the same data and condition.
+    """Guidance from a weaker version of the model to the model. The weaker one is smaller, was trained for less time, or both.
 
-    The two err in the same direction, the weak one more, so going on from it undoes errors of the strong one; the condition is
-    not made stronger, and models without any are served. Source: Karras et al. 2024 (arXiv:2406.02507).
-    Two evaluations, one of each model.
+    Both have the same data and condition. Their errors have the same direction, and those of the weak one are larger, so
+    extrapolation from the weak one reduces errors of the strong one. The condition does not become stronger, and a model
+    without conditions can be used. Source: Karras et al. 2024 (arXiv:2406.02507).
+    A call takes two evaluations, one of each model.
     """
 
     denoise: Denoise

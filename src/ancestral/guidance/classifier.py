@@ -16,11 +16,17 @@ from ancestral.solvers.base import Denoise
 
 @dataclass(frozen=True)
 class ClassifierGuidance:
-    """score + scale grad log p(y | x_t): Bayes' rule at scale 1.
+    """Guidance with score + scale grad log p(y | x_t), which is Bayes' rule at scale 1.
 
-    log_prob: (x_t `(n, *shape)`, level) -> log p(y | x_t) `(n,)` in nats, up to a constant; any differentiable function, row by
-    row. It must know noise: at scale 1 samples are of p(x | y) only if it is the classifier of each level.
-    One evaluation of each, and the classifier's gradient. Source: Dhariwal & Nichol 2021 (arXiv:2105.05233), Algorithm 2.
+    A call takes one evaluation of the denoiser, and one of the classifier with its gradient.
+    Source: Dhariwal & Nichol 2021 (arXiv:2105.05233), Algorithm 2.
+
+    Args:
+        denoise: the denoiser.
+        log_prob: any differentiable function (x_t `(n, *shape)`, level) -> log p(y | x_t) `(n,)` in nats, up to a constant, in
+            which rows do not depend on each other. It must be a classifier of noisy samples: at scale 1, samples follow
+            p(x | y) only if it is the classifier for each level.
+        scale: the scale.
     """
 
     denoise: Denoise

@@ -1,4 +1,4 @@
-"""Guidance by the model's own answer without the condition."""
+"""Guidance by the model's own prediction without the condition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ancestral.solvers.base import Denoise
 
 @dataclass(frozen=True)
 class Conditional:
-    """The denoiser with its context filled in."""
+    """A denoiser with a fixed context."""
 
     denoiser: Denoiser
     context: Context
@@ -29,10 +29,14 @@ class Conditional:
 
 @dataclass(frozen=True)
 class ClassifierFree(Extrapolation):
-    """From the null context to the condition's, both answers in one batched pass.
+    """Guidance from the null context to the condition's, with both predictions in one batched pass.
 
-    null: or a negative condition, from which samples are to keep away. With Ho & Salimans' weight w (2022, arXiv:2207.12598,
-    eq. 6) scale = 1 + w.
+    In terms of Ho & Salimans' weight w (2022, arXiv:2207.12598, eq. 6), scale = 1 + w.
+
+    Args:
+        denoiser: the denoiser.
+        context: the context of the condition.
+        null: the null context, or that of a negative condition, from which samples move away.
     """
 
     denoiser: Denoiser
@@ -55,7 +59,11 @@ def guided(
     interval: tuple[float, float] | None = None,
     rescale: float = 0.0,
 ) -> Denoise:
-    """The cheapest denoiser with that guidance: one of the two answers where only one counts. Raises as `Extrapolation`."""
+    """Return the cheapest denoiser for this guidance. It evaluates one context if the other has no effect.
+
+    Raises:
+        UsageError: as `Extrapolation`.
+    """
     guide = ClassifierFree(denoiser, context, null, scale=scale, interval=interval, rescale=rescale)
     if scale == 1:
         return Conditional(denoiser, context)

@@ -13,7 +13,7 @@ from ancestral.solvers.base import Denoise
 
 @dataclass(frozen=True)
 class Clip:
-    """Predictions limited to the range of the data. low, high: tensors that broadcast against x."""
+    """A denoiser whose predictions are limited to the range of the data. low, high: tensors that broadcast against x."""
 
     denoise: Denoise
     low: Tensor

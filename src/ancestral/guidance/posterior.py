@@ -1,15 +1,14 @@
 """Samples of p(x | y) for a linear measurement y = A x + noise, from the denoiser of p(x) alone.
 
-p(x | x_t) is taken for a Gaussian of its first two moments, which the denoiser has (Tweedie):
+p(x | x_t) is approximated by a Gaussian with its first two moments, which follow from the denoiser (Tweedie):
 
     m = E[x | x_t],   V = Cov[x | x_t] = (sigma_t^2 / alpha_t) J,   J = dm/dx_t
     p(y | x_t) = N(A m, S),   S = sigma_y^2 I + A V A'
     E[x | x_t, y] = m + V A' S^-1 (y - A m)
 
-The last line is the mean of a Gaussian's posterior, so where p(x) is Gaussian it is exact at every level, and every solver
-samples the exact posterior. V is never formed: J' A' v is a vector-Jacobian product, and S w = y - A m is solved by conjugate
-gradients. Sources: Rozet et al. 2024 (arXiv:2405.13712); with V = sigma^2/(alpha^2 + sigma^2) I instead, Song et
-al. 2023 (PiGDM, ICLR).
+The last line is the mean of a Gaussian posterior. If p(x) is Gaussian, it is exact at every level, and every solver samples the
+exact posterior. V is never formed: J' A' v is a vector-Jacobian product, and S w = y - A m is solved by conjugate gradients.
+Sources: Rozet et al. 2024 (arXiv:2405.13712); with V = sigma^2/(alpha^2 + sigma^2) I instead, Song et al. 2023 (PiGDM, ICLR).
 """
 
 from __future__ import annotations
@@ -32,10 +31,14 @@ Operator = Callable[[Tensor], Tensor]
 class Posterior:
     """The denoiser of p(x | y), y ~ N(A x, sigma_y^2 I).
 
-    A: a linear map `(n, *shape)` -> `(n, *measured)` of torch, row by row; its transpose comes from autodiff.
-    y: `(n, *measured)`, or `(1, *measured)` for all samples.
-    iterations: number of conjugate gradient steps, each with one vector-Jacobian product. As many steps as measured numbers
-    solve S exactly. A few are enough, since the next level corrects errors.
+    Args:
+        denoise: the denoiser of p(x).
+        A: a linear map `(n, *shape)` -> `(n, *measured)` in torch, in which rows do not depend on each other. Autodiff gives
+            its transpose.
+        y: `(n, *measured)`, or `(1, *measured)` for all samples.
+        sigma_y: the standard deviation of the measurement's noise.
+        iterations: the number of conjugate gradient steps, each with one vector-Jacobian product. The solution is exact if
+            there are as many steps as measured numbers. A few are enough, since the next level corrects errors.
     """
 
     denoise: Denoise

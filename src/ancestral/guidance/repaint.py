@@ -1,8 +1,9 @@
-"""Filling in what is missing of a sample, with any solver and any unconditional model.
+"""Inpainting with any solver and any unconditional model.
 
-At each level the known part is drawn from what is known of it, q(x_s | x) = N(alpha_s x, sigma_s^2 I), and the rest is what the
-solver makes of all of x_t. One step cannot make the two fit, since the known part was drawn without a look at the rest; so each
-is repeated: noise from s back to t, and down again (Lugmayr et al. 2022, arXiv:2201.09865, Algorithm 1, jumps of one step).
+At each level, the known part is drawn from q(x_s | x) = N(alpha_s x, sigma_s^2 I), and the unknown part is the result of a step
+of the solver from all of x_t. The known part is drawn independently of the unknown part, so the two do not fit after one step.
+Each step is therefore repeated: noise is added from s back to t, and the solver goes from t to s again (Lugmayr et al. 2022,
+arXiv:2201.09865, Algorithm 1, with jumps of one step).
 """
 
 from __future__ import annotations
@@ -22,12 +23,19 @@ from ancestral.solvers.base import Counted, Denoise, Solver, State
 
 @dataclass(frozen=True)
 class RePaint(Solver):
-    """A solver that keeps the known part. A part of x is exchanged at each level, so each step begins anew, and multistep
-    solvers are of order 1.
+    """A solver that keeps the known part of a sample.
 
-    solver: of each step. x: `(n or 1, *shape)`, in the models' units. known: bool, broadcasts against x, True where x is to be
-    kept. repeats: of each step, r of the paper. `repeats` times the solver's evaluations, but for the two ends.
-    Raises UsageError for a solver that does not visit the levels that it is given.
+    A part of x is replaced at each level, so each step starts without memory of the steps before, and multistep solvers have
+    order 1. It takes `repeats` times the evaluations of the solver, except at the two ends.
+
+    Args:
+        solver: the solver of each step.
+        x: `(n or 1, *shape)`, in model units.
+        known: bool, broadcasts against x; True where x is kept.
+        repeats: how many times each step is done, r of the paper.
+
+    Raises:
+        UsageError: if the solver does not visit the levels that are given.
     """
 
     solver: Solver
@@ -37,7 +45,7 @@ class RePaint(Solver):
 
     def __post_init__(self) -> None:
         if not self.solver.visits_levels:
-            raise UsageError("a solver that stays at one noise level cannot fill in a sample: choose another")
+            raise UsageError("a solver that stays at one noise level cannot inpaint: choose another")
 
     def __call__(self, denoise: Denoise, x: Tensor, levels: Sequence[Level], noise: Noise) -> Iterator[State]:
         counted = Counted(denoise)
@@ -53,7 +61,7 @@ class RePaint(Solver):
             yield State(x_t, s, counted.last, counted.nfe, done, total)
 
     def down(self, denoise: Denoise, x_t: Tensor, t: Level, s: Level, noise: Noise) -> Tensor:
-        """One step of the solver, and the known part at its end."""
+        """Do one step of the solver, and set the known part at its end."""
         *_, last = self.solver(denoise, x_t, [t, s], noise)
         return self.keep(last.x, s, noise)
 

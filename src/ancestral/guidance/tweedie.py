@@ -3,8 +3,8 @@
     E[x | x_t, y] = (x_t + sigma^2 grad log p(x_t | y)) / alpha = E[x | x_t] + gain grad log p(y | x_t)
     Cov[x | x_t]  = gain dE[x | x_t]/dx_t,            gain = sigma^2 / alpha
 
-Both are of the form infinity times 0 where no signal is left, alpha = 0. They have limits there, to which those at the level
-u = sigma / alpha = 80 are near: the covariance to O(1/u^2).
+If no signal is left, alpha = 0, both have the form infinity times 0. Their limits exist, and the values at the level
+u = sigma / alpha = 80 are close to them: the covariance to O(1/u^2).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Likelihoods and their bounds: one type for all, the variational bound of a chain, the probability-flow ODE."""
+"""Likelihoods and their bounds: the type `Bound`, the variational bound of a chain, and the probability-flow ODE."""
 
 from ancestral.likelihood.bound import Bound, Kind, elbo, iwae
 from ancestral.likelihood.lattice import Lattice

@@ -1,4 +1,4 @@
-"""Likelihoods and their bounds, which say what kind they are, which way they bound, and how sure they are."""
+"""Likelihoods and their bounds, each with its kind, its direction and its standard error."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ Kind = Literal["elbo", "iwae", "vlb", "ode", "exact"]
 
 @dataclass(frozen=True)
 class Bound:
-    """log p(x), or a bound of it, per sample in nats.
+    """log p(x), or a bound of it, per sample in nats. All tensors are float64 on the CPU.
 
-    value: `(n,)`, float64 on the CPU, as all its tensors are. kind: how it was computed. direction: "lower" (value <= log p in
-    expectation), "exact" (up to the solver's error). std_err: of each value as an estimate `(n,)`, None where nothing was
-    drawn. terms: parts that add up to the value, by name. discrete: whether it is the probability of levels, not a density;
-    the two are never compared. dimensions: D, numbers in a sample. nfe: evaluations of the network for each sample.
-    table: columns of what each noise level
-    adds, averaged over samples, where the bound has such parts.
+    Args:
+        value: `(n,)`.
+        kind: how the value was computed.
+        direction: "lower" (value <= log p in expectation) or "exact" (up to the solver's error).
+        dimensions: D, the number of dimensions of a sample.
+        discrete: whether the value is the probability of levels. Otherwise it is a density. The two are never compared.
+        std_err: the standard error of each value as an estimate `(n,)`; None: nothing was drawn.
+        terms: the parts that add up to the value, by name.
+        nfe: network evaluations for each sample.
+        table: the contribution of each noise level, averaged over samples, as columns; empty if the bound has no such parts.
     """
 
     value: Tensor
@@ -36,27 +40,35 @@ class Bound:
     table: Mapping[str, Tensor] = field(default_factory=dict)
 
     def plus(self, name: str, nats: float) -> Bound:
-        """The bound with a constant term more, such as the change of units."""
+        """Return the bound with an additional constant term, such as a change of units."""
         terms = {**self.terms, name: torch.full_like(self.value, nats)}
         return replace(self, value=self.value + nats, terms=terms)
 
     def mean(self) -> tuple[float, float]:
-        """The mean over samples and its standard error over the choice of samples."""
+        """Return the mean over samples and its standard error over the choice of samples."""
         v = self.value.double()
         return v.mean().item(), (v.std().item() / math.sqrt(len(v)) if len(v) > 1 else math.inf)
 
     def bits_per_dim(self, levels: int | None = None) -> Tensor:
-        """-value / (D log 2) `(n,)`. levels: of data stored as whole levels and scaled to [0, 1], whose density refers to
-        that scale: adds log2(levels), so that uniform levels cost exactly log2(levels) bits. Discrete bounds need none.
+        """Return bits per dimension, -value / (D log 2), `(n,)`.
+
+        Args:
+            levels: the number of levels, for data that are stored as whole levels and scaled to [0, 1]. A density refers to
+                that scale, so log2(levels) is added, and uniform levels cost exactly log2(levels) bits. Nothing is added to a
+                discrete bound.
         """
         bits = -self.value / (self.dimensions * math.log(2))
         return bits + math.log2(levels) if levels is not None and not self.discrete else bits
 
 
 def elbo(reconstruction: Tensor, divergence: Tensor, dimensions: int, discrete: bool = False) -> Bound:
-    """The evidence lower bound, E log p(x | z) - KL(q || p), from k draws.
+    """Estimate the evidence lower bound, E log p(x | z) - KL(q || p), from k draws.
 
-    reconstruction: log p(x | z_i) `(k, n)`. divergence: log q(z_i | x) - log p(z_i), or the KL itself k times.
+    Args:
+        reconstruction: log p(x | z_i) `(k, n)`.
+        divergence: log q(z_i | x) - log p(z_i), or the KL itself k times, `(k, n)`.
+        dimensions: D.
+        discrete: whether p(x | z) is a probability of levels.
     """
     reconstruction, divergence = reconstruction.cpu().double(), divergence.cpu().double()
     k = len(reconstruction)
@@ -68,8 +80,10 @@ def elbo(reconstruction: Tensor, divergence: Tensor, dimensions: int, discrete: 
 
 
 def iwae(reconstruction: Tensor, divergence: Tensor, dimensions: int, discrete: bool = False) -> Bound:
-    """Log 1/k sum_i w_i, w_i = p(x, z_i)/q(z_i | x) (Burda et al. 2016, arXiv:1509.00519, eq. 8); arguments as of `elbo`, the
-    divergence of each draw. Its error is that of log mean w by the delta method; terms: the ELBO and what the k draws gain.
+    """Estimate log 1/k sum_i w_i, w_i = p(x, z_i)/q(z_i | x) (Burda et al. 2016, arXiv:1509.00519, eq. 8).
+
+    The arguments are those of `elbo`, with the divergence of each draw. The standard error is that of log mean w by the delta
+    method. The terms are the ELBO and the gain of k draws over it.
     """
     log_w = reconstruction.cpu().double() - divergence.cpu().double()
     k = len(log_w)

@@ -1,4 +1,4 @@
-"""Data that are whole levels, seen as cells of the real line."""
+"""Data with whole levels, as cells of the real line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from torch.special import log_ndtr
 
 @dataclass(frozen=True)
 class Lattice:
-    """The levels low, low + spacing, ..., high, each with the cell of half a spacing around it.
+    """The levels low, low + spacing, ..., high, each in a cell that extends half a spacing to both sides.
 
-    spacing, low, high: in the models' units; broadcast against x.
+    Args:
+        spacing, low, high: in model units; they broadcast against x.
     """
 
     spacing: Tensor
@@ -23,17 +24,23 @@ class Lattice:
 
     @property
     def stretch(self) -> float:
-        """log(levels / (levels - 1)): how much wider than [low, high] the cells together are, per dimension."""
+        """The log of the width of all cells relative to [low, high], log(levels / (levels - 1)), per dimension."""
         levels = 1 + ((self.high - self.low) / self.spacing).flatten()[0].item()
         return math.log(levels / (levels - 1))
 
     def fill(self, x: Tensor, uniform: Tensor) -> Tensor:
-        """Uniform dequantisation: levels x become draws of their cells; uniform: in [0, 1) (Theis et al. 2016, section 3.1)."""
+        """Replace levels x by draws from their cells (uniform dequantisation, Theis et al. 2016, section 3.1).
+
+        Args:
+            x: the levels.
+            uniform: random numbers in [0, 1).
+        """
         return x + self.spacing * (uniform - 0.5)
 
     def log_prob(self, x: Tensor, mean: Tensor, std: float) -> Tensor:
-        """Log of the mass that N(mean, std^2) has in each level's cell, summed `(n,)`; the outermost cells are open
-        (Ho et al. 2020, eq. 13). Of the two tails that give the mass, the smaller one, where nothing cancels.
+        """Return the log of the mass of N(mean, std^2) in each level's cell, summed `(n,)` (Ho et al. 2020, eq. 13).
+
+        The outermost cells are open. The mass is computed from the smaller of the two tails, so that no digits cancel.
         """
         half, low, high = (v.to(x.device).to(x.dtype) for v in (self.spacing / 2, self.low, self.high))
         below = torch.where(x < low + half, -math.inf, (x - half - mean) / std)

@@ -1,11 +1,11 @@
 """The log-likelihood of the probability-flow ODE.
 
-The ODE carries the data's density to the prior's, and along it (Chen et al. 2018, arXiv:1806.07366; Song et al. 2021, eq. 39)
+The ODE maps the data's density to the prior's (Chen et al. 2018, arXiv:1806.07366; Song et al. 2021, eq. 39):
 
     log p(z_0) = log N(z_1; 0, I) + int_0^1 tr(d slope / dz) dtau,      x = z_0 / cos(theta_0),
 
 with z, tau and the slope as in `ancestral.solvers.flow`. The trace is exact, or an average of e' (d slope/dz) e over random
-signs e (Hutchinson 1989), which is exact where the Jacobian is diagonal, as on Gaussian data.
+signs e (Hutchinson 1989). The average is exact if the Jacobian is diagonal, as for Gaussian data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ancestral.solvers.flow import ProbabilityFlow, solve
 from ancestral.solvers.ode import Slope
 
 Divergence = Literal["exact", "hutchinson"]
-CHEAP = 16  # dimensions up to which the full trace is
+CHEAP = 16  # up to this number of dimensions the full trace is computed
 Trace = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -43,13 +43,22 @@ def ode_log_prob(
     lattice: Lattice | None = None,
     least: float | None = None,
 ) -> Bound:
-    """The density of samples x `(n, *shape)`, in the models' units, by Runge-Kutta steps of order 4.
+    """Return the log-density of samples x by Runge-Kutta steps of order 4.
 
-    It is the density of what the ODE makes: of x_t / alpha_t at the schedule's least noise.
-    divergence: exact costs D derivatives an evaluation, hutchinson one; None: exact up to 16 dimensions. tolerance: choose
-    steps adaptively instead. lattice: x are its levels, and are filled to densities on its cells.
-    draws: of signs and of fillings, to average; the standard error needs two at least and is infinite for one.
-    least: the noise sigma / alpha that x has, for the density of noisy data. noise: may be None where nothing is drawn.
+    It is the density of the ODE's samples, that is of x_t / alpha_t at the schedule's smallest noise level.
+
+    Args:
+        denoise: the denoiser.
+        schedule: the schedule.
+        x: samples `(n, *shape)`, in model units.
+        noise: the randomness; it may be None if nothing is drawn.
+        divergence: "exact" takes D derivatives per evaluation, "hutchinson" one; None: exact up to 16 dimensions.
+        steps: the number of steps.
+        tolerance: choose adaptive steps with this tolerance instead.
+        draws: the number of draws of signs and of dequantisation, over which the value is averaged. The standard error needs
+            at least two draws, and is infinite for one.
+        lattice: the levels of x; x is then dequantised to a density on its cells.
+        least: the noise sigma / alpha of x, for the density of noisy data.
     """
     exact = divergence == "exact" or (divergence is None and x[0].numel() <= CHEAP)
     if exact and lattice is None:
@@ -76,7 +85,7 @@ def ode_log_prob(
 
 
 def _integrate(flow: ProbabilityFlow, slope: Slope, x: Tensor, steps: int, tolerance: float | None) -> tuple[Tensor, Tensor]:
-    """(log N(z_1), log |dz_1/dx|) `(n,)` float64."""
+    """Return log N(z_1; 0, I) and log |dz_1/dx|, `(n,)` float64."""
     scale = flow.level(0.0).alpha
     start = torch.cat([(x * scale).flatten(1), x.new_zeros(len(x), 1)], 1)
     end = solve(slope, start, 0.0, 1.0, steps=steps, tolerance=tolerance).cpu().double()
@@ -86,7 +95,7 @@ def _integrate(flow: ProbabilityFlow, slope: Slope, x: Tensor, steps: int, toler
 
 
 def _with_trace(slope: Slope, shape: torch.Size, trace: Trace) -> Slope:
-    """The slope of (z, int tr) together, `(n, D + 1)`."""
+    """Return the joint slope of z and of the integral of the trace, `(n, D + 1)`."""
 
     def both(state: Tensor, tau: float) -> Tensor:
         with torch.enable_grad():
@@ -99,7 +108,7 @@ def _with_trace(slope: Slope, shape: torch.Size, trace: Trace) -> Slope:
 
 
 def _full_trace(dz: Tensor, z: Tensor) -> Tensor:
-    """sum_j d dz_j / d z_j `(n,)`, a derivative for each of the D dimensions."""
+    """Return sum_j d dz_j / d z_j `(n,)`, with a derivative for each of the D dimensions."""
     flat = dz.flatten(1)
     d = flat.shape[1]
     rows = [torch.autograd.grad(flat[:, j].sum(), z, retain_graph=j + 1 < d)[0].flatten(1)[:, j] for j in range(d)]
@@ -116,5 +125,5 @@ def _hutchinson(signs: Tensor) -> Trace:
 
 def _drawn(noise: Noise | None) -> Noise:
     if noise is None:
-        raise ValueError("signs and fillings are drawn: give their noise")
+        raise ValueError("random signs and dequantisation need noise: give noise=")
     return noise

@@ -1,11 +1,11 @@
-"""The variational bound of a discrete diffusion, in its three named terms.
+"""The variational bound of a discrete diffusion, as three named terms.
 
     -log p(x) <=  -E log p(x | x_1)                                       reconstruction
                 +  KL(q(x_T | x) || p(x_T))                               prior matching
                 +  sum_{i=2..T} E KL(q(x_{i-1} | x_i, x) || p(x_{i-1} | x_i))     consistency
 
-(Ho et al. 2020, eq. 5; Kingma et al. 2021, section 3). With p(x_{i-1} | x_i) the posterior q(. | x_i, x_hat) but of variance
-s^2, and b = beta~_i / s^2,
+(Ho et al. 2020, eq. 5; Kingma et al. 2021, section 3). If p(x_{i-1} | x_i) is the posterior q(. | x_i, x_hat) with its variance
+replaced by s^2, and b = beta~_i / s^2, then
 
     KL_i = D/2 (b - 1 - log b) + b/2 (SNR_{i-1} - SNR_i) |x - x_hat|^2.
 """
@@ -29,7 +29,7 @@ from ancestral.schedules import Chain, Level, Levels
 
 Variance = Literal["posterior", "forward"] | Callable[[Level], float]
 DenoiseEach = Callable[[Tensor, Level | Levels], Prediction]
-ROWS = 20  # of the table by noise level
+ROWS = 20  # rows of the table by noise level
 
 
 def vlb(
@@ -42,22 +42,31 @@ def vlb(
     lattice: Lattice | None = None,
     draws: int | None = None,
 ) -> Bound:
-    """The bound for samples x `(n, *shape)` in the models' units, with one draw of x_i for each step i.
+    """Estimate the bound for samples x, with one draw of x_i for each step i.
 
-    variance: s^2 of the reverse steps: posterior, beta~_i; forward, beta_i (Ho et al. 2020, section 3.2); or the mean squared
-    error per dimension of the denoiser at a level, E|x - x_hat|^2 / D, with which s^2 = beta~_i + c_i^2 mse is optimal (Bao et
-    al. 2022, arXiv:2201.06503, theorem 1); c_i is the weight of x_hat in the posterior's mean.
-    lattice: the levels of x, whose probability is bounded instead of a density. The reconstruction's variance: beta_1, or mse.
-    draws: visit so many steps instead of all T, drawn for each sample with probability proportional to the change of log SNR,
-    stratified, and two x_1. The estimate is unbiased; its standard error is an upper estimate, as what is drawn of strata
-    counts as drawn of the whole. None: every step and one x_1, with a standard error that is not known and stands as infinite.
-    table: steps' mean KL in nats, and the t and logsnr that they end at, in `ROWS` groups.
+    The reconstruction's variance is beta_1, or the mean squared error if `variance` is a function. The bound's table has the
+    mean KL of steps in nats, and t and logsnr at their end, in `ROWS` groups.
+
+    Args:
+        denoise: the denoiser, at one level for all samples or at one for each.
+        chain: the chain.
+        x: samples `(n, *shape)` in model units.
+        noise: the randomness.
+        variance: s^2 of the reverse steps: "posterior", beta~_i; "forward", beta_i (Ho et al. 2020, section 3.2); or a function
+            from a level to the denoiser's mean squared error per dimension, E|x - x_hat|^2 / D. With it s^2 = beta~_i + c_i^2
+            mse is optimal (Bao et al. 2022, arXiv:2201.06503, theorem 1), where c_i is the weight of x_hat in the posterior
+            mean.
+        lattice: the levels of x. The bound is then one of their probability, not of a density.
+        draws: the number of steps to visit instead of all T. They are drawn for each sample by stratified sampling, with
+            probability proportional to the change of log SNR, and x_1 is drawn twice. The estimate is unbiased. Its standard
+            error is an upper estimate, because strata are counted as independent draws. None: visit every step and draw x_1
+            once; the standard error is then unknown and returned as infinite.
     """
     d, looks = x[0].numel(), 1 if draws is None else 2
     reconstruction = torch.stack([_reconstruction(denoise, chain, x, noise, variance, lattice) for _ in range(looks)])
     terms = {"reconstruction": reconstruction.mean(0), "prior": -_prior(chain, x)}
     visited = _every_step(chain, len(x)) if draws is None else _drawn_steps(chain, noise, draws)
-    nothing = torch.zeros(0, len(x), dtype=torch.float64)  # of a chain of one step
+    nothing = torch.zeros(0, len(x), dtype=torch.float64)  # for a chain of one step
     kls, steps, weights = [nothing], [nothing], [nothing]
     for i, weight in visited:
         level, before = chain.at(i / chain.T), chain.at((i - 1) / chain.T)
@@ -91,7 +100,7 @@ def vlb(
 def _reconstruction(
     denoise: DenoiseEach, chain: Chain, x: Tensor, noise: Noise, variance: Variance, lattice: Lattice | None
 ) -> Tensor:
-    """Log p(x | x_1) at a draw of x_1: a Gaussian about x_hat, or its mass in the levels' cells."""
+    """Return log p(x | x_1) at a draw of x_1: the density of a Gaussian about x_hat, or its mass in the levels' cells."""
     level = chain.level(1)
     x_hat = denoise(level.alpha * x + level.sigma * noise.normal(x.shape[1:]).to(x), level).x
     var = variance(level) if callable(variance) else level.sigma**2
@@ -102,13 +111,13 @@ def _reconstruction(
 
 
 def _prior(chain: Chain, x: Tensor) -> Tensor:
-    """KL(q(x_T | x) || N(0, I)), exact."""
+    """Return KL(q(x_T | x) || N(0, I)), which is exact."""
     level = chain.level(chain.T)
     return Gaussian(level.alpha * x.cpu().double(), torch.tensor(level.sigma**2, dtype=torch.float64)).kl()
 
 
 def _ratio(variance: Variance, before: Levels, level: Levels, change: Tensor) -> Tensor:
-    """B = beta~ / s^2 of each sample's step."""
+    """Return b = beta~ / s^2 for each sample's step."""
     if variance == "posterior":
         return torch.ones_like(change)
     if variance == "forward":
@@ -128,7 +137,7 @@ def _every_step(chain: Chain, n: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def _drawn_steps(chain: Chain, noise: Noise, draws: int) -> list[tuple[Tensor, Tensor]]:
-    """(step, 1 / (draws p(step))) for each sample, p proportional to log SNR_{i-1} - log SNR_i."""
+    """Return (step, 1 / (draws p(step))) for each sample, with p proportional to log SNR_{i-1} - log SNR_i."""
     if chain.T == 1:
         return []
     logsnr = chain.logsnr(torch.arange(1, chain.T + 1, dtype=torch.float64) / chain.T)
@@ -143,10 +152,10 @@ def _drawn_steps(chain: Chain, noise: Noise, draws: int) -> list[tuple[Tensor, T
 
 
 def _table(chain: Chain, steps: Tensor, nats: Tensor) -> dict[str, Tensor]:
-    """Nats of neighbouring steps together, averaged over samples."""
+    """Sum the nats of neighbouring steps, and average over samples."""
     logsnr = chain.logsnr(torch.arange(1, chain.T + 1, dtype=torch.float64) / chain.T)
     share = (logsnr[0] - logsnr) / (logsnr[0] - logsnr[-1]).clamp(min=1e-12)
-    group = (share * ROWS).ceil().long().clamp(1, ROWS)  # of the steps that end at each level
+    group = (share * ROWS).ceil().long().clamp(1, ROWS)  # the group of the step that ends at each level
     of_step = group[(steps - 1).long()]
     if not len(steps):
         return {}

@@ -1,4 +1,4 @@
-"""Networks: they know tensors, not losses."""
+"""Networks. They map tensors to tensors and do not depend on losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ancestral.networks.mlp import MLP
 from ancestral.networks.unet import UNet
 from ancestral.registry import lookup
 
-DENSE = 12  # numbers of a position
+DENSE = 12  # numbers at each position from which one level is enough
 
 
 def denoising_network(
@@ -32,14 +32,25 @@ def denoising_network(
     dropout: float = 0.0,
     context: ContextShape = NOTHING,
 ) -> nn.Module:
-    """The registered network of that name for samples of that shape: auto takes an MLP for `(d,)`, else a U-Net.
+    """Build the registered network `net` for samples of the given shape. "auto" is an MLP for `(d,)`, else a U-Net.
 
-    context: the widths of what it is told; vectors are told a vector alone.
+    An option that is None gets a value from the shape. The patch is 1, 2 or 4, the smallest of these for which the finest map
+    has at most 16 positions per side (256 for a signal), or else 4. There are at least two levels, and enough for a coarsest
+    map of at most 8 per side. But if the finest map has at most 8 per side and 12 or more numbers at each position, as latents
+    have, there is one level, because a coarser map would lose these numbers.
 
-    What is None follows from the shape: patches of 1, 2 or at most 4, so that the finest map has 16 positions a side (that of
-    a signal 256) where that suffices; as many levels as bring the coarsest map to at most 8, and at least two, but one where
-    so small a map has 12 numbers or more at each position, as latents have: they would be lost on a coarser one.
-    Raises UsageError for an unknown name and for an option that the network does not have.
+    Args:
+        shape: of one sample.
+        net: the name of the network.
+        width: features of a block, or of the finest level.
+        channels: features of each level.
+        blocks: residual blocks, per level if there are levels.
+        patch: the side of patches.
+        dropout: the dropout rate in blocks.
+        context: the widths of the context. A network for vectors uses only the context's vector.
+
+    Raises:
+        UsageError: if the name is unknown, or the network does not have an option.
     """
     options = {"width": width, "channels": channels, "blocks": blocks, "patch": patch, "dropout": dropout, "context": context}
     network: nn.Module = lookup("network", net)(shape, **options)
@@ -48,7 +59,7 @@ def denoising_network(
 
 @built_in("network", "auto")
 def auto(shape: Sequence[int], **options: Any) -> nn.Module:
-    """The network that is fastest on a CPU."""
+    """Build an MLP for vectors, else a U-Net: the network that is fastest on a CPU."""
     return mlp(shape, **options) if len(shape) == 1 else unet(shape, **options)
 
 
@@ -63,7 +74,7 @@ def mlp(
     dropout: float = 0.0,
     context: ContextShape = NOTHING,
 ) -> nn.Module:
-    """An MLP for vectors `(d,)`."""
+    """Build an MLP for vectors `(d,)`."""
     if len(shape) > 1:
         raise UsageError("the network mlp is for vectors: leave model.net out, or choose unet or dit")
     if dropout or channels or patch:
@@ -82,7 +93,7 @@ def dit(
     dropout: float = 0.0,
     context: ContextShape = NOTHING,
 ) -> nn.Module:
-    """A transformer for signals `(c, l)` and images `(c, h, w)`."""
+    """Build a transformer for signals `(c, l)` and images `(c, h, w)`."""
     _neighbours(shape, "dit")
     if channels:
         raise UsageError("a transformer has width and blocks, but no levels of channels: leave model.channels out")
@@ -100,7 +111,7 @@ def unet(
     dropout: float = 0.0,
     context: ContextShape = NOTHING,
 ) -> nn.Module:
-    """A U-Net for signals `(c, l)` and images `(c, h, w)`."""
+    """Build a U-Net for signals `(c, l)` and images `(c, h, w)`."""
     _neighbours(shape, "unet")
     side = max(shape[1:])
     patch = patch_size(shape, "unet", patch)
@@ -123,18 +134,18 @@ def unet(
 
 def _neighbours(shape: Sequence[int], net: str) -> None:
     if len(shape) == 1:
-        raise UsageError(f"vectors have no neighbours for a {net}: leave model.net out")
+        raise UsageError(f"the network {net} is for signals and images, and these samples are vectors: leave model.net out")
 
 
 def patch_size(shape: Sequence[int], net: str = "auto", patch: int | None = None) -> int:
-    """The patches' side for samples `(c, l)` or `(c, h, w)`. patch: the one asked for, if any."""
+    """Return the side of patches for samples `(c, l)` or `(c, h, w)`. If `patch` is given, return it."""
     if patch is not None:
         return patch
     side = max(shape[1:])
     finest = 16 if len(shape) == 3 else 256
     found = 1 if side <= finest else 2 if side <= 2 * finest else 4
     if net == "dit" and side / found > 8 and len(shape) == 3:
-        found *= 2  # at most 64 patches, whose attention is cheap
+        found *= 2  # attention between at most 64 patches is cheap
     return found
 
 

@@ -1,9 +1,9 @@
 """Generators and discriminators without normalisation (after Huang et al. 2024, arXiv:2501.05441, "R3GAN").
 
-Residual pairs of 3x3 convolutions with leaky ReLUs, one network the mirror of the other. No norm couples the positions or
-samples of a discriminator, so that the gradient in its input, which R1 and R2 penalise, is cheap and exact; variance is kept by
-the start instead: a branch's last convolution is zero, the one before shrinks with depth ("Fixup", Zhang et al. 2019,
-arXiv:1901.09321).
+Both networks have residual pairs of 3x3 convolutions with leaky ReLUs, in opposite order of the levels. The discriminator has
+no norm that couples positions or samples, so the gradient with respect to its input, which R1 and R2 penalise, is cheap and
+exact. The initial weights keep the variance instead: the last convolution of a branch starts at zero, and the one before it is
+scaled down with depth ("Fixup", Zhang et al. 2019, arXiv:1901.09321).
 The finest `patch` x `patch` pixels are folded into channels, as in the U-Net, so that no convolution runs at full resolution.
 """
 
@@ -23,7 +23,7 @@ from ancestral.errors import UsageError
 from ancestral.networks.layers import SpatialContext, zero
 
 M = TypeVar("M", nn.Conv2d, nn.Linear)
-SLOPE = 0.2  # of the leaky ReLU for negative numbers
+SLOPE = 0.2  # slope of the leaky ReLU for negative numbers
 
 
 def adversarial_networks(
@@ -36,10 +36,13 @@ def adversarial_networks(
     latent: int | None = None,
     context: ContextShape = NOTHING,
 ) -> tuple[nn.Module, nn.Module]:
-    """(generator, discriminator) of samples of that shape: MLPs for `(d,)`, convolutional for `(c, l)` and `(c, h, w)`.
+    """Build (generator, discriminator) for samples of a shape: MLPs for `(d,)`, convolutional for `(c, l)` and `(c, h, w)`.
 
-    What is None follows from the shape: patches as in the U-Net, as many levels as bring the coarsest map to at most 7 a side.
-    Raises UsageError for an option that the networks of that shape have not.
+    An option that is None gets a value from the shape: patches as in the U-Net, and enough levels for a coarsest map of at
+    most 7 per side, at least two.
+
+    Raises:
+        UsageError: if the networks for that shape do not have an option.
     """
     if len(shape) == 1:
         if channels or patch:
@@ -60,9 +63,9 @@ def adversarial_networks(
 
 
 class Pyramid:
-    """The geometry that both share: shape `(c, h, w)` or `(c, l)`, patches, and the size of each level, finest first.
+    """The geometry of both networks: shape `(c, h, w)` or `(c, l)`, patches, and the size of each level, finest first.
 
-    Signals are images of height 1 with flat kernels. Sides that do not divide are padded, below and right.
+    Signals are images of height 1 with flat kernels. Sides that are not divisible are padded, below and right.
     """
 
     def __init__(self, shape: Sequence[int], channels: Sequence[int], patch: int):
@@ -81,7 +84,7 @@ class Pyramid:
         self.folded = shape[0] * self.area
 
     def fold(self, x: Tensor) -> Tensor:
-        """Samples -> `(n, c p q, h/p, w/q)`, channels-last."""
+        """Fold samples into `(n, c p q, h/p, w/q)`, channels-last."""
         x = x[:, :, None] if self.signal else x
         (p, q), (h, w) = self.patch, self.padded
         x = F.pad(x, (0, w - x.shape[-1], 0, h - x.shape[-2])) if x.shape[-2:] != (h, w) else x
@@ -90,13 +93,13 @@ class Pyramid:
         return x.permute(0, 3, 1, 2)
 
     def spatial(self, channels: int) -> SpatialContext:
-        """What tells each level of a context's channels."""
+        """Return the module that brings a context's channels to each level."""
         p, k = self.patch[1], self.half[1]
         sizes = [(self.padded[0] // (p * k**i), self.padded[1] // (p * k**i)) for i in range(len(self.channels))]
         return SpatialContext(channels, p, self.padded, self.channels, sizes)
 
     def unfold(self, x: Tensor) -> Tensor:
-        """The inverse of `fold`."""
+        """Invert `fold`."""
         (p, q), (h, w) = self.patch, self.padded
         n, c = x.shape[0], self.shape[0]
         x = x.permute(0, 2, 3, 1).reshape(n, h // p, w // q, c, p, q).permute(0, 3, 1, 4, 2, 5).reshape(n, c, h, w)
@@ -106,7 +109,10 @@ class Pyramid:
 
 @configurable
 class Generator(nn.Module):
-    """(z `(n, latent)`, Context) -> samples `(n, *shape)`. A context's vector joins z, its channels every level."""
+    """A convolutional generator: (z `(n, latent)`, Context) -> samples `(n, *shape)`.
+
+    The context's vector is concatenated to z, and its channels are added at every level.
+    """
 
     def __init__(
         self,
@@ -142,8 +148,10 @@ class Generator(nn.Module):
 
 @configurable
 class Discriminator(nn.Module):
-    """(x `(n, *shape)`, Context) -> logits `(n,)`. A context enters by projection: l = w f(x) + <V y, f(x)>
-    (Miyato & Koyama 2018, arXiv:1802.05637, eq. 4); its channels stand beside those of x.
+    """A convolutional discriminator: (x `(n, *shape)`, Context) -> logits `(n,)`.
+
+    The context's vector y enters by projection: l = w f(x) + <V y, f(x)> (Miyato & Koyama 2018, arXiv:1802.05637, eq. 4).
+    The context's channels are concatenated to those of x.
     """
 
     def __init__(
@@ -165,7 +173,7 @@ class Discriminator(nn.Module):
                 steps += [nn.AvgPool2d(geometry.half), _project(c, coarser)]
             self.levels.append(nn.Sequential(*steps))
         area = math.prod(geometry.coarsest)
-        self.place = nn.Parameter(torch.randn(channels[-1], *geometry.coarsest) / math.sqrt(area))  # of each channel's evidence
+        self.place = nn.Parameter(torch.randn(channels[-1], *geometry.coarsest) / math.sqrt(area))  # weights of positions
         self.judge = _Judge(channels[-1], context)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
@@ -178,7 +186,7 @@ class Discriminator(nn.Module):
 
 @configurable
 class VectorGenerator(nn.Module):
-    """(z `(n, latent)`, Context) -> vectors `(n, features)`."""
+    """An MLP generator: (z `(n, latent)`, Context) -> vectors `(n, features)`."""
 
     def __init__(self, features: int, width: int = 128, blocks: int = 3, latent: int = 16, context: ContextShape = NOTHING):
         super().__init__()
@@ -194,7 +202,7 @@ class VectorGenerator(nn.Module):
 
 @configurable
 class VectorDiscriminator(nn.Module):
-    """(x `(n, features)`, Context) -> logits `(n,)`."""
+    """An MLP discriminator: (x `(n, features)`, Context) -> logits `(n,)`."""
 
     def __init__(self, features: int, width: int = 128, blocks: int = 3, context: ContextShape = NOTHING):
         super().__init__()
@@ -208,8 +216,9 @@ class VectorDiscriminator(nn.Module):
 
 
 class _Stem(nn.Module):
-    """W [z, U y] for the context's vector y, `(n, out)`: linear, so that scaling z moves a sample between its draw and the mean
-    of its condition.
+    """W [z, U y] `(n, out)` for the context's vector y.
+
+    It is linear, so that a smaller scale of z moves a sample from its draw towards the mean of its condition.
     """
 
     def __init__(self, latent: int, context: ContextShape, out: int):
@@ -226,7 +235,7 @@ class _Stem(nn.Module):
 
 
 class _Judge(nn.Module):
-    """Features `(n, c)`, Context -> logits `(n,)`."""
+    """The last layer of a discriminator: (features `(n, c)`, Context) -> logits `(n,)`."""
 
     def __init__(self, features: int, context: ContextShape):
         super().__init__()
@@ -241,7 +250,7 @@ class _Judge(nn.Module):
 
 
 class _Block(nn.Module):
-    """x + conv(lrelu(conv(lrelu(x)))), the identity at the start; half as wide inside, which halves its cost."""
+    """x + conv(lrelu(conv(lrelu(x)))), which starts as the identity. Half the width inside halves the cost."""
 
     def __init__(self, channels: int, kernel: tuple[int, int], depth: int):
         super().__init__()
@@ -266,7 +275,7 @@ class _VectorBlock(nn.Module):
 
 
 def _project(c_in: int, c_out: int) -> nn.Module:
-    """A 1x1 convolution that keeps the variance; nothing where the width stays."""
+    """Return a 1x1 convolution that keeps the variance, or the identity if the width does not change."""
     if c_in == c_out:
         return nn.Identity()
     conv = _conv(c_in, c_out, (1, 1), bias=False)
@@ -279,7 +288,7 @@ def _conv(c_in: int, c_out: int, kernel: tuple[int, int], bias: bool = True) -> 
 
 
 def _shrunk(layer: M, depth: int) -> M:
-    """Fixup's start of the layers before a branch's last: He's, over sqrt(depth)."""
+    """Initialise a layer that is not the last of its branch by Fixup: He's draw divided by sqrt(depth)."""
     nn.init.kaiming_normal_(layer.weight, SLOPE, nonlinearity="leaky_relu")
     with torch.no_grad():
         layer.weight /= math.sqrt(depth)
@@ -291,7 +300,7 @@ def _shrunk(layer: M, depth: int) -> M:
 def spectral(network: nn.Module) -> nn.Module:
     """Divide each layer's weight by its largest singular value (Miyato et al. 2018, arXiv:1802.05957), by power iteration.
 
-    Layers that start from zero, which has no direction, start from He's draw instead.
+    Zero weights have no singular direction, so layers that would start at zero start from He's draw instead.
     """
     for layer in [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]:
         if not layer.weight.any():
@@ -302,9 +311,9 @@ def spectral(network: nn.Module) -> nn.Module:
 
 
 def parametrized(layer: nn.Module) -> nn.Module:
-    """The spectral normalisation of a layer's weight.
+    """Return the spectral normalisation of a layer's weight.
 
-    It stays in evaluation mode, in which reading the weight changes nothing; `iterate` is its power iteration.
+    It stays in evaluation mode, in which a read of the weight changes nothing. `iterate` does its power iteration.
     """
     norms: nn.Module = layer.parametrizations.weight[0]  # type: ignore[union-attr,index,assignment]
     return norms
@@ -319,7 +328,7 @@ def hold(network: nn.Module) -> None:
 
 @torch.no_grad()
 def iterate(network: nn.Module) -> None:
-    """One step of the power iteration of every layer that `spectral` normalises."""
+    """Do one step of the power iteration of every layer that `spectral` normalises."""
     for layer in network.modules():
         if nn.utils.parametrize.is_parametrized(layer, "weight"):
             norm = parametrized(layer)

@@ -1,7 +1,7 @@
-"""Networks to a vector of numbers and back: residual convolutions for images and signals of any size, an MLP for vectors.
+"""Encoders and decoders: residual convolutions for images and signals of any size, an MLP for vectors.
 
-As in the U-Net the finest convolution sees patches, not pixels; a decoder's blocks are modulated by the latents, so that they
-speak at every resolution and not only through the coarsest map. Signals are images of height 1 with flat kernels.
+As in the U-Net, the finest convolution sees patches, not pixels. The latents modulate a decoder's blocks, so that they have an
+effect at every resolution and not only through the coarsest map. Signals are images of height 1 with flat kernels.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ from ancestral.networks.layers import ChannelNorm, SpatialContext, zero
 @configurable
 @dataclass(frozen=True)
 class Plan:
-    """What encoder and decoder of one model share.
+    """The geometry that the encoder and the decoder of one model share.
 
-    shape: of a sample. channels: features at each level, each half the resolution of the one before. blocks: residual blocks a
-    level. patch: size of the stem's patches. context: widths of what the networks are told: a vector, channels.
+    Args:
+        shape: of a sample.
+        channels: the features at each level. Each level has half the resolution of the one before.
+        blocks: residual blocks per level.
+        patch: the side of the stem's patches.
+        context: the widths of the context. The networks use its vector and its channels.
     """
 
     shape: tuple[int, ...]
@@ -44,7 +48,10 @@ class Plan:
         patch: int | None = None,
         context: ContextShape = NOTHING,
     ) -> Plan:
-        """What is None follows from the shape: patches of 1, 2 or 4, and levels until the coarsest map is 8 or less."""
+        """Make a plan for a shape. An option that is None gets a value from the shape.
+
+        Patches are then 1, 2 or 4, and there are enough levels for a coarsest map of at most 8 per side.
+        """
         side = max(shape[1:])
         finest = 16 if len(shape) == 3 else 128
         patch = patch or (1 if side <= finest else 2 if side <= 2 * finest else 4)
@@ -67,17 +74,17 @@ class Plan:
 
     @property
     def space(self) -> tuple[int, int]:
-        """Height and width of a sample."""
+        """The height and width of a sample."""
         return (1, self.shape[1]) if self.flat else (self.shape[1], self.shape[2])
 
     def map_at(self, level: int) -> tuple[int, int]:
-        """Height and width of the feature map of a level."""
+        """Return the height and width of the feature map of a level."""
         whole = self.patch * 2 ** (len(self.channels) - 1)
         h, w = (math.ceil(size / whole) * 2 ** (len(self.channels) - 1 - level) for size in self.space)
         return (1, w) if self.flat else (h, w)
 
     def spatial(self, features: Sequence[int]) -> SpatialContext | None:
-        """What tells each level, of so many features, of a context's channels, where it has any."""
+        """Return the module that brings a context's channels to levels of these features, or None if it has no channels."""
         if not self.context.channels:
             return None
         sizes = [self.map_at(level) for level in range(len(self.channels))]
@@ -89,7 +96,7 @@ class Plan:
 
 
 class Residual(nn.Module):
-    """norm, SiLU, conv; norm modulated by a vector `(n, width)`, SiLU, conv; added to the (projected) input."""
+    """A residual block: norm, SiLU, conv; norm modulated by a vector `(n, width)`, SiLU, conv; plus the (projected) input."""
 
     def __init__(self, plan: Plan, c_in: int, c_out: int, width: int = 0):
         super().__init__()
@@ -108,7 +115,10 @@ class Residual(nn.Module):
 
 
 class Stem(nn.Module):
-    """Samples `(n, c, *space)` -> the finest feature map; padded below and right until every level divides evenly."""
+    """The first layer: samples `(n, c, *space)` -> the finest feature map.
+
+    Samples are padded below and right until every level divides evenly.
+    """
 
     def __init__(self, plan: Plan):
         super().__init__()
@@ -128,7 +138,7 @@ class Stem(nn.Module):
 
 
 class Head(nn.Module):
-    """The finest feature map -> `(n, outputs, *space)`, cut to size."""
+    """The last layer: the finest feature map -> `(n, outputs, *space)`, cropped to the size of a sample."""
 
     def __init__(self, plan: Plan, outputs: int):
         super().__init__()
@@ -147,7 +157,7 @@ class Head(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Samples -> the feature maps of all levels, the finest first."""
+    """The convolutions of an encoder: samples -> the feature maps of all levels, the finest first."""
 
     def __init__(self, plan: Plan):
         super().__init__()
@@ -172,8 +182,9 @@ class Trunk(nn.Module):
 
 @configurable
 class ConvEncoder(nn.Module):
-    """(y `(n, c, *space)`, Context) -> `(n, features)`, or, local, `(n, positions * features)`: so many numbers for each
-    position of the coarsest map.
+    """A convolutional encoder: (y `(n, c, *space)`, Context) -> `(n, features)`.
+
+    With `local` the output is `(n, positions * features)`, that is `features` numbers for each position of the coarsest map.
     """
 
     def __init__(self, plan: Plan, features: int, local: bool = False):
@@ -193,7 +204,7 @@ class ConvEncoder(nn.Module):
 
 @configurable
 class ConvDecoder(nn.Module):
-    """(z, shaped as the output of a `ConvEncoder`, Context) -> `(n, outputs, *space)`."""
+    """A convolutional decoder: (z, Context) -> `(n, outputs, *space)`, with z shaped as the output of a `ConvEncoder`."""
 
     def __init__(self, plan: Plan, features: int, outputs: int, local: bool = False, width: int = 128):
         super().__init__()
@@ -235,7 +246,7 @@ class ConvDecoder(nn.Module):
 
 @configurable
 class DenseEncoder(nn.Module):
-    """(y `(n, *shape)`, Context) -> `(n, features)`: residual layers."""
+    """An encoder of residual dense layers: (y `(n, *shape)`, Context) -> `(n, features)`."""
 
     def __init__(self, shape: Sequence[int], features: int, width: int, blocks: int, context: ContextShape = NOTHING):
         super().__init__()
@@ -248,7 +259,7 @@ class DenseEncoder(nn.Module):
 
 @configurable
 class DenseDecoder(nn.Module):
-    """(z `(n, features)`, Context) -> `(n, outputs * shape[0], *shape[1:])`."""
+    """A decoder of residual dense layers: (z `(n, features)`, Context) -> `(n, outputs * shape[0], *shape[1:])`."""
 
     def __init__(
         self, shape: Sequence[int], features: int, outputs: int, width: int, blocks: int, context: ContextShape = NOTHING

@@ -1,4 +1,4 @@
-"""What a network has to be: a module that takes its inputs, and after them a `Context` if it wants one."""
+"""The interface of networks: a module that takes its inputs and, optionally, a `Context` after them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ancestral.errors import UsageError
 
 
 class WithoutContext(nn.Module):
-    """A network that is not told any condition, behind the signature of those that are: the last input is left out."""
+    """A wrapper for a network without a context: it accepts the context as the last input and does not pass it on."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -22,18 +22,18 @@ class WithoutContext(nn.Module):
 
 
 def taking_context(network: nn.Module, *inputs: str, conditional: bool = False) -> nn.Module:
-    """The network, callable as network(*inputs, context).
+    """Return the network, callable as network(*inputs, context).
 
-    The signature of `forward` decides, once: a parameter after the inputs is the context if it has no default value or is
-    named `context`. A network without such a parameter is wrapped in `WithoutContext`.
+    The signature of `forward` is read once. A parameter after the inputs is the context if it has no default value or is named
+    `context`. A network without such a parameter is wrapped in `WithoutContext`.
 
     Args:
         network: any module.
         inputs: names of its inputs, e.g. "z", "logsnr".
-        conditional: whether the model has conditions, of which the network must be told.
+        conditional: whether the model has conditions, so that the network must take a context.
 
     Raises:
-        UsageError: if the network takes fewer inputs, needs more, or is not told the conditions.
+        UsageError: if the network takes fewer inputs, needs more, or takes no context in a model with conditions.
     """
     where = f"the network {type(network).__name__}"
     wanted = f"({', '.join(inputs)}) or ({', '.join(inputs)}, context)"

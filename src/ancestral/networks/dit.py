@@ -2,9 +2,9 @@
 
     h <- h + g1 Attention(s1 norm(h) + b1),    h <- h + g2 MLP(s2 norm(h) + b2),    (s1, b1, g1, s2, b2, g2) = W silu(y)
 
-with y the embedding of noise level and context. W starts from zero ("adaLN-zero", section 3.2), so every block starts as the
-identity and the network as zero. Between the two a block attends to the context's tokens, where there are some: queries from
-the patches, keys and values from the tokens. SiLU in place of the paper's tanh-GELU, which costs three times as much on a CPU.
+with y the embedding of noise level and context. W starts at zero ("adaLN-zero", section 3.2), so every block starts as the
+identity and the network as zero. If the context has tokens, a block has cross-attention between its two parts: queries from
+the patches, keys and values from the tokens. SiLU replaces the paper's tanh-GELU, which costs three times as much on a CPU.
 """
 
 from __future__ import annotations
@@ -24,11 +24,18 @@ from ancestral.networks.layers import CrossAttention, NoiseEmbedding, heads, zer
 
 @configurable
 class DiT(nn.Module):
-    """(z `(n, c, h, w)` or `(n, c, l)`, logsnr `(n,)`, Context) -> a tensor shaped as z.
+    """A diffusion transformer: (z `(n, c, h, w)` or `(n, c, l)`, logsnr `(n,)`, Context) -> a tensor shaped as z.
 
-    shape: of a sample. width: of a patch's features. blocks: of the transformer. patch: pixels of a patch's side. head:
-    features of an attention head. context: its vector modulates the blocks, its tokens are attended to, its channels
-    stand beside z's. second_time: whether `forward` takes a second log SNR `(n,)`, as a `FlowMap` needs.
+    Args:
+        shape: of a sample.
+        width: the number of features of a patch.
+        blocks: the number of transformer blocks.
+        patch: the side of a patch in pixels.
+        head: the features of an attention head.
+        dropout: the dropout rate in the blocks.
+        context: widths of the context. Its vector modulates the blocks, its tokens enter by cross-attention, and its channels
+            are concatenated to those of z.
+        second_time: whether `forward` takes a second log SNR `(n,)`, as a `FlowMap` needs.
     """
 
     place: Tensor
@@ -49,7 +56,7 @@ class DiT(nn.Module):
         self.patch = (patch if len(shape) == 3 else 1, patch)
         rows, columns = self.grid = tuple(math.ceil(side / p) for side, p in zip((1, *shape[1:])[-2:], self.patch, strict=True))
         if width % 4:
-            raise UsageError(f"a transformer's width is a multiple of 4; got {width}")
+            raise UsageError(f"a transformer's width must be a multiple of 4; got {width}")
         area = self.patch[0] * self.patch[1]
         self.register_buffer("place", positions(rows, columns, width), persistent=False)
         self.stem = nn.Linear((shape[0] + context.channels) * area, width)
@@ -72,7 +79,7 @@ class DiT(nn.Module):
         return self.unfold(self.head(_modulated(h, scale, shift)))
 
     def fold(self, z: Tensor) -> Tensor:
-        """`(n, c, h, w)` -> a row of numbers for each patch `(n, patches, c p q)`; padded below and right to whole patches."""
+        """Fold `(n, c, h, w)` into a row for each patch `(n, patches, c p q)`, padded below and right to whole patches."""
         z = z if z.ndim == 4 else z[:, :, None]
         (p, q), (rows, columns) = self.patch, self.grid
         z = F.pad(z, (0, columns * q - z.shape[3], 0, rows * p - z.shape[2]))
@@ -80,7 +87,7 @@ class DiT(nn.Module):
         return z.reshape(n, c, rows, p, columns, q).permute(0, 2, 4, 1, 3, 5).reshape(n, rows * columns, c * p * q)
 
     def unfold(self, h: Tensor) -> Tensor:
-        """The inverse of `fold`."""
+        """Invert `fold`."""
         (p, q), (rows, columns) = self.patch, self.grid
         n, c = len(h), self.shape[0]
         z = h.reshape(n, rows, columns, c, p, q).permute(0, 3, 1, 4, 2, 5).reshape(n, c, rows * p, columns * q)
@@ -89,7 +96,7 @@ class DiT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention among patches, attention to tokens, an MLP of four times the width; see above."""
+    """A block: self-attention of patches, cross-attention to tokens, and an MLP of four times the width; see above."""
 
     def __init__(self, width: int, heads: int, tokens: int, dropout: float):
         super().__init__()
@@ -112,9 +119,9 @@ class Block(nn.Module):
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v by heads, all `(n, positions, width)`.
+    """Return softmax(q k^T / sqrt(d)) v by heads; all tensors are `(n, positions, width)`.
 
-    Plain, since the fused kernel's backward pass is slower by an order of magnitude on a CPU with short sequences.
+    The plain form is used because the fused kernel's backward pass is ten times slower on a CPU with short sequences.
     """
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     weights = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
@@ -122,7 +129,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 
 def positions(rows: int, columns: int, width: int) -> Tensor:
-    """Sines and cosines of row and column `(rows * columns, width)`, a quarter of the width each (Vaswani et al. 2017)."""
+    """Return sines and cosines of row and column `(rows * columns, width)`, each a quarter of it (Vaswani et al. 2017)."""
     quarter = width // 4
     frequencies = 10_000.0 ** -(torch.arange(quarter) / quarter)
     angles = [torch.arange(size)[:, None] * frequencies for size in (rows, columns)]

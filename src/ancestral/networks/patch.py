@@ -1,7 +1,7 @@
-"""A critic of patches, which judges every neighbourhood apart (Isola et al. 2017, arXiv:1611.07004).
+"""A patch discriminator, which has a logit for every neighbourhood (Isola et al. 2017, arXiv:1611.07004).
 
-What is wrong with a reconstruction is local, so a map of logits teaches more than one number. The finest pixels are folded into
-channels as in the other networks, so that the first convolution sees them all at a quarter or a sixteenth of the cost.
+Errors of a reconstruction are local, so a map of logits gives a better signal than one number. The finest pixels are folded
+into channels as in the other networks, so that the first convolution has a quarter or a sixteenth of the cost.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from ancestral.networks.adversarial import SLOPE, Pyramid
 
 @configurable
 class PatchCritic(nn.Module):
-    """Pictures or signals `(n, *shape)` -> (logits `(n, positions)`, features of each layer).
+    """A patch discriminator: pictures or signals `(n, *shape)` -> (logits `(n, positions)`, features of each layer).
 
-    Three 3x3 convolutions after the folding, the second of stride 2: each logit sees about 36 pixels of a side of 64.
+    It has three 3x3 convolutions after the folding, the second with stride 2. In pictures of side 64, each logit sees a
+    neighbourhood of side about 36.
     """
 
     def __init__(self, shape: Sequence[int], width: int = 64):
@@ -52,5 +53,5 @@ class PatchCritic(nn.Module):
 
 
 def difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """The mean distance of two lists of features, layer by layer `(n,)` (feature matching, Wang et al. 2018, eq. 4)."""
+    """Return the mean distance of two lists of features over the layers `(n,)` (feature matching, Wang et al. 2018, eq. 4)."""
     return torch.stack([(p - q).float().abs().flatten(1).mean(1) for p, q in zip(a, b, strict=True)]).mean(0)

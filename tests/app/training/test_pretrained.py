@@ -174,7 +174,7 @@ def broken(folder, what):
         ("config", "has no _class_name"),
         ("class", "describes a VQModel: AutoencoderKL is the only autoencoder"),
         ("no weights", "has no diffusion_pytorch_model.safetensors"),
-        ("other weights", "quant_conv.weight is missing or other"),
+        ("other weights", "quant_conv.weight is missing or different"),
         ("cut weights", "cannot read the AutoencoderKL"),
         ("grey", "takes pictures of 1 channels, and these have 3"),
     ],
