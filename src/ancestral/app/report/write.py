@@ -35,6 +35,7 @@ def html(comparison: Comparison, evaluator: Evaluator, title: str) -> str:
 
     environment = Environment(loader=PackageLoader("ancestral.app.report", "templates"), autoescape=True, trim_blocks=True)
     environment.filters["picture"] = lambda data: f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    environment.filters["figure"] = lambda text: text.replace(" ± ", " ±\N{NO-BREAK SPACE}")  # it may wrap before the sign
     several = len(comparison.subjects) > 1
     models = [s for s in comparison.subjects if not s.baseline]
     return environment.get_template("report.html").render(
