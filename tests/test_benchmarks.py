@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from threadpoolctl import threadpool_limits
 
 import ancestral
 from ancestral.app.data import load
@@ -54,7 +55,8 @@ def bench(shared, tmp_path, monkeypatch, capsys):
             assert not end.code, end.code  # noqa: PT017
         return capsys.readouterr().out
 
-    yield run
+    with threadpool_limits(1):  # threads of BLAS that wait for a busy core cost more than the work
+        yield run
     for script in SCRIPTS:
         sys.modules.pop(script.stem, None)
 
@@ -157,6 +159,7 @@ def test_each_command_is_run_here():
     assert {name for name in COMMANDS if not any(f"test_{name}" in test.__name__ for test in tests)} == set()
 
 
+@pytest.mark.slow
 def test_speed(bench):
     """All sections; of the peers those that are installed."""
     little = ("--seconds-per-variant", 0.1, "--seconds-per-turn", 0.1, "--processes", 1, "--batch", 2, "--threads", 1)
@@ -181,6 +184,7 @@ def test_equal_time(bench, pictures, package):
     assert np.load("peers/peer.npz")["x"].shape == (3, 1, 28, 28)
 
 
+@pytest.mark.slow
 def test_evaluation(bench, pictures):
     found = json.loads(bench("evaluation", "--source", pictures, "--n", 40, "--features", "classifier"))
     assert found["n"] == 40
@@ -335,6 +339,7 @@ def test_restore_of_emoji(bench, packages):
     assert finite(found)
 
 
+@pytest.mark.slow
 def test_latent(bench, pictures):
     """Both trainings, their evaluation with guidance, and the networks."""
     for name, own in (("pixels", SMALL), ("latents", ("train.batch=16", "train.previews=0"))):
