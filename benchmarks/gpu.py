@@ -15,7 +15,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +61,23 @@ class Row:
     seconds_to_first: float
 
 
-def peak_flops(n: int = 8192) -> float:
+def peak_flops(device: str, n: int) -> float:
     """Measure the operations per second of a bfloat16 matrix product on random numbers."""
-    a, b = (torch.randn(n, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
     for _ in range(3):
         a @ b
-    torch.cuda.synchronize()
+    wait(device)
     start = time.perf_counter()
     for _ in range(20):
         a @ b
-    torch.cuda.synchronize()
+    wait(device)
     return 20 * 2 * n**3 / (time.perf_counter() - start)
+
+
+def wait(device: str) -> None:
+    """Until the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def gflop(evaluate: Callable[[], Any]) -> float:
@@ -80,36 +86,37 @@ def gflop(evaluate: Callable[[], Any]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def timed(steps: Iterator[Any], batch: int, seconds: float) -> tuple[float, float]:
+def timed(steps: Iterator[Any], batch: int, seconds: float, device: str) -> tuple[float, float]:
     """(images a second, seconds until the third step was done)."""
     start = time.perf_counter()
     for _ in range(3):
         next(steps)
-    torch.cuda.synchronize()
+    wait(device)
     first = time.perf_counter() - start
-    torch.cuda.reset_peak_memory_stats()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     done, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         for _ in range(5):
             next(steps)
-        torch.cuda.synchronize()
+        wait(device)
         done += 5
     return done * batch / (time.perf_counter() - start), first
 
 
-def ours(case: Case, folder: Path, compiled: bool) -> tuple[Iterator[Any], nn.Module, float]:
+def ours(case: Case, folder: Path, compiled: bool, device: str) -> tuple[Iterator[Any], nn.Module, float]:
     pictures = torch.randint(0, 256, (4096, case.channels, case.side, case.side), dtype=torch.uint8)
     settings = (*case.settings, f"train.batch={case.batch}", "train.previews=0", "train.checkpoint_every=100000")
-    trainer = plan(pictures, budget="1000000it", out=folder, device="cuda", settings=settings).begin()
+    trainer = plan(pictures, budget="1000000it", out=folder, device=device, settings=settings).begin()
     network = trainer.model.denoiser.network
-    x, logsnr = torch.zeros(1, case.channels, case.side, case.side, device="cuda"), torch.zeros(1, device="cuda")
+    x, logsnr = torch.zeros(1, case.channels, case.side, case.side, device=device), torch.zeros(1, device=device)
     operations = gflop(lambda: network(x, logsnr, trainer.model.conditioner.null(1)))
     if compiled:
         network.compile()
     return iter(trainer), trainer.model, operations
 
 
-def theirs(case: Case, compiled: bool) -> tuple[Iterator[Any], nn.Module, float]:
+def theirs(case: Case, compiled: bool, device: str) -> tuple[Iterator[Any], nn.Module, float]:
     from diffusers import UNet2DModel
 
     levels = len(case.peer)
@@ -122,20 +129,20 @@ def theirs(case: Case, compiled: bool) -> tuple[Iterator[Any], nn.Module, float]
         down_block_types=("DownBlock2D",) * (levels - 1) + ("AttnDownBlock2D",),
         up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (levels - 1),
     )
-    network.to("cuda", memory_format=torch.channels_last)
-    operations = gflop(lambda: network(torch.zeros(1, case.channels, case.side, case.side, device="cuda"), 1))
+    network.to(device, memory_format=torch.channels_last)
+    operations = gflop(lambda: network(torch.zeros(1, case.channels, case.side, case.side, device=device), 1))
     if compiled:
         network.compile()
-    pictures = torch.randint(0, 256, (4096, case.channels, case.side, case.side), dtype=torch.uint8, device="cuda")
+    pictures = torch.randint(0, 256, (4096, case.channels, case.side, case.side), dtype=torch.uint8, device=device)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
     average = [p.detach().clone() for p in network.parameters()]
 
     def steps() -> Iterator[Tensor]:
         while True:
-            x = pictures[torch.randint(0, len(pictures), (case.batch,), device="cuda")].float() / 127.5 - 1
-            t, noise = torch.rand(case.batch, device="cuda"), torch.randn_like(x)
+            x = pictures[torch.randint(0, len(pictures), (case.batch,), device=device)].float() / 127.5 - 1
+            t, noise = torch.rand(case.batch, device=device), torch.randn_like(x)
             x_t = (1 - t.view(-1, 1, 1, 1)) * x + t.view(-1, 1, 1, 1) * noise
-            with torch.autocast("cuda", torch.bfloat16):
+            with torch.autocast(device, torch.bfloat16):
                 velocity = network(x_t.contiguous(memory_format=torch.channels_last), 1000 * t).sample
             loss = F.mse_loss(velocity.float(), noise - x)
             loss.backward()
@@ -155,23 +162,27 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="also time diffusers' network")
     parser.add_argument("--compile", action="store_true", help="also time both networks under torch.compile")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--batch", type=int, help="in place of that of each size")
+    parser.add_argument("--product", type=int, default=8192, help="rows of the matrices (8192)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try this script, not to measure")
     asked = parser.parse_args()
+    device = asked.device
     torch.backends.cudnn.benchmark = False
-    peak = peak_flops()
-    card = torch.cuda.get_device_name()
+    peak = peak_flops(device, asked.product)
+    card = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     print(
         f"{card}, torch {torch.__version__}, ancestral {an.__version__}; bf16 matrix product {peak / 1e12:.0f} TFLOP/s",
         flush=True,
     )
     rows, drawn = [], []
     for side in asked.sizes:
-        case = CASES[side]
+        case = replace(CASES[side], batch=asked.batch or CASES[side].batch)
         for compiled in (False, True) if asked.compile else (False,):
             for name in ("ancestral", "diffusers") if asked.peers else ("ancestral",):
                 with tempfile.TemporaryDirectory() as folder:
-                    made = ours(case, Path(folder), compiled) if name == "ancestral" else theirs(case, compiled)
+                    made = ours(case, Path(folder), compiled, device) if name == "ancestral" else theirs(case, compiled, device)
                     steps, model, operations = made
-                    rate, first = timed(steps, case.batch, asked.seconds)
+                    rate, first = timed(steps, case.batch, asked.seconds, device)
                     parameters = sum(p.numel() for p in model.parameters()) / 1e6
                     share = 3 * operations * 1e9 * rate / peak
                     memory = torch.cuda.max_memory_allocated() / 2**30
@@ -185,10 +196,10 @@ def main() -> None:
                     if name == "ancestral":
                         model.eval()
                         model.sample(case.batch, steps=STEPS)
-                        torch.cuda.synchronize()
+                        wait(device)
                         start = time.perf_counter()
                         model.sample(case.batch, steps=STEPS, batch=case.batch)
-                        torch.cuda.synchronize()
+                        wait(device)
                         took = time.perf_counter() - start
                         share = STEPS * operations * 1e9 * case.batch / took / peak
                         drawn.append({"side": side, "loop": loop, "images_per_second": case.batch / took, "mfu": share})

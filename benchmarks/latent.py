@@ -48,8 +48,7 @@ from ancestral.noise import StreamNoise
 from ancestral.runtime import Runtime
 
 FAMILIES = {"pixels": ("diffusion", ()), "latents": ("latent", ("model.autoencoder.perceptual=0",))}
-EXTRACTOR = "efficientnet"
-FEW, STEPS, GUIDANCE, TURNS = 16, 20, 3.0, 7
+FEW, STEPS, GUIDANCE = 16, 20, 3.0
 
 
 def command(*words: object) -> str:
@@ -100,20 +99,20 @@ def evaluate(asked: argparse.Namespace) -> None:
     """Samples of both, evaluated and timed; the table."""
     found = {name: json.loads((asked.out / f"{name}.json").read_text()) for name in FAMILIES}
     for name, one in found.items():
-        words = ("evaluate", asked.out / name, "-n", asked.n, "--steps", STEPS, "--guidance", 1, "--features", EXTRACTOR)
+        words = ("evaluate", asked.out / name, "-n", asked.n, "--steps", STEPS, "--guidance", 1, "--features", asked.features)
         one["evaluation"] = json.loads(command(*words, "--json"))
-    for name, seconds in timed(asked.out).items():
+    for name, seconds in timed(asked.out, asked.turns).items():
         found[name]["seconds_of_few"] = seconds
     (asked.out / "evaluated.json").write_text(json.dumps(found, indent=1))
-    table(found)
+    table(found, asked.features)
 
 
-def timed(out: Path) -> dict[str, float]:
+def timed(out: Path, turns: int) -> dict[str, float]:
     """Seconds of a few samples of each, medians of turns that the two take alternately."""
     models = {name: an.load(out / name) for name in FAMILIES}
     how = {name: options(model, Run(out / name)) for name, model in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
-    for turn in range(TURNS + 1):
+    for turn in range(turns + 1):
         for name, model in models.items():
             begun = time.perf_counter()
             model.sample(FEW, how[name][0], **how[name][1])
@@ -139,9 +138,10 @@ def networks(asked: argparse.Namespace) -> None:
         player = model.players()[-1]
         names = [str(i) for i in range(len(player.parameters))]
         state = PlayerState(player, TrainRecipe(budget="1it"), names)
-        made[name] = model, state, Batch(torch.rand(32 if isinstance(recipe, AutoencoderRecipe) else 64, *model.shape))
+        batch = max(1, asked.batch // 2) if isinstance(recipe, AutoencoderRecipe) else asked.batch
+        made[name] = model, state, Batch(torch.rand(batch, *model.shape))
     fastest = dict.fromkeys(made, 0.0)
-    for turn in range(TURNS):
+    for turn in range(asked.turns):
         for name, (model, state, batch) in made.items():
             begun = time.perf_counter()
             state.flat.grad.zero_()
@@ -168,7 +168,7 @@ def variants(spec: DataSpec) -> dict[str, tuple[Any, DataSpec]]:
     return found
 
 
-def table(found: dict[str, dict[str, Any]]) -> None:
+def table(found: dict[str, dict[str, Any]], features: str) -> None:
     """What was found, as Markdown; ratios of latents to pixels."""
     rows: dict[str, list[float]] = {}
     metrics = {name: {m["name"]: m for m in one["evaluation"]["metrics"]} for name, one in found.items()}
@@ -178,17 +178,17 @@ def table(found: dict[str, dict[str, Any]]) -> None:
     rows["images/s, all of the training"] = [one["images"] / one["seconds"] for one in of]
     rows["images/s, its diffusion stage"] = [list(one["stages"].values())[-1]["images_per_second"] for one in of]
     rows["largest memory in training, MiB"] = [one["peak_bytes"] / 2**20 for one in of]
-    rows[f"Fréchet distance, fd-{EXTRACTOR}"] = [m[f"fd-{EXTRACTOR}"]["value"]["value"] for m in metrics.values()]
-    rows[f"kernel distance, kid-{EXTRACTOR}"] = [m[f"kid-{EXTRACTOR}"]["value"]["value"] for m in metrics.values()]
+    rows[f"Fréchet distance, fd-{features}"] = [m[f"fd-{features}"]["value"]["value"] for m in metrics.values()]
+    rows[f"kernel distance, kid-{features}"] = [m[f"kid-{features}"]["value"]["value"] for m in metrics.values()]
     rows["samples/s"] = [one["evaluation"]["cost"]["samples_per_second"] for one in of]
     rows[f"{FEW} samples of {STEPS} steps, s"] = [one["seconds_of_few"] for one in of]
     print(f"| | {' | '.join(found)} | ratio |\n|---|{'---|' * len(found)}---|")
     for label, values in rows.items():
         print(f"| {label} | {' | '.join(f'{v:,.4g}' for v in values)} | {values[1] / values[0]:.2f} |")
-    floor = metrics["pixels"][f"fd-{EXTRACTOR}"]["real"]["value"]
+    floor = metrics["pixels"][f"fd-{features}"]["real"]["value"]
     first = found["pixels"]["evaluation"]
     print(f"\nn = {first['n']:,} samples against {first['reference']:,} held-out pictures; real against real {floor:,.4g}")
-    for name in (f"rfd-{EXTRACTOR}", "psnr", "ssim"):
+    for name in (f"rfd-{features}", "psnr", "ssim"):
         if name in metrics["latents"]:
             print(f"reconstructions: {name} {metrics['latents'][name]['value']['value']:.4g}")
 
@@ -206,9 +206,13 @@ def main() -> None:
     training.set_defaults(run=train)
     evaluating = commands.add_parser("evaluate", help="evaluate both")
     evaluating.add_argument("-n", type=int, default=2000)
+    evaluating.add_argument("--features", default="efficientnet", help="of the distances (efficientnet)")
     evaluating.set_defaults(run=evaluate)
     timing = commands.add_parser("networks", help="time training steps of networks")
+    timing.add_argument("--batch", type=int, default=64, help="pictures a step, half as many for an autoencoder (64)")
     timing.set_defaults(run=networks)
+    for one in (evaluating, timing):
+        one.add_argument("--turns", type=int, default=7, help="of each, alternately (7)")
     for one in (training, evaluating, timing):
         one.add_argument("--out", type=Path, default=Path("build/latent"))
     asked = parser.parse_args()

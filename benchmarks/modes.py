@@ -28,7 +28,6 @@ from ancestral.errors import AncestralError
 
 GAMES = {"the default": (), "minimax, no penalty": ("model.objective=minimax", "model.r1=0", "model.r2=0")}
 ARCS = 16  # of each ring
-N = 2500  # samples
 
 
 def gaussians(x: Tensor) -> tuple[int, int]:
@@ -57,6 +56,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sources", nargs="+", choices=COUNT, default=list(COUNT))
     parser.add_argument("--games", nargs="+", choices=GAMES, default=list(GAMES))
+    parser.add_argument("--n", type=int, default=2500, help="samples (2500)")
     parser.add_argument("--out", type=Path, default=Path("build/modes"))
     asked = parser.parse_args()
     found = []
@@ -68,7 +68,7 @@ def main() -> None:
                 words = (f"train.seed={seed}", "train.previews=0", *GAMES[game])
                 with contextlib.suppress(AncestralError):  # a game that is lost stops early, and says so in its findings
                     ancestral.train(source, "gan", asked.budget, out, quiet=True, device="cpu", settings=words)
-                modes, of = COUNT[source](ancestral.load(out, device="cpu").sample(N, seeds=seed))
+                modes, of = COUNT[source](ancestral.load(out, device="cpu").sample(asked.n, seeds=seed))
                 run = Run(out)
                 last = [row for row in run.metrics() if "rate" in row][-1]
                 (look,) = run.diagnoses()

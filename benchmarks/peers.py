@@ -9,7 +9,9 @@ What the benchmarks know of ancestral beyond its command line is in the class `A
 
 from __future__ import annotations
 
+import shutil
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from functools import cached_property, partialmethod
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, Protocol
 
 import torch
@@ -235,8 +237,9 @@ class Ancestral:
     def __init__(self, data: Tensor | str, batch: int, settings: tuple[str, ...] = ()):
         from ancestral.app.api import plan
 
-        self._folder = TemporaryDirectory(prefix="ancestral-benchmark-")
-        self.run = Path(self._folder.name) / "run"
+        folder = mkdtemp(prefix="ancestral-benchmark-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.run = Path(folder) / "run"
         quiet = (f"train.batch={batch}", "train.previews=0", f"train.checkpoint_every={FOREVER}")
         source = data if isinstance(data, str) else data.numpy()
         self.trainer = plan(source, out=self.run, budget=f"{FOREVER}it", device="cpu", settings=(*quiet, *settings)).begin()

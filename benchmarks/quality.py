@@ -23,11 +23,11 @@ from torch.nn import functional as F
 
 import ancestral
 from ancestral.app.data import DataSet, load
+from ancestral.app.data.cache import cache_dir
 from ancestral.models import GenerativeModel
 from ancestral.runtime import Runtime
 
-N = 2000
-CACHE = Path.home() / ".cache" / "ancestral" / "benchmarks"
+SOURCE, N, EPOCHS = "fashion-mnist", 2000, 6
 
 
 class Classifier(nn.Module):
@@ -52,16 +52,16 @@ class Classifier(nn.Module):
         return out
 
 
-def classifier(data: DataSet, cache: Path, epochs: int = 6) -> tuple[Classifier, float]:
+def classifier(data: DataSet, epochs: int = EPOCHS) -> tuple[Classifier, float]:
     """The trained classifier and its accuracy on the held-out split; from the cache if it is there."""
     torch.manual_seed(0)
     model = Classifier(len(data.spec.classes)).to(memory_format=torch.channels_last)
-    file = cache / f"classifier-{data.spec.fingerprint}.safetensors"
+    file = cache_dir() / "benchmarks" / f"classifier-{epochs}-{data.spec.fingerprint}.safetensors"
     if file.exists():
         model.load_state_dict(load_file(file))
     else:
         runtime = Runtime.choose("cpu", parameters=sum(p.numel() for p in model.parameters()))
-        steps = epochs * len(data.train) // 128
+        steps = max(1, epochs * len(data.train) // 128)
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
         for _ in range(steps):
@@ -72,7 +72,7 @@ def classifier(data: DataSet, cache: Path, epochs: int = 6) -> tuple[Classifier,
             loss.backward()
             optimizer.step()
             schedule.step()
-        cache.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: t.contiguous() for name, t in model.state_dict().items()}, file)
     model.eval()
     test = data.batch(torch.arange(len(data.test)), "test")
@@ -101,32 +101,32 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(mean + np.trace(s_a) + np.trace(s_b) - 2 * cross)
 
 
-def yardstick(data: DataSet, cache: Path) -> tuple[Classifier, np.ndarray, float, float]:
-    """(classifier, features of the held-out images, its accuracy, the real-against-real distance at N)."""
-    model, accuracy = classifier(data, cache)
+def yardstick(data: DataSet, n: int, epochs: int) -> tuple[Classifier, np.ndarray, float, float]:
+    """(classifier, features of the held-out images, its accuracy, the real-against-real distance at n)."""
+    model, accuracy = classifier(data, epochs)
     real = features(model, data.batch(torch.arange(len(data.test)), "test").x)
-    rows = torch.linspace(0, len(data.train) - 1, N).long()
+    rows = torch.linspace(0, len(data.train) - 1, n).long()
     floor = frechet(features(model, data.batch(rows).x), real)
     assert math.isfinite(floor)
     return model, real, accuracy, floor
 
 
-def score(model: GenerativeModel, data: DataSet, **how: object) -> dict[str, float]:
+def score(model: GenerativeModel, data: DataSet, n: int = N, epochs: int = EPOCHS, **how: object) -> dict[str, float]:
     """N samples of a class-conditional model, as many of each class, against the held-out images.
 
     fd, its floor, the share of samples that the classifier assigns to the class asked for, and samples a second.
     """
-    network, real, accuracy, floor = yardstick(data, CACHE)
-    labels = torch.arange(N) % len(data.spec.classes)
+    network, real, accuracy, floor = yardstick(data, n, epochs)
+    labels = torch.arange(n) % len(data.spec.classes)
     begun = time.perf_counter()
-    x = model.sample(N, {"class": labels}, seeds=0, **how)
+    x = model.sample(n, {"class": labels}, seeds=0, **how)
     took = time.perf_counter() - begun
     return {
         "fd": round(frechet(features(network, x), real), 2),
         "floor": round(floor, 2),
         "agreement": round((logits(network, x).argmax(1) == labels).float().mean().item(), 3),
         "accuracy_on_real": round(accuracy, 3),
-        "sampling": round(N / took, 1),
+        "sampling": round(n / took, 1),
     }
 
 
@@ -137,9 +137,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--spacing", default="trailing")
     parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--source", default=SOURCE, help=f"grey images of 28x28 with classes ({SOURCE})")
+    parser.add_argument("--n", type=int, default=N, help=f"samples ({N})")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"of the classifier's training ({EPOCHS})")
     options = parser.parse_args()
     how = {"solver": options.solver, "steps": options.steps, "spacing": options.spacing, "guidance": options.guidance}
-    print(json.dumps(how | score(ancestral.load(options.run), load("fashion-mnist"), **how)))
+    print(json.dumps(how | score(ancestral.load(options.run), load(options.source), options.n, options.epochs, **how)))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ J = TypeVar("J", bound=nn.Module)
 FORMAT = 1
 CELLS = 8  # of the reader's map, a side
 NEAR = 0.75  # cells from a thing's centre to those of the cells that answer for it; things stand at least 2 apart
-SEEN = 100_000  # scenes in the reader's training
+SEEN = 100_000  # scenes in a reader's training
 
 
 class Thing(NamedTuple):
@@ -117,8 +117,8 @@ class Reader(nn.Module):
         return found
 
 
-def reader(data: DataSet, runtime: Runtime) -> Reader:
-    """The reader that learned from the training split."""
+def reader(data: DataSet, seen: int, runtime: Runtime) -> Reader:
+    """The reader that learned from so many samples of the training split."""
     x = data.values(data.train.array)
     model = Reader(*data.spec.shape[:2], len(data.spec.box_classes))
     middles = model.middles()
@@ -136,7 +136,7 @@ def reader(data: DataSet, runtime: Runtime) -> Reader:
         wrong = F.cross_entropy(logits.flatten(0, 2).float(), names[rows].flatten())
         return wrong + F.smooth_l1_loss(distances[there].float(), edges[rows][there])
 
-    return learned("reader", model, data, loss, SEEN, runtime)
+    return learned("reader", model, data, loss, seen, runtime)
 
 
 def said(caption: str) -> list[str]:
@@ -199,7 +199,7 @@ class Attributes:
 
 def learned(name: str, model: J, data: DataSet, loss: Callable[[J, Tensor], Tensor], seen: int, runtime: Runtime) -> J:
     """The model after so many samples of the training split, or from the cache. loss: of the rows of a batch."""
-    file: Path = cache_dir() / "readers" / f"{name}-{FORMAT}-{data.spec.fingerprint}.safetensors"
+    file: Path = cache_dir() / "readers" / f"{name}-{FORMAT}-{seen}-{data.spec.fingerprint}.safetensors"
     if file.exists():
         model.load_state_dict(load_file(file))
         return model.eval()

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 import ancestral
 from ancestral.app.api import plan
 from ancestral.app.data import DataSet, load
-from ancestral.app.evaluation.extractors.efficientnet import efficientnet
+from ancestral.app.evaluation.extractors import extractor
 from ancestral.app.evaluation.samples import at_levels
 from ancestral.app.pictures import save_grid
 from ancestral.app.progress import Reporter, follow
@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0])
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--features", default="efficientnet", help="of the distance (efficientnet)")
     parser.add_argument("--run", type=Path, help="a run that is trained already")
     parser.add_argument("--plain", type=Path, help="a run that was not trained for it")
     parser.add_argument("--out", type=Path, default=Path("runs/restore"))
@@ -120,7 +121,7 @@ def main() -> None:
     rows = torch.arange(min(asked.n, len(data.test)))
     data = data.encoded(model.conditioner)
     x, raw = data.batch(rows, "test").x, data.asked(rows)
-    evaluator = Evaluator(data, Given(asked.kind, x, raw[asked.kind]))
+    evaluator = Evaluator(data, Given(asked.kind, x, raw[asked.kind]), asked.features)
     evaluator.row("another real picture", data.batch(rows, "train").x)
     evaluator.row("without learning", evaluator.given.plainly())
     shown = [evaluator.given.shown()]
@@ -151,9 +152,9 @@ def restored(model: GenerativeModel, given: Given, steps: int, part: int = 50) -
 class Evaluator:
     """Prints and keeps a row for each that answers."""
 
-    def __init__(self, data: DataSet, given: Given):
+    def __init__(self, data: DataSet, given: Given, features: str):
         self.data, self.given = data, given
-        self.features = efficientnet(data.spec.shape, Runtime.choose("cpu", parameters=10**6))
+        self.features = extractor(features, data, Runtime.choose("cpu", parameters=10**6))
         self.true = self.features(given.x)
         self.rows: dict[str, dict[str, Any]] = {}
 

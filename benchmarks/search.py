@@ -16,7 +16,7 @@ from typing import Any
 
 import ancestral
 from ancestral.app.data import load
-from quality import score
+from quality import EPOCHS, SOURCE, N, score
 
 NETWORK = {"blocks": 1, "channels": [64, 128], "patch": 2}
 PROCESS = {"schedule": "linear", "target": "velocity", "times": "logit-normal"}
@@ -43,13 +43,13 @@ def settings(variant: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"{section(name)}.{name}={value}" for name, value in variant.items())
 
 
-def measure(name: str, seconds: float, steps: int, solver: str) -> dict[str, Any]:
+def measure(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     """Train one variant for the time, then score it."""
-    data = load("fashion-mnist")
+    data = load(asked.source)
     with tempfile.TemporaryDirectory() as folder:
         model = ancestral.train(
             data,
-            budget=f"{seconds}s",
+            budget=f"{asked.seconds}s",
             out=Path(folder) / "run",
             condition="class",
             quiet=True,
@@ -57,7 +57,8 @@ def measure(name: str, seconds: float, steps: int, solver: str) -> dict[str, Any
         )
         images = json.loads((Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()[-1])["images"]
     parameters = sum(p.numel() for p in model.parameters())
-    return {"variant": name, "parameters": parameters, "images": images, **score(model, data, steps=steps, solver=solver)}
+    found = score(model, data, asked.n, asked.epochs, steps=asked.steps, solver=asked.solver)
+    return {"variant": name, "parameters": parameters, "images": images, **found}
 
 
 def main() -> None:
@@ -66,11 +67,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--solver", default="heun")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS))
+    parser.add_argument("--source", default=SOURCE, help=f"grey images of 28x28 with classes ({SOURCE})")
+    parser.add_argument("--n", type=int, default=N, help=f"samples ({N})")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"of the classifier's training ({EPOCHS})")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows = []
     for name in options.only:
-        rows.append(measure(name, options.seconds, options.steps, options.solver))
+        rows.append(measure(name, options))
         print(json.dumps(rows[-1]), flush=True)
         if options.out:
             options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ from ancestral.models.denoising import STEPS, DenoisingModel
 from ancestral.noise import SampleNoise
 from ancestral.schedules import Chain
 from ancestral.solvers import SOLVERS, DormandPrince, Solver
+from quality import EPOCHS, SOURCE, classifier, features, frechet
 
 COSTS = {"heun": 2, "rk4": 4, "churn": 2, "pc": 2, "langevin": 5, "langevin-v1": 100}  # evaluations a step; others take 1
 TOLERANCES = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5)
@@ -108,13 +109,11 @@ def by_diffusers(model: DenoisingModel, scheduler: Any, steps: int, n: int) -> T
     return torch.cat(parts)
 
 
-def yardstick(data: DataSet, n: int) -> tuple[str, Callable[[Tensor], float], float]:
+def yardstick(data: DataSet, n: int, by_classifier: bool, epochs: int) -> tuple[str, Callable[[Tensor], float], float]:
     """(name, distance of samples to the held-out split, that of training data at the same n)."""
     rows = torch.linspace(0, len(data.train) - 1, n).long()
-    if data.spec.name == "fashion-mnist":
-        from quality import CACHE, classifier, features, frechet
-
-        network, _ = classifier(data, CACHE)
+    if by_classifier:
+        network, _ = classifier(data, epochs)
         real = features(network, data.batch(torch.arange(len(data.test)), "test").x)
         return (
             "Fréchet distance",
@@ -126,16 +125,18 @@ def yardstick(data: DataSet, n: int) -> tuple[str, Callable[[Tensor], float], fl
     return "sliced Wasserstein distance", distance, distance(data.batch(rows).x)
 
 
-def measure(run: Path, n: int, counts: list[int], solvers: list[str] | None) -> dict[str, Any]:
+def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """The distance for each solver and count of evaluations; "floor" is that of real data."""
+    run, n, counts = asked.run, asked.n, asked.nfe
     model = ancestral.load(run)
     assert isinstance(model, DenoisingModel), "solvers need a diffusion or score model"
     from ancestral.app.training.run import Run
 
     data = load(Run.existing(run).recipe.data.source)
-    name, distance, floor = yardstick(data, n)
+    by_classifier = data.spec.name == SOURCE if asked.distance is None else asked.distance == "classifier"
+    name, distance, floor = yardstick(data, n, by_classifier, asked.epochs)
     curves: dict[str, dict[int, float]] = {}
-    for solver in solvers or SOLVERS:
+    for solver in asked.solvers or SOLVERS:
         for stepper, steps in ours(model, solver, counts):
             x, nfe = sample_path(model, stepper, steps, n)
             curves.setdefault(solver, {})[nfe] = _finite(distance, x)
@@ -176,9 +177,11 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--nfe", type=int, nargs="+", default=[5, 10, 20, 50, 100, 1000])
     parser.add_argument("--solvers", nargs="+", help="some of ours; left out: all")
+    parser.add_argument("--distance", choices=("classifier", "sliced"), help=f"left out: classifier for {SOURCE}, else sliced")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"of the classifier's training ({EPOCHS})")
     parser.add_argument("--out", type=Path, default=Path("solvers"))
     options = parser.parse_args()
-    result = measure(options.run, options.n, options.nfe, options.solvers)
+    result = measure(options)
     options.out.with_suffix(".json").write_text(json.dumps(result, indent=1))
     plot(result, options.out.with_suffix(".png"))
 

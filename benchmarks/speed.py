@@ -36,7 +36,6 @@ from torch.utils.flop_counter import FlopCounterMode
 import peers
 from peers import Entry
 
-TURN = 2.0  # seconds that a variant runs before the next one does
 STEPS = 20  # of every sampler
 TOY_BATCH = 256
 DIFFUSERS, DDP = "diffusers", "denoising-diffusion-pytorch"
@@ -76,7 +75,7 @@ class Variant:
         return statistics.median(self.rates)
 
 
-def interleave(variants: Sequence[Variant], seconds: float, *, turn: float = TURN, least: int = 3) -> None:
+def interleave(variants: Sequence[Variant], seconds: float, turn: float, *, least: int = 3) -> None:
     """Fill `rates`: about `seconds` of each variant in turns, after untimed first units.
 
     Each has at least `least` turns of at least one unit; one whose unit is longer than a turn takes part in fewer
@@ -264,10 +263,13 @@ class Lineup:
     sizes: dict[str, Size]
     batch: int
     seconds: float
+    turn: float
     threads: int
+    processes: int
 
     @classmethod
-    def gather(cls, batch: int, seconds: float, threads: int) -> Lineup:
+    def gather(cls, chosen: argparse.Namespace) -> Lineup:
+        batch = chosen.batch
         peer_names = {DIFFUSERS: "diffusers", DDP: "denoising_diffusion_pytorch"}
         entries = [Entry(name, peer_names[name]) for name in present(peer_names.items())]
         sizes = {entry.name: measure(entry.make(batch)) for entry in entries}
@@ -275,7 +277,8 @@ class Lineup:
         if DIFFUSERS in sizes:
             entries += matched(sizes[DIFFUSERS])
         sizes |= {entry.name: measure(entry.make(batch)) for entry in entries if entry.package == "ancestral"}
-        return cls(tuple(entries), sizes, batch, seconds, threads)
+        times = chosen.seconds_per_variant, chosen.seconds_per_turn
+        return cls(tuple(entries), sizes, batch, *times, chosen.threads, chosen.processes)
 
     def size(self, name: str) -> list[str]:
         return [f"{self.sizes[name].parameters / 1e6:.2f} M", f"{self.sizes[name].megaflops:.0f}"]
@@ -324,7 +327,7 @@ def training(lineup: Lineup, report: Report) -> None:
     for entry in lineup.entries:
         loop = entry.make(lineup.batch).train()
         variants.append(Variant(entry.name, lambda loop=loop: next(loop), lineup.batch))
-    interleave(variants, lineup.seconds)
+    interleave(variants, lineup.seconds, lineup.turn)
     rows = rate_rows(variants, (DIFFUSERS, DDP), *lineup.details())
     report.table(
         f"Training, batch {lineup.batch}, whole loops",
@@ -374,7 +377,7 @@ def sampling(lineup: Lineup, report: Report) -> None:
     for entry in lineup.entries:
         subject = entry.make(lineup.batch)
         variants.append(Variant(entry.name, lambda c=subject: c.sample(lineup.batch, STEPS), lineup.batch))
-    interleave(variants, lineup.seconds)
+    interleave(variants, lineup.seconds, lineup.turn)
     report.table(
         f"Sampling {lineup.batch} images, DDIM, {STEPS} steps",
         ("sampler", "parameters", "MFLOP an image", "images/s", "quartiles", "x diffusers", "x ddp"),
@@ -391,7 +394,7 @@ def latency(lineup: Lineup, report: Report) -> None:
     """One evaluation of the network for one picture."""
     subjects = [(entry.name, entry.make(lineup.batch)) for entry in lineup.entries]
     variants = [Variant(name, lambda c=c: c.forward(1)) for name, c in subjects]
-    interleave(variants, lineup.seconds / 8, turn=TURN / 8)
+    interleave(variants, lineup.seconds / 8, lineup.turn / 8)
     rows = [[v.name, *lineup.size(v.name), f"{1000 / v.rate:.2f}"] for v in variants]
     report.table("Latency of one evaluation, batch 1", ("network", "parameters", "MFLOP", "ms"), rows)
     report.section("latency", rates_of(variants))
@@ -435,7 +438,7 @@ def loop_overhead(lineup: Lineup) -> list[float]:
     whole, bare = (Variant("", lambda loop=loop: next(loop)) for loop in loops)
     for variant in (whole, bare):
         variant.turn(2)
-    units = max(1, round(TURN / 2 / whole.turn()))
+    units = max(1, round(lineup.turn / 2 / whole.turn()))
     shares = []
     end = time.perf_counter() + lineup.seconds
     while time.perf_counter() < end or len(shares) < 4:
@@ -446,22 +449,23 @@ def loop_overhead(lineup: Lineup) -> list[float]:
 
 
 def startup(lineup: Lineup, report: Report) -> None:
-    """Import and `--help`, medians of 7 new processes after an untimed one."""
+    """Import and `--help`, medians of new processes after an untimed one."""
+    n = lineup.processes
     times: dict[str, list[float]] = {}
     clock = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
     torch_first = "import torch; " + clock
-    times["import torch"] = _imports(clock.format("import torch"))
-    times["import ancestral, torch there already"] = _imports(torch_first.format("import ancestral"))
+    times["import torch"] = _imports(clock.format("import torch"), n)
+    times["import ancestral, torch there already"] = _imports(torch_first.format("import ancestral"), n)
     loads = child("-c", "import ancestral; print(hasattr(ancestral, 'load'))").strip() == "True"
     if loads:
         times["import ancestral; ancestral.load, torch there already"] = _imports(
-            torch_first.format("import ancestral; ancestral.load")
+            torch_first.format("import ancestral; ancestral.load"), n
         )
     else:
         print("ancestral.load: not there, left out")
-    times["ancestral --help"] = _help_times()
+    times["ancestral --help"] = _help_times(n)
     rows = [[name, f"{statistics.median(values):.3f}", f"{max(values):.3f}"] for name, values in times.items()]
-    report.table("Start-up, seconds", ("what", "median of 7", "slowest"), rows)
+    report.table("Start-up, seconds", ("what", f"median of {n}", "slowest"), rows)
     middle = {name: statistics.median(values) for name, values in times.items()}
     for name in list(times)[1:-1]:
         report.goal(name, "<=", 0.3, middle[name], "s")
@@ -469,11 +473,11 @@ def startup(lineup: Lineup, report: Report) -> None:
     report.section("startup", times)
 
 
-def _imports(code: str, n: int = 7) -> list[float]:
+def _imports(code: str, n: int) -> list[float]:
     return [float(child("-c", code)) for _ in range(n + 1)][1:]
 
 
-def _help_times(n: int = 7) -> list[float]:
+def _help_times(n: int) -> list[float]:
     script = Path(sys.executable).with_name("ancestral")
     command = [str(script)] if script.exists() else [sys.executable, "-m", "ancestral"]
     times = []
@@ -502,7 +506,7 @@ def toys(lineup: Lineup, report: Report) -> None:
             subject = peers.Ancestral("moons", TOY_BATCH, settings)
             sizes[label], loop = parameters(subject.network), subject.train()
             variants.append(Variant(label, lambda loop=loop: next(loop)))
-    interleave(variants, lineup.seconds / 4, turn=TURN / 4)
+    interleave(variants, lineup.seconds / 4, lineup.turn / 4)
     against = [f"{name}, {lineup.threads} thread{'s' * (lineup.threads > 1)}" for name in makers]
     rows = rate_rows(variants, against, lambda name: f"{sizes[name] / 1000:.0f} k")
     columns = ("loop", "parameters", "steps/s", "quartiles", *(f"x {name}" for name in makers))
@@ -559,6 +563,8 @@ def _version(distribution: str) -> str:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds-per-variant", type=float, default=20, help="of training and of sampling (20)")
+    parser.add_argument("--seconds-per-turn", type=float, default=2, help="of a variant before the next one runs (2)")
+    parser.add_argument("--processes", type=int, default=7, help="of which start-up is the median (7)")
     parser.add_argument("--batch", type=int, default=64, help="pictures a step and a sampling (64)")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="of torch (2)")
     parser.add_argument("--only", nargs="+", choices=tuple(SECTIONS), metavar="SECTION", help=", ".join(SECTIONS))
@@ -582,7 +588,7 @@ def main() -> None:
     if here["load before"] > 0.5:
         print(f"\n**The machine was busy before the start (load {here['load before']}): measure alone.**")
     report = Report(chosen.json, {"machine": here, "settings": {k: str(v) for k, v in vars(chosen).items()}})
-    lineup = Lineup.gather(chosen.batch, chosen.seconds_per_variant, chosen.threads)
+    lineup = Lineup.gather(chosen)
     report.section("sizes", {name: asdict(size) for name, size in lineup.sizes.items()})
     failed = []
     for name, section in SECTIONS.items():

@@ -195,12 +195,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--only", nargs="+", choices=tuple(TRAINERS), default=list(TRAINERS))
+    parser.add_argument("--source", default="fashion-mnist", help="grey images of 28x28 (fashion-mnist)")
     parser.add_argument("--test", type=int, default=1000, help="held-out images that are scored")
     parser.add_argument("--n", type=int, default=2000, help="samples for `ancestral evaluate`")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    data = load_data("fashion-mnist")
+    data = load_data(options.source)
     train, test = binarised(data.train.array, 0), binarised(data.test.array, 1)[: options.test]
     held_out, seen = (torch.from_numpy(part)[:, None].float() for part in (test, train[:10_000]))
     rows = {}

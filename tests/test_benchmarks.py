@@ -1,16 +1,138 @@
-"""Benchmarks begin: each says what it does, and every name of ancestral that it imports, also within functions, exists."""
+"""Every benchmark runs from its command to its figures on little work, but for what needs packages that are not installed."""
 
 import ast
 import importlib
-import subprocess
+import io
+import json
+import math
+import runpy
 import sys
+import tarfile
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image, ImageDraw
+from threadpoolctl import threadpool_limits
+
+import ancestral
+from ancestral.app.data import load
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-COMMANDS = [path for path in SCRIPTS if "__main__" in path.read_text()]
+COMMANDS = [path.stem for path in SCRIPTS if "__main__" in path.read_text()]
+SMALL = ("model.channels=[8,16]", "model.blocks=1", "train.batch=16", "train.previews=0")
+
+
+def absent(*modules):
+    return pytest.mark.skipif(missing := [m for m in modules if find_spec(m) is None], reason=f"not installed: {missing}")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A folder of what the tests share, with a cache of its own."""
+    return tmp_path_factory.mktemp("benchmarks")
+
+
+@pytest.fixture
+def bench(shared, tmp_path, monkeypatch, capsys):
+    """A function that runs the command of a benchmark in an empty folder and returns what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANCESTRAL_CACHE", str(shared / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of their processes
+    monkeypatch.syspath_prepend(str(FOLDER))
+    with suppress(ModuleNotFoundError):  # peers.py turns the bars off
+        monkeypatch.setattr("tqdm.tqdm.__init__", importlib.import_module("tqdm").tqdm.__init__)
+
+    def run(name, *words):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
+        try:
+            runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+        except SystemExit as end:
+            assert not end.code, end.code  # noqa: PT017
+        return capsys.readouterr().out
+
+    with threadpool_limits(1):  # threads of BLAS that wait for a busy core cost more than the work
+        yield run
+    for script in SCRIPTS:
+        sys.modules.pop(script.stem, None)
+
+
+@pytest.fixture(scope="module")
+def pictures(shared):
+    """Digits of 28x28 with their classes, in the place of fashion-mnist."""
+    file, digits = shared / "pictures.npz", load("digits", size=28)
+    split = {"x": digits.train.array[:80, 0], "y": digits.train.labels[:80]}
+    split |= {"x_test": digits.train.array[80:620, 0], "y_test": digits.train.labels[80:620]}
+    np.savez(file, **{name: values.numpy() for name, values in split.items()})
+    return file
+
+
+@pytest.fixture(scope="module")
+def trained(shared, pictures):
+    """A function that returns a run of two steps on the data of that name."""
+
+    def run(source, *settings, **options):
+        out = shared / f"run-{Path(source).stem}"
+        if not out.exists():
+            ancestral.train(str(source), "diffusion", "2it", out, quiet=True, settings=settings, **options)
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def packages(shared):
+    """The two packages of emoji, of few made-up ones, as npm packs them."""
+    rows, files = [], {}
+    for i in range(60):
+        code, category = f"{0x1F600 + i:X}", ("People", "Objects")[i % 2]
+        row = {"name": f"THING {i}", "unified": code, "category": category, "image": f"{code.lower()}.png"}
+        tones = ("1F3FB", "1F3FD", "1F3FF") if i < 20 else ()
+        row["skin_variations"] = {tone: {"image": f"{code}-{tone}.png".lower()} for tone in tones}
+        rows.append(row)
+        for name in (row["image"], *(one["image"] for one in row["skin_variations"].values())):
+            picture, stored = Image.new("RGBA", (64, 64)), io.BytesIO()
+            ImageDraw.Draw(picture).ellipse((4, 4, 40 + i % 20, 60), fill=(4 * i, 250 - 4 * i, 128 * (i % 2), 255))
+            picture.save(stored, "PNG")
+            files[name] = stored.getvalue()
+    folder = shared / "packages"
+    folder.mkdir()
+    for style in ("twitter", "google"):
+        with tarfile.open(folder / f"emoji-datasource-{style}-16.0.0.tgz", "w:gz") as archive:
+            named = {f"img/{style}/64/{name}": stored for name, stored in files.items()}
+            for name, stored in {"emoji.json": json.dumps(rows).encode(), **named}.items():
+                member = tarfile.TarInfo(f"package/{name}")
+                member.size = len(stored)
+                archive.addfile(member, io.BytesIO(stored))
+    return folder
+
+
+def emoji(bench, packages, *words):
+    """A folder as `emoji.py` prepares it."""
+    folder = Path("emoji")
+    folder.mkdir()
+    (folder / "packages").symlink_to(packages)
+    counts = bench("emoji", folder, *words).split()
+    assert counts[::3] == ["train:", "test:"]
+    assert min(map(int, counts[1::3])) > 2
+    return folder
+
+
+def finite(found, but=()):
+    """Whether JSON holds figures and all of them are finite, apart from those of the names in `but`."""
+    if isinstance(found, dict):
+        found = [value for name, value in found.items() if name not in but]
+    if isinstance(found, list):
+        return bool(found) and all(finite(one, but) for one in found)
+    return not isinstance(found, float) or math.isfinite(found)
+
+
+def read(file):
+    return json.loads(Path(file).read_text())
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -27,25 +149,221 @@ def test_names_of_ancestral_exist(script):
             importlib.import_module(f"{module}.{name}")
 
 
-@pytest.mark.parametrize("script", COMMANDS, ids=lambda path: path.stem)
-def test_each_explains_itself(script):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script), "--help"], capture_output=True, text=True, timeout=120, check=False
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_explains_itself(bench, name):
+    assert "usage:" in bench(name, "--help")
+
+
+def test_each_command_is_run_here():
+    tests = [value for name, value in globals().items() if name.startswith("test_")]
+    assert {name for name in COMMANDS if not any(f"test_{name}" in test.__name__ for test in tests)} == set()
+
+
+@pytest.mark.slow
+def test_speed(bench):
+    """All sections; of the peers those that are installed."""
+    little = ("--seconds-per-variant", 0.1, "--seconds-per-turn", 0.1, "--processes", 1, "--batch", 2, "--threads", 1)
+    printed = bench("speed", *little, "--json", "speed.json")
+    found = read("speed.json")
+    assert {"startup", "memory", "training", "sampling", "latency", "overhead", "toys", "goals", "finished"} <= found.keys()
+    assert finite(found)
+    for section in ("training", "sampling", "latency", "toys"):
+        assert found[section]["ancestral, default"]["median"] > 0
+    for title in ("Start-up", "Peak resident memory", "Training", "Sampling", "Latency", "Overhead", "Points", "Goals"):
+        assert f"## {title}" in printed
+
+
+@pytest.mark.parametrize("package", ["diffusers", "denoising_diffusion_pytorch"])
+def test_equal_time(bench, pictures, package):
+    if missing := importlib.import_module("peers").missing(package):
+        pytest.skip(f"not installed: {missing}")
+    words = ("--source", pictures, "--seconds", 0.1, "--n", 3, "--steps", 2, "--out", "peers/peer.npz")
+    found = json.loads(bench("equal_time", package, *words))
+    assert found["steps"] > 0
+    assert finite(found)
+    assert np.load("peers/peer.npz")["x"].shape == (3, 1, 28, 28)
+
+
+@pytest.mark.slow
+def test_evaluation(bench, pictures):
+    found = json.loads(bench("evaluation", "--source", pictures, "--n", 40, "--features", "classifier"))
+    assert found["n"] == 40
+    assert min(found["first"], found["seconds"], found["peak_mib"]) > 0
+
+
+OURS = ("ancestral", "ancestral-conv", "same-nets")
+
+
+@pytest.mark.parametrize("names", [OURS, pytest.param(("pythae-vae", "pythae-beta-vae"), marks=absent("pythae"))])
+def test_vae(bench, pictures, names):
+    words = ("--source", pictures, "--seconds", 0.2, "--test", 6, "--n", 3, "--out", "vae")
+    printed = bench("vae", *words, "--only", *names)
+    found = read("vae/vae.json")["results"]
+    assert tuple(found) == names
+    assert finite(found)
+    for name in names:
+        assert f"{name} " in printed
+        assert found[name]["images"] > 0
+        assert -5000 < found[name]["elbo"] <= found[name]["iwae100"] + 1 < 1
+        for stem in (name, f"{name}-standard"):
+            assert np.load(f"vae/{stem}.npz")["x"].shape == (3, 1, 28, 28)
+
+
+def test_gan(bench, pictures):
+    """Each subject of two seeds, and the table of all."""
+    words = ("--source", pictures, "--n", 40, "--out", "gan")
+    for name in ("ancestral", "dcgan", "same-nets"):
+        for seed in (0, 1) if name == "dcgan" else (0,):
+            ours = ("train.batch=16",) if name == "ancestral" else ()
+            said = json.loads(bench("gan", name, *ours, "--seconds", 0.1, "--seed", seed, *words))
+            assert said == read(f"gan/{name}-{seed}.json")
+            assert said["images"] > 0
+            assert np.load(f"gan/{name}-{seed}.npz")["x"].shape == (40, 1, 28, 28)
+    table = bench("gan", "evaluate", *words, "--features", "classifier", "random")
+    assert "nan" not in table
+    for row in ("ancestral, seed 0", "dcgan, seed 0", "dcgan, seed 1", "**dcgan**", "same-nets, seed 0", "real data"):
+        assert f"| {row} |" in table
+
+
+def test_modes(bench):
+    words = ("--for", "3it", "--seeds", 1, "--n", 50, "--out", "modes")
+    printed = bench("modes", *words)
+    found = read("modes/modes.json")
+    assert len(found) == 4 == printed.count("gaussians |") + printed.count("rings |")
+    assert finite(found)
+    assert {(row["data"], row["of"]) for row in found} == {("gaussians", 8), ("rings", 32)}
+    assert all(row["turns"] == 3 for row in found)
+
+
+def test_quality(bench, trained, pictures):
+    run = trained(pictures, *SMALL, condition="class")
+    found = json.loads(bench("quality", run, "--source", pictures, "--n", 12, "--epochs", 1, "--steps", 2, "--guidance", 2))
+    assert found["fd"] > 0
+    assert found.keys() >= {"fd", "floor", "agreement", "accuracy_on_real", "sampling", "solver", "steps"}
+    assert finite(found)
+
+
+def test_search(bench, pictures):
+    words = ("--source", pictures, "--n", 12, "--epochs", 1, "--steps", 2, "--seconds", 0.1, "--out", "found/search.json")
+    bench("search", *words, "--only", "batch 32")
+    found = read("found/search.json")
+    assert [row["variant"] for row in found] == ["batch 32"]
+    assert finite(found)
+
+
+@absent("diffusers")
+def test_solvers(bench, trained, pictures):
+    """Every solver of the registry beside the schedulers; one of each by the classifier."""
+    bench("solvers", trained("gaussians", "model.width=16", "train.previews=0"), "--n", 8, "--nfe", 10, "--out", "points")
+    found = read("points.json")
+    assert {"ddim", "heun", "adaptive", "churn", "diffusers DDIM", "diffusers HeunDiscrete"} <= found["curves"].keys()
+    assert found["distance"].startswith("sliced")
+    assert finite(found)
+    run = trained(pictures, *SMALL, condition="class")
+    bench(
+        "solvers", run, "--n", 8, "--nfe", 4, "--solvers", "heun", "--distance", "classifier", "--epochs", 1, "--out", "drawn"
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "usage:" in done.stdout
+    found = read("drawn.json")
+    assert found["distance"].startswith("Fréchet")
+    assert finite(found)
+    assert Path("points.png").stat().st_size > 1000 < Path("drawn.png").stat().st_size
 
 
-def test_the_overhead_of_the_loop_is_measured(monkeypatch, tmp_path):
-    """The section of `speed.py` that pairs a bare step with the trainer's, on few pictures for a moment."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    peers = importlib.import_module("peers")
-    entry = peers.Ancestral(peers.synthetic_images(64), 8, ("model.width=16",))
-    whole, bare = entry.train(), entry.bare()
-    for _ in range(2):
-        next(whole)
-        next(bare)
-    assert entry.trainer.step == 2
-    assert entry.sample(2, 1).shape == (2, *peers.SHAPE)
-    entry._folder.cleanup()
-    sys.modules.pop("peers")
+def test_editing(bench, trained):
+    printed = bench("editing", trained("digits", *SMALL), "--n", 12, "--steps", 3, "--picture", "editing.png")
+    rows = ("the digits themselves", "half, RePaint", "half, moment matching", "4x4 enlarged", "varied, strength 0.7")
+    assert all(f"\n{row}" in printed for row in rows)
+    assert printed.count("%") == 10
+    assert "nan" not in printed
+    assert Path("editing.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["layout", "text"])
+def test_control_of_scenes(bench, kind):
+    sizes = ("--scenes", 150, 150, "--reader", 128, "--n", 8, "--steps", 2, "--guidance", 0, 2)
+    bench("control", kind, "--for", "1it", *sizes, "--out", "out", *SMALL)
+    found = read(f"out/control-{kind}.json")
+    assert finite(found)
+    rows = {"real data", "real data, of another condition", "samples, guidance 0", "samples, guidance 2"}
+    for prompts in ("seen combinations", "held-out combinations"):
+        assert found[prompts].keys() == rows
+        assert all(row["all"]["n"] == 8 for row in found[prompts].values())
+        assert Path(f"out/{kind}-{prompts}-2.png").exists()
+
+
+def test_control_of_classes(bench, pictures, trained):
+    """With distances, which need held-out pictures beside those that are asked for; of a run that is there."""
+    words = ("--source", pictures, "--n", 8, "--steps", 2, "--guidance", 1, "--out", "out")
+    bench("control", "class", *words, "--run", trained(pictures, *SMALL, condition="class"))
+    found = read("out/control-class.json")
+    assert finite(found)
+    assert all("distance" in row for row in found["classes"].values())
+    assert found["classes"].keys() == {"real data", "real data, of another condition", "samples, guidance 1"}
+
+
+def test_control_of_emoji(bench, packages):
+    folder = emoji(bench, packages, "--combinations")
+    bench(
+        "control", "emoji", "--source", folder, "--for", "1it", "--n", 6, "--steps", 2, "--guidance", 1, "--out", "out", *SMALL
+    )
+    found = read("out/control-emoji.json")
+    assert finite(found)
+    toned = found["held-out combinations with a skin tone"]["samples, guidance 1"]
+    assert toned.keys() >= {"category", "style", "skin tone"}
+
+
+@pytest.mark.parametrize("kind", ["upscale", "inpaint"])
+def test_restore(bench, trained, pictures, kind):
+    plain = trained(pictures, *SMALL, condition="class")
+    words = ("--for", "1it", "--n", 4, "--steps", 2, "--guidance", 1, 2, "--plain", plain, "--out", "out")
+    bench("restore", kind, pictures, "--features", "classifier", *words, *SMALL)
+    found = read(f"out/{kind}-pictures.json")["rows"]
+    assert {"another real picture", "without learning", "guidance 2, mean of 4", "not trained for it"} <= found.keys()
+    assert finite(found)
+    assert Path(f"out/{kind}-pictures.png").exists()
+
+
+def test_emoji_of_both_styles(bench, packages):
+    folder = emoji(bench, packages, "--both")
+    rows = [json.loads(line) for line in (folder / "train" / "metadata.jsonl").read_text().splitlines()]
+    assert {row["text"].split()[0] for row in rows} == {"twitter", "google"}
+    assert all((folder / "train" / row["file_name"]).exists() for row in rows)
+
+
+def test_restore_of_emoji(bench, packages):
+    folder = emoji(bench, packages, "--style", "google")
+    words = ("--features", "coordinates", "--size", 8, "--for", "1it", "--n", 4, "--steps", 2, "--out", "out")
+    bench("restore", "image", folder, *words, *SMALL)
+    found = read("out/image-emoji.json")["rows"]
+    assert found.keys() == {"another real picture", "without learning", "guidance 1", "guidance 1, mean of 4"}
+    assert finite(found)
+
+
+@pytest.mark.slow
+def test_latent(bench, pictures):
+    """Both trainings, their evaluation with guidance, and the networks."""
+    for name, own in (("pixels", SMALL), ("latents", ("train.batch=16", "train.previews=0"))):
+        bench("latent", "train", name, pictures, *own, "--size", 16, "--condition", "class", "--for", "2it", "--out", "out")
+        found = read(f"out/{name}.json")
+        assert found["images"] > 0
+        assert len(found["stages"]) == (1 if name == "pixels" else 2)
+    table = bench("latent", "evaluate", "-n", 20, "--features", "classifier", "--turns", 1, "--out", "out")
+    assert {"pixels", "latents"} == read("out/evaluated.json").keys()
+    for row in ("training time, s", "Fréchet distance, fd-classifier", "samples/s", "16 samples of 20 steps, s"):
+        assert f"| {row} |" in table
+    table = bench("latent", "networks", "--batch", 2, "--turns", 1, "--out", "out")
+    for row in ("pixels", "latents, f=8", "latents, f=4, a transformer", "autoencoder, f=4", "latents, f=4, patches of 2"):
+        assert f"| {row} |" in table
+    assert "nan" not in table
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_gpu(bench, device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    words = ("--seconds", 0.01, "--sizes", 28, "--batch", 2, "--product", 64, "--json", "gpu.json")
+    bench("gpu", *words, "--device", device, *(("--peers",) if find_spec("diffusers") else ()))
+    found = read("gpu.json")
+    assert found["training"][0]["loop"] == "ancestral"
+    assert found["sampling"][0]["images_per_second"] > 0
+    assert finite(found)
