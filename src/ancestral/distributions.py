@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from ancestral.configuration import configurable, optional_in_state
+from ancestral.errors import UsageError
 from ancestral.gaussian import Gaussian
 from ancestral.noise import Noise
 
@@ -219,7 +220,10 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
 @configurable
 class LogisticLikelihood(Likelihood):
-    """A discretised mixture of `parts` logistics for each number in x. mean, std: of each channel; levels: of the data."""
+    """A discretised mixture of `parts` logistics for each number in x. mean, std: of each channel; levels: of the data.
+
+    Raises UsageError for fewer than 2 levels.
+    """
 
     discrete = True
     shift: Tensor
@@ -228,6 +232,8 @@ class LogisticLikelihood(Likelihood):
 
     def __init__(self, mean: Tensor, std: Tensor, levels: int, parts: int = 5):
         super().__init__()
+        if levels < 2:
+            raise UsageError(f"the likelihood logistic is of data with at least 2 levels; got levels={levels}")
         self.outputs = 3 * parts
         self.levels = levels
         self.register_buffer("shift", mean.unsqueeze(1))

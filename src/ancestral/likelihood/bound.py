@@ -19,10 +19,14 @@ class Bound:
 
     value: `(n,)`, float64 on the CPU, as all its tensors are. kind: how it was computed. direction: "lower" (value <= log p in
     expectation), "exact" (up to the solver's error). std_err: of each value as an estimate `(n,)`, None where nothing was
-    drawn. terms: parts that add up to the value, by name. discrete: whether it is the probability of levels, not a density;
-    the two are never compared. dimensions: D, numbers in a sample. nfe: evaluations of the network for each sample.
-    table: columns of what each noise level
-    adds, averaged over samples, where the bound has such parts.
+    drawn, infinite where it is not known. terms: parts that add up to the value, by name. discrete: whether it is the
+    probability of levels, not a density; the two are never compared. dimensions: D, numbers in a sample. nfe: evaluations of
+    the network for each sample. table: columns of what each noise level adds, averaged over samples, where the bound has such
+    parts.
+
+    A std_err is estimated from the k draws of one sample, so of few draws it is no interval. Of normal draws value +- 2 std_err
+    holds the expectation in .70 of cases at k = 2, .91 at 8, .95 at 32 (Student's t), and of skewed draws in fewer: a `vlb` on
+    a mixture in .57, .84 and .93. The error of the mean over n samples, sqrt(sum std_err^2)/n, can be trusted if n is large.
     """
 
     value: Tensor

@@ -48,14 +48,15 @@ def ode_log_prob(
     It is the density of what the ODE makes: of x_t / alpha_t at the schedule's least noise.
     divergence: exact costs D derivatives an evaluation, hutchinson one; None: exact up to 16 dimensions. tolerance: choose
     steps adaptively instead. lattice: x are its levels, and are filled to densities on its cells.
-    draws: of signs and of fillings, to average; the standard error needs two at least and is infinite for one.
+    draws: of signs and of fillings, to average. The standard error is infinite, which means not known, for one draw and for a
+    sample whose draws have the same signs up to a factor -1: these give equal traces. In few dimensions this is frequent.
     least: the noise sigma / alpha that x has, for the density of noisy data. noise: may be None where nothing is drawn.
     """
     exact = divergence == "exact" or (divergence is None and x[0].numel() <= CHEAP)
     if exact and lattice is None:
         draws = 1  # nothing is drawn
     flow = ProbabilityFlow(denoise, schedule, least)
-    parts = []
+    parts, drawn = [], []
     with torch.autocast(x.device.type, enabled=False):
         for _ in range(draws):
             z, signs = x, None
@@ -63,6 +64,7 @@ def ode_log_prob(
                 z = lattice.fill(x, _drawn(noise).uniform(x.shape[1:]).to(x))
             if not exact:
                 signs = torch.where(_drawn(noise).uniform(x.shape[1:]) < 0.5, -1.0, 1.0).to(x)
+                drawn.append(signs.flatten(1) * signs.flatten(1)[:, :1])
             slope = _with_trace(flow.slope, x.shape, _full_trace if signs is None else _hutchinson(signs))
             parts.append(_integrate(flow, slope, z, steps, tolerance))
     prior, volume = (torch.stack(part) for part in zip(*parts, strict=True))
@@ -71,6 +73,9 @@ def ode_log_prob(
         error = None
     else:
         error = value.std(0) / math.sqrt(draws) if draws > 1 else torch.full_like(value[0], math.inf)
+        if drawn and x[0].numel() > 1:  # in one dimension e' A e is the trace
+            equal = (torch.stack(drawn) == drawn[0]).flatten(2).all(2).all(0).cpu()
+            error = torch.where(equal, math.inf, error)
     terms = {"prior": prior.mean(0), "volume": volume.mean(0)}
     return Bound(value.mean(0), "ode", "exact", x[0].numel(), False, error, terms, nfe=flow.denoise.nfe)
 
