@@ -14,6 +14,7 @@ from ancestral.distributions import (
     Normal,
     likelihood,
 )
+from ancestral.errors import UsageError
 from ancestral.noise import StreamNoise
 
 LOGITS = torch.tensor([-60.0, -9.0, -1.0, -0.02, -1e-4, 0.0, 1e-4, 0.02, 1.0, 9.0, 60.0])
@@ -117,3 +118,8 @@ def test_every_likelihood_of_every_shape(name, shape):
     assert value.shape == (3,)
     value.sum().backward()
     assert h.grad.isfinite().all()
+
+
+def test_one_level_is_refused():
+    with pytest.raises(UsageError, match="at least 2 levels; got levels=1"):
+        LogisticLikelihood(torch.zeros(1), torch.ones(1), 1)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from ancestral.configuration import configurable, optional_in_state
+from ancestral.errors import UsageError
 from ancestral.gaussian import Gaussian
 from ancestral.noise import Noise
 
@@ -250,6 +251,9 @@ class LogisticLikelihood(Likelihood):
         mean, std: of each channel, `(c, 1, ..., 1)`.
         levels: the number of levels of the data.
         parts: the number of logistics.
+
+    Raises:
+        UsageError: for fewer than 2 levels.
     """
 
     discrete = True
@@ -259,6 +263,8 @@ class LogisticLikelihood(Likelihood):
 
     def __init__(self, mean: Tensor, std: Tensor, levels: int, parts: int = 5):
         super().__init__()
+        if levels < 2:
+            raise UsageError(f"the likelihood logistic is of data with at least 2 levels; got levels={levels}")
         self.outputs = 3 * parts
         self.levels = levels
         self.register_buffer("shift", mean.unsqueeze(1))

@@ -268,3 +268,9 @@ def test_the_distance_of_pairs_has_no_floor():
         assert frechet_pairs(x, a * x + b).value == pytest.approx(expected, abs=1e-9)
     assert frechet_pairs(x, x + 0.5).std_err == pytest.approx(0, abs=1e-9)
     assert frechet(normal(4, 60, 8), x).value > 0.5, "of independent sets it has"
+
+
+def test_the_error_of_a_mean_of_one_value_is_not_known():
+    two = Estimate.mean(torch.tensor([1.0, 3.0]))
+    assert (two.value, two.std_err, two.n) == (2.0, pytest.approx(1.0), 2)
+    assert Estimate.mean(torch.tensor([2.0])) == Estimate(2.0, None, 1)

@@ -11,6 +11,7 @@ from ancestral.conditioning import ClassCondition, Conditioner, Context, Context
 from ancestral.denoiser import Denoiser
 from ancestral.errors import UsageError
 from ancestral.guidance import ClassifierFree, Clip, Conditional, guided
+from ancestral.likelihood import vlb
 from ancestral.models import seeds_from
 from ancestral.models.diffusion import Diffusion
 from ancestral.networks import denoising_network
@@ -171,9 +172,24 @@ def test_vlb_weight_of_a_chain_telescopes_to_the_middle_terms():
     w = model(schedule=chain, weight="vlb").weights(level) / 1000
     assert (w / (1 + snr)).sum().item() == pytest.approx(5.07004233, abs=1e-6)
     first = chain.at(torch.tensor([1e-3], dtype=torch.float64))
-    assert model(schedule=chain, weight="vlb").weights(first).item() == pytest.approx(
-        500 * (first.alpha**2 / first.sigma**2).item()
-    )
+    assert model(schedule=chain, weight="vlb").weights(first).item() == pytest.approx(500 / 1e-4)
+
+
+def test_vlb_weight_of_a_chain_is_the_elbo():
+    """The sum over all steps of w/T E|x - x_hat|^2 is -ELBO but for terms without parameters: the same for each denoiser."""
+    chain, x = Chain.linear(5, 0.1, 0.4), torch.tensor([[0.9]], dtype=torch.float64)
+    level = chain.at(torch.arange(1, 6, dtype=torch.float64) / 5)
+    w = model(schedule=chain, weight="vlb").weights(level) / 5
+
+    def both(off):
+        """Of a denoiser that errs by off_i at step i, the loss and -ELBO."""
+        denoise = lambda x_t, t: Prediction(x + off[round(float(t.t) * 5) - 1], x_t, t.alpha, t.sigma)  # noqa: E731
+        return (w @ off.square()).item(), -vlb(denoise, chain, x, SampleNoise([0])).value.item()
+
+    nothing = both(torch.zeros(5, dtype=torch.float64))
+    for off in torch.eye(5, dtype=torch.float64):
+        loss, cost = both(off)
+        assert loss - nothing[0] == pytest.approx(cost - nothing[1], rel=1e-9)
 
 
 def test_vlb_weight_in_continuous_time_integrates_to_the_change_of_snr():
@@ -374,3 +390,8 @@ def test_contexts_merge():
     assert both.channels.shape == (2, 1, 8, 8)
     assert Context.merge([]) == Context()
     assert Context.cat([a, a]).tokens.shape == (4, 4, 5)
+
+
+def test_one_level_is_refused():
+    with pytest.raises(UsageError, match="at least 2; got levels=1"):
+        model(levels=1)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ancestral.errors import UsageError
 from ancestral.gaussian import Gaussian
 from ancestral.registry import names
 from ancestral.schedules import VE, VP, Chain, Cosine, GeometricLevels, Linear, SubVP, grid, posterior, transition
@@ -75,6 +76,14 @@ def test_all_geometric_levels_are_visited_whatever_the_ends():
     schedule = GeometricLevels(0.001, 300.0, count=12)
     visited = schedule.at(grid(schedule, 12, "logsnr")[:-1]).sigma
     torch.testing.assert_close(visited, torch.logspace(math.log10(300), -3, 12, dtype=torch.float64))
+
+
+def test_one_geometric_level_is_the_noisiest():
+    one = GeometricLevels(0.001, 300.0, count=1)
+    assert (one.noisy(torch.rand(9, dtype=torch.float64)) == 1).all()
+    assert one.at(grid(one, 1, "logsnr")[:-1]).sigma.item() == pytest.approx(300)
+    with pytest.raises(UsageError, match="at least 1 level; got 0"):
+        GeometricLevels(count=0)
 
 
 def test_a_chain_of_one_step_ends_in_noise():

@@ -3,7 +3,6 @@
 import math
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,9 +10,7 @@ from ancestral.noise import SampleNoise, StreamNoise
 from ancestral.oracles import GaussianOracle, MixtureOracle
 from ancestral.schedules import VE, VP, Chain, Cosine, Level, Linear, SubVP, grid
 from ancestral.solvers import (
-    Ancestral,
     DormandPrince,
-    DPMpp,
     EulerMaruyama,
     Langevin,
     PredictorCorrector,
@@ -114,28 +111,6 @@ def test_langevin_at_one_level_finds_the_nearest_mode_only():
     assert (annealed < 0).float().mean().item() == pytest.approx(0.1, abs=0.05)
 
 
-def slope(errors, counts):
-    return -np.polyfit(np.log(counts), np.log(errors), 1)[0]
-
-
-@pytest.mark.parametrize("schedule", [VP(), VE(), Linear()], ids=["vp", "ve", "flow"])
-def test_runge_kutta_is_of_order_four(schedule):
-    oracle, x0, counts, errors = (
-        GaussianOracle(0.7, 0.4),
-        torch.tensor([[1.3], [-0.4]], dtype=torch.float64),
-        (10, 20, 40, 80),
-        [],
-    )
-    for n in counts:
-        levels = schedule.levels(schedule.time(torch.linspace(-4, 3, n + 1, dtype=torch.float64)))
-        x = x0 * levels[0].sigma
-        state = last(RungeKutta4(), oracle, x, levels, SampleNoise([0, 1]))
-        errors.append((state.x - oracle.flow(x, levels[0], levels[-1])).abs().max().item())
-    assert slope(errors, counts) == pytest.approx(4, abs=0.3)
-    assert errors[-1] < 1e-7
-    assert state.nfe == 320
-
-
 def test_adaptive_agrees_with_the_fixed_grid():
     oracle = MixtureOracle([0.3, 0.7], [[-1.0], [2.0]], [0.25, 0.04])
     levels = VP().levels(grid(VP(), 100, "logsnr"))
@@ -146,32 +121,6 @@ def test_adaptive_agrees_with_the_fixed_grid():
     rough = last(DormandPrince(), oracle, x, levels, None)
     assert rough.nfe < adaptive.nfe
     assert (rough.done, rough.total) == (100, 100)
-
-
-@pytest.mark.parametrize(
-    ("method", "order"),
-    [
-        (Ancestral(1), 1),
-        (Ancestral(0.5), 1),
-        (EulerMaruyama(), 1),
-        (DPMpp(1, sde=True), 1),
-        (DPMpp(2, sde=True), 2),
-        (StochasticHeun(), 2),
-    ],
-    ids=["ddpm", "eta", "em", "sde-1", "sde-2", "churn"],
-)
-@pytest.mark.parametrize("schedule", [VP(), Linear(), VE()], ids=["vp", "flow", "ve"])
-def test_weak_order_of_stochastic_solvers(method, order, schedule, moments):
-    """Mean and variance at the end, exactly, against alpha m and alpha^2 s^2 + sigma^2."""
-    mean, std, counts, errors = 0.7, 0.4, (40, 80, 160), []
-    for n in counts:
-        levels = schedule.levels(schedule.time(torch.linspace(-4, 3, n + 1, dtype=torch.float64)))
-        first, end = ((level.alpha * mean, level.alpha**2 * std**2 + level.sigma**2) for level in (levels[0], levels[-1]))
-        start = torch.tensor(first[:1], dtype=torch.float64), torch.tensor([[math.sqrt(first[1])]], dtype=torch.float64)
-        found, var = moments(method, GaussianOracle(mean, std), levels, *start, draws=n)
-        errors.append(max(abs(found.item() - end[0]), abs(var.item() - end[1])))
-    assert slope(errors, counts) == pytest.approx(order, abs=0.35)
-    assert errors[-1] < 0.02
 
 
 @pytest.mark.parametrize("snr", [0.16, 0.5])

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -22,33 +21,69 @@ def last(method, denoise, x, levels, noise=NOISE):
     return state
 
 
-def order(method, schedule, start=-9.0, end=3.0):
-    """The slope of log(error) against log(steps) over 10-160 steps, even in logsnr."""
-    oracle, counts, errors = GaussianOracle(0.7, 0.4), (10, 20, 40, 80, 160), []
+STARTS = [-8.5, -2.0, 0.0]  # log SNR, from almost pure noise to the middle of the process
+FLOWS = {"ddim": 1, "euler": 1, "dpmpp-1": 1, "heun": 2, "dpmpp": 2, "dpmpp-3": 3, "unipc": 3, "rk4": 4}
+MOMENTS = {"ddpm": 1, "euler-maruyama": 1, "dpmpp-sde": 2, "churn": 2}
+
+
+def path(schedule, start, steps):
+    """Levels even in log SNR, from start to 3."""
+    return schedule.levels(schedule.time(torch.linspace(start, 3, steps + 1, dtype=torch.float64)))
+
+
+def slope(method, schedule, start, counts=(160, 320)):
+    """log2 of how much a doubling of the steps divides the error, on Gaussian data, whose flow is known."""
+    oracle, errors = GaussianOracle(0.7, 0.4), []
     for n in counts:
-        levels = schedule.levels(schedule.time(torch.linspace(start, end, n + 1, dtype=torch.float64)))
-        x = X * levels[0].sigma
-        errors.append((last(method, oracle, x, levels).x - oracle.flow(x, levels[0], levels[-1])).abs().max().item())
-    fine = slice(1, None)
-    return -np.polyfit(np.log(counts[fine]), np.log(errors[fine]), 1)[0], errors
-
-
-@pytest.mark.parametrize("schedule", [VP(), VE(), Linear()], ids=["vp", "ve", "flow"])
-@pytest.mark.parametrize(
-    ("method", "expected"), [(Ancestral(0), 1), (Euler(), 1), (DPMpp(1), 1), (Heun(), 2), (DPMpp(2), 2), (DPMpp(3), 3)]
-)
-def test_order_of_convergence(method, expected, schedule):
-    """On Gaussian data, whose flow is known. Second-order multistep still gains on its order at these step counts."""
-    slope, errors = order(method, schedule, start=-8.5)
-    assert slope == pytest.approx(expected, abs=0.2 if method != DPMpp(2) else 0.6)
-    assert slope > expected - 0.2
+        levels = path(schedule, start, n)
+        x = X * math.hypot(levels[0].alpha, levels[0].sigma)
+        state = last(method, oracle, x, levels)
+        errors.append((state.x - oracle.flow(x, levels[0], levels[-1])).abs().max().item())
     assert errors[-1] < 0.01
+    return math.log2(errors[0] / errors[1]), state.nfe / counts[-1]
 
 
-@pytest.mark.parametrize(("method", "expected"), [(UniPC(2), 2), (UniPC(3), 3)])
-def test_unipc_reaches_its_order_and_the_corrector_adds_to_it(method, expected):
-    slope, _ = order(method, VP())
-    assert slope > expected - 0.2
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("schedule", [VP(), VE(), Linear()], ids=["vp", "ve", "flow"])
+@pytest.mark.parametrize("name", FLOWS)
+def test_order_of_convergence(name, schedule, start):
+    """Multistep of order 2 still gains on its order from almost pure noise, where x_hat changes little at first."""
+    order, evaluations = slope(solver(name), schedule, start)
+    assert order == pytest.approx(FLOWS[name], abs=0.2 if name == "dpmpp" else 0.1)
+    assert evaluations == {"heun": 2, "rk4": 4}.get(name, 1)
+
+
+@pytest.mark.parametrize(("start", "order"), [(-8.5, 4.7), (-2.0, 4.9), (0.0, 3.0)])
+def test_the_start_limits_unipc_3_to_order_3(start, order):
+    """From almost pure noise its first step adds nothing that shows, and the others are of order 4."""
+    assert slope(UniPC(3), VP(), start, (80, 160))[0] == pytest.approx(order, abs=0.1)
+    assert slope(UniPC(3), VP(), 0.0, (320, 640))[0] == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("schedule", [VP(), VE(), Linear()], ids=["vp", "ve", "flow"])
+@pytest.mark.parametrize("method", [*MOMENTS, Ancestral(0.5), DPMpp(1, sde=True), DPMpp(3, sde=True)], ids=str)
+def test_order_of_the_moments(method, schedule, start, moments):
+    """Mean and variance at the end, exactly, against alpha m and alpha^2 s^2 + sigma^2."""
+    m, s, counts, errors = 0.7, 0.4, (80, 160), []
+    order = min(solver(method).order, 2)
+    for n in counts:
+        levels = path(schedule, start, n)
+        (mean, var), end = ((level.alpha * m, level.alpha**2 * s**2 + level.sigma**2) for level in (levels[0], levels[-1]))
+        begin = torch.tensor([mean]), torch.tensor([[math.sqrt(var)]], dtype=torch.float64)
+        found = moments(solver(method), GaussianOracle(m, s), levels, *begin, draws=n)
+        errors.append(max(abs(f.item() - e) for f, e in zip(found, end, strict=True)))
+    rate = math.log2(errors[0] / errors[1])
+    assert rate > order - 0.1
+    assert rate < order + (0.6 if method == DPMpp(3, sde=True) else 0.1)
+    assert errors[-1] < 0.02
+
+
+def test_each_solver_with_an_order_is_tested_for_it():
+    tested = FLOWS | MOMENTS
+    for name in SOLVERS:
+        if not name.startswith("unipc"):  # its `order` is that of the predictor
+            assert solver(name).order == tested.get(name)
 
 
 @pytest.mark.parametrize("name", SOLVERS)

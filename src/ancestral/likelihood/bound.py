@@ -23,10 +23,15 @@ class Bound:
         direction: "lower" (value <= log p in expectation) or "exact" (up to the solver's error).
         dimensions: D, the number of dimensions of a sample.
         discrete: whether the value is the probability of levels. Otherwise it is a density. The two are never compared.
-        std_err: the standard error of each value as an estimate `(n,)`; None: nothing was drawn.
+        std_err: the standard error of each value as an estimate `(n,)`; None: nothing was drawn; infinite: it is not known.
         terms: the parts that add up to the value, by name.
         nfe: network evaluations for each sample.
         table: the contribution of each noise level, averaged over samples, as columns; empty if the bound has no such parts.
+
+    The std_err of one sample is estimated from its k draws, so for few draws it is no interval. For normal draws value +- 2
+    std_err contains the expectation in .70 of cases at k = 2, .91 at 8, .95 at 32 (Student's t), and for skewed draws in fewer:
+    a `vlb` on a mixture in .57, .84 and .93. The error of the mean over n samples, sqrt(sum std_err^2)/n, can be trusted if n
+    is large.
     """
 
     value: Tensor

@@ -55,8 +55,9 @@ def ode_log_prob(
         divergence: "exact" takes D derivatives per evaluation, "hutchinson" one; None: exact up to 16 dimensions.
         steps: the number of steps.
         tolerance: choose adaptive steps with this tolerance instead.
-        draws: the number of draws of signs and of dequantisation, over which the value is averaged. The standard error needs
-            at least two draws, and is infinite for one.
+        draws: the number of draws of signs and of dequantisation, over which the value is averaged. The standard error is
+            infinite, which means not known, for one draw, and for a sample whose draws have the same signs up to a factor -1:
+            these give equal traces. In few dimensions this is frequent.
         lattice: the levels of x; x is then dequantised to a density on its cells.
         least: the noise sigma / alpha of x, for the density of noisy data.
     """
@@ -64,7 +65,7 @@ def ode_log_prob(
     if exact and lattice is None:
         draws = 1  # nothing is drawn
     flow = ProbabilityFlow(denoise, schedule, least)
-    parts = []
+    parts, drawn = [], []
     with torch.autocast(x.device.type, enabled=False):
         for _ in range(draws):
             z, signs = x, None
@@ -72,6 +73,7 @@ def ode_log_prob(
                 z = lattice.fill(x, _drawn(noise).uniform(x.shape[1:]).to(x))
             if not exact:
                 signs = torch.where(_drawn(noise).uniform(x.shape[1:]) < 0.5, -1.0, 1.0).to(x)
+                drawn.append(signs.flatten(1) * signs.flatten(1)[:, :1])
             slope = _with_trace(flow.slope, x.shape, _full_trace if signs is None else _hutchinson(signs))
             parts.append(_integrate(flow, slope, z, steps, tolerance))
     prior, volume = (torch.stack(part) for part in zip(*parts, strict=True))
@@ -80,6 +82,9 @@ def ode_log_prob(
         error = None
     else:
         error = value.std(0) / math.sqrt(draws) if draws > 1 else torch.full_like(value[0], math.inf)
+        if drawn and x[0].numel() > 1:  # in one dimension e' A e is the trace
+            equal = (torch.stack(drawn) == drawn[0]).flatten(2).all(2).all(0).cpu()
+            error = torch.where(equal, math.inf, error)
     terms = {"prior": prior.mean(0), "volume": volume.mean(0)}
     return Bound(value.mean(0), "ode", "exact", x[0].numel(), False, error, terms, nfe=flow.denoise.nfe)
 

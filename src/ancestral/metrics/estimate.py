@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 HALVES = 20
 WIDE = 1e7  # from here on figures are written with an exponent
@@ -19,6 +20,12 @@ class Estimate:
     value: float
     std_err: float | None
     n: int
+
+    @classmethod
+    def mean(cls, values: Tensor) -> Estimate:
+        """Return the mean of independent values `(n,)` with its standard error, which one value leaves unknown."""
+        n = len(values)
+        return cls(values.mean().item(), values.std().item() / math.sqrt(n) if n > 1 else None, n)
 
     def __str__(self) -> str:
         """Return the figure with the digits that its error leaves it, such as 12.3 ± 0.4, or 1.2e+09 ± 3e+07 if it is wide."""

@@ -50,6 +50,9 @@ class DenoisingModel(GenerativeModel):
         target: the type of the prediction F. sigma_data: of the target v.
         levels: of data that are stored as whole levels within the bounds, None for real data. Likelihoods need it.
         mean, std, bounds: the units of the data. conditioner: encodes the conditions.
+
+    Raises:
+        UsageError: if there are fewer than 2 levels.
     """
 
     methods: tuple[Method, ...] = ("vlb", "ode")  # of `log_prob`
@@ -69,6 +72,8 @@ class DenoisingModel(GenerativeModel):
         conditioner: Conditioner | None = None,
     ):
         super().__init__(shape, mean=mean, std=std, bounds=bounds, conditioner=conditioner)
+        if levels is not None and levels < 2:
+            raise UsageError(f"data that are stored as levels have at least 2; got levels={levels}: leave it out for real data")
         conditional = bool(len(self.conditioner.kinds))
         self.denoiser = network if isinstance(network, Denoiser) else Denoiser(network, target, sigma_data, conditional)
         self.schedule = schedule

@@ -114,7 +114,8 @@ class Diffusion(DenoisingModel):
         min-snr: min(SNR, 5) (Hang et al. 2023, arXiv:2303.09556).
         edm:     1 + s^2 SNR, as of v, with s = 1 for every other target: (sigma^2 + s^2)/sigma^2 in units of alpha = 1, so that
                  of data of deviation s each level's loss is the same for an untrained network (Karras et al. 2022, table 1).
-        vlb:     -1/2 dSNR/dt, and in a chain T/2 (SNR_{i-1} - SNR_i) with T/2 SNR_1 for the first step: the ELBO's.
+        vlb:     -1/2 dSNR/dt, and in a chain T/2 (SNR_{i-1} - SNR_i). Its first step is the reconstruction, -log p(x | x_1) =
+                 |x - x_hat|^2 / (2 beta_1) + const, with the weight T/(2 beta_1). So the mean over steps is the ELBO's.
         """
         alpha2, sigma2 = level.alpha**2, level.sigma**2
         snr = alpha2 / sigma2
@@ -125,8 +126,10 @@ class Diffusion(DenoisingModel):
         if self.weight == "vlb":
             if isinstance(self.schedule, Chain):
                 before = self.schedule.at(level.t - 1 / self.schedule.T)
-                snr_before = torch.where(before.sigma > 0, before.alpha**2 / before.sigma**2, 2 * snr)
-                return self.schedule.T / 2 * (snr_before - snr)
+                change = torch.where(
+                    before.sigma > 0, before.alpha**2 / before.sigma**2 - snr, 1 / sigma2
+                )  # sigma_1^2 = beta_1
+                return self.schedule.T / 2 * change
             return self.schedule.diffusion2(level.t) * snr / sigma2 / 2  # -dSNR/dt = g^2 SNR / sigma^2
         return {
             "eps": snr,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ancestral.builtin import built_in
 from ancestral.configuration import configurable
+from ancestral.errors import UsageError
 from ancestral.schedules.base import Schedule
 
 
@@ -104,11 +105,17 @@ class VE(Schedule):
 class GeometricLevels(VE):
     """VE with training only at `count` geometric levels from sigma_max to sigma_min (Song & Ermon 2019, section 4.1).
 
-    `grid(schedule, schedule.count, "logsnr")` visits each level.
+    `grid(schedule, schedule.count, "logsnr")` visits each level. One level is sigma_max. Raises UsageError for count < 1.
     """
 
     count: int = 10
 
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UsageError(f"a geometric schedule needs at least 1 level; got {self.count}")
+
     def noisy(self, t: Tensor) -> Tensor:
         """Return the level of each t. Uniform t give uniform levels."""
+        if self.count == 1:
+            return torch.ones_like(t)
         return ((t * self.count).floor().clamp(0, self.count - 1) / (self.count - 1)).clamp(self.t_min, 1)

@@ -22,6 +22,7 @@ class Ancestral(Solver):
     """
 
     eta: float = 1.0
+    order = 1
 
     def step(self, denoise: Denoise, x: Tensor, t: Level, s: Level, memory: None, noise: Noise) -> tuple[Tensor, None]:
         p = denoise(x, t)

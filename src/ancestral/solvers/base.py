@@ -43,10 +43,12 @@ class State:
 class Solver:
     """A method of steps. Subclasses define `step`. `memory` is the history of a multistep method (None at the start).
 
+    `order` is p of the global error O(h^p), from any finite log SNR on; of stochastic methods it is the error of the moments.
+    It is None for methods that have none, and that of the predictor for `UniPC`.
     `visits_levels` is whether the states are at the given levels. Those of `UnadjustedLangevin` are not.
     """
 
-    order = 1
+    order: int | None = None
     visits_levels = True
 
     def step(self, denoise: Denoise, x: Tensor, t: Level, s: Level, memory: Any, noise: Noise) -> tuple[Tensor, Any]:

@@ -99,6 +99,17 @@ def thousandfold(players):
     return wrong
 
 
+def without_time(players):
+    """The parameters of the embedding are not trained."""
+
+    def wrong(self):
+        (player,) = players(self)
+        of_time = {id(p) for p in self.denoiser.network.noise.parameters()}
+        return (type(player)(player.name, tuple(p for p in player.parameters if id(p) not in of_time)),)
+
+    return wrong
+
+
 BETA = "ancestral.models.vae.VAE"
 MINIMAX = "ancestral.models.objectives.Minimax"
 CHAIN = "ancestral.schedules.Chain"
@@ -148,6 +159,7 @@ MUTATIONS = [
         "ancestral.distributions.Normal.log_prob",
         lambda f: lambda p, x: f(p, x) + x.shape[1] / 2 * LOG_2PI,
     ),
+    ("vae.gaussian-reconstruction", "half of the KL", "ancestral.gaussian.Gaussian.kl_terms", lambda f: lambda *a: 0.5 * f(*a)),
     ("vae.beta", "beta forgotten", f"{BETA}.losses", without_beta),
     ("vae.importance-weights", "the mean of logarithms", "ancestral.models.vae.iwae", lambda _: elbo),
     ("gan.cross-entropy", "1/2 forgotten", f"{MINIMAX}.discriminator", lambda f: lambda *a: 2 * f(*a)),
@@ -216,6 +228,13 @@ MUTATIONS = [
     ("diffusion.prior-matching", "a prior that is learned", f"{VLB}._prior", lambda f: lambda c, x: f(c, x.requires_grad_())),
     ("diffusion.consistency", "weight halved", f"{DIFFUSION}.weights", lambda f: lambda *a: f(*a) / 2),
     ("diffusion.consistency", "bound's weight doubled", f"{VLB}._ratio", lambda f: lambda *a: 2 * f(*a)),
+    (
+        "diffusion.reconstruction",
+        "SNR_1 for 1/beta_1",
+        f"{DIFFUSION}.weights",
+        lambda f: lambda m, t: f(m, t) - m.schedule.T / 2,
+    ),
+    ("diffusion.elbo", "the prior term forgotten", f"{VLB}._prior", lambda f: lambda *a: 0.9 * f(*a)),
     ("diffusion.elbo", "a term forgotten", f"{VLB}._every_step", lambda f: lambda *a: f(*a)[1:]),
     ("diffusion.tight", "error's root", "ancestral.oracles.MixtureOracle.error", lambda f: lambda *a: math.sqrt(f(*a))),
     ("diffusion.simple-loss", "root of the SNR", f"{DIFFUSION}.weights", lambda f: lambda *a: f(*a).sqrt()),
@@ -227,6 +246,7 @@ MUTATIONS = [
     ),
     ("diffusion.algorithm-2", "no noise added", "ancestral.solvers.ancestral.Ancestral.step", silent),
     ("diffusion.one-network", "a network for each t", f"{DIFFUSION}.players", thousandfold),
+    ("diffusion.one-network", "no embedding of t", f"{DIFFUSION}.players", without_time),
     ("diffusion.solver-order", "Heun without its correction", "ancestral.solvers.ode.Heun.step", lambda _: Euler.step),
     ("latent.compute", "work at one size", "ancestral.networks.unet.UNet.forward", at_one_size),
     ("latent.memory", "work at one size", "ancestral.networks.unet.UNet.forward", at_one_size),

@@ -62,7 +62,7 @@ def test_what_is_drawn_is_both_sides(axes):
 
 
 def test_clouds_are_drawn_and_judged_by_nobody(axes):
-    v = verdict(clouds=(Clouds("plain", {"data": torch.zeros(5, 2), "samples": torch.ones(7, 2)}),))
+    v = verdict(equal("number", 1.0, 1.0), clouds=(Clouds("plain", {"data": torch.zeros(5, 2), "samples": torch.ones(7, 2)}),))
     assert v.holds
     draw(v)
     assert [len(c.get_offsets()) for c in axes[0].collections] == [5, 7]

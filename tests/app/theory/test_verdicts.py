@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ancestral.app.cli import main
-from ancestral.app.theory import CLAIMS, K, select
+from ancestral.app.theory import CLAIMS, K, Verdict, select
 from ancestral.app.theory.claims import at_most, equal, mean, variance
 from ancestral.errors import UsageError
 
@@ -31,6 +31,11 @@ def test_one_wrong_point_of_many_is_enough_and_is_the_one_shown():
     assert (s.holds, s.worst) == (False, 1)
     s = at_most("", torch.tensor([-9.0, 0.2]), torch.tensor([0.0, 0.0]))
     assert (s.holds, s.worst) == (False, 1)
+
+
+def test_nothing_compared_does_not_hold():
+    assert not equal("", torch.zeros(0), torch.zeros(0)).holds
+    assert not Verdict(CLAIMS["gan.hinge"], (), (), 0.0).holds
 
 
 @pytest.mark.parametrize("side", [equal, at_most])

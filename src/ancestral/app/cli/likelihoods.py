@@ -99,8 +99,8 @@ def show(subject: str, figures: list[Figure]) -> None:
     for f in figures:
         table.add_row(
             f.kind,
-            f"{f.nats.value:.3f} ± {f.nats.std_err or 0:.3f}",
-            f"{f.bits.value:.4f} ± {f.bits.std_err or 0:.4f}",
+            f"{f.nats.value:.3f}" + (f" ± {f.nats.std_err:.3f}" if f.nats.std_err is not None else ""),
+            f"{f.bits.value:.4f}" + (f" ± {f.bits.std_err:.4f}" if f.bits.std_err is not None else ""),
             f.what,
             f"{f.n:,}",
             count(f.nfe),

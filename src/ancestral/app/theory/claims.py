@@ -7,6 +7,7 @@ which indented lines are equations. All claims have the same rule:
     left = right   holds if   |left - right| <= K std_err + tolerance max(1, |right|)
     left <= right  holds if    left - right  <= K std_err + tolerance max(1, |right|)
 
+at each of its points, and a claim holds if each of its sides holds. Without a point or a side nothing holds.
 std_err is the error of random draws, which have fixed seeds. tolerance is the error of everything else: rounding, and the steps
 of quadratures, solvers and differences. A random number exceeds K = 4 standard errors once in 16,000 times.
 """
@@ -93,7 +94,7 @@ class Sides:
     @property
     def holds(self) -> bool:
         excess = self.difference.abs() if self.relation == "=" else self.difference
-        return bool((excess <= self.allowed).all())
+        return len(excess) > 0 and bool((excess <= self.allowed).all())
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        return all(side.holds for side in self.sides)
+        return bool(self.sides) and all(side.holds for side in self.sides)
 
 
 CLAIMS: dict[str, Claim] = {}

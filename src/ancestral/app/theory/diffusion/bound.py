@@ -20,13 +20,14 @@ from ancestral.prediction import Prediction
 from ancestral.schedules import CLEAN, Chain, Level, Levels
 
 
-@claim("Ho et al. 2020, eq. 5 and section 3.3", (vlb,))
+@claim("Ho et al. 2020, eq. 5 and section 3.3", (vlb, Diffusion.weights))
 def reconstruction() -> Iterator[Sides]:
     """The reconstruction term is a Gaussian about the prediction of x₀
 
         log p(x₀|x₁) = −|x₀ − x̂₀(x₁)|² / (2 β₁)  −  D/2 log(2π β₁)
 
-    At t = 1 the posterior's mean is x̂₀ itself, because q(x₀|x₁, x₀) is a point. The variance is β₁ = 1 − ᾱ₁.
+    At t = 1 the posterior's mean is x̂₀ itself, because q(x₀|x₁, x₀) is a point. The variance is β₁ = 1 − ᾱ₁. Training's weight
+    `vlb`, divided by T, is therefore 1/(2 β₁) there.
     """
     chain, d = Chain.linear(10, 0.02, 0.4), 3
     oracle, x = GaussianOracle(M, torch.full((d,), S)), draws(64, 1).normal((d,)).double()
@@ -38,6 +39,8 @@ def reconstruction() -> Iterator[Sides]:
     right = -distance / (2 * beta) - d / 2 * math.log(2 * math.pi * beta)
     along = Along("|x₀ − x̂₀(x₁)|²", distance, "the reconstruction term, nats")
     yield equal("log N(x₀; x̂₀(x₁), β₁ I)", left[order], right, along=along)
+    weight = family(random_network(d), chain, d=d, weight="vlb").weights(chain.at(torch.tensor([1 / chain.T]).double()))
+    yield equal("training's weight / T", weight / chain.T, 1 / (2 * beta))
 
 
 @claim("Ho et al. 2020, section 3.1", (vlb,))
@@ -119,32 +122,40 @@ def elbo() -> Iterator[Sides]:
 
     Invert each forward kernel by Bayes, q(x_t|x_{t−1}) = q(x_{t−1}|x_t, x₀) q(x_t|x₀)/q(x_{t−1}|x₀). The marginals cancel in
     pairs and leave q(x_T|x₀). The left side follows the chain forward and adds the log-densities of its steps. The right side
-    is `vlb`, whose variance is smaller because each KL is exact.
+    is `vlb`, whose variance is smaller because each KL is exact. Along the chain each term is an average of log-densities too.
     """
     chain, T, n = Chain.linear(8, 0.02, 0.5), 8, 20_000
     at, rows = torch.linspace(-2.5, 3, 12, dtype=torch.float64), []
+    parts: dict[str, list[tuple[Tensor, ...]]] = {}
     for value in at.tolist():
         x0 = torch.full((n, 1), value, dtype=torch.float64)
-        left, x = torch.zeros(n, dtype=torch.float64), x0
+        left, x, first = torch.zeros(n, dtype=torch.float64), x0, x0
         for i in range(1, T + 1):
             y = chain.step(x, i, draws(n, i).normal((1,)).double())
             beta = chain.betas[i - 1]
             left = left - Gaussian((1 - beta).sqrt() * x, beta[None]).log_prob(y)
             mu, var = chain.posterior(MIXTURE(y, chain.level(i)).x, y, i)
             var = var if i > 1 else beta.item()
-            left = left + Gaussian(mu, torch.full_like(mu, var)).log_prob(x)
-            x = y
-        left = left + Gaussian(torch.zeros_like(x), torch.ones_like(x)).log_prob(x)
+            back = Gaussian(mu, torch.full_like(mu, var)).log_prob(x)
+            left, x, first = left + back, y, back if i == 1 else first
+        last, end = Gaussian(torch.zeros_like(x), torch.ones_like(x)).log_prob(x), chain.level(T)
+        left = left + last
+        prior = last - Gaussian(end.alpha * x0, torch.full_like(x0, end.sigma**2)).log_prob(x)
         bound = vlb(MIXTURE, chain, x0, draws(n, 99))
         (a, a_error), (b, b_error) = mean(left), mean(bound.value)
-        terms = sum(v.mean() for v in bound.terms.values())
-        rows.append((a, b, (a_error**2 + b_error**2).sqrt(), b_error, terms))
-    walked, b, error, b_error, terms = table(rows)
+        rows.append((a, b, (a_error**2 + b_error**2).sqrt(), b_error))
+        along_chain = {"reconstruction": first, "prior": prior, "consistency": left - first - prior}
+        for name, walk in along_chain.items():
+            (c, c_error), (e, e_error) = mean(walk), mean(bound.terms[name])
+            parts.setdefault(name, []).append((c, e, (c_error**2 + e_error**2).sqrt()))
+    walked, b, error, b_error = table(rows)
     along = Along("x₀", at, "nats")
     yield equal("vlb; dots: log-densities along the chain", walked, b, error, along=along)
     log_p = MIXTURE.log_density(at[:, None], CLEAN)
     yield at_most("log p(x₀); dots: vlb", b, log_p, b_error, along=along)
-    yield equal("vlb is the sum of its terms", b, terms)
+    for name, part in parts.items():
+        c, e, error = table(part)
+        yield equal("vlb; dots: along the chain", c, e, error, along=Along("x₀", at, f"the term of {name}, nats"))
 
 
 @claim("Bao et al. 2022 (arXiv:2201.06503), theorem 1", (vlb, MixtureOracle.error))

@@ -81,7 +81,8 @@ def solver_order() -> Iterator[Sides]:
 
         error(h) ≈ C h^p   ⇒   p = log₂ error(h)/error(h/2)
 
-    It is measured on data N(m, s²), whose probability flow is known: (x_t − α_t m)/√(α_t² s² + σ_t²) is constant along it.
+    It is measured on data N(m, s²), whose probability flow is known: (x_t − α_t m)/√(α_t² s² + σ_t²) is constant along it. The
+    steps begin near pure noise, at log SNR −8.5, or in the middle of the process, at 0.
     """
     oracle, x = GaussianOracle(M, S), torch.tensor([[1.3], [-0.4]]).double()
     methods: tuple[tuple[str, Solver, int], ...] = (
@@ -90,15 +91,15 @@ def solver_order() -> Iterator[Sides]:
         ("DPM-Solver++", DPMpp(order=3), 3),
     )
     counts = (40, 80, 160)
-    for schedule in (VP(), Linear()):
+    for schedule, begin in ((VP(), -8.5), (Linear(), 0.0)):
         for name, method, order in methods:
             errors = []
             for n in counts:
-                levels = schedule.levels(schedule.time(torch.linspace(-8.5, 3, n + 1, dtype=torch.float64)))
+                levels = schedule.levels(schedule.time(torch.linspace(begin, 3, n + 1, dtype=torch.float64)))
                 start = x * levels[0].sigma
                 *_, state = method(oracle, start, levels, draws(2))
                 errors.append((state.x - oracle.flow(start, levels[0], levels[-1])).abs().max().item())
-            slope, process = math.log2(errors[-2] / errors[-1]), type(schedule).__name__
+            slope, process = math.log2(errors[-2] / errors[-1]), f"{type(schedule).__name__} from {begin:g}"
             yield equal(f"{name}, {process}: order", slope, order, tolerance=0.15 / order)
             steps, error = (torch.tensor(v, dtype=torch.float64) for v in (counts, errors))
             along = Along("steps n", steps, f"log₂ of the error, {process}", "x")
