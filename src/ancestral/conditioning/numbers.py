@@ -35,7 +35,7 @@ class NumberCondition(Condition):
         mean, std: of each, over the training samples of which it is known.
         width: of the vector.
 
-    Raw: float32 `(n, k)` in the units of the data, NaN where a number is unknown or not asked for.
+    Raw: float64 `(n, k)` in the units of the data, NaN where a number is unknown or not asked for.
     """
 
     source = "number"
@@ -58,7 +58,7 @@ class NumberCondition(Condition):
         return (type(self), self.names)
 
     def column(self, values: Tensor) -> Tensor:
-        return values.float()
+        return values.double()
 
     def parse(self, value: Any, n: int) -> Tensor:
         """Raw numbers from what a caller wrote, for all n samples or for each.
@@ -69,7 +69,7 @@ class NumberCondition(Condition):
             n: of samples.
 
         Returns:
-            float32 `(n, k)`.
+            float64 `(n, k)`.
 
         Raises:
             UsageError: unknown names, a wrong count, or numbers that are not finite.
@@ -77,7 +77,7 @@ class NumberCondition(Condition):
         if hasattr(value, "__array__") and not isinstance(value, Tensor):  # numpy
             value = torch.as_tensor(value)
         if isinstance(value, Tensor):
-            rows = value.float()
+            rows = value.double()
             if self.parts == 1 and rows.ndim < 2 and (rows.ndim == 0 or len(rows) == n or len(rows) != 1):
                 rows = rows[..., None]
             if rows.ndim not in (1, 2) or rows.shape[-1] != self.parts:
@@ -110,11 +110,13 @@ class NumberCondition(Condition):
         if isinstance(value, Mapping):
             if wrong := [name for name in value if name not in self.names]:
                 raise UsageError(unknown("number", wrong[0], self.names))
-            return torch.tensor([_finite(value[name], name) if name in value else math.nan for name in self.names])
+            values = [_finite(value[name], name) if name in value else math.nan for name in self.names]
+            return torch.tensor(values, dtype=torch.float64)
         numbers = list(value) if isinstance(value, Sequence) or np.ndim(value) else [value]
         if len(numbers) != self.parts:
             raise UsageError(f"{self._expected()}, found {len(numbers)}")
-        return torch.tensor([_finite(number, name) for number, name in zip(numbers, self.names, strict=True)])
+        values = [_finite(number, name) for number, name in zip(numbers, self.names, strict=True)]
+        return torch.tensor(values, dtype=torch.float64)
 
     def _expected(self) -> str:
         if self.parts == 1:

@@ -13,6 +13,7 @@ from ancestral.app.data.columns import Column, Texts, Values
 from ancestral.app.data.dataset import Split
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.numbers import is_number_name, numbers_from
+from ancestral.app.data.precision import real
 
 # Names in arrays and files, and the columns to which they belong.
 COLUMNS = {
@@ -66,8 +67,9 @@ def plain(name: str, values: Any) -> Column | None:
         return Texts(tuple((np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist()))
     if array.dtype.kind not in "biuf" or not array.ndim:
         return None
-    kept = array.dtype in (np.uint8, np.bool_)
-    return Values(torch.from_numpy(array.copy() if kept else array.astype(np.float32 if array.dtype.kind == "f" else np.int64)))
+    if array.dtype.kind == "f":
+        return Values(torch.from_numpy(real([array])[0].copy()))
+    return Values(torch.from_numpy(array.copy() if array.dtype in (np.uint8, np.bool_) else array.astype(np.int64)))
 
 
 def _read(split: Split, name: str, values: Any, where: str, number_names: Sequence[str]) -> Any:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ancestral.app.data.annotations import COLUMNS, KNOWN, NUMBER_NAMES, joined, named, plain
@@ -203,7 +204,7 @@ def _numbers(x: np.ndarray | Tensor, where: str) -> np.ndarray:
     """Return the data as a numpy array of finite numbers with at least 2 axes and 1 value."""
     if isinstance(x, Tensor):
         x = x.detach().cpu()
-        x = x.float().numpy() if x.is_floating_point() else x.numpy()
+        x = (x if x.dtype == torch.float64 or not x.is_floating_point() else x.float()).numpy()
     if x.dtype.kind not in "biuf":
         raise DataError(f"{where} must hold numbers, found the type {x.dtype}")
     if x.ndim < 2 or not x.size:

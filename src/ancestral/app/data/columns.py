@@ -9,7 +9,7 @@ condition (`ancestral.conditioning`) names the column that it reads and knows ho
     boxes    int64 `(k, 5)` rows (class, x, y, w, h)       `Boxes`
     map      uint8 `(N, H, W)`, 0 for background           `Maps`
     image    an image that goes with each sample           `Pictures`
-    number   float32 `(N, k)`, NaN where unknown           `Numbers`
+    number   real numbers `(N, k)`, NaN where unknown      `Numbers`
 
 A column may have any other name. A condition whose `source` is that name reads it.
 """
@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from ancestral.app.data.images import fit
+from ancestral.app.data.precision import real
 
 Size = tuple[int, int]  # height, width
 
@@ -81,7 +82,7 @@ class Values(Column):
 
 @dataclass(frozen=True, eq=False)
 class Numbers(Values):
-    """Real numbers `(N, k)` or `(N,)`, stored as float32 `(N, k)`. NaN marks an unknown number.
+    """Real numbers `(N, k)` or `(N,)`, stored `(N, k)` in the precision of `real`. NaN marks an unknown number.
 
     Args:
         names: one name for each of the k numbers. Default: `number`, or `number1`, `number2`, ...
@@ -91,7 +92,9 @@ class Numbers(Values):
     kind: ClassVar[str] = "numbers"
 
     def __post_init__(self) -> None:
-        values = self.values.to(torch.float32)
+        values = self.values.detach().cpu()
+        values = values if values.dtype == torch.float64 or not values.is_floating_point() else values.float()
+        values = torch.from_numpy(*real([values.numpy()]))
         object.__setattr__(self, "values", values[:, None] if values.ndim == 1 else values)
         object.__setattr__(self, "names", tuple(self.names) or numbered("number", self.values.shape[1]))
 

@@ -10,10 +10,13 @@ from torch import Tensor
 
 from ancestral.app.data.assemble import chunks
 from ancestral.app.data.errors import DataError
+from ancestral.app.data.precision import real
 
 
 def quantise(arrays: Sequence[np.ndarray], images: bool) -> tuple[list[Tensor], int | None]:
-    """Return the arrays as uint8 with the number of levels, or as float32 with None. The choice is the same for all arrays.
+    """Return the arrays as uint8 with the number of levels, or as real numbers (see `real`) with None.
+
+    The choice is the same for all arrays:
 
     - only 0 and 1 (in any type), or uint8 with only 0 and 255: 2 levels;
     - uint8, and images of other integers in 0..255: 256 levels;
@@ -30,7 +33,7 @@ def quantise(arrays: Sequence[np.ndarray], images: bool) -> tuple[list[Tensor], 
         return [_tensor(array, np.uint8) for array in arrays], 256
     if images and all(array.dtype.kind == "f" for array in arrays) and _every(arrays, _of_255):
         return [torch.from_numpy(_scaled(array)) for array in arrays], 256
-    return [_tensor(array, np.float32) for array in arrays], None
+    return [_tensor(array, array.dtype.type) for array in real(arrays)], None
 
 
 def check_finite(array: np.ndarray, where: str) -> None:
