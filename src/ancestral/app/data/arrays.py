@@ -105,6 +105,7 @@ def from_array(
     beside_test: Mapping[str, Any] | None = None,
     number_names: Sequence[str] = (),
     layout: Layout | None = None,
+    levels: int | None = None,
     notes: tuple[str, ...] = (),
 ) -> DataSet:
     """Make a `DataSet` of N samples. This module's docstring explains the layouts, and `quantise` explains the levels.
@@ -121,6 +122,7 @@ def from_array(
         beside_test: annotations of the held-out split.
         number_names: names of the numbers among the annotations.
         layout: how the samples are laid out; None: decided from axes and type.
+        levels: the number of levels of uint8 samples; None: decided from the values.
         notes: further notes for the user.
 
     Raises:
@@ -132,7 +134,7 @@ def from_array(
         raise DataError(f"x and x_test of {where} must agree in the shape of a sample, found {found}")
     chosen = layout or _layout(arrays[0], where)
     arranged = [_arrange(a, chosen, where, explicit=layout is not None) for a in arrays]
-    quantised, levels = quantise(arranged, images=chosen == "images")
+    quantised, levels = quantise(arranged, chosen == "images", levels)
     encoded: list[Tensor | None] = [None, None]
     classes: tuple[str, ...] = ()
     if labels is not None:

@@ -70,13 +70,15 @@ def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress |
         state=repr([(name, _state(path / name)) for name in names]),
     )
     images = [names[i] for i in decoded.kept]
+    if len(images) == 1 and (paged := [note for note in decoded.notes if "pages" in note]):
+        raise DataError(f"{path} holds 1 picture, and at least 2 are needed: {paged[0]}")
     left_out = [*listing.other, *(f"{name} (outside the split folders)" for name in strays), *decoded.left_out]
     numbers = numbers_of(path, images, listing.metadata)
     read = () if numbers is None else numbers.names
     captions, unused = read_captions(path, images, listing.metadata, listing.sidecars, read)
     captioned = sum(text is not None for text in captions)
     classes, labels, unclassed = _classes(images, split_of)
-    (array,), levels = quantise([decoded.pixels], images=True)
+    (array,), levels = quantise([decoded.pixels], images=True, levels=decoded.levels)
     shown = (array.shape[2], array.shape[3])
     boxes, box_classes, told = boxes_of(path, images, extras, shown)
     maps, map_classes = maps_of(path, images, extras, shown)

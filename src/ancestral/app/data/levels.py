@@ -13,16 +13,18 @@ from ancestral.app.data.errors import DataError
 from ancestral.app.data.precision import real
 
 
-def quantise(arrays: Sequence[np.ndarray], images: bool) -> tuple[list[Tensor], int | None]:
+def quantise(arrays: Sequence[np.ndarray], images: bool, levels: int | None = None) -> tuple[list[Tensor], int | None]:
     """Return the arrays as uint8 with the number of levels, or as real numbers (see `real`) with None.
 
-    The choice is the same for all arrays:
+    The choice is the same for all arrays. levels: their number if it is known; the arrays are then uint8. Otherwise:
 
     - only 0 and 1 (in any type), or uint8 with only 0 and 255: 2 levels;
     - uint8, and images of other integers in 0..255: 256 levels;
     - float images of k/255 for whole k, to the precision of their type: 256 levels;
     - other values: real numbers in their own units.
     """
+    if levels is not None:
+        return [_tensor(array, np.uint8) for array in arrays], levels
     bytes_ = all(array.dtype == np.uint8 for array in arrays)
     if _every(arrays, lambda a: (a == 0) | (a == 1)):
         return [_tensor(array, np.uint8) for array in arrays], 2

@@ -81,6 +81,7 @@ def parquet(path: Path, size: tuple[int, int] | None = None, progress: Progress 
         beside=beside,
         number_names=numbers,
         layout="images",
+        levels=decoded.levels,
         notes=tuple(notes),
     )
 
