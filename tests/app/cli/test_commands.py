@@ -263,7 +263,7 @@ def test_a_folder_with_broken_files(tmp_path):
             Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
     (tmp_path / "images" / "cats" / "broken.png").write_bytes(b"\x89PNG nothing")
     (tmp_path / "images" / "dogs" / "notes.txt").write_text("no picture")
-    words = ["train", tmp_path / "images", "--size", "16", "--for", "3it", "--condition", "class", *SMALL]
+    words = ["train", tmp_path / "images", "--size", "16x24", "--for", "3it", "--condition", "class", *SMALL]
     done = command(*words, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "broken.png" in done.stderr
@@ -271,7 +271,7 @@ def test_a_folder_with_broken_files(tmp_path):
     sampled = command("sample", tmp_path / "run", "-n", 2, "--class", "dogs", "--steps", 2, "--out", tmp_path / "out")
     assert sampled.returncode == 0, sampled.stderr
     with Image.open(next((tmp_path / "out").iterdir())) as picture:
-        assert (picture.size, picture.mode) == ((16, 16), "RGB")
+        assert (picture.size, picture.mode) == ((24, 16), "RGB")
 
 
 def test_an_empty_folder_and_an_array_with_nan(tmp_path):

@@ -6,6 +6,7 @@ Pillow releases the interpreter's lock while it decodes and scales, so processes
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import warnings
@@ -24,7 +25,7 @@ from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import Header, ImageError, Source, extent, inspect, read, read_values
 
 HALF = 1 << 15  # half of the range of 16 bits
-LARGEST = 64  # pixels: the longest side that is chosen if the user gives no size
+LARGEST = 64  # the side of a square with as many pixels as an image has at most if the user gives no size
 Progress = Callable[[int, int], None]
 A = TypeVar("A")
 B = TypeVar("B")
@@ -65,7 +66,7 @@ def decode(
         names: one name per source, for messages.
         sources: the images.
         size: (height, width) to which images are scaled and cropped. None: the common size of all images if its sides are at
-            most 64 pixels, otherwise a square whose side is the median shorter side, at most 64 and a multiple of 8.
+            they have at most 64x64 pixels, otherwise `_size` keeps their usual aspect.
         progress: called with (images decoded, images in all).
 
     Raises:
@@ -144,12 +145,32 @@ def _reasons(names: Sequence[str], outcome: Sequence[object]) -> list[str]:
 
 
 def _size(headers: Sequence[Header]) -> tuple[int, int]:
+    """Return the common size of the images if it has at most 64x64 pixels, otherwise a size of multiples of 8.
+
+    Its shorter side is the median shorter side, at most 64, and its aspect is the median aspect. If it would have more than
+    64x64 pixels, it is scaled down to them, but no side becomes shorter than 8 pixels.
+    """
     sizes = {(header.height, header.width) for header in headers}
-    if len(sizes) == 1 and max(only := next(iter(sizes))) <= LARGEST:
+    if len(sizes) == 1 and math.prod(only := next(iter(sizes))) <= LARGEST**2:
         return only
-    side = min(LARGEST, int(statistics.median(min(header.height, header.width) for header in headers)))
-    side = max(8, side - side % 8)
-    return side, side
+    shorter = min(LARGEST, int(statistics.median(min(header.height, header.width) for header in headers)))
+    shorter = max(8, shorter - shorter % 8)
+    aspect = statistics.median(header.height / header.width for header in headers)
+    longest = max(aspect, 1 / aspect)
+    side = max(8.0, min(shorter, LARGEST / longest**0.5))  # in exact numbers, the shorter side
+    short, long = (max(8, 8 * round(v / 8)) for v in (side, side * longest))
+    return (long, short) if aspect > 1 else (short, long)
+
+
+def cropped(images: Sequence[tuple[int, int]], size: tuple[int, int]) -> list[str]:
+    """Return a note if images of these sizes lose 1 % or more of their pixels when they cover `size` and are cropped."""
+    cut = [1 - min(h / size[0], w / size[1]) ** 2 * math.prod(size) / (h * w) for h, w in images]
+    share = statistics.fmean(cut)
+    if share < 0.01:
+        return []
+    tall = [h / w > size[0] / size[1] for (h, w), part in zip(images, cut, strict=True) if part > 0]
+    edges = "top and bottom" if all(tall) else "the edges" if any(tall) else "left and right"
+    return [f"cropped at {edges} to the aspect of {size[0]}x{size[1]}: {share:.0%} of the pixels are cut away"]
 
 
 def _deep(headers: Sequence[Header | ImageError]) -> list[int]:
@@ -212,6 +233,7 @@ def _notes(
     notes = []
     if changed:
         notes.append(f"resized to {height}x{width}" + ("" if asked else "; choose another size with --size"))
+    notes += cropped([(header.height, header.width) for header in valid], size)
     if enlarged:
         notes.append(f"{count(enlarged, 'image')} smaller than {height}x{width} enlarged")
     if transparent:
