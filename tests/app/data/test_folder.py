@@ -216,6 +216,45 @@ def test_a_size_is_kept_to(tmp_path, picture, size, shape):
     assert f"resized to {shape[0]}x{shape[1]}" in data.notes
 
 
+def test_classes_are_named(tmp_path, picture):
+    for name in ("cats", "dogs"):
+        fill(tmp_path / name, picture, 3)
+    assert load(tmp_path).notes[:2] == ("6 images in 2 classes", "classes: cats, dogs")
+    for i in range(12):
+        picture(tmp_path / f"k{i:02}" / "0.png", 1)
+    assert "classes: cats, dogs, k00, k01, k02, k03, k04, k05, k06, k07 and 4 more" in load(tmp_path).notes
+
+
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("TRAIN", "TEST"), ("train", "valid"), ("Training", "Val")])
+def test_splits_in_any_case(tmp_path, picture, train, test):
+    fill(tmp_path / train, picture, 5)
+    fill(tmp_path / test, picture, 3)
+    data = load(tmp_path)
+    assert (len(data.train), len(data.test), data.spec.classes) == (5, 3, ())
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        (("images", "masks"), True),
+        (("Image", "Label"), True),
+        (("trainA", "trainB"), True),
+        (("A", "B"), True),
+        (("trainA", "trainB", "testA", "testB"), True),
+        (("annotations", "images"), True),
+        (("input", "target"), True),
+        (("cats", "dogs"), False),
+        (("images", "masks", "other"), False),
+    ],
+)
+def test_folders_that_look_like_pairs_are_asked_about(tmp_path, picture, names, asked):
+    for name in names:
+        fill(tmp_path / name, picture, 3)
+    found = [note for note in load(tmp_path).notes if note.startswith(f"are the folders {names[0]} and {names[1]} pairs")]
+    assert len(found) == asked
+    assert all("give the folder of one of them" in note and "map_file_name" in note for note in found)
+
+
 def test_wide_pictures_keep_their_aspect(tmp_path, picture):
     for i in range(3):
         picture(tmp_path / "same" / f"{i}.png", size=(513, 7))
