@@ -33,7 +33,7 @@ def joined(split: Split, beside: Mapping[str, Any], where: str, number_names: Se
 
     The names that `beside` may have:
 
-    - captions: N strings.
+    - captions: N strings, or N lists of strings.
     - boxes: whole numbers `(N, k, 5)`, rows (class, left, top, width, height) in pixels. Class -1 marks an unused row.
     - maps: whole numbers `(N, H, W)` from 0, which is the background, to 255.
     - conditioning: uint8 `(N, C, H, W)` or `(N, H, W, C)`.
@@ -86,7 +86,7 @@ def _read(split: Split, name: str, values: Any, where: str, number_names: Sequen
     if column != "text" and len(space) != 2:
         raise DataError(f"{name} of {where} need images, and its samples have shape {shape[1:]}")
     if column == "text":
-        return tuple(None if text is None else str(text).strip() or None for text in values)
+        return tuple(_texts(text) for text in values)
     array = np.asarray(values)
     if column == "boxes":
         if array.ndim != 3 or array.shape[2] != 5 or array.dtype.kind not in "iu":
@@ -101,6 +101,14 @@ def _read(split: Split, name: str, values: Any, where: str, number_names: Sequen
     if array.ndim != 4 or array.shape[2:] != space or array.dtype != np.uint8:
         raise DataError(f"conditioning of {where} must be uint8 images of the same size as the samples")
     return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _texts(value: Any) -> str | tuple[str, ...] | None:
+    """Return one caption, several (a list or an array of strings), or None."""
+    if isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
+        found = tuple(str(text).strip() for text in value if text is not None and str(text).strip())
+        return found if len(found) > 1 else found[0] if found else None
+    return None if value is None else str(value).strip() or None
 
 
 def _is_real(name: str, column: Any) -> bool:

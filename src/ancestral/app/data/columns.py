@@ -130,16 +130,34 @@ class Maps(Values):
 
 @dataclass(frozen=True, eq=False)
 class Texts(Column):
-    """One string per sample, or None. Mirroring does not change the words "left" and "right" in a text."""
+    """One string per sample, or None. Mirroring does not change the words "left" and "right" in a text.
+
+    A row may also be several strings. Then `values` has the first, and training draws one of `rows` each time.
+    """
 
     values: tuple[str | None, ...]
+    others: tuple[tuple[str, ...], ...] = ()  # the further texts of each sample, () if no sample has any
     kind: ClassVar[str] = "texts"
 
+    def __post_init__(self) -> None:
+        rows = [(row,) if row is None or isinstance(row, str) else tuple(map(str, row)) or (None,) for row in self.values]
+        if any(len(row) > 1 for row in rows):
+            object.__setattr__(self, "others", tuple(row[1:] for row in rows))
+        object.__setattr__(self, "values", tuple(row[0] for row in rows))
+
+    @property
+    def rows(self) -> tuple[str | tuple[str, ...] | None, ...]:
+        """The text of each sample, or all its texts if it has several."""
+        if not any(self.others):
+            return self.values
+        return tuple((str(v), *more) if more else v for v, more in zip(self.values, self.others, strict=True))
+
     def gather(self, index: Tensor) -> Self:
-        return replace(self, values=tuple(self.values[i] for i in index.tolist()))
+        rows = self.rows
+        return type(self)(tuple(rows[i] for i in index.tolist()))
 
     def content(self) -> Tensor:
-        return torch.frombuffer(bytearray(repr(self.values).encode()), dtype=torch.uint8)
+        return torch.frombuffer(bytearray(repr(self.rows).encode()), dtype=torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ from ancestral.app.data.numbers import numbers_note, numbers_of
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation")
+TABLES = (".json", ".jsonl", ".csv", ".tsv")  # files that may hold annotations under another name than `METADATA`
 CLASSES = 10  # classes that a note names
 _PICTURES = {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "input", "inputs", "source", "x"}
 _GO_WITH = {"annotation", "annotations", "label", "labels", "map", "maps", "mask", "masks", "segmentation", "segmentations"}
@@ -111,6 +112,12 @@ def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress |
     notes[0] += f", {count(captioned, 'caption')}, {len(images) - captioned:,} without" if captioned else ""
     if left_out:
         notes.append(f"left out {count(len(left_out), 'file')}: {listed(sorted(left_out))}")
+    tables = [name for name in (item.removesuffix(" (not an image)") for item in listing.other) if name.endswith(TABLES)]
+    if tables:
+        notes.append(
+            f"{listed(tables)} not read: captions and annotations are read from metadata.jsonl or metadata.csv with a column "
+            "file_name, and classes from sub-folders"
+        )
     notes += [*unclassed, *decoded.notes, *told, *numbers_note(read), *unused]
     train, test = _divide(path, samples, [split_of[image] for image in images])
     if test is not None:
@@ -151,7 +158,7 @@ def scan(root: Path) -> Listing:
             suffix = posixpath.splitext(name)[1].lower()
             if suffix in SUFFIXES:
                 listing.images.append(relative)
-            elif name in METADATA:
+            elif name.lower() in METADATA:
                 listing.metadata.append(relative)
             elif suffix == ".txt":
                 listing.sidecars.append(relative)
