@@ -20,6 +20,7 @@ from ancestral.configuration import configurable, optional_in_state
 from ancestral.errors import UsageError
 from ancestral.gaussian import Gaussian
 from ancestral.noise import Noise
+from ancestral.units import dtype_of
 
 Variance = Literal["optimal", "learned", "fixed"]
 
@@ -217,7 +218,7 @@ class GaussianLikelihood(Likelihood):
         """
         if self.variance != "optimal":
             return None
-        return ((x - self.shift) / self.scale - h).square().flatten(1).mean(1)
+        return (((x - self.shift) / self.scale).to(h.dtype) - h).square().flatten(1).mean(1)
 
     @torch.no_grad()
     def after_step(self, batch_error: Tensor) -> None:
@@ -286,7 +287,8 @@ def likelihood(
     name: LikelihoodName, mean: Sequence[float], std: Sequence[float], dims: int, levels: int | None, value: float = 1.0
 ) -> Likelihood:
     """Return the likelihood `name` for data with these means and deviations of channels, and `dims` axes of space."""
-    shift, scale = (torch.tensor(v).view(-1, *[1] * dims) for v in (mean, std))
+    shift, scale = (torch.tensor(v, dtype=torch.float64).view(-1, *[1] * dims) for v in (mean, std))
+    shift, scale = (v.to(dtype_of(shift, scale)) for v in (shift, scale))
     if name == "bernoulli":
         return BernoulliLikelihood()
     if name == "continuous-bernoulli":

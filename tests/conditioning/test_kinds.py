@@ -424,3 +424,14 @@ def test_what_is_hidden_is_not_told():
 def test_a_hole_is_as_large_as_its_picture():
     with pytest.raises(UsageError, match="for 8x7 pixels, and the image has 8x8"):
         InpaintCondition(1, (8, 8), (8, 8), True).parse((torch.rand(1, 8, 8), torch.ones(8, 7)), 1)
+
+
+@pytest.mark.parametrize("names", [("3", "77", "500"), ("-1", "0", "1"), ("01", "02"), ("3", "cat")])
+def test_where_names_are_numbers_a_number_is_only_a_name(names):
+    kind = ClassCondition(names, 4)
+    for label, name in enumerate(names):
+        assert kind.parse(name, 1).tolist() == [label]
+    for absent in {"0", "1", "2", "4"} - set(names):
+        with pytest.raises(UsageError, match=f"unknown class '{absent}'"):
+            kind.parse(absent, 1)
+    assert ClassCondition(["cat", "dog"], 4).parse("1", 1).tolist() == [1]

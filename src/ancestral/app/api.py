@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ancestral.app.data import DataSet, DataSpec
+from ancestral.app.data import DataSet, DataSpec, size_of
 from ancestral.app.data import load as load_data
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes.own import OWN
@@ -39,7 +39,7 @@ def train(
     budget: str | None = None,
     out: str | Path | None = None,
     *,
-    size: int | tuple[int, int] | None = None,
+    size: int | tuple[int, int] | str | None = None,
     condition: str | Sequence[str] | None = None,
     autoencoder: str | Path | None = None,
     start_from: str | Path | None = None,
@@ -57,7 +57,7 @@ def train(
         model: the family, or a model object, which is trained itself. None: diffusion.
         budget: "2m", "20000it" or "5epochs". None: a time that suits the data.
         out: the run folder. None: runs/NAME.
-        size: size of images: one side, or (height, width).
+        size: size of images: one side, or (height, width), also as "64x128".
         condition: "class", "text" or another kind of condition, or several.
         autoencoder: the pretrained autoencoder of a latent model: a run of a latent model or a VAE, or a folder of diffusers'
             AutoencoderKL.
@@ -172,7 +172,7 @@ def plan(
     model: str | GenerativeModel | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
-    size: int | tuple[int, int] | None = None,
+    size: int | tuple[int, int] | str | None = None,
     condition: str | Sequence[str] | None = None,
     autoencoder: str | Path | None = None,
     start_from: str | Path | None = None,
@@ -224,11 +224,13 @@ def plan(
     if autoencoder is not None and autoencoder_of(values) != str(autoencoder):
         wanted |= pretrained.settings(autoencoder)
     values = override(values, {key: value for key, value in wanted.items() if value is not None} | parse(settings))
+    if (asked_size := size_of(values.get("data", {}).get("size"))) is not None:
+        values["data"]["size"] = asked_size[0] if asked_size[0] == asked_size[1] else list(asked_size)
     if data is None:
         with reporter.live() as line:
             data = load_data(
                 source,
-                size=_pair(values.get("data", {}).get("size")),
+                size=asked_size or run.image_size,
                 progress=lambda done, total: line.update(f"reading {done:,} of {total:,}"),
             )
     named = os.path.normpath(source) if isinstance(source, str | Path) else data.spec.name
@@ -281,12 +283,3 @@ def autoencoder_of(values: Mapping[str, Any]) -> str | None:
     pretrained_of = (values.get("model") or {}).get("pretrained") or {}
     source: str | None = pretrained_of.get("source")
     return source
-
-
-def _pair(size: Any) -> int | tuple[int, int] | None:
-    match size:
-        case None | int():
-            return size
-        case [int(height), int(width)]:
-            return height, width
-    raise UsageError(f"data.size={size}: write a number of pixels, or height and width as [48, 64]")

@@ -38,7 +38,7 @@ def compare(
     budget: str | None = None,
     out: Path | None = None,
     n: int = N,
-    size: int | None = None,
+    size: int | str | None = None,
     condition: str | None = None,
     extractors: Sequence[str] | None = None,
     settings: tuple[str, ...] = (),
@@ -56,7 +56,7 @@ def compare(
         budget: The training time of each family, such as "2m". None: a time that suits the data.
         out: The folder of the comparison. None: runs/compare-NAME.
         n: Number of samples of each model to compare. Small data sets use fewer.
-        size: Height and width of images in pixels.
+        size: Size of images in pixels: one side, or height and width as "64x128".
         condition: The condition that controls generation, such as "class".
         extractors: Names of extractors. None: those that suit the data.
         settings: Recipe values of all families, such as "train.batch=64".

@@ -234,7 +234,7 @@ def data_of(run: Run, line: Line | None = None) -> DataSet:
     """Load the data on which a run was trained. Raises AncestralError if they have changed since."""
     recipe = run.recipe
     progress = (lambda done, total: line.update(f"reading {done:,} of {total:,}")) if line else None
-    data = load_data(recipe.data.source, size=recipe.data.size, progress=progress)
+    data = load_data(recipe.data.source, size=recipe.data.size or run.image_size, progress=progress)
     if data.spec.fingerprint != run.spec.fingerprint:
         raise AncestralError(
             f"the data of {run.path} ({recipe.data.source}) have changed since it was trained: restore them, or give a source "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -29,7 +30,7 @@ LINE, LETTER, LINES = 12, 5.2, 4  # height of a line and width of a letter in pi
 def to_uint8(x: Tensor, spec: DataSpec) -> np.ndarray:
     """Convert images `(n, c, h, w)` in the units of the data to uint8 `(n, h, w, c)`, scaled from the range of the data."""
     low, high = spec.range or (float(x.min()), float(x.max()))
-    scaled = ((x.float() - low) / max(high - low, 1e-12)).clamp(0, 1).mul(255).round()
+    scaled = ((_real(x) - low) / max(high - low, 1e-12)).clamp(0, 1).mul(255).round()
     return scaled.byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
@@ -117,7 +118,7 @@ def _scatter(x: Tensor, spec: DataSpec) -> Image.Image:
     """Plot the first two coordinates. The axes show the range of the data."""
     from matplotlib.figure import Figure
 
-    points = x.flatten(1).float().cpu().numpy()
+    points = _real(x).flatten(1).cpu().numpy()
     figure = Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     size = max(0.5, min(12.0, 4000 / len(points)))
@@ -133,7 +134,7 @@ def _scatter(x: Tensor, spec: DataSpec) -> Image.Image:
 def _curves(x: Tensor, spec: DataSpec, columns: int | None = None, words: Sequence[str] = ()) -> Image.Image:
     from matplotlib.figure import Figure
 
-    signals = x.float().cpu().numpy()
+    signals = _real(x).cpu().numpy()
     columns = columns or math.ceil(math.sqrt(len(signals)))
     rows = math.ceil(len(signals) / columns)
     figure = Figure(figsize=(1.6 * columns, 1.1 * rows), dpi=100, layout="constrained")
@@ -145,6 +146,11 @@ def _curves(x: Tensor, spec: DataSpec, columns: int | None = None, words: Sequen
     for axes, title in zip(figure.axes, words, strict=False):
         axes.set_title(title, fontsize=7)
     return render(figure)
+
+
+def _real(x: Tensor) -> Tensor:
+    """Return float32, but keep float64: it is used for numbers that float32 cannot tell apart."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def render(figure: Figure) -> Image.Image:

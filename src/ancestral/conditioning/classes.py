@@ -64,9 +64,16 @@ class ClassCondition(Condition):
 
 
 def index_of(value: Any, names: Sequence[str], thing: str) -> int:
-    """Return the number of a class, given its name or number. Raises UsageError if there is no such class."""
+    """Return the index of a class by its name, or by its index if no name is a number. Raises UsageError for an unknown class.
+
+    If names are numbers, as of the labels 3, 77 and 500, a number is only a name.
+    """
     if str(value) in names:
         return list(names).index(str(value))
-    if str(value).isdigit() and int(value) < len(names):
+    if str(value).isdigit() and int(value) < len(names) and not any(_is_number(name) for name in names):
         return int(value)
     raise UsageError(unknown(thing, str(value), names))
+
+
+def _is_number(name: str) -> bool:
+    return name.removeprefix("-").isdigit()

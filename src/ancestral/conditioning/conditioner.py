@@ -109,9 +109,14 @@ class Conditioner(nn.Module):
         warnings = [kind.mirrored for kind in kinds if mirrored and kind.mirrored]
         return (*(note for kind in kinds for note in kind.notes), *warnings)
 
-    def columns(self, columns: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the raw tensors of a split, by kind. Raises UsageError if the data lack a column."""
-        sources = {name: source for name in self.kinds if (source := self._kind(name).source) is not None}
+    def source(self, name: str) -> str | None:
+        """Return the column of the data from which the kind `name` is made, or None for derived kinds."""
+        return self._kind(name).source
+
+    def columns(self, columns: Mapping[str, Any], only: str | None = None) -> dict[str, Tensor]:
+        """Return the raw tensors of a split, by kind, or of one kind. Raises UsageError if the data lack a column."""
+        kinds = self.kinds if only is None else (only,)
+        sources = {name: source for name in kinds if (source := self._kind(name).source) is not None}
         return {name: self._kind(name).column(_found(columns, source, name)) for name, source in sources.items()}
 
     def derive(self, x: Tensor, noise: Noise) -> dict[str, Tensor]:

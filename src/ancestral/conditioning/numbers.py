@@ -35,6 +35,8 @@ class NumberCondition(Condition):
         names: of the k numbers.
         mean, std: of each number, over the training samples for which it is known.
         width: of the vector.
+
+    Raw: float64 `(n, k)` in the units of the data, NaN where a number is unknown or not asked for.
     """
 
     source = "number"
@@ -57,7 +59,7 @@ class NumberCondition(Condition):
         return (type(self), self.names)
 
     def column(self, values: Tensor) -> Tensor:
-        return values.float()
+        return values.double()
 
     def parse(self, value: Any, n: int) -> Tensor:
         """Return raw numbers from the caller's value, for all n samples or for each.
@@ -68,7 +70,7 @@ class NumberCondition(Condition):
             n: the number of samples.
 
         Returns:
-            float32 `(n, k)`.
+            float64 `(n, k)`.
 
         Raises:
             UsageError: if a name is unknown, the count is wrong, or a number is not finite.
@@ -76,7 +78,7 @@ class NumberCondition(Condition):
         if hasattr(value, "__array__") and not isinstance(value, Tensor):  # numpy
             value = torch.as_tensor(value)
         if isinstance(value, Tensor):
-            rows = value.float()
+            rows = value.double()
             if self.parts == 1 and rows.ndim < 2 and (rows.ndim == 0 or len(rows) == n or len(rows) != 1):
                 rows = rows[..., None]
             if rows.ndim not in (1, 2) or rows.shape[-1] != self.parts:
@@ -109,11 +111,13 @@ class NumberCondition(Condition):
         if isinstance(value, Mapping):
             if wrong := [name for name in value if name not in self.names]:
                 raise UsageError(unknown("number", wrong[0], self.names))
-            return torch.tensor([_finite(value[name], name) if name in value else math.nan for name in self.names])
+            values = [_finite(value[name], name) if name in value else math.nan for name in self.names]
+            return torch.tensor(values, dtype=torch.float64)
         numbers = list(value) if isinstance(value, Sequence) or np.ndim(value) else [value]
         if len(numbers) != self.parts:
             raise UsageError(f"{self._expected()}, found {len(numbers)}")
-        return torch.tensor([_finite(number, name) for number, name in zip(numbers, self.names, strict=True)])
+        values = [_finite(number, name) for number, name in zip(numbers, self.names, strict=True)]
+        return torch.tensor(values, dtype=torch.float64)
 
     def _expected(self) -> str:
         if self.parts == 1:

@@ -29,6 +29,7 @@ from ancestral.errors import UsageError
 from ancestral.noise import Noise, SampleNoise, StreamNoise
 from ancestral.solvers import State
 from ancestral.suggest import unknown
+from ancestral.units import dtype_of
 from ancestral.version import __version__
 from ancestral.weights import FORMAT
 
@@ -65,6 +66,8 @@ class Standardize(nn.Module):
 
         z = (x - mean) / std,      x = mean + std z, clamped to the bounds
 
+    Data of large numbers close together need float64 (`dtype_of`): then `mean`, `std` and x are float64, and z is float32.
+
     `mean` and `std` are part of the `state_dict`, so that weights keep their units. A `state_dict` without them (format 1) can
     also be loaded; then those of the constructor remain.
 
@@ -87,10 +90,11 @@ class Standardize(nn.Module):
         super().__init__()
         per_channel = (shape[0], *[1] * (len(shape) - 1))
         for name, value in (("mean", mean), ("std", std)):
-            numbers = torch.as_tensor(value, dtype=torch.float32).detach().cpu().flatten()
+            numbers = torch.as_tensor(value, dtype=torch.float64).detach().cpu().flatten()
             if len(numbers) not in (1, shape[0]):
                 raise UsageError(f"{name} has {len(numbers)} numbers and a sample {shape[0]} channels: give one number each")
             self.register_buffer(name, numbers.expand(shape[0]).clone().view(per_channel))
+        self.to(dtype_of(self.mean, self.std))
         self.bounds = None if bounds is None else (float(bounds[0]), float(bounds[1]))
         optional_in_state(self, "mean", "std")
 
@@ -100,7 +104,8 @@ class Standardize(nn.Module):
         return {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist(), "bounds": self.bounds}
 
     def normalize(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
+        z = (x - self.mean) / self.std
+        return z.float() if self.mean.dtype == torch.float64 else z
 
     def denormalize(self, z: Tensor) -> Tensor:
         x = z * self.std + self.mean

@@ -263,7 +263,7 @@ def test_a_folder_with_broken_files(tmp_path):
             Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
     (tmp_path / "images" / "cats" / "broken.png").write_bytes(b"\x89PNG nothing")
     (tmp_path / "images" / "dogs" / "notes.txt").write_text("no picture")
-    words = ["train", tmp_path / "images", "--size", "16", "--for", "3it", "--condition", "class", *SMALL]
+    words = ["train", tmp_path / "images", "--size", "16x24", "--for", "3it", "--condition", "class", *SMALL]
     done = command(*words, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "broken.png" in done.stderr
@@ -271,7 +271,7 @@ def test_a_folder_with_broken_files(tmp_path):
     sampled = command("sample", tmp_path / "run", "-n", 2, "--class", "dogs", "--steps", 2, "--out", tmp_path / "out")
     assert sampled.returncode == 0, sampled.stderr
     with Image.open(next((tmp_path / "out").iterdir())) as picture:
-        assert (picture.size, picture.mode) == ((16, 16), "RGB")
+        assert (picture.size, picture.mode) == ((24, 16), "RGB")
 
 
 def test_an_empty_folder_and_an_array_with_nan(tmp_path):
@@ -283,3 +283,19 @@ def test_an_empty_folder_and_an_array_with_nan(tmp_path):
     done = command("train", tmp_path / "x.npy", "--for", "3it")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "NaN" in done.stderr or "not finite" in done.stderr
+
+
+def test_a_number_is_a_name_where_labels_are_numbers_and_the_classes_drawn_are_said(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 255, (60, 8, 8), dtype=np.uint8), np.array([3, 77, 500])[np.arange(60) % 3]
+    np.savez(tmp_path / "gaps.npz", x=x, y=y)
+    words = ["train", tmp_path / "gaps.npz", "--for", "3it", "--condition", "class", *SMALL, "--out", tmp_path / "run"]
+    assert command(*words).returncode == 0
+    sample = ["sample", tmp_path / "run", "--steps", 2, "--out", tmp_path / "x.png"]
+    unknown = command(*sample, "--class", "0")
+    assert unknown.returncode == 2
+    assert "unknown class '0'. Known: 3, 77, 500" in unknown.stderr
+    assert "3 samples of classes 500, 3, 77 in" in command(*sample, "--class", "500,3,77").stderr
+    result = json.loads(command(*sample, "--class", "77,3", "-n", 3, "--json").stdout)
+    assert result["classes"] == ["77", "3", "77"]
+    assert "classes" not in json.loads(command(*sample, "-n", 2, "--json").stdout)

@@ -185,12 +185,10 @@ def test_transparency_and_animation_are_told(tmp_path, picture):
 @pytest.mark.parametrize(
     ("sizes", "shape", "enlarged"),
     [
-        ([(100, 80)] * 4, (64, 64), 0),  # one size, but large
-        (
-            [(30, 40), (50, 31), (33, 33), (70, 30)],
-            (24, 24),
-            0,
-        ),  # the median shorter side, 30.5, down to a multiple of 8
+        ([(100, 100)] * 4, (64, 64), 0),  # one size, but large
+        ([(640, 480)] * 3, (56, 72), 0),  # the aspect is kept, with about as many pixels
+        ([(480, 640)] * 3, (72, 56), 0),
+        ([(30, 40), (50, 31), (33, 33), (70, 30)], (24, 32), 1),  # median shorter side 30.5, aspect between 1 and 50:31
         ([(30, 40), (50, 31), (20, 20)], (24, 24), 1),
         ([(5, 6), (7, 5), (6, 6)], (8, 8), 3),
         ([(5, 6)] * 3, (6, 5), 0),  # one small size is kept
@@ -216,6 +214,88 @@ def test_a_size_is_kept_to(tmp_path, picture, size, shape):
     data = load(tmp_path, size=size)
     assert data.spec.shape == (1, *shape)
     assert f"resized to {shape[0]}x{shape[1]}" in data.notes
+
+
+def test_classes_are_named(tmp_path, picture):
+    for name in ("cats", "dogs"):
+        fill(tmp_path / name, picture, 3)
+    assert load(tmp_path).notes[:2] == ("6 images in 2 classes", "classes: cats, dogs")
+    for i in range(12):
+        picture(tmp_path / f"k{i:02}" / "0.png", 1)
+    assert "classes: cats, dogs, k00, k01, k02, k03, k04, k05, k06, k07 and 4 more" in load(tmp_path).notes
+
+
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("TRAIN", "TEST"), ("train", "valid"), ("Training", "Val")])
+def test_splits_in_any_case(tmp_path, picture, train, test):
+    fill(tmp_path / train, picture, 5)
+    fill(tmp_path / test, picture, 3)
+    data = load(tmp_path)
+    assert (len(data.train), len(data.test), data.spec.classes) == (5, 3, ())
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        (("images", "masks"), True),
+        (("Image", "Label"), True),
+        (("trainA", "trainB"), True),
+        (("A", "B"), True),
+        (("trainA", "trainB", "testA", "testB"), True),
+        (("annotations", "images"), True),
+        (("input", "target"), True),
+        (("cats", "dogs"), False),
+        (("images", "masks", "other"), False),
+    ],
+)
+def test_folders_that_look_like_pairs_are_asked_about(tmp_path, picture, names, asked):
+    for name in names:
+        fill(tmp_path / name, picture, 3)
+    found = [note for note in load(tmp_path).notes if note.startswith(f"are the folders {names[0]} and {names[1]} pairs")]
+    assert len(found) == asked
+    assert all("give the folder of one of them" in note and "map_file_name" in note for note in found)
+
+
+def test_wide_pictures_keep_their_aspect(tmp_path, picture):
+    for i in range(3):
+        picture(tmp_path / "same" / f"{i}.png", size=(513, 7))
+        picture(tmp_path / "various" / f"{i}.png", size=(513 + i, 20))
+    data = load(tmp_path / "same")
+    assert data.spec.shape == (1, 7, 513)
+    assert not any("resized" in note or "cropped" in note for note in data.notes)
+    data = load(tmp_path / "various")
+    assert data.spec.shape == (1, 16, 328)
+    assert not any("smaller" in note for note in data.notes)
+
+
+def test_what_is_cropped_is_said(tmp_path, picture):
+    for i in range(3):
+        picture(tmp_path / f"{i}.png", size=(100, 50))
+    notes = load(tmp_path, size="32").notes
+    assert "cropped at left and right to the aspect of 32x32: 50% of the pixels are cut away" in notes
+    data = load(tmp_path, size="32x128")
+    assert data.spec.shape == (1, 32, 128)
+    assert "cropped at top and bottom to the aspect of 32x128: 50% of the pixels are cut away" in data.notes
+    notes = load(np.zeros((9, 40, 20), np.uint8), size=10).notes
+    assert "cropped at top and bottom to the aspect of 10x10: 50% of the pixels are cut away" in notes
+
+
+def test_a_run_whose_default_size_was_another_still_finds_its_data(tmp_path, picture, monkeypatch):
+    """Formerly the default was a square, so such runs hold squares of pictures that now keep their aspect."""
+    from ancestral.app.api import train
+    from ancestral.app.evaluate import data_of
+    from ancestral.app.training.run import Run
+
+    for i in range(6):
+        picture(tmp_path / "set" / f"{i}.png", size=(100, 50))
+    small = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=4", "train.previews=0")
+    monkeypatch.setattr(decoding, "_size", lambda headers: (48, 48))
+    train(tmp_path / "set", budget="2it", out=tmp_path / "run", settings=small, quiet=True, device="cpu")
+    monkeypatch.undo()
+    assert Run(tmp_path / "run").recipe.data.size is None
+    assert data_of(Run(tmp_path / "run")).spec.shape == (1, 48, 48)
+    train(tmp_path / "set", budget="3it", out=tmp_path / "run", settings=small, quiet=True, device="cpu")
+    train(tmp_path / "set", budget="2it", out=tmp_path / "new", settings=small, quiet=True, device="cpu")
+    assert Run(tmp_path / "new").spec.shape == (1, 48, 88)
 
 
 def test_progress_counts_to_the_end(tmp_path, picture):

@@ -6,8 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from ancestral.app.data import DataError, load
 from ancestral.app.data.images import ImageError, inspect, read
 
 
@@ -144,7 +146,7 @@ def test_files_that_are_broken_say_why(tmp_path):
     floats = save(tmp_path / "f.tiff", Image.fromarray(np.zeros((4, 4), dtype=np.float32)))
     integers = save(tmp_path / "i.tiff", Image.fromarray(np.zeros((4, 4), dtype=np.int32)))
     for path in (floats, integers):
-        with pytest.raises(ImageError, match=r"^32-bit pixels have no standard scale$"):
+        with pytest.raises(ImageError, match=r"^32-bit pixels have no standard scale beside pictures of 8 or 16 bits$"):
             read(path, (4, 4), True)
 
 
@@ -182,3 +184,71 @@ def test_no_memory_is_not_a_broken_file(monkeypatch, tmp_path):
     for function in (inspect, lambda path: read(path, (4, 4), True)):
         with pytest.raises(MemoryError):
             function(tmp_path / "a.png")
+
+
+def folder_of(path, pictures, suffix="tif"):
+    path.mkdir()
+    for i, values in enumerate(pictures):
+        Image.fromarray(values).save(path / f"{i:03}.{suffix}")
+    return path
+
+
+def blobs(top, n=12, dtype=np.uint16):
+    y, x = np.mgrid[:32, :32]
+    heights = (np.exp(-((x - 10 - i) ** 2 + (y - 16) ** 2) / 90) for i in range(n))
+    return [(((h - 0.1) / 0.9).clip(0) * top).astype(dtype) for h in heights]
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_16_bit_pictures_of_12_bits_keep_all_values(tmp_path, suffix):
+    pictures = blobs(4095)
+    data = load(folder_of(tmp_path / "set", pictures, suffix))
+    x = torch.cat([data.x("train"), data.x("test")])
+    assert (data.spec.kind, data.spec.range) == ("real", (0.0, 4095.0))
+    assert set(x.flatten().tolist()) == {float(v) for p in pictures for v in np.unique(p)}
+    assert "16-bit pictures with values from 0 to 4,095: kept as real numbers" in data.notes
+    assert data.notes == load(tmp_path / "set").notes  # from the cache
+
+
+def test_counts_of_small_range_keep_their_levels(tmp_path):
+    data = load(folder_of(tmp_path / "set", blobs(120)))
+    assert (data.spec.kind, data.spec.levels) == ("uint8", 121)
+    assert data.x("train").max() == 1
+    assert "16-bit pictures with values from 0 to 120: kept as 121 levels" in data.notes
+    assert load(tmp_path / "set", size=16).spec.shape == (1, 16, 16)
+
+
+def test_16_bit_pictures_of_full_range_are_as_they_were(tmp_path):
+    pictures = blobs(65535)
+    data = load(folder_of(tmp_path / "set", pictures))
+    assert data.spec.levels == 256
+    found = torch.cat([data.train.array, data.test.array]).sum((1, 2, 3)).sort().values
+    assert found.tolist() == sorted(int(np.rint(p / 257).sum()) for p in pictures)
+    assert "16-bit pictures with values from 0 to 65,535: reduced to 256 levels" in data.notes
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_tiffs_of_32_bits_keep_their_values(tmp_path, dtype):
+    root = folder_of(tmp_path / "set", [p - 1000 for p in blobs(9000, dtype=dtype)])
+    data = load(root)
+    assert data.spec.range == (-1000.0, 8000.0)
+    assert data.spec.shape == (1, 32, 32)
+    Image.fromarray(np.full((32, 32), np.nan, np.float32)).save(root / "nan.tif")
+    assert "left out 1 file: nan.tif (values that are not finite)" in load(root).notes
+    smaller = load(root, size=8)
+    assert smaller.spec.range[0] >= -1000  # the filter does not overshoot
+    assert smaller.spec.range[1] <= 8000
+
+
+def test_pages_that_are_not_read_are_said(tmp_path):
+    pages = [Image.fromarray(p) for p in blobs(255, dtype=np.uint8)]
+    for name in "ab":
+        pages[0].save(tmp_path / f"{name}.tif", save_all=True, append_images=pages[1:])
+    found = [note for note in load(tmp_path).notes if "pages" in note]
+    assert found == [
+        "2 TIFFs of several pages (up to 12): only the first page is used; "
+        "save each page as a file, or all as one .npy, to use them"
+    ]
+    (tmp_path / "b.tif").unlink()
+    with pytest.raises(DataError, match="1 TIFF of several pages"):
+        load(tmp_path)

@@ -19,7 +19,7 @@ def compare(
     budget: Annotated[str | None, Parameter(name="--for")] = None,
     out: Path | None = None,
     n: Annotated[int, Parameter(name=["-n", "--count"])] = 2000,
-    size: int | None = None,
+    size: str | None = None,
     condition: Annotated[str | None, Parameter(help=f"Condition that controls generation: {listed('condition')}.")] = None,
     features: Features = None,
     inception_weights: Path | None = None,
@@ -43,7 +43,7 @@ def compare(
     n
         Number of samples of each model to compare. Small data sets use fewer.
     size
-        Height and width in pixels to which images are resized and cropped.
+        Size in pixels to which images are scaled and cropped: 64 for a square, or height and width as 64x128.
     inception_weights
         File of the standard FID's weights, for the features inception.
     device

@@ -28,7 +28,8 @@ class Asked:
     Parameters
     ----------
     class_
-        Class of the samples, by name or number. The samples take several classes in turn, e.g. 0,1,2.
+        Class of the samples, by name, or by number if no name is a number. The samples take several classes in turn, e.g.
+        0,1,2.
     prompt
         Text that describes the samples. May be repeated: the samples take the texts in turn.
     number

@@ -174,7 +174,7 @@ def require(model: GenerativeModel, kind: Any, wish: str) -> Any:
 def picture(x: Tensor, spec: DataSpec, columns: int = COLUMNS) -> Image:
     from ancestral.app.pictures import grid
 
-    return grid(x.float().cpu(), spec, columns)
+    return grid(x.cpu(), spec, columns)
 
 
 def save(image: Image, path: Path) -> None:

@@ -157,6 +157,7 @@ def sample(
 
     from ancestral.app.cli.conditions import as_options
     from ancestral.app.cli.writing import check_suffix, draw_trajectory, integers, write
+    from ancestral.app.data.decode import listed
     from ancestral.app.progress import Reporter, duration, emit
     from ancestral.app.sampling import EditRequest, Guidance, SampleRequest
     from ancestral.app.training.saved import opened
@@ -268,7 +269,9 @@ def sample(
     shown = conditions.shown(model, sampling.condition, len(x)) if legend else ()
     columns = sampling.columns if sweep is not None or 1 < sampling.columns < sampling.n else None
     write(x, out, spec, sampling.seeds, columns, shown)
-    reporter.say(f"{len(x)} samples in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
+    drawn = list(dict.fromkeys(sampling.classes))
+    of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
+    reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
     if trajectory is not None:
         draw_trajectory(frames, trajectory, spec)
         reporter.say(f"their path from noise: {trajectory}")
@@ -280,6 +283,7 @@ def sample(
             "seconds": round(seconds, 3),
             "nfe": nfe,
         }
+        result |= {"classes": sampling.classes} if drawn else {}
         emit(result | ({"trajectory": str(trajectory)} if trajectory else {}))
     return 0
 

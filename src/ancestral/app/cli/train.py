@@ -16,7 +16,7 @@ def train(
     model: Annotated[str | None, Parameter(help=f"Family of the model: {explained('family')}. Default: diffusion.")] = None,
     budget: Annotated[str | None, Parameter(name="--for")] = None,
     out: Path | None = None,
-    size: int | None = None,
+    size: str | None = None,
     condition: Annotated[
         tuple[str, ...],
         Parameter(
@@ -52,7 +52,7 @@ def train(
     out
         Run folder. Default: runs/NAME.
     size
-        Height and width in pixels to which images are resized and cropped.
+        Size in pixels to which images are scaled and cropped: 64 for a square, or height and width as 64x128.
     hierarchy
         Number of groups of a VAE's latents, from coarse to fine.
     bottleneck

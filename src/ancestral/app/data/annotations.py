@@ -13,6 +13,7 @@ from ancestral.app.data.columns import Column, Texts, Values
 from ancestral.app.data.dataset import Split
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.numbers import is_number_name, numbers_from
+from ancestral.app.data.precision import real
 
 # Names in arrays and files, and the columns to which they belong.
 COLUMNS = {
@@ -32,7 +33,7 @@ def joined(split: Split, beside: Mapping[str, Any], where: str, number_names: Se
 
     The names that `beside` may have:
 
-    - captions: N strings.
+    - captions: N strings, or N lists of strings.
     - boxes: whole numbers `(N, k, 5)`, rows (class, left, top, width, height) in pixels. Class -1 marks an unused row.
     - maps: whole numbers `(N, H, W)` from 0, which is the background, to 255.
     - conditioning: uint8 `(N, C, H, W)` or `(N, H, W, C)`.
@@ -66,8 +67,9 @@ def plain(name: str, values: Any) -> Column | None:
         return Texts(tuple((np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist()))
     if array.dtype.kind not in "biuf" or not array.ndim:
         return None
-    kept = array.dtype in (np.uint8, np.bool_)
-    return Values(torch.from_numpy(array.copy() if kept else array.astype(np.float32 if array.dtype.kind == "f" else np.int64)))
+    if array.dtype.kind == "f":
+        return Values(torch.from_numpy(real([array])[0].copy()))
+    return Values(torch.from_numpy(array.copy() if array.dtype in (np.uint8, np.bool_) else array.astype(np.int64)))
 
 
 def _read(split: Split, name: str, values: Any, where: str, number_names: Sequence[str]) -> Any:
@@ -84,7 +86,7 @@ def _read(split: Split, name: str, values: Any, where: str, number_names: Sequen
     if column != "text" and len(space) != 2:
         raise DataError(f"{name} of {where} need images, and its samples have shape {shape[1:]}")
     if column == "text":
-        return tuple(None if text is None else str(text).strip() or None for text in values)
+        return tuple(_texts(text) for text in values)
     array = np.asarray(values)
     if column == "boxes":
         if array.ndim != 3 or array.shape[2] != 5 or array.dtype.kind not in "iu":
@@ -99,6 +101,14 @@ def _read(split: Split, name: str, values: Any, where: str, number_names: Sequen
     if array.ndim != 4 or array.shape[2:] != space or array.dtype != np.uint8:
         raise DataError(f"conditioning of {where} must be uint8 images of the same size as the samples")
     return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _texts(value: Any) -> str | tuple[str, ...] | None:
+    """Return one caption, several (a list or an array of strings), or None."""
+    if isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
+        found = tuple(str(text).strip() for text in value if text is not None and str(text).strip())
+        return found if len(found) > 1 else found[0] if found else None
+    return None if value is None else str(value).strip() or None
 
 
 def _is_real(name: str, column: Any) -> bool:

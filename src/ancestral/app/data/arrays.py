@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ancestral.app.data.annotations import COLUMNS, KNOWN, NUMBER_NAMES, joined, named, plain
@@ -104,6 +105,7 @@ def from_array(
     beside_test: Mapping[str, Any] | None = None,
     number_names: Sequence[str] = (),
     layout: Layout | None = None,
+    levels: int | None = None,
     notes: tuple[str, ...] = (),
 ) -> DataSet:
     """Make a `DataSet` of N samples. This module's docstring explains the layouts, and `quantise` explains the levels.
@@ -120,6 +122,7 @@ def from_array(
         beside_test: annotations of the held-out split.
         number_names: names of the numbers among the annotations.
         layout: how the samples are laid out; None: decided from axes and type.
+        levels: the number of levels of uint8 samples; None: decided from the values.
         notes: further notes for the user.
 
     Raises:
@@ -131,7 +134,7 @@ def from_array(
         raise DataError(f"x and x_test of {where} must agree in the shape of a sample, found {found}")
     chosen = layout or _layout(arrays[0], where)
     arranged = [_arrange(a, chosen, where, explicit=layout is not None) for a in arrays]
-    quantised, levels = quantise(arranged, images=chosen == "images")
+    quantised, levels = quantise(arranged, chosen == "images", levels)
     encoded: list[Tensor | None] = [None, None]
     classes: tuple[str, ...] = ()
     if labels is not None:
@@ -203,7 +206,7 @@ def _numbers(x: np.ndarray | Tensor, where: str) -> np.ndarray:
     """Return the data as a numpy array of finite numbers with at least 2 axes and 1 value."""
     if isinstance(x, Tensor):
         x = x.detach().cpu()
-        x = x.float().numpy() if x.is_floating_point() else x.numpy()
+        x = (x if x.dtype == torch.float64 or not x.is_floating_point() else x.float()).numpy()
     if x.dtype.kind not in "biuf":
         raise DataError(f"{where} must hold numbers, found the type {x.dtype}")
     if x.ndim < 2 or not x.size:

@@ -12,6 +12,7 @@ from ancestral.app.data.columns import STANDARD, Column, Numbers
 from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.hashing import fingerprint
+from ancestral.app.data.precision import CONSTANT
 from ancestral.app.data.spec import DataSpec, Kind
 
 CHUNK = 1 << 22  # values examined at a time, so that float64 and int64 temporaries take at most 32 MB
@@ -28,7 +29,7 @@ def assemble(
     map_classes: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> DataSet:
-    """Make a `DataSet` of samples that have channels first and are either uint8 levels (`levels` given) or float32.
+    """Make a `DataSet` of samples that have channels first and are either uint8 levels (`levels` given) or real numbers.
 
     Args:
         name: the name of the data.
@@ -119,7 +120,7 @@ def moments(array: Tensor, levels: int | None) -> tuple[tuple[float, ...], tuple
             mean = sum(float(part.sum(dtype=np.float64)) for part in chunks(channel)) / channel.size
             squares = (float(((part.astype(np.float64) - mean) ** 2).sum()) for part in chunks(channel))
             variance = sum(squares) / channel.size
-        constant = bool((channel == channel.flat[0]).all())
+        constant = bool((channel == channel.flat[0]).all()) or variance**0.5 <= CONSTANT * abs(mean)
         means.append(mean)
         stds.append(1.0 if constant else variance**0.5)
     return tuple(means), tuple(stds)
@@ -131,11 +132,12 @@ def known_moments(numbers: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]
     A constant number has deviation 1. A number that is never known has mean 0 and deviation 1.
     """
     means, stds = [], []
+    rounding = CONSTANT if numbers.dtype == torch.float64 else 1e-6
     for values in numbers.double().unbind(1):
         known = values[values.isfinite()]
         means.append(float(known.mean()) if len(known) else 0.0)
         std = float(known.std(correction=0)) if len(known) else 0.0
-        stds.append(std if std > 1e-6 * abs(means[-1]) and std > 0 else 1.0)
+        stds.append(std if std > rounding * abs(means[-1]) and std > 0 else 1.0)
     return tuple(means), tuple(stds)
 
 

@@ -9,7 +9,7 @@ condition (`ancestral.conditioning`) names the column that it reads and knows ho
     boxes    int64 `(k, 5)` rows (class, x, y, w, h)       `Boxes`
     map      uint8 `(N, H, W)`, 0 for background           `Maps`
     image    an image that goes with each sample           `Pictures`
-    number   float32 `(N, k)`, NaN where unknown           `Numbers`
+    number   real numbers `(N, k)`, NaN where unknown      `Numbers`
 
 A column may have any other name. A condition whose `source` is that name reads it.
 """
@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from ancestral.app.data.images import fit
+from ancestral.app.data.precision import real
 
 Size = tuple[int, int]  # height, width
 
@@ -81,7 +82,7 @@ class Values(Column):
 
 @dataclass(frozen=True, eq=False)
 class Numbers(Values):
-    """Real numbers `(N, k)` or `(N,)`, stored as float32 `(N, k)`. NaN marks an unknown number.
+    """Real numbers `(N, k)` or `(N,)`, stored `(N, k)` in the precision of `real`. NaN marks an unknown number.
 
     Args:
         names: one name for each of the k numbers. Default: `number`, or `number1`, `number2`, ...
@@ -91,7 +92,9 @@ class Numbers(Values):
     kind: ClassVar[str] = "numbers"
 
     def __post_init__(self) -> None:
-        values = self.values.to(torch.float32)
+        values = self.values.detach().cpu()
+        values = values if values.dtype == torch.float64 or not values.is_floating_point() else values.float()
+        values = torch.from_numpy(*real([values.numpy()]))
         object.__setattr__(self, "values", values[:, None] if values.ndim == 1 else values)
         object.__setattr__(self, "names", tuple(self.names) or numbered("number", self.values.shape[1]))
 
@@ -127,16 +130,34 @@ class Maps(Values):
 
 @dataclass(frozen=True, eq=False)
 class Texts(Column):
-    """One string per sample, or None. Mirroring does not change the words "left" and "right" in a text."""
+    """One string per sample, or None. Mirroring does not change the words "left" and "right" in a text.
+
+    A row may also be several strings. Then `values` has the first, and training draws one of `rows` each time.
+    """
 
     values: tuple[str | None, ...]
+    others: tuple[tuple[str, ...], ...] = ()  # the further texts of each sample, () if no sample has any
     kind: ClassVar[str] = "texts"
 
+    def __post_init__(self) -> None:
+        rows = [(row,) if row is None or isinstance(row, str) else tuple(map(str, row)) or (None,) for row in self.values]
+        if any(len(row) > 1 for row in rows):
+            object.__setattr__(self, "others", tuple(row[1:] for row in rows))
+        object.__setattr__(self, "values", tuple(row[0] for row in rows))
+
+    @property
+    def rows(self) -> tuple[str | tuple[str, ...] | None, ...]:
+        """The text of each sample, or all its texts if it has several."""
+        if not any(self.others):
+            return self.values
+        return tuple((str(v), *more) if more else v for v, more in zip(self.values, self.others, strict=True))
+
     def gather(self, index: Tensor) -> Self:
-        return replace(self, values=tuple(self.values[i] for i in index.tolist()))
+        rows = self.rows
+        return type(self)(tuple(rows[i] for i in index.tolist()))
 
     def content(self) -> Tensor:
-        return torch.frombuffer(bytearray(repr(self.values).encode()), dtype=torch.uint8)
+        return torch.frombuffer(bytearray(repr(self.rows).encode()), dtype=torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)

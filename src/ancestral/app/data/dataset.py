@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from ancestral.app.data.columns import Column, column
+from ancestral.app.data.columns import Column, Texts, column
 from ancestral.app.data.hashing import COVERED, extended
 from ancestral.app.data.spec import DataSpec
 from ancestral.batch import Batch
@@ -34,14 +34,21 @@ class Split:
     Args:
         columns: a `Column`, or N rows of values, for each name. None is left out. `x` is needed.
         conditions: the encoded conditions of a model, one tensor `(N, ...)` for each kind; see `DataSet.encoded`.
+        choices: for kinds with several values per sample, their number `(N,)` and all values `(N, k, ...)`.
 
     Raises:
         UsageError: if columns have different lengths.
     """
 
-    def __init__(self, columns: Mapping[str, Any], conditions: Mapping[str, Tensor] | None = None):
+    def __init__(
+        self,
+        columns: Mapping[str, Any],
+        conditions: Mapping[str, Tensor] | None = None,
+        choices: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    ):
         self._columns = {name: column(name, values) for name, values in columns.items() if values is not None}
         self.conditions = dict(conditions or {})
+        self.choices = dict(choices or {})
         n = len(self)
         if wrong := {name: len(values) for name, values in self._columns.items() if len(values) != n}:
             found = ", ".join(f"{name} has {rows:,}" for name, rows in wrong.items())
@@ -70,6 +77,28 @@ class Split:
         return {name: column.values for name, column in self._columns.items()}
 
     @property
+    def all_columns(self) -> dict[str, Any]:
+        """The same as `columns`, but with every text of samples that have several. Conditions are fitted to these."""
+        every = {name: column for name, column in self._columns.items() if isinstance(column, Texts) and any(column.others)}
+        texts = {name: (*column.values, *(text for more in column.others for text in more)) for name, column in every.items()}
+        return self.columns | texts
+
+    def encoded(self, conditioner: Conditioner) -> Split:
+        """Return the same samples with a model's conditions. Of several texts of a sample, the first is its condition."""
+        choices = {}
+        for name in conditioner.kinds:
+            source = conditioner.source(name)
+            column = self._columns.get(source or "")
+            if source is not None and isinstance(column, Texts) and any(column.others):
+                rows = [(value, *more) for value, more in zip(column.values, column.others, strict=True)]
+                most = max(map(len, rows))
+                padded = [text for row in rows for text in (row + (row[0],) * (most - len(row)))]
+                values = conditioner.columns({**self.columns, source: padded}, only=name)[name]
+                choices[name] = torch.tensor([len(row) for row in rows]), values.unflatten(0, (len(rows), most))
+        conditions = conditioner.columns(self.columns) | {name: values[:, 0] for name, (_, values) in choices.items()}
+        return Split(self._columns, conditions, choices)
+
+    @property
     def canvas(self) -> tuple[int, int]:
         """Height and width of the images. Raises UsageError if the samples are not images."""
         shape = tuple(self._columns["x"].values.shape)
@@ -79,13 +108,14 @@ class Split:
 
     def with_columns(self, columns: Mapping[str, Any]) -> Split:
         """Return the same samples with these columns added or replaced. None removes a column."""
-        return Split({**self._columns, **columns}, self.conditions)
+        return Split({**self._columns, **columns}, self.conditions, self.choices)
 
     def take(self, index: Tensor) -> Split:
         """Return the samples of `index`, int64 `(n,)`, with all their columns and conditions."""
         return Split(
             {name: column.gather(index) for name, column in self._columns.items()},
             {name: rows.index_select(0, index) for name, rows in self.conditions.items()},
+            {name: (counts[index], values[index]) for name, (counts, values) in self.choices.items()},
         )
 
     def mirror(self, rows: Tensor) -> Split:
@@ -177,8 +207,7 @@ class DataSet:
 
     def encoded(self, conditioner: Conditioner) -> DataSet:
         """Return the same data with a model's conditions in its batches. Raises UsageError if the data lack a condition."""
-        parts = (self.train, self.test)
-        train, test = (Split({name: part[name] for name in part}, conditioner.columns(part.columns)) for part in parts)
+        train, test = (part.encoded(conditioner) for part in (self.train, self.test))
         return replace(self, train=train, test=test, conditioner=conditioner)
 
     def values(self, array: Tensor) -> Tensor:
@@ -194,8 +223,8 @@ class DataSet:
             index: int64 `(n,)`.
             split: train or test.
             flip: bool `(n,)`, the images to mirror from left to right.
-            noise: the randomness of conditions that are drawn, such as the hidden part of an image. None: the same draws at
-                every call.
+            noise: the randomness of conditions that are drawn, such as the hidden part of an image or one of several texts.
+                None: the same draws at every call, and the first text.
 
         Raises:
             UsageError: if the split is unknown, or `flip` is given and the samples are not images.
@@ -204,6 +233,10 @@ class DataSet:
         samples = part["x"].gather(index)
         conditions = {"class": part["class"].gather(index).values} if "class" in part else {}
         conditions |= {name: column.index_select(0, index) for name, column in part.conditions.items()}
+        if noise is not None:
+            for name, (counts, values) in part.choices.items():
+                n = counts[index]
+                conditions[name] = values[index, (noise.uniform().cpu() * n).long().clamp(max=n - 1)]
         if flip is not None:
             if not self.spec.is_image:
                 shape = self.spec.shape

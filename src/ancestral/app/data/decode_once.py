@@ -16,7 +16,7 @@ from ancestral.app.data.decode import Decoded, Progress, decode
 from ancestral.app.data.images import Source
 from ancestral.files import write_atomically
 
-FORMAT = 1  # version of the cached files and of the rules that make them; files of another version are not read
+FORMAT = 2  # version of the cached files and of the rules that make them; files of another version are not read
 
 
 def decode_once(
@@ -42,7 +42,7 @@ def decode_once(
     decoded = decode(where, names, sources, size, progress)
     if decoded.passing:
         return decoded
-    words = json.dumps([decoded.left_out, decoded.notes])
+    words = json.dumps([decoded.left_out, decoded.notes, decoded.levels])
     try:
         write_atomically(path, lambda file: np.savez(file, pixels=decoded.pixels, kept=decoded.kept, words=np.array(words)))
         for old in path.parent.glob(f"{prefix}-*.npz"):
@@ -59,7 +59,7 @@ def _recall(path: Path) -> Decoded | None:
     try:
         with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
             arrays = np.load(file, allow_pickle=False)
-            left_out, notes = json.loads(str(arrays["words"]))
-            return Decoded(arrays["pixels"], arrays["kept"], tuple(left_out), tuple(notes))
+            left_out, notes, levels = json.loads(str(arrays["words"]))
+            return Decoded(arrays["pixels"], arrays["kept"], tuple(left_out), tuple(notes), levels=levels)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -2,8 +2,8 @@
 
 Images are found at any depth, in the order of their relative paths. If every image is in a sub-folder and all are at one level,
 the sub-folders are the classes; folders that are common to all images are ignored. Top-level folders `train` and `validation`
-or `test` are splits, and validation and test together are held out. Captions are read by `captions`; boxes, maps and
-conditioning images by `annotation_files`. Hidden files are ignored.
+or `test`, in any case, are splits, and validation and test together are held out. Captions are read by `captions`; boxes, maps
+and conditioning images by `annotation_files`. Hidden files are ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from ancestral.app.data.annotation_files import boxes_of, maps_of, paired_of, read_extras
 from ancestral.app.data.assemble import assemble, count
-from ancestral.app.data.captions import METADATA, read_captions
+from ancestral.app.data.captions import ELSEWHERE, METADATA, read_captions
 from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.decode import Progress, listed
 from ancestral.app.data.decode_once import decode_once
@@ -30,6 +30,20 @@ from ancestral.app.data.numbers import numbers_note, numbers_of
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation")
+TABLES = (".json", ".jsonl", ".csv", ".tsv")  # files that may hold annotations under another name than `METADATA`
+CLASSES = 10  # classes that a note names
+_PICTURES = {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "input", "inputs", "source", "x"}
+_GO_WITH = {"annotation", "annotations", "label", "labels", "map", "maps", "mask", "masks", "segmentation", "segmentations"}
+_GO_WITH |= {"depth", "edges", "output", "outputs", "sketch", "sketches", "target", "targets", "y"}
+# Names of two folders, in the order of the alphabet, whose pictures probably go together.
+PAIRS = (
+    (_PICTURES, _GO_WITH),
+    (_GO_WITH, _PICTURES),
+    ({"a"}, {"b"}),
+    ({"traina"}, {"trainb"}),
+    ({"testa"}, {"testb"}),
+    ({"high", "hr"}, {"low", "lr"}),
+)
 
 
 @dataclass
@@ -70,13 +84,15 @@ def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress |
         state=repr([(name, _state(path / name)) for name in names]),
     )
     images = [names[i] for i in decoded.kept]
+    if len(images) == 1 and (paged := [note for note in decoded.notes if "pages" in note]):
+        raise DataError(f"{path} holds 1 picture, and at least 2 are needed: {paged[0]}")
     left_out = [*listing.other, *(f"{name} (outside the split folders)" for name in strays), *decoded.left_out]
     numbers = numbers_of(path, images, listing.metadata)
     read = () if numbers is None else numbers.names
     captions, unused = read_captions(path, images, listing.metadata, listing.sidecars, read)
     captioned = sum(text is not None for text in captions)
     classes, labels, unclassed = _classes(images, split_of)
-    (array,), levels = quantise([decoded.pixels], images=True)
+    (array,), levels = quantise([decoded.pixels], images=True, levels=decoded.levels)
     shown = (array.shape[2], array.shape[3])
     boxes, box_classes, told = boxes_of(path, images, extras, shown)
     maps, map_classes = maps_of(path, images, extras, shown)
@@ -96,6 +112,12 @@ def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress |
     notes[0] += f", {count(captioned, 'caption')}, {len(images) - captioned:,} without" if captioned else ""
     if left_out:
         notes.append(f"left out {count(len(left_out), 'file')}: {listed(sorted(left_out))}")
+    tables = [name for name in (item.removesuffix(" (not an image)") for item in listing.other) if name.endswith(TABLES)]
+    if tables:
+        notes.append(
+            f"{listed(tables)} not read: captions and annotations are read from metadata.jsonl or metadata.csv with a column "
+            "file_name, and classes from sub-folders"
+        )
     notes += [*unclassed, *decoded.notes, *told, *numbers_note(read), *unused]
     train, test = _divide(path, samples, [split_of[image] for image in images])
     if test is not None:
@@ -136,7 +158,7 @@ def scan(root: Path) -> Listing:
             suffix = posixpath.splitext(name)[1].lower()
             if suffix in SUFFIXES:
                 listing.images.append(relative)
-            elif name in METADATA:
+            elif name.lower() in METADATA:
                 listing.metadata.append(relative)
             elif suffix == ".txt":
                 listing.sidecars.append(relative)
@@ -174,16 +196,23 @@ def _splits(images: Sequence[str]) -> tuple[list[str], dict[str, str], list[str]
     Folders are splits only if all top-level folders have names of splits and one is `train`. Beside `car` and `plane`, `train`
     is a class.
     """
-    tops = {name.split("/")[0] for name in images if "/" in name}
+    tops = {_top(name) for name in images if "/" in name}
     if not (tops & set(TRAIN) and tops <= {*TRAIN, *TEST}):
         return list(images), dict.fromkeys(images, ""), []
     inside = [name for name in images if "/" in name]
-    splits = {name: "train" if name.split("/")[0] in TRAIN else "test" for name in inside}
+    splits = {name: "train" if _top(name) in TRAIN else "test" for name in inside}
     return inside, splits, [name for name in images if "/" not in name]
 
 
+def _top(name: str) -> str:
+    return name.split("/", maxsplit=1)[0].lower()
+
+
 def _classes(images: Sequence[str], split_of: dict[str, str]) -> tuple[tuple[str, ...], torch.Tensor | None, list[str]]:
-    """Return class names, labels and notes, from the folders below the split and below those that all images share."""
+    """Return class names, labels and notes, from the folders below the split and below those that all images share.
+
+    The notes name the classes, and ask about two folders that look like pairs of pictures (`PAIRS`).
+    """
     folders = [image.split("/")[1 if split_of[image] else 0 : -1] for image in images]
     shared = 0
     while all(len(parts) > shared for parts in folders) and len({parts[shared] for parts in folders}) == 1:
@@ -191,7 +220,15 @@ def _classes(images: Sequence[str], split_of: dict[str, str]) -> tuple[tuple[str
     depths = {len(parts) - shared for parts in folders}
     if depths == {1}:
         (labels,), classes = encode([[parts[-1] for parts in folders]], "the folders")
-        return classes, labels, []
+        notes = [f"classes: {listed(classes, CLASSES)}"]
+        pair = classes if len(classes) == 2 else [name for name in classes if name.lower() in ("traina", "trainb")]
+        first, second = pair if len(pair) == 2 else ("", "")
+        if any(first.lower() in ones and second.lower() in others for ones, others in PAIRS):
+            notes.append(
+                f"are the folders {first} and {second} pairs rather than classes? If so, give the folder of one of them, or "
+                f"write metadata.jsonl with each pair: the picture as file_name, the other as {ELSEWHERE[1]} or {ELSEWHERE[2]}"
+            )
+        return classes, labels, notes
     if depths == {0}:
         return (), None, []
     return (), None, ["no classes: the images do not all lie in sub-folders at one level"]

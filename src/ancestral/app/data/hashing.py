@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
-from ancestral.app.data.columns import Column
+from ancestral.app.data.columns import Column, Texts
 
 # Columns that the fingerprint of a data set covers, and the names under which they are hashed. The names are those of the first
 # version, so that its runs can be continued. Texts are hashed with the head.
@@ -32,7 +32,7 @@ def fingerprint(columns: Columns, levels: int | None) -> str:
     the columns of its conditions; see `extended`.
     """
     x = columns["x"].values
-    texts = columns["text"].values if "text" in columns else None
+    texts = cast(Texts, columns["text"]).rows if "text" in columns else None
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([tuple(x.shape), str(x.dtype), levels, texts]).encode())
     digest.update(_bytes(columns["x"]))

@@ -1,7 +1,7 @@
-"""Reader of one image file, with Pillow: its header (`inspect`), its 8-bit pixels at a size (`read`), or the numbers of a map
-(`read_numbers`).
+"""Reader of one image file, with Pillow: its header (`inspect`), its 8-bit pixels at a size (`read`), the values of a picture
+of more than 8 bits (`extent`, `read_values`), or the numbers of a map (`read_numbers`).
 
-Grey of any depth (1, 8 or 16 bits) becomes 8-bit grey, and other modes become RGB. Transparency is composited on white, the
+`read` makes 8-bit grey of grey of any depth (1, 8 or 16 bits), and RGB of other modes. Transparency is composited on white, the
 EXIF orientation is applied, and the first frame of an animation is used. `ImageError` says why a file cannot be read.
 """
 
@@ -45,12 +45,16 @@ class Header:
         width: width of the upright image in pixels.
         grey: whether it is stored as grey.
         animated: whether it has more than one frame.
+        depth: bits of its grey values if they are more than 8: 16, or 32 for whole and real numbers of 32 bits. Otherwise 8.
+        pages: the number of pages of a TIFF, otherwise 1.
     """
 
     height: int
     width: int
     grey: bool
     animated: bool
+    depth: int = 8
+    pages: int = 1
 
 
 def inspect(source: Source) -> Header:
@@ -62,7 +66,8 @@ def inspect(source: Source) -> Header:
             if (image.format != "PNG" or "exif" in image.info) and image.getexif().get(ORIENTATION) in SIDEWAYS:
                 height, width = width, height
             animated = image.format in ("GIF", "WEBP", "PNG") and getattr(image, "is_animated", False)
-            return Header(height, width, image.mode in GREY, animated)
+            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+            return Header(height, width, image.mode in GREY or image.mode == "F", animated, _depth(image), pages)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise errors of many types
@@ -80,8 +85,8 @@ def read(source: Source, size: tuple[int, int], grey: bool) -> tuple[np.ndarray,
     """
     try:
         with _open(source) as opened:
-            if opened.mode == "F" or (opened.mode == "I" and opened.format != "PNG"):
-                raise ImageError("32-bit pixels have no standard scale")
+            if _depth(opened) == 32:
+                raise ImageError("32-bit pixels have no standard scale beside pictures of 8 or 16 bits")
             image, transparent = _opaque(_eight_bits(ImageOps.exif_transpose(opened)))
             image = fit(image.convert("L" if grey else "RGB"), size)
     except MemoryError:
@@ -90,6 +95,36 @@ def read(source: Source, size: tuple[int, int], grey: bool) -> tuple[np.ndarray,
         raise _broken(error) from error
     pixels = np.asarray(image)
     return pixels[None] if grey else pixels.transpose(2, 0, 1), transparent
+
+
+def extent(source: Source) -> tuple[float, float, bool]:
+    """Return the lowest and the highest value of a grey picture, and whether all are whole. Raises `ImageError`."""
+    values = np.asarray(_values(source))
+    return float(values.min()), float(values.max()), bool((values == np.rint(values)).all())
+
+
+def read_values(source: Source, size: tuple[int, int]) -> np.ndarray:
+    """Read a grey picture of any depth in its own values, scaled and cropped as by `read`: float32 `(1, *size)`.
+
+    Raises:
+        ImageError: if the file cannot be read, or has values that are not finite.
+    """
+    image = _values(source)
+    lowest, highest = image.getextrema()
+    return np.asarray(fit(image, size)).clip(lowest, highest)[None]  # the filter overshoots at edges
+
+
+def _values(source: Source) -> Image.Image:
+    try:
+        with _open(source) as opened:
+            values = np.asarray(ImageOps.exif_transpose(opened)).astype(np.float32)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _broken(error) from error
+    if not np.isfinite(values).all():
+        raise ImageError("values that are not finite")
+    return Image.fromarray(values)
 
 
 def read_numbers(source: Source, size: tuple[int, int]) -> np.ndarray:
@@ -124,6 +159,12 @@ def fit(image: Image.Image, size: tuple[int, int], how: Image.Resampling = Image
 
 def _open(source: Source) -> Image.Image:
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def _depth(image: Image.Image) -> int:
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        return 32
+    return 16 if image.mode in DEEP else 8
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -10,16 +10,21 @@ from torch import Tensor
 
 from ancestral.app.data.assemble import chunks
 from ancestral.app.data.errors import DataError
+from ancestral.app.data.precision import real
 
 
-def quantise(arrays: Sequence[np.ndarray], images: bool) -> tuple[list[Tensor], int | None]:
-    """Return the arrays as uint8 with the number of levels, or as float32 with None. The choice is the same for all arrays.
+def quantise(arrays: Sequence[np.ndarray], images: bool, levels: int | None = None) -> tuple[list[Tensor], int | None]:
+    """Return the arrays as uint8 with the number of levels, or as real numbers (see `real`) with None.
+
+    The choice is the same for all arrays. levels: their number if it is known; the arrays are then uint8. Otherwise:
 
     - only 0 and 1 (in any type), or uint8 with only 0 and 255: 2 levels;
     - uint8, and images of other integers in 0..255: 256 levels;
     - float images of k/255 for whole k, to the precision of their type: 256 levels;
     - other values: real numbers in their own units.
     """
+    if levels is not None:
+        return [_tensor(array, np.uint8) for array in arrays], levels
     bytes_ = all(array.dtype == np.uint8 for array in arrays)
     if _every(arrays, lambda a: (a == 0) | (a == 1)):
         return [_tensor(array, np.uint8) for array in arrays], 2
@@ -30,7 +35,7 @@ def quantise(arrays: Sequence[np.ndarray], images: bool) -> tuple[list[Tensor], 
         return [_tensor(array, np.uint8) for array in arrays], 256
     if images and all(array.dtype.kind == "f" for array in arrays) and _every(arrays, _of_255):
         return [torch.from_numpy(_scaled(array)) for array in arrays], 256
-    return [_tensor(array, np.float32) for array in arrays], None
+    return [_tensor(array, array.dtype.type) for array in real(arrays)], None
 
 
 def check_finite(array: np.ndarray, where: str) -> None:

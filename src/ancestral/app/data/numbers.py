@@ -47,7 +47,7 @@ def numbers_of(root: Path, images: Sequence[str], metadata: Sequence[str]) -> Nu
     if not names:
         return None
     rows = [[found[name].get(image, math.nan) for name in names] for image in images]
-    return Numbers(torch.tensor(rows, dtype=torch.float32), tuple(names))
+    return Numbers(torch.tensor(rows, dtype=torch.float64), tuple(names))
 
 
 def numbers_from(arrays: Mapping[str, Any], where: str, names: Sequence[str] = ()) -> Numbers:
@@ -67,7 +67,7 @@ def numbers_from(arrays: Mapping[str, Any], where: str, names: Sequence[str] = (
         array = np.asarray(values)
         if array.dtype.kind not in "biuf" or array.ndim not in (1, 2):
             raise DataError(f"{name} of {where} must be numbers (N,) or (N, k), found {array.dtype} {array.shape}")
-        array = array.astype(np.float32).reshape(len(array), -1)
+        array = array.astype(np.float64).reshape(len(array), -1)
         if np.isinf(array).any():
             row = int(np.isinf(array).any(1).argmax())
             raise DataError(f"{name} of {where} is infinite at index {row}: write finite numbers, or NaN for unknown ones")

@@ -81,6 +81,7 @@ def parquet(path: Path, size: tuple[int, int] | None = None, progress: Progress 
         beside=beside,
         number_names=numbers,
         layout="images",
+        levels=decoded.levels,
         notes=tuple(notes),
     )
 
@@ -198,12 +199,14 @@ def _labels(path: Path, table: pyarrow.Table, label: str) -> list[Any]:
     return labels
 
 
-def _captions(path: Path, table: pyarrow.Table, text: str) -> tuple[str | None, ...]:
+def _captions(path: Path, table: pyarrow.Table, text: str) -> tuple[Any, ...]:
+    """Return the caption, a list of several captions or None of each row."""
     captions = table[text].to_pylist()
     for row, caption in enumerate(captions):
-        if caption is not None and not isinstance(caption, str):
-            raise DataError(f"{path}, column {text}: row {row} must hold a string, found {type(caption).__name__}")
-    return tuple((caption or "").strip() or None for caption in captions)
+        for one in caption if isinstance(caption, list) else [caption]:
+            if one is not None and not isinstance(one, str):
+                raise DataError(f"{path}, column {text}: row {row} must hold a string, found {type(one).__name__}")
+    return tuple(caption if isinstance(caption, list) else (caption or "").strip() or None for caption in captions)
 
 
 def _class_names(table: pyarrow.Table, label: str | None) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import torch
 from ancestral.app.data.assemble import assemble, count
 from ancestral.app.data.columns import Pictures
 from ancestral.app.data.dataset import DataSet, Split
+from ancestral.app.data.decode import cropped
 from ancestral.errors import UsageError
 
 
@@ -33,7 +34,7 @@ def resize(data: DataSet, size: tuple[int, int]) -> DataSet:
         classes=spec.classes,
         box_classes=spec.box_classes,
         map_classes=spec.map_classes,
-        notes=(*data.notes, f"resized from {old} to {new}", *notes),
+        notes=(*data.notes, f"resized from {old} to {new}", *cropped([(spec.shape[1], spec.shape[2])], size), *notes),
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -47,7 +48,7 @@ FILES = (".npy", ".npz", ".parquet")
 def load(
     source: str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet | Dataset[Any] | DataLoader[Any],
     *,
-    size: int | tuple[int, int] | None = None,
+    size: int | tuple[int, int] | str | None = None,
     labels: Any = None,
     layout: Layout | None = None,
     progress: Progress | None = None,
@@ -60,8 +61,8 @@ def load(
         source: a built-in name (`built_in()`), which has priority over a file of that name; a folder of images (`folder`); an
             `.npy`, `.npz` (`array_file`) or `.parquet` file (`parquet`); an array or tensor of N samples (`from_array`);
             a mapping of named columns (`from_columns`); a torch `Dataset` or `DataLoader` (`from_torch`); or a `DataSet`.
-        size: size of images: one side, or (height, width). Images are scaled with antialiasing to cover it and cropped at the
-            centre.
+        size: size of images: one side, or (height, width), also as "64x128". Images are scaled with antialiasing to cover it
+            and cropped at the centre.
         labels: one number or name per sample, for arrays.
         layout: "images", "signals" or "vectors", for arrays whose layout `arrays` would read otherwise.
         progress: called with (done, total) during work that may take long.
@@ -70,7 +71,7 @@ def load(
         UsageError: if the source is unknown or an option does not apply.
         DataError: if the data cannot be used.
     """
-    target = _size(size)
+    target = size_of(size)
     if layout is not None and layout not in get_args(Layout):
         raise UsageError(unknown("layout", layout, get_args(Layout)))
     if isinstance(source, np.ndarray | Tensor):
@@ -123,14 +124,18 @@ def _from_path(
     raise _unknown(source, path)
 
 
-def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+def size_of(size: int | Sequence[int] | str | None) -> tuple[int, int] | None:
+    """Return (height, width) of one side, of a pair, or of "64" and "64x128". Raises UsageError for anything else."""
     if size is None:
         return None
-    pair = (size, size) if isinstance(size, int) else size
+    pair: Any = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, list) else size
+    if isinstance(size, str) and re.fullmatch(r"\d{1,6}(x\d{1,6})?", size):
+        height, _, width = size.partition("x")
+        pair = (int(height), int(width or height))
     whole = isinstance(pair, tuple) and len(pair) == 2 and all(type(n) is int for n in pair)
     if not whole or min(pair) < 1:
         raise UsageError(f"size must be a positive whole number of pixels or a pair (height, width), found {size!r}")
-    return pair
+    return pair[0], pair[1]
 
 
 def _only_for_arrays(source: str, labels: Any, layout: str | None) -> None:

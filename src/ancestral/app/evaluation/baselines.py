@@ -45,7 +45,8 @@ def baseline(name: str, data: DataSet, n: int) -> Samples:
             rows, mine = (labels == c).numpy(), (known == c).numpy()
             if rows.any():
                 drawn[rows] = drawing(mine)(int(rows.sum()))
-    return Samples(at_levels(torch.from_numpy(drawn).float().view(n, *data.spec.shape), data), labels)
+    made = torch.from_numpy(drawn).to(x.dtype if x.is_floating_point() else torch.float32)
+    return Samples(at_levels(made.view(n, *data.spec.shape), data), labels)
 
 
 class _Principal:

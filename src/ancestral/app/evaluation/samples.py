@@ -152,7 +152,7 @@ def _draw(
         return Samples(torch.empty(0, *data.spec.shape))
     parts = [_await(_file(place, start), min(PART, n - start)) for start in starts]
     x = torch.cat([torch.from_numpy(p["x"]) for p in parts])
-    x = x.float() / (data.spec.levels - 1) if data.spec.levels is not None else x.float()
+    x = x.float() / (data.spec.levels - 1) if data.spec.levels is not None else x.to(data.column("x").dtype)
     return Samples(
         x,
         labels,

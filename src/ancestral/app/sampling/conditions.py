@@ -68,7 +68,7 @@ class Conditions:
     """The conditions of a request. The samples take several classes, prompts or numbers in turn.
 
     Args:
-        classes: by name or number.
+        classes: by name, or by number if no name is a number.
         prompts: texts.
         numbers: for the kind `number`, each as `ancestral.conditioning.numbers.read` reads it, e.g. "0.3" or "angle=30,size=2".
         layout: boxes `[[class, left, top, width, height], ...]` in pixels, or a JSON file of them.

@@ -14,6 +14,7 @@ from ancestral.app.sampling.conditions import Conditions
 from ancestral.app.sampling.edits import EditRequest
 from ancestral.app.sampling.guidance import Guidance
 from ancestral.app.training.saved import Opened, opened
+from ancestral.conditioning import ClassCondition
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel, seeds_from
 from ancestral.runtime import Precision
@@ -47,6 +48,14 @@ class Sampling:
     @property
     def n(self) -> int:
         return len(self.seeds)
+
+    @property
+    def classes(self) -> list[str]:
+        """The name of the class of each sample, [] if no class is asked for."""
+        kind: Any = dict(self.model.conditioner.kinds.items()).get("class")
+        if "class" not in self.condition or not isinstance(kind, ClassCondition):
+            return []
+        return [kind.names[label] for label in kind.parse(self.condition["class"], self.n).tolist()]
 
     def batches(self) -> Iterator[Iterator[State]]:
         """Return the trajectories of the samples, one batch at a time."""

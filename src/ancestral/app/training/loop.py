@@ -127,7 +127,7 @@ class Trainer:
         optimizer: MakeOptimizer | None = None,
         lr_schedule: Callable[[int, float], float] | None = None,
     ):
-        model.conditioner.fit(data.train.columns)
+        model.conditioner.fit(data.train.all_columns)
         self.model, self.run, self.recipe, self.runtime = model, run, recipe, runtime
         self.data = data.encoded(model.conditioner)
         self.budget = Budget.parse(recipe.train.budget)

@@ -19,7 +19,7 @@ ENOUGH = 0.5  # a smaller network is chosen if fewer than this share of the fami
 
 def seconds_per_step(model: GenerativeModel, data: DataSet, batch: int, runtime: Runtime) -> float:
     """Measure the seconds of a forward and backward pass of every player on a batch. The first pass is not measured."""
-    model.conditioner.fit(data.train.columns)
+    model.conditioner.fit(data.train.all_columns)
     some = data.encoded(model.conditioner)
     runtime.place(model)
     model.precision = runtime.autocast

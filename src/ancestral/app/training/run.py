@@ -117,6 +117,20 @@ class Run:
         """The description of the data. Raises AncestralError if it is missing or damaged."""
         return DataSpec.from_json(self._config()["data"])
 
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of the images on which the run was trained, None for other data or before a model is written.
+
+        A recipe without a size means this one, also if the size that is chosen without one has changed since.
+        """
+        if not self.recipe_file.is_file():
+            return None
+        try:
+            shape = self.spec.shape
+        except AncestralError:
+            return None
+        return (shape[1], shape[2]) if len(shape) == 3 else None
+
     def load_model(
         self, device: str = "auto", precision: Precision = "auto", *, step: int | None = None, network: Network | None = None
     ) -> GenerativeModel:
