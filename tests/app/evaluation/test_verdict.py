@@ -27,7 +27,7 @@ def subject(name, fd, *, copy_rate=0.01, density=0.9, baseline=False, rows=(), r
 def compared(*subjects, better=()):
     pairs = [Pair(a, b, {"f": -1.0}, {"f": 0.001}, a) for a, b in better]
     comparison = Comparison(tuple(subjects), tuple(pairs), ())
-    return Comparison(comparison.subjects, comparison.pairs, verdict(comparison))
+    return Comparison(comparison.subjects, comparison.pairs, verdict(comparison.subjects, comparison.better))
 
 
 @pytest.mark.parametrize(

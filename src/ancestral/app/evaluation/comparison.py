@@ -73,7 +73,7 @@ class Comparison:
                 evaluator.evaluate(subject)
         ordered = sorted(subjects, key=lambda s: (s.baseline, s.copies, s.evaluation.headline.value.value))
         tested = cls(tuple(ordered), tuple(_test(ordered, evaluator)), ())
-        return replace(tested, verdict=verdict(tested))
+        return replace(tested, verdict=verdict(tested.subjects, tested.better))
 
     def better(self, a: str, b: str) -> bool:
         """Return whether a is better than b by the rule."""

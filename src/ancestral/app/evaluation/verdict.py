@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ancestral.app.evaluation.result import Metric
 from ancestral.app.evaluation.subject import Subject
 from ancestral.metrics import Estimate
 
-if TYPE_CHECKING:
-    from ancestral.app.evaluation.comparison import Comparison
-
 CLOSE, CONVINCING = 1.5, 3.0  # times the distance of real data
 LINES = 5  # of a verdict that everybody reads; the others are for those who ask
 
 
-def verdict(comparison: Comparison) -> tuple[str, ...]:
-    """Return the sentences of the verdict, the answer first."""
-    models = [s for s in comparison.subjects if not s.baseline]
+Better = Callable[[str, str], bool]
+
+
+def verdict(subjects: Sequence[Subject], better: Better) -> tuple[str, ...]:
+    """Return the sentences of the verdict, the answer first.
+
+    Args:
+        subjects: The subjects, the best first.
+        better: A function of two names that returns whether the first is better than the second by the rule.
+    """
+    models = [s for s in subjects if not s.baseline]
     honest = [s for s in models if not s.copies]
-    baselines = [s for s in comparison.subjects if s.baseline and not s.copies]
-    sentences = [_answer(comparison, models, honest, baselines)]
+    baselines = [s for s in subjects if s.baseline and not s.copies]
+    sentences = [_answer(better, models, honest, baselines)]
     sentences += [
         f"{s.name} repeats its training data: {s.evaluation['copy-rate'].value.value:.0%} of its samples are nearer to them "
         "than 99 % of held-out data are, so its distance does not show what it has learned."
-        for s in comparison.subjects
+        for s in subjects
         if s.copies
     ]
     if honest:
-        sentences += _beaten(comparison, honest, baselines) + _speed(honest) + _variety(honest) + _likelihoods(honest)
-    if any(s.evaluation.coarse for s in comparison.subjects):
+        sentences += _beaten(better, honest, baselines) + _speed(honest) + _variety(honest) + _likelihoods(honest)
+    if any(s.evaluation.coarse for s in subjects):
         sentences.append("The features are those of a random network, so the order is only a rough guide.")
     return tuple(sentences)
 
 
-def _answer(comparison: Comparison, models: Sequence[Subject], honest: Sequence[Subject], baselines: Sequence[Subject]) -> str:
+def _answer(better: Better, models: Sequence[Subject], honest: Sequence[Subject], baselines: Sequence[Subject]) -> str:
     """Return the answer in one sentence, and what to do next in another."""
     if not models:
         return "Nothing was compared but baselines: give a model or samples."
@@ -46,7 +51,7 @@ def _answer(comparison: Comparison, models: Sequence[Subject], honest: Sequence[
         return f"{names} repeat{_s(models)} the training data: train for less long, with more data or with a smaller network."
     best, *others = honest
     metric = best.evaluation.headline
-    worse = [s.name for s in others if comparison.better(best.name, s.name)]
+    worse = [s.name for s in others if better(best.name, s.name)]
     equal = [s.name for s in others if s.name not in worse]
     figure = f"{metric.name} {metric.value}" + (f", real data {metric.real}" if metric.real else "")
     if not others:
@@ -56,7 +61,7 @@ def _answer(comparison: Comparison, models: Sequence[Subject], honest: Sequence[
     else:
         first = f"{best.name} has the smallest distance ({figure}), but {_listed(equal)} cannot be distinguished from it"
         first += f"; it is better than {_listed(worse)}." if worse else "."
-    stronger = [s for s in baselines if not comparison.better(best.name, s.name)]
+    stronger = [s for s in baselines if not better(best.name, s.name)]
     return f"{first} {_next(best, metric, stronger)}"
 
 
@@ -100,10 +105,10 @@ def still_falls(rows: Sequence[Mapping[str, Any]]) -> bool:
     return fmean(before) - fmean(last) > 2 * error
 
 
-def _beaten(comparison: Comparison, honest: Sequence[Subject], baselines: Sequence[Subject]) -> list[str]:
+def _beaten(better: Better, honest: Sequence[Subject], baselines: Sequence[Subject]) -> list[str]:
     """Return which baselines, that need no training, each model beats, and which it does not."""
     found = []
-    silent = {s.name: [b.name for b in baselines if not comparison.better(s.name, b.name)] for s in honest}
+    silent = {s.name: [b.name for b in baselines if not better(s.name, b.name)] for s in honest}
     if losers := [name for name, names in silent.items() if names]:
         groups: dict[tuple[str, ...], list[str]] = {}
         for name in losers:
