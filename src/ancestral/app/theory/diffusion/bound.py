@@ -39,7 +39,9 @@ def reconstruction() -> Iterator[Sides]:
     right = -distance / (2 * beta) - d / 2 * math.log(2 * math.pi * beta)
     along = Along("|x₀ − x̂₀(x₁)|²", distance, "the reconstruction term, nats")
     yield equal("log N(x₀; x̂₀(x₁), β₁ I)", left[order], right, along=along)
-    weight = family(random_network(d), chain, d=d, weight="vlb").weights(chain.at(torch.tensor([1 / chain.T]).double()))
+    weight = family(random_network(d), chain, d=d, weight="vlb").weights(
+        chain.at(torch.tensor([1 / chain.T], dtype=torch.float64))
+    )
     yield equal("training's weight / T", weight / chain.T, 1 / (2 * beta))
 
 
