@@ -6,6 +6,7 @@ import io
 import json
 import math
 import runpy
+import subprocess
 import sys
 import tarfile
 from contextlib import suppress
@@ -367,3 +368,13 @@ def test_gpu(bench, device):
     assert found["training"][0]["loop"] == "ancestral"
     assert found["sampling"][0]["images_per_second"] > 0
     assert finite(found)
+
+
+def test_versions(bench):
+    """This state beside itself; the script is started by name, since each process of its own runs it again."""
+    root = FOLDER.parent
+    words = [sys.executable, str(FOLDER / "versions.py"), root, root, "--only", "toys", "--turns", 2, "--seconds", 0.05]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=200, check=True)
+    row = done.stdout.splitlines()[-1].split("|")
+    assert row[1].strip() == "toys"
+    assert all(float(value) > 0 for value in row[2:5])
