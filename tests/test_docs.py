@@ -77,7 +77,7 @@ def check(words):
             given = {"data.source": "digits", "train.budget": "1m", "model.family": family}
             Recipe.of(override({}, given | parse(bound.arguments.get("settings", ()))))
     elif name == "make":
-        targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+        targets = set(re.findall(r"^([a-z./]+):", (ROOT / "Makefile").read_text(), re.M))
         assert {word for word in words[1:] if "=" not in word} <= targets
     elif name == "python":
         assert (ROOT / words[1]).exists()

@@ -422,7 +422,7 @@ def test_what_is_hidden_is_not_told():
 
 
 def test_a_hole_is_as_large_as_its_picture():
-    with pytest.raises(UsageError, match="for 8x7 pixels, and the image has 8x8"):
+    with pytest.raises(UsageError, match="has 8x7 pixels, and the image has 8x8"):
         InpaintCondition(1, (8, 8), (8, 8), True).parse((torch.rand(1, 8, 8), torch.ones(8, 7)), 1)
 
 

@@ -333,7 +333,7 @@ def test_there_and_back():
 
 
 def test_what_is_drawn_needs_noise():
-    with pytest.raises(ValueError, match="give their noise"):
+    with pytest.raises(ValueError, match="need noise: give noise="):
         ode_log_prob(MIXTURE, Cosine(), torch.zeros(1, 1), divergence="hutchinson")
 
 

@@ -315,7 +315,7 @@ def test_number_class_and_image_at_once(tmp_path):
     again = an.load(tmp_path / "run", device="cpu")
     assert torch.equal(again.conditioner.kinds["number"].mean, model.conditioner.kinds["number"].mean)
     data["angle"] = data["angle"] + 1
-    with pytest.raises(AncestralError, match="have changed since it was begun"):
+    with pytest.raises(AncestralError, match="have changed since it began"):
         an.train(data, budget="2it", out=tmp_path / "run", condition=kinds, quiet=True, settings=settings, device="cpu")
     with pytest.raises(UsageError, match="no numbers to condition on: leave --condition number out"):
         an.train("moons", budget="1it", out=tmp_path / "none", condition="number", quiet=True)

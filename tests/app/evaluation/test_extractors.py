@@ -30,9 +30,9 @@ def test_choice(data, squares):
 def test_unfit_extractors(data, squares):
     with pytest.raises(UsageError, match="unknown extractor 'classifer': did you mean 'classifier'"):
         extractor("classifer", data, CPU)
-    with pytest.raises(UsageError, match="has no classes"):
+    with pytest.raises(UsageError, match="needs classes, and array has none"):
         extractor("classifier", an.load_data(squares(60)[0]), CPU)
-    with pytest.raises(UsageError, match="no images"):
+    with pytest.raises(UsageError, match="needs images, and moons has none"):
         extractor("efficientnet", an.load_data("moons"), CPU)
 
 

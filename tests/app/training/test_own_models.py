@@ -94,7 +94,7 @@ def test_without_an_average_the_model_is_the_last_one(tmp_path):
 
 
 def test_data_of_another_shape_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="the model is for samples of 2, and those of digits are 1x8x8"):
+    with pytest.raises(UsageError, match="the model is for samples of shape 2, and those of digits have 1x8x8"):
         an.train("digits", model=own(), out=tmp_path, quiet=True)
 
 

@@ -137,7 +137,7 @@ def test_a_budget_of_time_ends_with_the_epochs_that_suit_few_samples(tmp_path):
     short = ("train.epochs=0.2", "train.previews=0")
     few = plan("digits", model="vae", budget="1d", out=tmp_path / "a", settings=short).begin()
     said = next(iter(few)).notes
-    assert any("ends with 0.2 passes through the data (train.epochs)" in note for note in said)
+    assert any("ends after 0.2 passes through the data (train.epochs)" in note for note in said)
     assert [step.progress for step in few][-1] == 1
     assert few.images == 6 * 64
     assert plan("digits", model="vae", budget="1d", out=tmp_path / "b").recipe.train.epochs == 60
@@ -209,7 +209,7 @@ def test_python_like_the_readme(tmp_path):
 
 
 def test_a_size_is_a_number_or_two(tmp_path):
-    with pytest.raises(UsageError, match=r"data\.size=\[8\]: write a number of pixels, or height and width"):
+    with pytest.raises(UsageError, match=r"size must be .* pixels or a pair \(height, width\), found \[8\]"):
         plan("digits", out=tmp_path, settings=("data.size=[8]",))
 
 

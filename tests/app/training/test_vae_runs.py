@@ -87,7 +87,7 @@ def test_the_likelihood_is_chosen_from_the_data_and_said(tmp_path):
     [
         ("moons", ("model.likelihood=logistic",), "moons has no levels to count: set model.likelihood=gaussian"),
         ("moons", ("model.likelihood=bernoulli",), "moons is not within 0 and 1"),
-        ("moons", ("model.net=conv",), "vectors have no neighbours"),
+        ("moons", ("model.net=conv",), "vectors cannot be convolved"),
         ("digits", ("model.hierarchy=2", "model.bottleneck=vq"), "a hierarchy has convolutions and continuous latents"),
         ("digits", ("model.bottleneck=vq", "model.posterior=full"), "a posterior other than diagonal"),
         ("digits", ("model.beta=-1",), "model.beta=-1"),
