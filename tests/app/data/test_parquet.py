@@ -61,7 +61,7 @@ def test_images_with_labels_and_captions_as_hugging_face_writes_them(file):
         "read as 10 images of 8x8 in 1 channel",
         "9 captions, 1 without",
         "columns not used: id",
-        "held out 1 of 10 samples, chosen at random",
+        "held out 1 of 10 samples, the same share of each class",
     )
 
 

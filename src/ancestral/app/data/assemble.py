@@ -48,9 +48,10 @@ def assemble(
         if len(train) < 2:
             found = count(len(train), "sample")
             raise DataError(f"{name} holds {found}: at least 2 are needed, one to train on and one to hold out")
+        rule = "chosen at random" if train.labels is None else "the same share of each class"
         kept, out = held_out(len(train), train.labels)
         train, test = train.take(kept), train.take(out)
-        notes = (*notes, f"held out {len(test):,} of {len(train) + len(test):,} samples, chosen at random")
+        notes = (*notes, f"held out {len(test):,} of {len(train) + len(test):,} samples, {rule}")
     elif not len(train) or not len(test):
         empty = "training" if not len(train) else "held-out"
         raise DataError(f"the {empty} split of {name} is empty: at least 1 sample is needed there")
