@@ -72,7 +72,8 @@ def markdown(comparison: Comparison, title: str) -> str:
     """Return the verdict and the tables as Markdown."""
     first = comparison.subjects[0].evaluation
     names = [s.name for s in comparison.subjects]
-    lines = [f"# {title}", "", *_verdict(comparison), "", f"*{comparison.rule}*", ""]
+    lines = [f"# {title}", "", *_verdict(comparison), ""]
+    lines += [f"*{comparison.rule}*", ""] if len(names) > 1 else []
     lines += [f"{first.n:,} samples against {first.reference:,} of {first.source} ({first.against}). ", ""]
     lines += [f"- {name}: {about}" for name, about in first.extractors.items()]
     head = ["metric", *names, "real data"]
