@@ -1,7 +1,7 @@
 """How fast two states of ancestral train and sample, in turns of a few seconds on the same machine.
 
-    git worktree add /tmp/before REVISION
-    python benchmarks/versions.py /tmp/before . [--turns 16] [--seconds 3]
+    git worktree add ../before REVISION
+    python benchmarks/versions.py ../before . [--turns 16] [--seconds 3]
 
 Each state runs in a process of its own, by its own `benchmarks/peers.py`, and only one of them works at a time. The ratio of
 neighbouring turns is what counts, since a drift of the machine meets both.

@@ -29,7 +29,8 @@ SMALL = ("model.channels=[8,16]", "model.blocks=1", "train.batch=16", "train.pre
 
 
 def absent(*modules):
-    return pytest.mark.skipif(missing := [m for m in modules if find_spec(m) is None], reason=f"not installed: {missing}")
+    missing = [module for module in modules if find_spec(module) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 @pytest.fixture(scope="module")

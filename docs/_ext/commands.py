@@ -19,7 +19,7 @@ from ancestral.app.cli import app
 
 
 def label(argument: Any) -> str:
-    """As it is written: SOURCE, or --solver."""
+    """Return an argument as it is written in a command: SOURCE, or --solver."""
     if argument.index is not None:
         return f"`{argument.field_info.name.upper()}`{' ...' if argument.is_var_positional() else ''}"
     hidden = set(argument.negatives)

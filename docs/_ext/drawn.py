@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 
 @functools.cache
 def fingerprint() -> str:
-    """Of the package's source, as it was when the build began."""
+    """Return a digest of the package's source, taken when the build begins."""
     digest = hashlib.sha256()
     for path in sorted(Path(ancestral.__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -64,7 +64,7 @@ def run(content: list[str], python: bool, quiet: bool = True, code: int = 0) -> 
 
 
 def places(directive: SphinxDirective) -> tuple[Path, Path]:
-    """Where results are kept, and where commands run."""
+    """Return the folder of the results and the folder in which commands run."""
     root = Path(directive.env.srcdir) / FOLDER / fingerprint()
     work = root / "work"
     work.mkdir(parents=True, exist_ok=True)

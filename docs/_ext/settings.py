@@ -1,6 +1,6 @@
 """Tables of a recipe's settings, read from the recipe itself: `{settings} data`, `{settings} train` and `{settings} models`.
 
-`{settings} solver` and the like are tables of registered names.
+`{settings} solver` and those of other kinds are tables of registered names.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def register(kind: str, name: str, meaning: str, **facts: Any) -> Callable[[T], 
 
 
 def _place(value: Any) -> tuple[str, str] | int:
-    """Where a class or function is defined: file (or module without one, such as a notebook) and qualified name."""
+    """Return the place of a definition: its file (or its module, such as a notebook's) and its qualified name."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if module is None or name is None:
         return id(value)
