@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ancestral.app.data import DataSet, DataSpec, size_of
+from ancestral.app.data import DataSet, DataSpec, built_in, size_of
 from ancestral.app.data import load as load_data
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes.own import OWN
@@ -150,7 +150,7 @@ class Plan:
         Raises:
             UsageError: if the folder holds another run.
         """
-        self.run.create(self.recipe)
+        self.run.create(self.recipe, self.data.spec.fingerprint)
         reporter = reporter or Reporter(quiet=True)
         with reporter.live():
             return Trainer(
@@ -219,10 +219,11 @@ def plan(
     if given is not None:
         values = {**values, "model": {"family": OWN, "config": given.config()}}
     wanted: dict[str, Any] = {"data.size": size, "model.family": model, "train.budget": budget}
-    wanted["train.start_from"] = None if start_from is None else str(start_from)
+    if start_from is not None and not _same_path(start_from, (values.get("train") or {}).get("start_from")):
+        wanted["train.start_from"] = os.path.abspath(start_from)
     wanted["model.condition"] = ([condition] if isinstance(condition, str) else list(condition or ())) or None
-    if autoencoder is not None and autoencoder_of(values) != str(autoencoder):
-        wanted |= pretrained.settings(autoencoder)
+    if autoencoder is not None and not _same_path(autoencoder, autoencoder_of(values)):
+        wanted |= pretrained.settings(os.path.abspath(autoencoder))
     values = override(values, {key: value for key, value in wanted.items() if value is not None} | parse(settings))
     if (asked_size := size_of(values.get("data", {}).get("size"))) is not None:
         values["data"]["size"] = asked_size[0] if asked_size[0] == asked_size[1] else list(asked_size)
@@ -233,8 +234,7 @@ def plan(
                 size=asked_size or run.image_size,
                 progress=lambda done, total: line.update(f"reading {done:,} of {total:,}"),
             )
-    named = os.path.normpath(source) if isinstance(source, str | Path) else data.spec.name
-    values.setdefault("data", {})["source"] = named
+    values.setdefault("data", {})["source"] = _name_of(source) if isinstance(source, str | Path) else data.spec.name
     usual = {"budget": default_budget(data.spec), "batch": 512 if len(data.spec.shape) == 1 else 64}
     asked = values.get("train") or {}
     values["train"] = usual | asked
@@ -258,7 +258,7 @@ def plan(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(checked.train.seed)
             network = checked.model.build(data.spec)
-    if checked.train.start_from is not None:
+    if checked.train.start_from is not None and not run.checkpoint_files():
         notes = finetuning.start(network, checked.train.start_from)
         data = replace(data, notes=(*data.notes, *notes))
     runtime = Runtime.choose(device, checked.train.precision, parameters=sum(p.numel() for p in network.parameters()))
@@ -276,6 +276,18 @@ def run_name(source: object, model: str | None) -> str:
     """Return the name of a run: NAME, or NAME-FAMILY for families other than the default."""
     name = Path(source).resolve().stem if isinstance(source, str | Path) else "array"
     return name if model in (None, DEFAULT_FAMILY) else f"{name}-{model}"
+
+
+def _name_of(source: str | Path) -> str:
+    """Return the source as the recipe has it: a built-in name, or a path that no built-in name hides."""
+    if isinstance(source, str) and source in built_in():
+        return source
+    path = os.path.normpath(source)
+    return os.path.join(os.curdir, path) if path in built_in() else path
+
+
+def _same_path(path: str | Path, other: str | None) -> bool:
+    return other is not None and os.path.abspath(path) == os.path.abspath(other)
 
 
 def autoencoder_of(values: Mapping[str, Any]) -> str | None:

@@ -21,6 +21,7 @@ from ancestral.app.evaluation.ranges import like
 from ancestral.app.evaluation.reference import Against, reference_of
 from ancestral.app.evaluation.samples import at_levels, rank_and_world
 from ancestral.app.progress import Line, Reporter
+from ancestral.app.recipes.own import OWN
 from ancestral.app.report import write
 from ancestral.app.training.run import Run
 from ancestral.app.training.saved import SavedModel, holds_saved_model
@@ -190,8 +191,10 @@ def _cost(model: GenerativeModel, samples: Samples) -> dict[str, float]:
 def drawn(
     run: Run, model: GenerativeModel, data: DataSet, n: int, how: Mapping[str, Any], progress: Callable[[str], None]
 ) -> Samples:
-    """Draw samples of a run's model, with the levels and classes of the run's own data."""
-    own = data if data.spec.fingerprint == run.spec.fingerprint else data_of(run)
+    """Draw samples of a run's model, with the levels of the run's own data, and with their conditions if it has any."""
+    own = data
+    if data.spec.fingerprint != run.spec.fingerprint:  # without conditions no data are needed
+        own = data_of(run) if model.conditioner.kinds else replace(data, spec=run.spec)
     return draw(model, own, n, run.path / "evaluation", how, identity=identity(run), progress=progress)
 
 
@@ -230,17 +233,37 @@ def as_run(subject: object) -> Run | None:
     return None
 
 
-def data_of(run: Run, line: Line | None = None) -> DataSet:
-    """Load the data on which a run was trained. Raises AncestralError if they have changed since."""
-    recipe = run.recipe
+def data_of(run: Run, line: Line | None = None, otherwise: str = "") -> DataSet:
+    """Load the data on which a run was trained, from where they are now.
+
+    Args:
+        run: The run.
+        line: Shows the progress.
+        otherwise: What else the caller can do without these data, for the error, e.g. ", or ...".
+
+    Raises:
+        AncestralError: If the data are gone, or have changed since the training.
+    """
     progress = (lambda done, total: line.update(f"reading {done:,} of {total:,}")) if line else None
-    data = load_data(recipe.data.source, size=recipe.data.size or run.image_size, progress=progress)
-    if data.spec.fingerprint != run.spec.fingerprint:
+    size, sources = run.recipe.data.size or run.image_size, run.sources
+    there = [source for source in sources if source in BUILT_IN or Path(source).expanduser().exists()]
+    for source in there:
+        data = load_data(source, size=size, progress=progress)
+        if data.spec.fingerprint == run.spec.fingerprint:
+            return data
+    if there:
         raise AncestralError(
-            f"the data of {run.path} ({recipe.data.source}) have changed since it was trained: restore them, or give a source "
-            "with --against"
+            f"the data of {run.path} ({' and '.join(there)}) have changed since it was trained: restore them{otherwise}"
         )
-    return data
+    if sources:
+        raise AncestralError(
+            f"the data of {run.path} are no longer at {' or at '.join(sources)}: put them back, or run `ancestral train SOURCE "
+            f"--out {run.path}` with their new place as SOURCE, which stores it in the run{otherwise}"
+        )
+    raise AncestralError(
+        f"the data of {run.path} were given in Python, and no file of them is known: save them to a file, and run `ancestral "
+        f"train FILE --out {run.path}`, which stores its place in the run{otherwise}"
+    )
 
 
 def _reference(run: Run | None, against: Real, line: Line) -> tuple[DataSet, Against]:
@@ -250,7 +273,9 @@ def _reference(run: Run | None, against: Real, line: Line) -> tuple[DataSet, Aga
     if isinstance(against, str | Path) and str(against) in ("test", "train"):
         if run is None:
             raise UsageError("samples are compared with real data: give them with --against SOURCE (Python: against=)")
-        return data_of(run, line), "test" if str(against) == "test" else "train"
+        free = not run.recipe.model.condition and run.recipe.model.family != OWN  # it draws without conditions of its data
+        otherwise = ", or compare with other data: --against SOURCE (Python: against=)" if free else ""
+        return data_of(run, line, otherwise), "test" if str(against) == "test" else "train"
     size = None
     if run is not None and run.spec.is_image:
         size = (run.spec.shape[1], run.spec.shape[2])

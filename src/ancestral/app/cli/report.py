@@ -13,6 +13,7 @@ from ancestral.app.cli.options import Features
 def report(
     run: Path,
     *,
+    against: str = "test",
     n: Annotated[int, Parameter(name=["-n", "--count"])] = 2000,
     features: Features = None,
     out: Path | None = None,
@@ -26,6 +27,9 @@ def report(
     ----------
     run
         Run folder, e.g. runs/digits.
+    against
+        Real data to compare with: test or train (the split of the run's own data), or another source: a name, a folder of
+        images or a file.
     n
         Number of samples to evaluate. Small data sets use fewer.
     out
@@ -45,6 +49,7 @@ def report(
         Run.existing(run).path,
         reporter=Reporter(quiet=quiet or json),
         out=out,
+        against=against,
         n=n,
         extractors=features.split(",") if features else None,
         device=device,

@@ -82,9 +82,11 @@ def reference_of(data: DataSet, against: Against, n: int) -> Reference:
     reference = reference[chosen]
     strata = None if against != "test" or test_labels is None else test_labels[chosen].numpy()
     if min(len(rows), len(reference)) < 20:
+        split_helps = against == "test" and len(train) >= 40
         raise UsageError(
             f"{data.spec.name} is too small for a comparison: it has {len(rows)} real samples and {len(reference)} for "
-            "reference, and at least 20 of each are needed; give more samples, or --against train"
+            "reference, and at least 20 of each are needed: give more samples"
+            + (", or compare with the training split: `--against train` of evaluate and report" if split_helps else "")
         )
     real_labels = None if labels is None else labels[rows]
     key = f"{data.spec.fingerprint}-{_layout(data)}-{against}-{n}"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ancestral.app import migration
-from ancestral.app.data.spec import DataSpec
+from ancestral.app.data import DataSpec, built_in
 from ancestral.app.recipes.own import OwnRecipe
 from ancestral.app.recipes.recipe import Recipe, section_of
 from ancestral.app.training import checkpoint
 from ancestral.app.training.checkpoint import Checkpoint
+from ancestral.conditioning.vocabulary import well_formed
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import disk_errors, write_atomically
 from ancestral.models import GenerativeModel
@@ -65,8 +67,18 @@ class Run:
     def recipe(self) -> Recipe:
         return Recipe.load(self.recipe_file)
 
-    def create(self, recipe: Recipe) -> None:
-        """Make the folder, or check that it holds the same recipe except for the budget. Raises UsageError if it does not."""
+    def create(self, recipe: Recipe, fingerprint: str | None = None) -> None:
+        """Make the folder, or check that it holds the same recipe. The budget may differ, and the place of the same data.
+
+        Args:
+            recipe: The recipe.
+            fingerprint: The fingerprint of the data in their `DataSpec`. None: unknown.
+
+        Raises:
+            UsageError: If the folder holds a run of another recipe, or its path cannot hold a run.
+        """
+        if well_formed(str(self.path)) != str(self.path):  # safetensors opens no such path
+            raise UsageError(f"the path of the run folder {self.path} is not UTF-8: choose another with --out (Python: out=)")
         with disk_errors(self.path):
             if not self.recipe_file.exists():
                 for folder in (self.checkpoints, self.model, self.samples):
@@ -76,25 +88,67 @@ class Run:
             for folder in (self.path, self.checkpoints, self.model, self.samples):
                 for leftover in folder.glob(".*.tmp"):  # from a process that was killed
                     leftover.unlink()
-        different = self.recipe.differences(recipe)
+        stored = self.recipe
+        if stored.data.source != recipe.data.source and self._trained_on(fingerprint):
+            stored = stored.model_copy(update={"data": stored.data.model_copy(update={"source": recipe.data.source})})
+            self.rewrite(stored)
+        different = stored.differences(recipe)
         if any(not change.startswith("train.budget:") for change in different):
             raise UsageError(
                 f"{self.path} holds a run of another recipe ({'; '.join(different)}): "
                 "choose another folder with --out, or delete this one"
             )
 
+    def _trained_on(self, fingerprint: str | None) -> bool:
+        """Return whether the run is of the data with this fingerprint."""
+        try:
+            return fingerprint is not None and self.spec.fingerprint == fingerprint
+        except AncestralError:  # the description is missing or damaged
+            return False
+
     def rewrite(self, recipe: Recipe) -> None:
-        """Replace the recipe by one with another budget."""
+        """Replace the recipe by one with another budget or source."""
         with disk_errors(self.path):
             write_atomically(self.recipe_file, recipe.dump().encode())
 
     # model
 
     def describe(self, spec: DataSpec, recipe: Recipe) -> None:
-        """Write the description from which the model can be built again, with the version of the library."""
-        config = {"version": __version__, "model": recipe.model.model_dump(mode="json"), "data": spec.to_json()}
+        """Write the description from which the model can be built again, with the version and the place of the data."""
+        config = {
+            "version": __version__,
+            "model": recipe.model.model_dump(mode="json"),
+            "data": spec.to_json(),
+            "source": self._paths(recipe.data.source),
+        }
         with disk_errors(self.path):
             write_atomically(self.model / "config.json", json.dumps(config, indent=1).encode())
+
+    def _paths(self, source: str) -> dict[str, str] | None:
+        """Return the absolute path of the data and their path from the run folder, or None if the source is not a path."""
+        path = os.path.expanduser(source)
+        if source in built_in() or not os.path.exists(path):
+            return None
+        paths = {"absolute": os.path.abspath(path)}
+        try:
+            return paths | {"relative": os.path.relpath(path, self.path)}
+        except ValueError:  # on another drive of Windows
+            return paths
+
+    @property
+    def sources(self) -> list[str]:
+        """The built-in name of the data, or the places where they can be, the most probable first; [] if none is known.
+
+        They are the same place seen from the run folder, which holds after both have moved; the place during training; and the
+        source as the recipe has it, for runs of earlier versions.
+        """
+        source = self.recipe.data.source
+        if source in built_in():
+            return [source]
+        stored = self._config().get("source") or {}
+        paths = [os.path.normpath(os.path.join(os.path.abspath(self.path), stored["relative"]))] if "relative" in stored else []
+        paths += [stored["absolute"]] if "absolute" in stored else [] if "source" in self._config() else [source]
+        return list(dict.fromkeys(paths))
 
     @property
     def weights(self) -> Path:
@@ -205,7 +259,7 @@ class Run:
 
     def _config(self) -> dict[str, Any]:
         try:
-            config: dict[str, Any] = json.loads((self.model / "config.json").read_text())
+            config: dict[str, Any] = json.loads((self.model / "config.json").read_text(encoding="utf-8"))
             if not {"model", "data"} <= config.keys():
                 raise ValueError
             return config
@@ -264,7 +318,7 @@ class Run:
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a line. Numbers that are not finite become null, since JSON has no other value for them."""
         row = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
-        with disk_errors(self.path), self.metrics_file.open("a") as file:
+        with disk_errors(self.path), self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -272,7 +326,7 @@ class Run:
         if not self.metrics_file.exists():
             return []
         rows = []
-        for line in self.metrics_file.read_text().splitlines():
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
             try:
                 rows.append(json.loads(line))
             except ValueError:
