@@ -55,7 +55,7 @@ def tiles(images: np.ndarray, columns: int | None = None) -> Image.Image:
     n, h, w, c = images.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    zoom = max(1, math.ceil(SIDE / min(h, w)))
+    zoom = zoom_of(h, w)
     gap = 1 if zoom == 1 else 2
     images = images.repeat(zoom, 1).repeat(zoom, 2)
     h, w = h * zoom, w * zoom
@@ -64,6 +64,11 @@ def tiles(images: np.ndarray, columns: int | None = None) -> Image.Image:
         top, left = gap + i // columns * (h + gap), gap + i % columns * (w + gap)
         sheet[top : top + h, left : left + w] = image
     return Image.fromarray(sheet[..., 0] if c == 1 else sheet[..., :4])
+
+
+def zoom_of(height: int, width: int) -> int:
+    """Return how many times `tiles` enlarges images of this size."""
+    return max(1, math.ceil(SIDE / min(height, width)))
 
 
 def asked(images: np.ndarray, shown: Sequence[Rendering], columns: int | None = None) -> Image.Image:

@@ -22,6 +22,8 @@ LATENT = Group("Pictures of the latent space", help="Instead of samples. One at 
 OUTPUT = Group("Output", sort_key=6)
 MACHINE = Group("Machine", sort_key=7)
 
+FIRST, LONG = 64, 30  # samples whose size is measured, and seconds of sampling that are announced
+
 FILES = {
     "sample": "samples.png",
     "interpolate": "interpolation.png",
@@ -156,7 +158,16 @@ def sample(
     import torch
 
     from ancestral.app.cli.conditions import as_options
-    from ancestral.app.cli.writing import check_suffix, draw_trajectory, integers, write
+    from ancestral.app.cli.writing import (
+        bytes_each,
+        check_disk,
+        check_memory,
+        check_suffix,
+        draw_trajectory,
+        integers,
+        size,
+        write,
+    )
     from ancestral.app.data.decode import listed
     from ancestral.app.progress import Reporter, duration, emit
     from ancestral.app.sampling import EditRequest, Guidance, SampleRequest
@@ -246,6 +257,7 @@ def sample(
             one, chosen = conditions.condition(model, spec), request.chosen_seeds()
         draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
         return 0
+    check_memory(request.count, out, spec)
     with as_options():
         sampling = request.prepare(model, run=folder)
     begun = time.perf_counter()
@@ -262,7 +274,15 @@ def sample(
                 if ready:
                     left = (time.perf_counter() - begun) * (sampling.n / ready - 1)
                     line.update(f"{ready / sampling.n:4.0%}  step {state.done}/{state.total}  {duration(left)} left")
-            results.append(state.x)
+            results.append(state.x.cpu())
+            if len(results) == 1 and len(state.x) < sampling.n:
+                each = bytes_each(results[0][:FIRST], out, spec)
+                check_disk(sampling.n, each, out)
+                expected = (time.perf_counter() - begun) * sampling.n / len(state.x)
+                if expected > LONG:
+                    reporter.say(
+                        f"{sampling.n:,} samples take about {duration(expected)}, and {size(sampling.n * each)} in {out}"
+                    )
     x = torch.cat(results)
     seconds = time.perf_counter() - begun
 

@@ -110,23 +110,28 @@ class SampleRequest:
         if self.seeds == () or (self.n is not None and self.n < 1):
             raise UsageError("`n` must be at least 1, and `seeds` must not be empty")
 
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        asked = self.conditions
+        if self.seeds is not None:
+            return len(self.seeds) * (1 if asked.sweep is None else asked.sweep.count)
+        if asked.sweep is not None:
+            return (self.n or 1) * asked.sweep.count
+        if asked.prompts:
+            return asked.columns * (max(1, OF_PROMPTS // asked.columns) if self.n is None else self.n)
+        if self.n is not None:
+            return self.n
+        if asked.columns > 1:
+            return asked.columns
+        return OF_PICTURE if self.edit.given else N
+
     def chosen_seeds(self) -> list[int]:
         """Return the seed of each sample."""
-        asked = self.conditions
-        if asked.sweep is not None:
-            rows = seeds_from(self.seed, self.n or 1) if self.seeds is None else self.seeds
-            return [seed for seed in rows for _ in range(asked.sweep.count)]
-        if self.seeds is not None:
-            return list(self.seeds)
-        if asked.prompts:
-            n = asked.columns * (max(1, OF_PROMPTS // asked.columns) if self.n is None else self.n)
-        elif self.n is not None:
-            n = self.n
-        elif asked.columns > 1:
-            n = asked.columns
-        else:
-            n = OF_PICTURE if self.edit.given else N
-        return seeds_from(self.seed, n)
+        sweep = self.conditions.sweep
+        each = 1 if sweep is None else sweep.count  # the samples of a row of a sweep share their seed
+        rows = seeds_from(self.seed, self.count // each) if self.seeds is None else self.seeds
+        return [seed for seed in rows for _ in range(each)]
 
     def prepare(self, model: GenerativeModel, spec: DataSpec | None = None, run: Opened | None = None) -> Sampling:
         """Prepare the request for a model.
