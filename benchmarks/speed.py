@@ -140,7 +140,7 @@ def peak_memory() -> int:
     On Linux from VmHWM: the kernel's ru_maxrss begins, in a child, at the size of its parent.
     """
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):
         import resource
@@ -545,7 +545,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         fields = dict(line.split(":", 1) for line in lines if ":" in line)
         values = {key.strip(): value.strip() for key, value in fields.items()}
         return f"{values['model name']} (family {values.get('cpu family', '?')}, model {values.get('model', '?')})"

@@ -24,7 +24,7 @@ from ancestral.app.data import load
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-COMMANDS = [path.stem for path in SCRIPTS if "__main__" in path.read_text()]
+COMMANDS = [path.stem for path in SCRIPTS if "__main__" in path.read_text(encoding="utf-8")]
 SMALL = ("model.channels=[8,16]", "model.blocks=1", "train.batch=16", "train.previews=0")
 
 
@@ -134,14 +134,14 @@ def finite(found, but=()):
 
 
 def read(file):
-    return json.loads(Path(file).read_text())
+    return json.loads(Path(file).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_names_of_ancestral_exist(script):
     wanted = [
         (node.module, alias.name)
-        for node in ast.walk(ast.parse(script.read_text()))
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ancestral"
         for alias in node.names
     ]
@@ -327,7 +327,7 @@ def test_restore(bench, trained, pictures, kind):
 
 def test_emoji_of_both_styles(bench, packages):
     folder = emoji(bench, packages, "--both")
-    rows = [json.loads(line) for line in (folder / "train" / "metadata.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "train" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {row["text"].split()[0] for row in rows} == {"twitter", "google"}
     assert all((folder / "train" / row["file_name"]).exists() for row in rows)
 

@@ -162,7 +162,7 @@ def _costs(run: Run, evaluator: Evaluator, device: str) -> tuple[Cost, ...]:
     settings = [{"steps": steps} for steps in SWEEP] if "steps" in model.options else [{}]
     file = run.path / "evaluation" / "costs.json"
     key = f"{identity(run)} {evaluator.reference.key} {list(evaluator.descriptions)} {settings}"
-    if file.exists() and (stored := json.loads(file.read_text()))["key"] == key:
+    if file.exists() and (stored := json.loads(file.read_text(encoding="utf-8")))["key"] == key:
         return tuple(Cost(**cost) for cost in stored["costs"])
     e, project, reference = evaluator.extractors[0], evaluator.projections[0], evaluator.reference_features[0]
     costs = []

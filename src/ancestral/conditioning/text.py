@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ancestral.conditioning.conditioner import Condition, one_or_each, where
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.encoders import Transformer
-from ancestral.conditioning.vocabulary import LONGEST, PAD, Vocabulary
+from ancestral.conditioning.vocabulary import LONGEST, PAD, Vocabulary, well_formed
 from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 
@@ -45,8 +45,9 @@ class Prompts(Condition):
         def read(text: Any) -> Tensor:
             if text is not None and not isinstance(text, str):
                 raise UsageError(f"a text must be a string, found {type(text).__name__}")
-            self.check(text or "")
-            return self.read([text or ""])[0]
+            text = well_formed(text or "")
+            self.check(text)
+            return self.read([text])[0]
 
         return one_or_each(value, n, value is None or isinstance(value, str), "texts", read)
 

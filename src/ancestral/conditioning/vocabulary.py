@@ -84,6 +84,11 @@ class Vocabulary:
         return cls(Tokenizer.from_str(json.dumps(found["tokenizer"])), frozenset(found["words"]), found["length"])
 
 
+def well_formed(text: str) -> str:
+    """Return the text with U+FFFD for each lone surrogate, which is no character and cannot be written as UTF-8."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _hint(word: str, words: Iterable[str]) -> str:
     close = get_close_matches(word, list(words), n=1)
     some = sorted(words, key=lambda known: (len(known), known))[:20]

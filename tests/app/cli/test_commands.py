@@ -299,3 +299,35 @@ def test_a_number_is_a_name_where_labels_are_numbers_and_the_classes_drawn_are_s
     result = json.loads(command(*sample, "--class", "77,3", "-n", 3, "--json").stdout)
     assert result["classes"] == ["77", "3", "77"]
     assert "classes" not in json.loads(command(*sample, "-n", 2, "--json").stdout)
+
+
+def test_many_samples_are_announced_or_refused_before_they_are_drawn(run, tmp_path, monkeypatch, capsys):
+    import shutil
+
+    import psutil
+
+    from ancestral.app.cli import main, sample
+
+    def refused(*words):
+        with pytest.raises(SystemExit) as done:
+            main(["sample", str(run), *map(str, words)])
+        return done.value.code, " ".join(capsys.readouterr().err.split())
+
+    free = {"available": 10**9, "total": 10**9}
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), free))
+    code, said = refused("-n", 100_000_000, "--out", tmp_path / "x.npz")
+    assert code == 2
+    assert "100,000,000 samples of 1x8x8 need about 121.6 GB of memory, and 1.0 GB are free" in said
+    assert "in parts of at most 400,000, each with another --seed and --out" in said
+    words = ("-n", 8, "--batch", 4, "--steps", 1)
+    monkeypatch.setattr(sample, "LONG", 0)
+    for out in ("x.npz", "x.png", "folder"):
+        code, said = refused(*words, "--out", tmp_path / out)
+        assert code == 0
+        assert re.search(r"8 samples take about \d+s, and \d+ kB in ", said)
+        assert "take about" not in refused(*words, "--out", tmp_path / out, "-q")[1]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Disk", (), {"free": 100}))
+    code, said = refused(*words, "--out", tmp_path / "y.npz")
+    assert code == 2
+    assert "and 0 kB are free there: give a smaller -n, or an --out on another disk" in said
+    assert not (tmp_path / "y.npz").exists()

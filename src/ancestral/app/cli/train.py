@@ -136,9 +136,9 @@ def train(
         trainer.save()  # writes the model again, in case it is damaged or the process was killed before it was written
         for note in trainer.notes if trainer.changed else ():
             reporter.say(f"  {note}")
-        reporter.say(f"{run.path} is finished: {trainer.step} steps in {duration(trainer.seconds)}. ")
+        reporter.say(f"{run.path} is finished: {trainer.step} steps in {duration(trainer.seconds)}")
         reporter.say(
-            f"Sample from it with `ancestral sample {run.path}`, or train longer: the same command with a larger --for."
+            f"sample from it with `ancestral sample {run.path}`, or train longer: the same command with a larger --for"
         )
         return _result(trainer, json, "finished before")
     shape = "x".join(map(str, data.spec.shape))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.app.data.columns import STANDARD, Column, Numbers
+from ancestral.app.data.columns import STANDARD, Column, Numbers, Texts
 from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.hashing import fingerprint
@@ -44,6 +44,9 @@ def assemble(
     Raises:
         DataError: if a split would be empty.
     """
+    texts = [part["text"] for part in (train, test) if part is not None and "text" in part]
+    if replaced := sum(column.replaced for column in texts if isinstance(column, Texts)):
+        notes = (*notes, f"{count(replaced, 'caption')} with a lone surrogate, which is no character: replaced by U+FFFD")
     if test is None:
         if len(train) < 2:
             found = count(len(train), "sample")

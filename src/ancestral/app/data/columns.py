@@ -17,7 +17,7 @@ A column may have any other name. A condition whose `source` is that name reads 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ancestral.app.data.images import fit
 from ancestral.app.data.precision import real
+from ancestral.conditioning.vocabulary import well_formed
 
 Size = tuple[int, int]  # height, width
 
@@ -132,15 +133,20 @@ class Maps(Values):
 class Texts(Column):
     """One string per sample, or None. Mirroring does not change the words "left" and "right" in a text.
 
-    A row may also be several strings. Then `values` has the first, and training draws one of `rows` each time.
+    A row may also be several strings. Then `values` has the first, and training draws one of `rows` each time. Lone surrogates,
+    which are no characters, become U+FFFD.
     """
 
     values: tuple[str | None, ...]
     others: tuple[tuple[str, ...], ...] = ()  # the further texts of each sample, () if no sample has any
+    replaced: int = field(default=0, init=False)  # texts of the source in which a lone surrogate was replaced
     kind: ClassVar[str] = "texts"
 
     def __post_init__(self) -> None:
-        rows = [(row,) if row is None or isinstance(row, str) else tuple(map(str, row)) or (None,) for row in self.values]
+        given = [(row,) if row is None or isinstance(row, str) else tuple(map(str, row)) or (None,) for row in self.values]
+        rows = [tuple(text if text is None else well_formed(text) for text in row) for row in given]
+        changed = sum(text != other for row, new in zip(given, rows, strict=True) for text, other in zip(row, new, strict=True))
+        object.__setattr__(self, "replaced", changed)
         if any(len(row) > 1 for row in rows):
             object.__setattr__(self, "others", tuple(row[1:] for row in rows))
         object.__setattr__(self, "values", tuple(row[0] for row in rows))

@@ -258,7 +258,7 @@ class Evaluator:
         key = f"{FORMAT} {self.reference.key} {sorted(self.descriptions.items())}"
         file = cache_dir() / "real" / f"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.json"
         if file.exists():
-            values = {(kind, e): Estimate(**value) for kind, e, value in json.loads(file.read_text())}
+            values = {(kind, e): Estimate(**value) for kind, e, value in json.loads(file.read_text(encoding="utf-8"))}
         else:
             values = self._measured_real()
             stored = [[kind, e, asdict(value)] for (kind, e), value in values.items()]

@@ -123,7 +123,7 @@ class Evaluation:
     def load(cls, path: Path) -> Evaluation:
         """Read an evaluation. Raises AncestralError if the file is not an evaluation."""
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8"))
             metrics = tuple(_metric(m) for m in values.pop("metrics"))
             return cls(metrics=metrics, notes=tuple(values.pop("notes")), **values)
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -101,7 +101,7 @@ class Recipe(Section):
     def load(cls, path: Path) -> Recipe:
         """Read a recipe. Raises UsageError if the file is not a recipe."""
         try:
-            values = yaml.safe_load(path.read_text())
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise UsageError(f"cannot read the recipe {path}: {str(error).splitlines()[0]}") from None
         return cls.of(values if isinstance(values, dict) else {})

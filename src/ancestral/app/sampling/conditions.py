@@ -179,7 +179,7 @@ def _boxes(layout: Path | str | Sequence[Any]) -> Any:
     if not isinstance(layout, Path | str):
         return layout
     try:
-        return json.loads(Path(layout).read_text())
+        return json.loads(Path(layout).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not JSON"
         raise UsageError(

@@ -92,7 +92,7 @@ def _first_stage(run: Run) -> Mapping[str, Tensor]:
 def _of_diffusers(folder: Path) -> Trained:
     file = folder / diffusers.CONFIG
     try:
-        config = json.loads(file.read_text())
+        config = json.loads(file.read_text(encoding="utf-8"))
         name = config["_class_name"]
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{file} does not describe a model of diffusers: it has no _class_name") from None
