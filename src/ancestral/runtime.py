@@ -97,7 +97,7 @@ def _device(name: str) -> torch.device:
     exists = not index or (index.isdigit() and int(index) < count)
     if not available.get(kind, False) or not exists:
         there = ", ".join(kind for kind, present in available.items() if present)
-        raise UsageError(f"the device {name!r} is not available here: choose {there}, or leave --device out")
+        raise UsageError(f"the device {name!r} is not available here: choose {there}, or leave the device out")
     return torch.device(name)
 
 

@@ -409,7 +409,7 @@ def test_a_latent_model_has_the_losses_of_its_parts():
     assert all(p.grad is None for p in model.autoencoder.parameters())
     assert model.loss(x, player="autoencoder")["error"].shape == (4,)
     model.known.fill_(False)
-    with pytest.raises(UsageError, match=r"not known yet: give model.measure some latents"):
+    with pytest.raises(UsageError, match=r"not known yet: call `model.measure\(latents\)` first"):
         model.loss(x)
 
 

@@ -214,7 +214,9 @@ def plan(
         values = {**values, "model": finetuning.model_of(start_from) | (values.get("model") or {})}
     if model is not None and family_of(values) != model:
         if start_from is not None:
-            raise UsageError(f"{start_from} is a run of the family {family_of(values)}, not {model}: leave --model out")
+            raise UsageError(
+                f"{start_from} is a run of the family {family_of(values)}, not {model}: leave --model out (Python: model=)"
+            )
         values = {**values, "model": {}}  # settings of another family do not apply
     if given is not None:
         values = {**values, "model": {"family": OWN, "config": given.config()}}

@@ -133,7 +133,7 @@ class LatentModel(GenerativeModel):
         if isinstance(first, GenerativeModel) and player in [p.name for p in first.players()]:
             return first.loss(x, seed=seed, player=player)
         if not self.known:
-            raise UsageError("the mean and deviation of the latents are not known yet: give model.measure some latents")
+            raise UsageError("the mean and deviation of the latents are not known yet: call `model.measure(latents)` first")
         noise = StreamNoise(len(x), seed, 0, x.device)
         raw = self._raw(x, condition, noise)
         with torch.no_grad():

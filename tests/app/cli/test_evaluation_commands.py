@@ -173,9 +173,11 @@ def test_a_full_memory_is_one_sentence(capsys, monkeypatch, words):
         raise RuntimeError(words)
 
     monkeypatch.setattr(api, "plan", full)
-    code, _, err = ask(capsys, "train", "digits")
-    assert code == 1
-    assert "the memory is full: lower train.batch" in " ".join(err.split())
+    monkeypatch.setattr("ancestral.app.evaluate.evaluate", full)
+    for command, remedy in (("train", "lower train.batch or raise train.accumulate"), ("evaluate", "lower -n")):
+        code, _, err = ask(capsys, command, "digits")
+        assert code == 1
+        assert f"the memory is full: {remedy}\n" in err
 
 
 def test_bernoulli_on_grey_data_is_evaluated_without_a_likelihood(capsys):

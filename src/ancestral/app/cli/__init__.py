@@ -26,7 +26,13 @@ Try:
 """
 
 FULL = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words on CUDA and MPS, on CPUs, on Windows
-TOO_LARGE = "the memory is full: lower train.batch, raise train.accumulate, or, when sampling, lower --batch"
+SMALLER = {
+    "train": "lower train.batch or raise train.accumulate",
+    "sample": "lower --batch or -n",
+    "compare": "lower -n or --size",
+    "evaluate": "lower -n",
+    "report": "lower -n",
+}
 
 app = App(name="ancestral", help=INTRODUCTION, help_format="markdown", version=__version__, version_flags=["--version"])
 for name, summary in (
@@ -52,12 +58,11 @@ def main(arguments: list[str] | None = None) -> None:
         code = _fail(" ".join(str(error).split()), 2, arguments)
     except AncestralError as error:
         code = _fail(str(error), error.exit_code, arguments)
-    except MemoryError:
-        code = _fail(TOO_LARGE, 1, arguments)
-    except RuntimeError as error:
-        if not any(words in str(error) for words in FULL):
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in FULL):
             raise
-        code = _fail(TOO_LARGE, 1, arguments)
+        remedy = SMALLER.get(arguments[0] if arguments else "", "close other programs")
+        code = _fail(f"the memory is full: {remedy}", 1, arguments)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:

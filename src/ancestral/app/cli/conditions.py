@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ancestral.app.sampling import Conditions
     from ancestral.models import GenerativeModel
 
-CONDITIONS = Group("Conditions", help="For runs that were trained with such a --condition.", sort_key=1)
+CONDITIONS = Group("Conditions", help="For runs that were trained with such a condition.", sort_key=1)
 _Words = Annotated[tuple[str, ...], Parameter(negative="", show_default=False, group=CONDITIONS)]
 
 
@@ -33,7 +33,8 @@ class Asked:
     prompt
         Text that describes the samples. May be repeated: the samples take the texts in turn.
     number
-        Value for runs trained with --condition number, e.g. 0.3, or angle=30,size=2 for several named numbers. May be repeated.
+        Value for runs trained with the condition number, e.g. 0.3, or angle=30,size=2 for several named numbers. May be
+        repeated.
     layout
         JSON file of boxes [["class", left, top, width, height], ...] in pixels.
     map_
@@ -98,7 +99,7 @@ NOTHING = Asked()
 OPTIONS = {"n": "-n"} | {
     name: f"--{name}"
     for name in (
-        *("class", "prompt", "number", "layout", "map", "image", "condition", "model", "seeds"),
+        *("class", "prompt", "number", "layout", "map", "image", "condition", "seeds"),
         *("guidance", "interval", "rescale", "negative", "autoguide"),
         *("inpaint", "mask", "upscale", "vary", "strength", "invert"),
     )

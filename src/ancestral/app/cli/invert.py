@@ -42,7 +42,10 @@ def invert(
     from ancestral.noise import SampleNoise
 
     if not isinstance(model, HasDecoder):
-        raise UsageError("--invert needs a model with a decoder of latents, and this one has none: train one with --model gan")
+        raise UsageError(
+            "--invert needs a model with a decoder of latents, and this one has none: train one with `ancestral train SOURCE "
+            "--model gan`"
+        )
     with as_options():
         target = read_picture(image, spec, "invert").to(model.device)
     coder: Any = model

@@ -167,7 +167,9 @@ def require(model: GenerativeModel, kind: Any, wish: str) -> Any:
     """Return the model if it has the capability `kind`; else raise UsageError."""
     if not isinstance(model, kind):
         part = "an encoder" if kind is HasLatent else "a decoder of latents"
-        raise UsageError(f"{wish} needs a model with {part}, and this one has none: train one with --model vae")
+        raise UsageError(
+            f"{wish} needs a model with {part}, and this one has none: train one with `ancestral train SOURCE --model vae`"
+        )
     return model
 
 

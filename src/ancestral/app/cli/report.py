@@ -16,6 +16,7 @@ def report(
     against: str = "test",
     n: Annotated[int, Parameter(name=["-n", "--count"])] = 2000,
     features: Features = None,
+    inception_weights: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
     json: bool = False,
@@ -32,6 +33,8 @@ def report(
         images or a file.
     n
         Number of samples to evaluate. Small data sets use fewer.
+    inception_weights
+        File of the standard FID's weights, for the features inception.
     out
         File of the page. Default: report.html in the run folder.
     device
@@ -53,6 +56,7 @@ def report(
         n=n,
         extractors=features.split(",") if features else None,
         device=device,
+        weights=inception_weights,
     )
     if path is None:  # another process writes the report
         return 0

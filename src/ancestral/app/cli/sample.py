@@ -117,7 +117,7 @@ def sample(
         Truncation of a GAN's latent (1 = off). Lower values trade variety for typicality; 0 gives the mean sample.
     inpaint
         Picture whose masked part is generated again (see --mask). The rest does not change. For models that denoise, and for
-        models trained with --condition inpaint.
+        models trained with the condition inpaint.
     mask
         Picture of the same size as that of --inpaint, white where new pixels are wanted.
     upscale

@@ -213,7 +213,7 @@ def _allocate(where: str, n: int, channels: int, size: tuple[int, int], kind: ty
     need, free = n * channels * size[0] * size[1] * each, psutil.virtual_memory().available
     if need > free / 2:
         fits = int((free / 2 / (n * channels * each)) ** 0.5) // 8 * 8
-        advice = f"choose a smaller size, for example --size {fits}" if fits else "use fewer images"
+        advice = f"choose a smaller size, for example {fits} (train, compare: --size {fits})" if fits else "use fewer images"
         raise DataError(
             f"{count(n, 'image')} of {where} at {size[0]}x{size[1]} need {need / 1e9:.1f} GB, more than half of the "
             f"{free / 1e9:.1f} GB of memory that is free: {advice}"

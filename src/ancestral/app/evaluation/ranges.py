@@ -32,7 +32,10 @@ def like(x: Tensor, data: DataSet, name: str, rescale: bool | None = None) -> Te
     there, here = (f"[{float(v.min()):.4g}, {float(v.max()):.4g}]" for v in (x, real))
     unlike = f"the values of {name} lie in {there} and those of {data.spec.name} in {here}"
     if theirs is None:
-        raise UsageError(f"{unlike}: convert the samples to the range of the data, or take them as they are with --no-rescale")
+        raise UsageError(
+            f"{unlike}: convert the samples to the range of the data, or take them as they are "
+            "with --no-rescale (Python: rescale=False)"
+        )
     if not rescale:
         raise UsageError(
             f"{unlike}: convert the samples from {_written(theirs)} to {_written(ours)} with --rescale, or take them as they "

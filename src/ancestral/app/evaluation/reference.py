@@ -65,7 +65,7 @@ def reference_of(data: DataSet, against: Against, n: int) -> Reference:
         UsageError: If fewer than 20 samples remain for one of them.
     """
     if n < 20:
-        raise UsageError(f"a comparison needs at least 20 samples, and -n is {n}: raise -n")
+        raise UsageError(f"a comparison needs at least 20 samples, and -n is {n}: raise -n (Python: n=)")
     train, test = data.x("train"), data.x("test")
     labels, test_labels = data.labels("train"), data.labels("test")
     if against == "test":

@@ -93,7 +93,7 @@ class LatentRecipe(FamilyRecipe):
     def first(self, spec: DataSpec) -> nn.Module:
         """Build the autoencoder without its weights, with the scale of the data on which it was trained."""
         if why := self.unfit(spec):
-            raise UsageError(f"{why}: choose another --model")
+            raise UsageError(f"{why}: choose another family")
         if self.pretrained is None and not isinstance(self.autoencoder, AutoencoderRecipe):
             raise UsageError(
                 f"an autoencoder of the family {self.autoencoder.family} must be pretrained: give its run or folder with "

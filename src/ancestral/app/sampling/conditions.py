@@ -170,7 +170,7 @@ class Conditions:
 def _numbers(texts: Sequence[str], model: GenerativeModel) -> list[Any]:
     kind: Any = dict(model.conditioner.kinds.items()).get("number")
     if kind is None:
-        raise UsageError("this model was not trained with numbers: `number` is for runs with `condition=number`")
+        raise UsageError("this model was not trained with numbers: `number` is for runs with the condition number")
     read = import_module("ancestral.conditioning.numbers").read
     return [read(text, kind.names) for text in texts]
 
@@ -191,7 +191,7 @@ def _map(path: Path | str, model: GenerativeModel) -> Tensor:
     """Read a map, and scale and crop it in the same way as the maps in training."""
     kind = dict(model.conditioner.kinds.items()).get("map")
     if not isinstance(kind, MapCondition):
-        raise UsageError("this model was not trained with a map: `map` is for runs with `condition=map`")
+        raise UsageError("this model was not trained with a map: `map` is for runs with the condition map")
     try:
         return torch.from_numpy(read_numbers(Path(path), (kind.canvas[0], kind.canvas[1])))
     except ImageError as broken:
@@ -202,7 +202,9 @@ def _image(picture: Picture, model: GenerativeModel, spec: DataSpec | None) -> t
     """Return the kind of image condition that the model has, and its raw value, derived from the picture if necessary."""
     name = next((kind for kind in IMAGES if kind in model.conditioner.kinds), None)
     if name is None:
-        raise UsageError(f"this model was not trained with an image: `image` is for runs with {', '.join(IMAGES)}")
+        raise UsageError(
+            f"this model was not trained with an image: `image` is for runs with the condition {' or '.join(IMAGES)}"
+        )
     kind = model.conditioner.kinds[name]
     assert isinstance(kind, ImageCondition)
     small = name == "upscale" and picture_size(picture) == tuple(kind.shape[1:])

@@ -58,10 +58,8 @@ class EditRequest:
             denoiser = denoising(model)
             trained = name in model.conditioner.kinds
             if denoiser is not model and not trained and (name != "vary" or denoiser is None):
-                taught = "" if name == "vary" else f", or any with `condition={name}`"
-                raise UsageError(
-                    f"`{name}` needs a model that denoises: train one with `model=diffusion` or `model=score`{taught}"
-                )
+                taught = "" if name == "vary" else f", or any with the condition {name}"
+                raise UsageError(f"`{name}` needs a model that denoises: train one of the family diffusion or score{taught}")
             if name == "vary":
                 return Vary(read_picture(picture, spec, name), 0.5 if self.strength is None else self.strength)
             if name == "upscale":

@@ -74,7 +74,7 @@ class Guidance:
         }
         if self.autoguide is not None:
             if denoiser is None:
-                raise UsageError("`autoguide` needs a model that denoises: train one with `model=diffusion` or `model=score`")
+                raise UsageError("`autoguide` needs a model that denoises: train one of the family diffusion or score")
             how["weak"] = self._weak(model, run, self.autoguide)
         return {name: value for name, value in how.items() if value is not None}
 

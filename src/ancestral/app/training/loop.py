@@ -35,7 +35,6 @@ from ancestral.files import disk_errors
 from ancestral.models import Diagnosis, GenerativeModel, HasPostFit, HasProgress
 from ancestral.runtime import Runtime
 
-REMEDY = "give more time with --for, a smaller --size, or a smaller network with model.width"
 PATIENCE = 5  # non-finite steps in a row before training stops
 HOPELESS = 3  # failed diagnoses in a row before training stops
 WARM, TIMED = 2, 8  # steps before the measurement of the speed, and steps that are measured
@@ -322,7 +321,7 @@ class Trainer:
             )
             if total < least:
                 self._notes.append(
-                    f"{total:,.0f} steps are too few: with less than about {least:,} samples will be noise; {REMEDY}"
+                    f"{total:,.0f} steps are too few: with less than about {least:,} samples will be noise; {self._remedy}"
                 )
 
     @property
@@ -331,7 +330,16 @@ class Trainer:
         least = self.recipe.model.least_steps
         if self.step >= least or self.budget.unit != "seconds" or self.concluded:
             return None
-        return f"only {self.step:,} steps fitted into {self.recipe.train.budget}: samples will be noise; {REMEDY}"
+        return f"only {self.step:,} steps fitted into {self.recipe.train.budget}: samples will be noise; {self._remedy}"
+
+    @property
+    def _remedy(self) -> str:
+        """What to do if too few steps fit into the budget."""
+        section = "model.prior" if self.recipe.model.family == "latent" else "model"
+        known = section == "model.prior" or "width" in type(self.recipe.model).model_fields
+        images = ", smaller images with --size" if self.data.spec.is_image else ""
+        network = f" (train: {section}.width)" if known else ""
+        return f"give more time with --for (Python: budget=){images}, or a smaller network{network}"
 
     def conclude(self, reason: str) -> None:
         """End the training with the next step, as if its budget were spent. A continued run does not train further."""

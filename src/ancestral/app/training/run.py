@@ -254,7 +254,7 @@ class Run:
         maker = f"another state of {maker}" if config.get("version") == __version__ else maker
         return AncestralError(
             f"the model of {self.path} was made by {maker} and this is {__version__}: {why}; use it with the version that made "
-            "it, or start a new run with another --out"
+            "it, or train a new run"
         )
 
     def _config(self) -> dict[str, Any]:
