@@ -39,7 +39,7 @@ def compare(
     out: Path | None = None,
     n: int = N,
     size: int | str | None = None,
-    condition: str | None = None,
+    condition: str | Sequence[str] | None = None,
     extractors: Sequence[str] | None = None,
     settings: tuple[str, ...] = (),
     device: str = "auto",
@@ -57,7 +57,7 @@ def compare(
         out: The folder of the comparison. None: runs/compare-NAME.
         n: Number of samples of each model to compare. Small data sets use fewer.
         size: Size of images in pixels: one side, or height and width as "64x128".
-        condition: The condition that controls generation, such as "class".
+        condition: The condition that controls generation, such as "class", or several.
         extractors: Names of extractors. None: those that suit the data.
         settings: Recipe values of all families, such as "train.batch=64".
         device: "auto", "cpu", "cuda" or "mps".

@@ -7,6 +7,7 @@ import sys
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
+from ancestral.app.cli.lists import gathered
 from ancestral.app.cli.output import print_everywhere
 from ancestral.errors import AncestralError
 from ancestral.version import __version__
@@ -51,6 +52,7 @@ for name, summary in (
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 for success, 1 for a failure, 2 for a wrong request, 128 + n if signal n stopped the work."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = gathered(arguments)
     print_everywhere((sys.stdout, sys.stderr))
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

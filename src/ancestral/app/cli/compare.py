@@ -68,7 +68,7 @@ def compare(
         out=out,
         n=n,
         size=size,
-        condition=condition,
+        condition=condition.split(",") if condition else None,
         extractors=features.split(",") if features else None,
         device=device,
         weights=inception_weights,

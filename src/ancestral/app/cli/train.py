@@ -108,7 +108,7 @@ def train(
         budget=budget,
         out=out,
         size=size,
-        condition=condition,
+        condition=[name for text in condition for name in text.split(",")],
         autoencoder=autoencoder,
         start_from=start_from,
         device=device,
