@@ -62,6 +62,11 @@ MEANINGS: dict[str, dict[str, str]] = {
         "dit": "a transformer of patches",
         "mlp": "a residual MLP for vectors",
     },
+    "autoencoder": {
+        "auto": "an MLP for vectors and for many small images, else convolutions",
+        "conv": "residual convolutions, for signals and images",
+        "mlp": "a residual MLP",
+    },
     "condition": {
         "class": "the class of a sample",
         "text": "a caption",

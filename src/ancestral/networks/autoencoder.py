@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ancestral.builtin import built_in
 from ancestral.conditioning import NOTHING, Context, ContextShape
 from ancestral.configuration import configurable
+from ancestral.errors import UsageError
 from ancestral.networks.layers import ChannelNorm, SpatialContext, zero
 
 
@@ -271,6 +274,81 @@ class DenseDecoder(nn.Module):
     def forward(self, z: Tensor, context: Context) -> Tensor:
         out: Tensor = self.layers(_with(z, context)).view(len(z), *self.shape)
         return out
+
+
+class Pair(NamedTuple):
+    """The networks of an autoencoder.
+
+    Attributes:
+        encoder: from samples to `encoded` numbers, at each position if it is local.
+        decoder: from `latent` numbers, at each position if it is local, to `repeat` numbers for each value of a sample.
+        positions: the number of positions of local latents, 1 otherwise.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    positions: int
+
+
+@built_in("autoencoder", "conv")
+def convolutional(
+    shape: Sequence[int],
+    encoded: int,
+    latent: int,
+    repeat: int,
+    *,
+    local: bool = False,
+    width: int | None = None,
+    blocks: int | None = None,
+    patch: int | None = None,
+    context: ContextShape = NOTHING,
+) -> Pair:
+    """Build convolutional networks. Raises UsageError for vectors.
+
+    Args:
+        shape: of a sample.
+        encoded: the numbers that the encoder returns.
+        latent: the numbers that the decoder takes.
+        repeat: the numbers that the decoder returns for each value of a sample.
+        local: whether `encoded` and `latent` count the numbers at each position of the coarsest map.
+        width: features of the finest level. None: as `Plan.of` chooses it, and so for blocks and patch.
+        blocks: residual blocks per level.
+        patch: the side of the stem's patches.
+        context: the widths of the context.
+    """
+    if len(shape) == 1:
+        raise UsageError("vectors cannot be convolved: leave model.net out")
+    plan = Plan.of(shape, width=width, blocks=blocks, patch=patch, context=context)
+    encoder = ConvEncoder(plan, encoded, local=local)
+    decoder = ConvDecoder(plan, latent, shape[0] * repeat, local=local)
+    return Pair(encoder, decoder, math.prod(plan.map_at(len(plan.channels) - 1)) if local else 1)
+
+
+@built_in("autoencoder", "mlp")
+def dense(
+    shape: Sequence[int],
+    encoded: int,
+    latent: int,
+    repeat: int,
+    *,
+    local: bool = False,
+    width: int | None = None,
+    blocks: int | None = None,
+    patch: int | None = None,
+    context: ContextShape = NOTHING,
+) -> Pair:
+    """Build MLPs. Arguments as in `convolutional`; local latents have 2 to 16 positions. An MLP has no patches."""
+    dims = math.prod(shape)
+    width, blocks = width or max(128, min(384, 4 * dims)), blocks or (2 if len(shape) == 1 else 1)
+    positions = max(2, min(16, dims // 4)) if local else 1
+    encoder = DenseEncoder(shape, positions * encoded, width, blocks, context)
+    return Pair(encoder, DenseDecoder(shape, positions * latent, repeat, width, blocks, context), positions)
+
+
+@built_in("autoencoder", "auto")
+def suited(shape: Sequence[int], *sizes: int, **options: Any) -> Pair:
+    """Build MLPs for vectors, and convolutional networks for signals and images. Arguments as in `convolutional`."""
+    return (dense if len(shape) == 1 else convolutional)(shape, *sizes, **options)
 
 
 class Dense(nn.Sequential):

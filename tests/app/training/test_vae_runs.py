@@ -7,6 +7,7 @@ import torch
 import ancestral as an
 from ancestral.app.api import plan
 from ancestral.errors import UsageError
+from ancestral.registry import lookup, register
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -130,3 +131,19 @@ def test_what_is_asked_has_a_second_stage_of_its_own(tmp_path):
     held_out = t.data.batch(torch.arange(20), "test")
     bound = model.log_prob(held_out.x, {"class": held_out.conditions["class"]}, prior="aggregate")
     assert bound.value.isfinite().all()
+
+
+def test_registered_networks_are_choices_of_a_recipe(registered):
+    """A VAE takes every registered autoencoder, with its sizes, and names those that exist."""
+    asked = []
+
+    @register("autoencoder", "narrow", "an MLP of half the width")
+    def narrow(shape, *sizes, width, **options):
+        asked.append((shape, sizes, width))
+        return lookup("autoencoder", "mlp")(shape, *sizes, width=width // 2, **options)
+
+    model = prepare("digits", None, "model.net=narrow", "model.width=32", "model.latent=4").model
+    assert asked == [((1, 8, 8), (8, 4, 1), 32)]
+    assert model.coder.latent == 4
+    with pytest.raises(UsageError, match="unknown autoencoder 'narow': did you mean 'narrow'"):
+        prepare("digits", None, "model.net=narow")

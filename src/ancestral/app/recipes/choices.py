@@ -23,4 +23,5 @@ class Choice:
 
 ScheduleName = Annotated[str, AfterValidator(Choice("schedule"))]
 NetworkName = Annotated[str, AfterValidator(Choice("network"))]
+AutoencoderName = Annotated[str, AfterValidator(Choice("autoencoder"))]
 ConditionName = Annotated[str, AfterValidator(Choice("condition"))]

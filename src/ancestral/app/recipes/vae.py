@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import FamilyRecipe, units
+from ancestral.app.recipes.choices import AutoencoderName
 from ancestral.builtin import built_in
 from ancestral.conditioning import ContextShape
 from ancestral.distributions import Likelihood, LikelihoodName, likelihood
@@ -17,7 +18,8 @@ from ancestral.models.codec import POSTERIORS, Amortised, LatentCodec, Posterior
 from ancestral.models.hierarchical import Hierarchical
 from ancestral.models.quantised import Quantised
 from ancestral.models.vae import VAE
-from ancestral.networks.autoencoder import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, Plan
+from ancestral.networks.autoencoder import Plan
+from ancestral.registry import lookup
 
 WORDS: dict[str, str] = {
     "gaussian": "Gaussian with optimal variance",
@@ -54,7 +56,7 @@ class VAERecipe(FamilyRecipe):
     beta: float = Field(1.0, ge=0, description="weight of the KL term")
     kl_warmup: int = Field(0, ge=0, description="samples over which the weight of the KL term rises from 0")
     free_bits: float = Field(0.0, ge=0, description="nats per latent dimension without cost")
-    net: Literal["auto", "conv", "mlp"] = Field("auto", description="the networks; auto: those that suit the data")
+    net: AutoencoderName = Field("auto", description="the networks; auto: those that suit the data")
     width: int | None = Field(None, ge=1, description="features of the networks' finest level or of the MLP's layers")
     blocks: int | None = Field(None, ge=1, description="residual blocks per level")
     patch: int | None = Field(None, ge=1, description="size of the stem's patches")
@@ -82,7 +84,7 @@ class VAERecipe(FamilyRecipe):
     def build(self, spec: DataSpec) -> VAE:
         head, notes = self.head(spec)
         conditioner = self.conditioner(spec)
-        coder = self.coder(spec, spec.shape[0] * head.outputs, head.outputs, conditioner.widths)
+        coder = self.coder(spec, head.outputs, conditioner.widths)
         return VAE(
             coder,
             shape=spec.shape,
@@ -113,49 +115,31 @@ class VAERecipe(FamilyRecipe):
         made = likelihood(name, spec.mean, spec.std, len(spec.shape) - 1, spec.levels, self.variance)
         return made, tuple(notes)
 
-    def coder(self, spec: DataSpec, outputs: int, repeat: int, context: ContextShape) -> LatentCodec:
-        """Build the latents and their networks. outputs: channels of the decoder's output, `repeat` per channel."""
-        shape = spec.shape
-        dense = self.dense(spec)
-        if len(shape) == 1 and self.net == "conv":
-            raise UsageError("vectors cannot be convolved: leave model.net out")
+    def coder(self, spec: DataSpec, repeat: int, context: ContextShape) -> LatentCodec:
+        """Build the latents and their networks. repeat: numbers that the decoder returns for each value of a sample."""
+        shape, vector = spec.shape, len(spec.shape) == 1
+        sizes = {"width": self.width, "blocks": self.blocks, "patch": self.patch}
         if (self.hierarchy or self.bottleneck == "vq") and self.posterior != "diagonal":
             raise UsageError("a posterior other than diagonal needs one group of continuous latents: leave one of them out")
         if self.hierarchy:
-            if self.bottleneck == "vq" or self.net == "mlp":
+            if self.bottleneck == "vq" or self.net not in ("auto", "conv"):
                 raise UsageError(
                     "a hierarchy has convolutions and continuous latents: leave model.bottleneck and model.net out"
                 )
-            seen = (*shape, 1) if len(shape) == 1 else shape
-            width = self.width or (128 if len(shape) == 1 else None)
-            plan = Plan.of(seen, width=width, blocks=self.blocks, patch=self.patch, context=context)
-            channels = self.latent or (2 if len(shape) == 1 else 4)
-            return Hierarchical(plan, outputs, self.hierarchy, channels, vectors=len(shape) == 1)
-        width, blocks = self.width or max(128, min(384, 4 * spec.dims)), self.blocks or (2 if len(shape) == 1 else 1)
-        if not dense:
-            plan = Plan.of(shape, width=self.width, blocks=self.blocks, patch=self.patch, context=context)
+            if vector:
+                sizes["width"] = self.width or 128
+            plan = Plan.of((*shape, 1) if vector else shape, **sizes, context=context)
+            channels = self.latent or (2 if vector else 4)
+            return Hierarchical(plan, shape[0] * repeat, self.hierarchy, channels, vectors=vector)
+        build = lookup("autoencoder", self.net if self.net != "auto" else "mlp" if self.dense(spec) else "conv")
         if self.bottleneck == "vq":
-            code = self.latent or (2 if len(shape) == 1 else 8)
-            if dense:
-                positions = max(2, min(16, spec.dims // 4))
-                size = positions * code
-                encoder, decoder = (
-                    DenseEncoder(shape, size, width, blocks, context),
-                    DenseDecoder(shape, size, repeat, width, blocks, context),
-                )
-                return Quantised(encoder, decoder, positions, code, self.codes, self.commitment)
-            positions = math.prod(plan.map_at(len(plan.channels) - 1))
-            convolved = ConvEncoder(plan, code, local=True), ConvDecoder(plan, code, outputs, local=True)
-            return Quantised(*convolved, positions, code, self.codes, self.commitment)
+            code = self.latent or (2 if vector else 8)
+            networks = build(shape, code, code, repeat, local=True, **sizes, context=context)
+            return Quantised(networks.encoder, networks.decoder, networks.positions, code, self.codes, self.commitment)
         latent = self.latent or default_latent(spec.dims)
         posterior = POSTERIORS[self.posterior](latent)
-        if dense:
-            return Amortised(
-                DenseEncoder(shape, posterior.outputs, width, blocks, context),
-                posterior,
-                DenseDecoder(shape, latent, repeat, width, blocks, context),
-            )
-        return Amortised(ConvEncoder(plan, posterior.outputs), posterior, ConvDecoder(plan, latent, outputs))
+        networks = build(shape, posterior.outputs, latent, repeat, **sizes, context=context)
+        return Amortised(networks.encoder, posterior, networks.decoder)
 
 
 def default_latent(dims: int) -> int:
