@@ -192,8 +192,8 @@ class Attributes:
         found = {}
         for attribute, column in values.items():
             known = [i for i, value in enumerate(column) if value is not None]
-            told = self.models[attribute].predict(features[known]) if known else []
-            found[attribute] = torch.tensor([column[i] == value for i, value in zip(known, told, strict=True)])
+            predicted = self.models[attribute].predict(features[known]) if known else []
+            found[attribute] = torch.tensor([column[i] == value for i, value in zip(known, predicted, strict=True)])
         return found
 
 

@@ -57,8 +57,8 @@ class Given:
             return F.interpolate(self.raw, self.x.shape[2:], mode="bicubic").clamp(0, 1)
         return flowed(self.raw[:, :-1], self.raw[:, -1:]) if self.kind == "inpaint" else self.raw
 
-    def shown(self) -> Tensor:
-        """The same as a person is shown it."""
+    def as_picture(self) -> Tensor:
+        """The given part as a picture for people, grey where it is hidden."""
         if self.kind == "upscale":
             return F.interpolate(self.raw, self.x.shape[2:])
         return self.raw[:, :-1] + (1 - self.raw[:, -1:]) / 2 if self.kind == "inpaint" else self.raw
@@ -124,7 +124,7 @@ def main() -> None:
     evaluator = Evaluator(data, Given(asked.kind, x, raw[asked.kind]), asked.features)
     evaluator.row("another real picture", data.batch(rows, "train").x)
     evaluator.row("without learning", evaluator.given.plainly())
-    shown = [evaluator.given.shown()]
+    shown = [evaluator.given.as_picture()]
     for guidance in asked.guidance:
         how = {"steps": asked.steps, "guidance": guidance, "edit": evaluator.given.kept()}
         y = [model.sample(len(x), raw, seeds=range(i * len(x), (i + 1) * len(x)), **how).cpu() for i in range(ANSWERS)]
@@ -140,7 +140,7 @@ def main() -> None:
 
 
 def restored(model: GenerativeModel, given: Given, steps: int, part: int = 50) -> Tensor:
-    """What a model makes that is not told what is given, but led to it."""
+    """Samples of a model that was not trained for the task, guided to what is given."""
     made = []
     for first in range(0, len(given.x), part):
         rows = slice(first, min(first + part, len(given.x)))

@@ -93,7 +93,7 @@ def theirs() -> dict[str, tuple[Any, int]]:
 
 @torch.no_grad()
 def by_diffusers(model: DenoisingModel, scheduler: Any, steps: int, n: int) -> Tensor:
-    """N samples of the same network under a scheduler of diffusers, which is told its eps on the chain's levels."""
+    """N samples of the same network under a scheduler of diffusers, which gets its eps on the chain's levels."""
     chain, parts = Chain.linear(), []
     for start in range(0, n, BATCH):
         seeds = range(start, min(start + BATCH, n))

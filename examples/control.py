@@ -42,8 +42,8 @@ def main(
     # words
     data = an.load_data("scenes")
     print(data.train.captions[:3])
-    told = an.train("scenes", budget=budget, condition="text", out=out / "text", settings=settings)
-    save_grid(told.sample(10, {"text": "a 3 left of a 7"}, guidance=2), out / "text.png", data.spec, columns=10)
+    prompted = an.train("scenes", budget=budget, condition="text", out=out / "text", settings=settings)
+    save_grid(prompted.sample(10, {"text": "a 3 left of a 7"}, guidance=2), out / "text.png", data.spec, columns=10)
 
     # boxes
     placed = an.train("scenes", budget=budget, condition="layout", out=out / "layout", settings=settings)

@@ -37,8 +37,8 @@ def computed(claim: Claim, folder: Path) -> dict[str, Any]:
             picture.save(folder / f"{claim.name}.png")
         stored.write_text(json.dumps({"drawn": picture is not None, "rows": [cells(s) for s in verdict.sides]}))
         logger.info("computed %s in %.1f s", claim.name, verdict.seconds)
-    told: dict[str, Any] = json.loads(stored.read_text())
-    return told
+    results: dict[str, Any] = json.loads(stored.read_text())
+    return results
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
@@ -96,13 +96,13 @@ class Claims(SphinxDirective):
     def each(self, claims: list[Claim], folder: Path, root: Path) -> list[str]:
         lines = []
         for claim in claims:
-            told = computed(claim, folder)
+            results = computed(claim, folder)
             title = claim.title.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
             lines += [f"({anchor(claim.name)})=", f"## {claim.name}", "", f"**{title}.**", "", *derivation(claim)]
-            if told["drawn"]:
+            if results["drawn"]:
                 picture = (folder / f"{claim.name}.png").relative_to(root)
                 lines += [f"```{{image}} /{picture}", f":alt: both sides of {claim.name}", "```", ""]
-            lines += table(HEADER, told["rows"])
+            lines += table(HEADER, results["rows"])
             code = ", ".join(map(linked, claim.by))
             whole = f"{{py:func}}`{claim.compute.__module__}.{claim.compute.__qualname__}`"
             lines += [f"Source: {claim.source}. Computed by {code}; the claim itself is {whole}.", ""]

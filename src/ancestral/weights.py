@@ -7,7 +7,7 @@ bit, a truncated file or a file of another model is found when it is read. Nothi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral.errors import AncestralError
 from ancestral.files import disk_errors, write_atomically
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 2  # version of the configuration
+FORMER = {"told": "from_context", "judge": "logit"}  # names of modules in version 0.1 and today
 
 
 def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -61,6 +62,18 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors of a safetensors file and its metadata, without checks. Raises the errors of `safe_open`."""
     with safe_open(file, "pt") as stored:
         return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
+
+
+def named_as_in(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of a model with the names that they have in it today. Files of earlier versions have some of `FORMER`."""
+    known = model.state_dict().keys()
+    return {current_name(name, known): t for name, t in tensors.items()}
+
+
+def current_name(name: str, known: Collection[str]) -> str:
+    """Return the name of a tensor among those that a model has, or the name itself if the model has no such tensor."""
+    new = ".".join(FORMER.get(part, part) for part in name.split("."))
+    return new if name not in known and new in known else name
 
 
 def problem(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str | None:

@@ -141,8 +141,8 @@ def test_many_pictures_that_are_told_of_places_have_networks_that_hear_of_them(s
     many = assemble(
         "many", compose(digits().train, 10_000, np.random.RandomState(0)), scenes.test, levels=256, map_classes=DIGITS
     )
-    assert "channels" in FAMILIES["vae"](condition=("map",)).takes(many.spec)
-    assert "channels" not in FAMILIES["vae"]().takes(many.spec)
+    assert "channels" in FAMILIES["vae"](condition=("map",)).accepts(many.spec)
+    assert "channels" not in FAMILIES["vae"]().accepts(many.spec)
 
 
 def test_a_map_is_guided_as_a_class_is(scenes):
@@ -209,7 +209,7 @@ def test_boxes_may_hold_texts(scenes):
     model, data = woken(scenes, "diffusion", "layout", "model.layout=text")
     one, other = (model.sample(1, {"layout": [[digit, 2, 2, 12, 12]]}, seeds=[0], steps=2) for digit in ("3", "7"))
     assert not torch.equal(one, other)
-    assert data.shown(torch.tensor([0]))[0].boxes
+    assert data.render(torch.tensor([0]))[0].boxes
 
 
 def test_a_kind_that_a_network_cannot_consume_is_refused(scenes):

@@ -323,14 +323,14 @@ def test_boxes_of_texts_are_those_of_classes_with_words():
     column = condition.column([torch.tensor([[1, 1, 2, 8, 9], [2, 20, 4, 10, 10]]), torch.zeros(0, 5, dtype=torch.int64)])
     asked = condition.parse([[["a blue dog", 1, 2, 8, 9], [7, 20, 4, 10, 10]], []], 2)
     assert torch.equal(column, asked)
-    names = [[name for _, name, *_ in condition.shown(raw).boxes] for raw in asked]
+    names = [[name for _, name, *_ in condition.render(raw).boxes] for raw in asked]
     assert names == [["a blue dog", "7"], []]
     a, b = condition(asked, 2), condition(condition.parse([["a red dog", 1, 2, 8, 9], [7, 20, 4, 10, 10]], 1), 1)
     assert (a.tokens[0, 1] - b.tokens[0, 1]).abs().max() > 1e-3
     torch.testing.assert_close(a.channels[0, -3:], b.channels[0, -3:])
     assert not torch.allclose(a.channels[0, :-3], b.channels[0, :-3])
     assert a.tokens[1].isfinite().all()
-    assert condition.shown(condition.parse([["a red dog", 1, 2, 8, 9]], 1)[0]).boxes[0][1].replace(" ", "") == "areddog"
+    assert condition.render(condition.parse([["a red dog", 1, 2, 8, 9]], 1)[0]).boxes[0][1].replace(" ", "") == "areddog"
     mirrored = condition.mirror(asked)
     torch.testing.assert_close(condition.mirror(mirrored), asked)
     assert mirrored[0, 0, 1].item() == pytest.approx(1 - 9 / 32)

@@ -85,8 +85,8 @@ def test_what_a_person_writes():
 
 def test_the_rest_of_a_kind():
     kind = two()
-    assert kind.shown(kind.parse({"angle": 30, "size": 0.3}, 1)[0]).words == "angle 30, size 0.3"
-    assert kind.shown(kind.parse({"size": 2}, 1)[0]).words == "size 2"
+    assert kind.render(kind.parse({"angle": 30, "size": 0.3}, 1)[0]).words == "angle 30, size 0.3"
+    assert kind.render(kind.parse({"size": 2}, 1)[0]).words == "size 2"
     assert kind.language == (NumberCondition, NAMES)
     raw = torch.tensor([[1.0, 2.0]])
     assert torch.equal(kind.mirror(raw), raw)

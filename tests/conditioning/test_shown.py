@@ -31,7 +31,7 @@ def test_what_held_out_scenes_ask_for_is_shown_as_it_is(few):
         }
     )
     conditioner.fit(few.train.columns)
-    for i, found in enumerate(few.encoded(conditioner).shown(torch.arange(12))):
+    for i, found in enumerate(few.encoded(conditioner).render(torch.arange(12))):
         assert found.words == few.test.captions[i]
         boxes = [[number, *(round(32 * share) for share in place)] for number, _, *place in found.boxes]
         assert boxes == few.test.boxes[i].tolist()
@@ -40,7 +40,7 @@ def test_what_held_out_scenes_ask_for_is_shown_as_it_is(few):
         for value in few.test.maps[i].unique().tolist():
             expected = torch.tensor(colour(value - 1) if value else (0, 0, 0)) / 255
             assert torch.equal(picture[:, few.test.maps[i] == value].T.unique(dim=0)[0], expected)
-    assert few.shown(torch.arange(3)) == []
+    assert few.render(torch.arange(3)) == []
 
 
 def test_a_class_is_shown_by_its_name_and_a_hole_as_a_hole():
@@ -48,7 +48,7 @@ def test_a_class_is_shown_by_its_name_and_a_hole_as_a_hole():
     image, known = torch.rand(3, 4, 4), torch.ones(4, 4)
     known[:2] = 0
     conditioner = Conditioner(kinds)
-    (found,) = conditioner.shown(conditioner.parse({"class": "dog", "inpaint": (image, known)}, 1))
+    (found,) = conditioner.render(conditioner.parse({"class": "dog", "inpaint": (image, known)}, 1))
     assert found.words == "dog"
     torch.testing.assert_close(found.pictures[0], image * known)
 

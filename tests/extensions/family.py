@@ -74,7 +74,7 @@ class FlowRecipe(FamilyRecipe):
     layers: int = Field(8, ge=2, description="couplings")
     width: int = Field(64, ge=1, description="features of each coupling's network")
 
-    def takes(self, spec):
+    def accepts(self, spec):
         return ()  # it is told nothing: --condition is refused
 
     def unfit(self, spec):

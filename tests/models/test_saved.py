@@ -353,7 +353,7 @@ def test_what_maps_tensors_is_differentiable_and_what_draws_is_not(name):
     assert not sample(model).requires_grad
     assert not any(state.x.requires_grad for state in model.trajectory(2, condition))
     if hasattr(model, "log_prob"):
-        assert not model.log_prob(model.shown(x).detach().round(), condition).value.requires_grad
+        assert not model.log_prob(model.to_data(x).detach().round(), condition).value.requires_grad
 
 
 # losses of models that are built by hand

@@ -82,7 +82,7 @@ class Plane:
         states = RungeKutta4()(self.denoise, y, [Level(0.0, 1.0, u) for u in levels], SampleNoise(range(len(y))))
         return torch.stack([state.x for state in states])
 
-    def shown(self, y: Tensor) -> np.ndarray:
+    def to_data(self, y: Tensor) -> np.ndarray:
         return (y * self.std.to(y) + self.mean.to(y)).cpu().numpy()
 
 
@@ -92,11 +92,11 @@ def draw_score(plane: Plane, u: float, start: Tensor, seed: int) -> Image.Image:
     figure = _figure(1, 1, 6.0)
     axes = figure.subplots()
     _field(axes, plane, u)
-    chain = plane.shown(plane.langevin(start, u, seed)[:, 0])
-    way = plane.shown(plane.flow(start, np.geomspace(max(u, 2 * LEAST), LEAST, FLOW).tolist())[:, 0])
+    chain = plane.to_data(plane.langevin(start, u, seed)[:, 0])
+    way = plane.to_data(plane.flow(start, np.geomspace(max(u, 2 * LEAST), LEAST, FLOW).tolist())[:, 0])
     axes.plot(*chain.T, color="tab:orange", linewidth=0.8, alpha=0.9, label=f"Langevin at this level, {LANGEVIN} steps")
     axes.plot(*way.T, color="crimson", linewidth=2.2, label="probability flow to the data")
-    axes.plot(*plane.shown(start)[0], "o", color="black", markersize=6, label="start")
+    axes.plot(*plane.to_data(start)[0], "o", color="black", markersize=6, label="start")
     axes.legend(loc="upper right", fontsize=8, framealpha=0.9)
     return render(figure)
 
@@ -110,7 +110,7 @@ def draw_strip(plane: Plane, levels: Sequence[float], seed: int) -> Image.Image:
     clouds = _clouds(plane, y, [end, *levels])[1:]
     for axes, u, cloud in zip(figure.subplots(1, len(levels), squeeze=False).flat, levels, clouds, strict=True):
         _field(axes, plane, u, arrows=13)
-        axes.scatter(*plane.shown(cloud).T, s=3, color="crimson", linewidths=0)
+        axes.scatter(*plane.to_data(cloud).T, s=3, color="crimson", linewidths=0)
     return render(figure)
 
 
@@ -131,8 +131,8 @@ def film(plane: Plane, levels: Sequence[float], start: Tensor, seed: int) -> lis
             (flow, "crimson", "probability flow"),
             (torch.cat(annealed), "tab:orange", "annealed Langevin"),
         ):
-            axes.plot(*plane.shown(way[: i + 1]).T, color=colour, linewidth=1.6)
-            axes.plot(*plane.shown(way[i]), "o", color=colour, markersize=6, label=name)
+            axes.plot(*plane.to_data(way[: i + 1]).T, color=colour, linewidth=1.6)
+            axes.plot(*plane.to_data(way[i]), "o", color=colour, markersize=6, label=name)
         axes.legend(loc="upper right", fontsize=8, framealpha=0.9)
         frames.append(render(figure))
     return frames
@@ -162,7 +162,7 @@ def _field(axes: Axes, plane: Plane, u: float, arrows: int = ARROWS) -> None:
     score = plane.denoise(y, Level(0.0, 1.0, u)).score.cpu() / plane.std
     length = score.norm(dim=1, keepdim=True).clamp(min=1e-12)
     arrow = (score / length * (length / length.max()).sqrt()).numpy()
-    axes.quiver(*plane.shown(y).T, *arrow.T, color="0.25", angles="xy", scale=1.1 * arrows, width=0.0035, pivot="mid")
+    axes.quiver(*plane.to_data(y).T, *arrow.T, color="0.25", angles="xy", scale=1.1 * arrows, width=0.0035, pivot="mid")
     axes.set(xlim=(mean[0] - half, mean[0] + half), ylim=(mean[1] - half, mean[1] + half), xticks=[], yticks=[])
     axes.set_title(f"noise {u:.2g}", fontsize=10)
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ancestral.weights import current_name
+
 MODEL = {"drop": "condition_dropout", "taken": "pretrained", "ladder": "noise_levels"}  # settings of the section model
 TARGETS = {"flow": "velocity"}
 SCHEDULES = {"ladder": "geometric"}
@@ -53,10 +55,10 @@ def _model(section: dict[str, Any]) -> dict[str, Any]:
 def checkpoint(
     tensors: Mapping[str, Tensor], player: str, names: Iterable[str], parameters: Iterable[Tensor]
 ) -> dict[str, Tensor]:
-    """Return a checkpoint's tensors with those of a player by parameter name. Tensors of format 2 do not change."""
-    if f"{player}/value" not in tensors:
-        return dict(tensors)
+    """Return a checkpoint's tensors with those of a player by parameter name. Names of format 2 are those of today."""
     names, parameters = list(names), list(parameters)
+    if f"{player}/value" not in tensors:
+        return {_current(key, player, names): value for key, value in tensors.items()}
     total = sum(p.numel() for p in parameters)
     new: dict[str, Tensor] = {}
     for key, value in tensors.items():
@@ -69,3 +71,9 @@ def checkpoint(
             new[f"{key}/{name}"] = part.as_strided(p.shape, p.stride(), part.storage_offset())
             offset += p.numel()
     return new
+
+
+def _current(key: str, player: str, names: list[str]) -> str:
+    """Return the key PLAYER/KIND/NAME of a tensor with the parameter's name of today. Other keys do not change."""
+    head, _, name = key.rpartition("/")
+    return f"{head}/{current_name(name, names)}" if key.startswith(f"{player}/") else key

@@ -34,19 +34,19 @@ def to_uint8(x: Tensor, spec: DataSpec) -> np.ndarray:
     return scaled.byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def grid(x: Tensor, spec: DataSpec, columns: int | None = None, shown: Sequence[Rendering] = ()) -> Image.Image:
+def grid(x: Tensor, spec: DataSpec, columns: int | None = None, renderings: Sequence[Rendering] = ()) -> Image.Image:
     """Draw n samples as one picture: tiles for images, curves for signals, a scatter plot for points.
 
     Args:
         x: the samples, in the units of the data.
         spec: the description of the data.
         columns: number of columns. None: a square grid.
-        shown: the rendered condition of each sample, drawn with images and signals.
+        renderings: the rendered condition of each sample, drawn with images and signals.
     """
     if spec.is_image:
-        return asked(to_uint8(x, spec), shown, columns) if shown else tiles(to_uint8(x, spec), columns)
+        return asked(to_uint8(x, spec), renderings, columns) if renderings else tiles(to_uint8(x, spec), columns)
     if len(spec.shape) == 2:
-        return _curves(x, spec, columns, [of_one.words for of_one in shown])
+        return _curves(x, spec, columns, [of_one.words for of_one in renderings])
     return _scatter(x, spec)
 
 
@@ -71,19 +71,19 @@ def zoom_of(height: int, width: int) -> int:
     return max(1, math.ceil(SIDE / min(height, width)))
 
 
-def asked(images: np.ndarray, shown: Sequence[Rendering], columns: int | None = None) -> Image.Image:
+def asked(images: np.ndarray, renderings: Sequence[Rendering], columns: int | None = None) -> Image.Image:
     """Draw uint8 images `(n, h, w, c)` as a grid with their conditions: pictures on the left, boxes on them, words below."""
     n, h, w = images.shape[:3]
     zoom = max(1, math.ceil(READABLE / min(h, w)))
     size, gap = (w * zoom, h * zoom), 4
     columns = columns or math.ceil(math.sqrt(n))
-    beside = max(len(of_one.pictures) for of_one in shown)
+    beside = max(len(of_one.pictures) for of_one in renderings)
     width = (1 + beside) * (size[0] + 1)
-    words = [textwrap.wrap(of_one.words, max(8, int(width / LETTER)))[:LINES] for of_one in shown]
+    words = [textwrap.wrap(of_one.words, max(8, int(width / LETTER)))[:LINES] for of_one in renderings]
     height = size[1] + LINE * max(map(len, words))
     sheet = Image.new("RGB", (columns * (width + gap) + gap, math.ceil(n / columns) * (height + gap) + gap), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(LINE - 2)
-    for i, (image, of_one) in enumerate(zip(images, shown, strict=True)):
+    for i, (image, of_one) in enumerate(zip(images, renderings, strict=True)):
         left, top = gap + i % columns * (width + gap), gap + i // columns * (height + gap)
         given = [p.mul(255).round().byte().permute(1, 2, 0).numpy() for p in of_one.pictures]
         for j, part in enumerate([*given, image]):
@@ -99,10 +99,10 @@ def asked(images: np.ndarray, shown: Sequence[Rendering], columns: int | None = 
     return sheet
 
 
-def save_grid(x: Tensor, path: Path, spec: DataSpec, columns: int | None = None, shown: Sequence[Rendering] = ()) -> None:
+def save_grid(x: Tensor, path: Path, spec: DataSpec, columns: int | None = None, renderings: Sequence[Rendering] = ()) -> None:
     """Write the picture of `grid` as PNG, atomically."""
     buffer = BytesIO()
-    grid(x, spec, columns, shown).save(buffer, "PNG")
+    grid(x, spec, columns, renderings).save(buffer, "PNG")
     write_atomically(path, buffer.getvalue())
 
 

@@ -52,7 +52,7 @@ class ClassCondition(Condition):
         single = np.ndim(value) == 0
         return one_or_each(value, n, single, "classes", lambda v: torch.tensor(index_of(v, self.names, "class")))
 
-    def shown(self, raw: Tensor) -> Rendering:
+    def render(self, raw: Tensor) -> Rendering:
         return Rendering(words=self.names[int(raw)])
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:

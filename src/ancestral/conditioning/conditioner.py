@@ -61,7 +61,7 @@ class Condition(nn.Module):
         """Return samples x `(n, *shape)` in the units of the data, with the parts that the raw tensor gives exactly."""
         return x
 
-    def shown(self, raw: Tensor) -> Rendering:
+    def render(self, raw: Tensor) -> Rendering:
         """Render the raw tensor of one sample as pictures and words for people."""
         return Rendering()
 
@@ -157,9 +157,9 @@ class Conditioner(nn.Module):
         context: Context = self(self.parse(condition, n), n)
         return context
 
-    def shown(self, raw: Mapping[str, Tensor], texts: Sequence[str | None] | None = None) -> list[Rendering]:
+    def render(self, raw: Mapping[str, Tensor], texts: Sequence[str | None] | None = None) -> list[Rendering]:
         """Render the conditions of each sample for people. `texts` are the texts from which raw tensors were made."""
-        parts = [[self._kind(name).shown(row) for row in rows.cpu()] for name, rows in raw.items()]
+        parts = [[self._kind(name).render(row) for row in rows.cpu()] for name, rows in raw.items()]
         if texts is not None and "text" in raw:
             parts.append([Rendering(words=text or "") for text in texts])
         return [Rendering.merge(of_one) for of_one in zip(*parts, strict=True)]

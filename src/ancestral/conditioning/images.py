@@ -62,9 +62,9 @@ class ImageCondition(Condition):
     def mirror(self, raw: Tensor) -> Tensor:
         return raw.flip(-1)
 
-    def shown(self, raw: Tensor) -> Rendering:
+    def render(self, raw: Tensor) -> Rendering:
         x = raw.float() / 255 if raw.dtype == torch.uint8 else raw
-        x = self.seen(x[None])[0][: 3 if len(x) >= 3 else 1]
+        x = self.as_input(x[None])[0][: 3 if len(x) >= 3 else 1]
         return Rendering(pictures=(x.clamp(0, 1) if self.levels else (x - x.min()) / (x.max() - x.min()).clamp(min=1e-12),))
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
@@ -72,9 +72,9 @@ class ImageCondition(Condition):
             return Context(channels=self.null.expand(n, -1, -1, -1))
         x = raw.to(self.null.device)
         x = x.float() / 255 if x.dtype == torch.uint8 else x
-        return Context(channels=where(drop, self.null, self.tau(self.seen(2 * x - 1 if self.levels else x))))
+        return Context(channels=where(drop, self.null, self.tau(self.as_input(2 * x - 1 if self.levels else x))))
 
-    def seen(self, x: Tensor) -> Tensor:
+    def as_input(self, x: Tensor) -> Tensor:
         """Return the image as the encoder sees it, at the size of the canvas."""
         return x
 
@@ -97,7 +97,7 @@ class UpscaleCondition(ImageCondition):
     def derive(self, x: Tensor, noise: Noise) -> Tensor:
         return F.avg_pool2d(x, self.factor)
 
-    def seen(self, x: Tensor) -> Tensor:
+    def as_input(self, x: Tensor) -> Tensor:
         return F.interpolate(x, scale_factor=float(self.factor), mode="nearest")
 
 
@@ -151,7 +151,7 @@ class InpaintCondition(ImageCondition):
         raw = raw.to(x) / 255 if raw.dtype == torch.uint8 else raw.to(x)
         return torch.where(raw[:, -1:] > 0.5, raw[:, :-1], x)
 
-    def seen(self, x: Tensor) -> Tensor:
+    def as_input(self, x: Tensor) -> Tensor:
         image, known = x[:, :-1], x[:, -1:]
         return torch.cat([torch.where(known > (0 if self.levels else 0.5), image, 0.0), known], 1)
 

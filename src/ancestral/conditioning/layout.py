@@ -81,7 +81,7 @@ class LayoutCondition(Condition):
         mirrored[..., 1] = torch.where(label < 0, left, 1 - left - width)
         return mirrored
 
-    def shown(self, raw: Tensor) -> Rendering:
+    def render(self, raw: Tensor) -> Rendering:
         rows = [row for row in raw if row[0] >= 0]
         return Rendering(boxes=tuple((*self.name(row), *row[1:5].tolist()) for row in rows))
 

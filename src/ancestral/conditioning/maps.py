@@ -66,7 +66,7 @@ class MapCondition(Condition):
     def mirror(self, raw: Tensor) -> Tensor:
         return raw.flip(-1)
 
-    def shown(self, raw: Tensor) -> Rendering:
+    def render(self, raw: Tensor) -> Rendering:
         return Rendering(pictures=(coloured(raw),))
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:

@@ -89,7 +89,7 @@ class NumberCondition(Condition):
         single = isinstance(value, Mapping | str) or not isinstance(value, Sequence)
         return one_or_each(value, n, single, "numbers", self._read)
 
-    def shown(self, raw: Tensor) -> Rendering:
+    def render(self, raw: Tensor) -> Rendering:
         words = [f"{name} {v:.6g}" for name, v in zip(self.names, raw.tolist(), strict=True) if not math.isnan(v)]
         more = [f"{len(words) - SHOWN} more numbers"] if len(words) > SHOWN else []
         return Rendering(words=", ".join(words[:SHOWN] + more))

@@ -262,7 +262,7 @@ class GenerativeModel(nn.Module):
         raw = self.conditioner.parse(condition, n)
         for state in self._states(n, raw, seeds, **how):
             with self.inference():
-                x = self._finished(state.x, raw) if state.done >= state.total else self.shown(state.x)
+                x = self._finished(state.x, raw) if state.done >= state.total else self.to_data(state.x)
             yield replace(state, x=x)
 
     def batches(
@@ -310,9 +310,9 @@ class GenerativeModel(nn.Module):
 
     def _finished(self, x: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
         """Return samples in the units of the data, with the parts that their conditions give exactly."""
-        return self.conditioner.put_back(self.shown(x), raw)
+        return self.conditioner.put_back(self.to_data(x), raw)
 
-    def shown(self, x: Tensor) -> Tensor:
+    def to_data(self, x: Tensor) -> Tensor:
         """Convert a state of the path to the units of the data, float32."""
         return self.standardize.denormalize(x.float())
 

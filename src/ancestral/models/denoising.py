@@ -113,23 +113,23 @@ class DenoisingModel(GenerativeModel):
         else:
             denoise = guided(self.denoiser, context, null, guidance, interval, rescale)
         levels = self.schedule.levels(grid(self.schedule, steps, spacing))
-        walk = SamplePath(denoise, solver_of(solver), noise.normal(self.shape), levels)
+        path = SamplePath(denoise, solver_of(solver), noise.normal(self.shape), levels)
         if edit is not None:
-            walk = edit(walk, self.standardize)
+            path = edit(path, self.standardize)
         limits = self.standardize.limits()
         if clip and limits is not None:
-            walk = replace(walk, denoise=Clip(walk.denoise, *limits))
-        return walk.states(noise)
+            path = replace(path, denoise=Clip(path.denoise, *limits))
+        return path.states(noise)
 
     def edited(
         self, n: int, condition: Mapping[str, Any] | None, how: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """Return condition and options, as for every model. With the condition `inpaint`, each step keeps the known part."""
         edit = how.get("edit")
-        told, rest = super().edited(n, condition, how)
+        encoded, rest = super().edited(n, condition, how)
         if isinstance(edit, Inpaint) and "edit" not in rest:
             rest["edit"] = replace(edit, repeats=1)
-        return told, rest
+        return encoded, rest
 
     def resolve(self, raw: Mapping[str, Tensor], n: int, how: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of `sample_path`.

@@ -55,7 +55,7 @@ class SamplePath:
 class Edit:
     """A change of a sampling path."""
 
-    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
+    def __call__(self, path: SamplePath, standardize: Standardize) -> SamplePath:
         """Return the path with the edit. Raises UsageError if a given tensor does not have the shape of the model's samples."""
         raise NotImplementedError
 
@@ -81,14 +81,14 @@ class Vary(Edit):
         if not 0 <= self.strength <= 1:
             raise UsageError(f"strength is from 0 (the picture itself) to 1 (a new sample); got {self.strength:g}")
 
-    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
-        check(self.x, *walk.eps.shape)
-        steps = len(walk.levels) - 1
+    def __call__(self, path: SamplePath, standardize: Standardize) -> SamplePath:
+        check(self.x, *path.eps.shape)
+        steps = len(path.levels) - 1
         left = round(self.strength * steps)
         if left == steps:
-            return walk
-        x = standardize.normalize(self.x.to(walk.eps)).expand_as(walk.eps)
-        return replace(walk, start=x, levels=walk.levels[steps - left :])
+            return path
+        x = standardize.normalize(self.x.to(path.eps)).expand_as(path.eps)
+        return replace(path, start=x, levels=path.levels[steps - left :])
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ class Inpaint(Edit):
         if self.known.ndim != self.x.ndim or any(a not in (1, b) for a, b in fits):
             raise UsageError(f"the mask has shape {_by(self.known.shape)} and the samples {_by((n, *shape))}: make it fit")
 
-    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
-        self._check(len(walk.eps), walk.eps.shape[1:])
-        x, known = standardize.normalize(self.x.to(walk.eps)), self.known.to(walk.eps.device).bool()
-        return replace(walk, solver=RePaint(walk.solver, x, known, self.repeats))
+    def __call__(self, path: SamplePath, standardize: Standardize) -> SamplePath:
+        self._check(len(path.eps), path.eps.shape[1:])
+        x, known = standardize.normalize(self.x.to(path.eps)), self.known.to(path.eps.device).bool()
+        return replace(path, solver=RePaint(path.solver, x, known, self.repeats))
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ class Measured(Edit):
     sigma_y: float = 0.01
     iterations: int = 5
 
-    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
-        y = self.y.to(walk.eps)
-        return replace(walk, denoise=Posterior(walk.denoise, self.A, y, self.sigma_y, self.iterations))
+    def __call__(self, path: SamplePath, standardize: Standardize) -> SamplePath:
+        y = self.y.to(path.eps)
+        return replace(path, denoise=Posterior(path.denoise, self.A, y, self.sigma_y, self.iterations))
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ class Classified(Edit):
     log_prob: Callable[[Tensor, Level], Tensor]
     scale: float = 1.0
 
-    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
-        return replace(walk, denoise=ClassifierGuidance(walk.denoise, self.log_prob, self.scale))
+    def __call__(self, path: SamplePath, standardize: Standardize) -> SamplePath:
+        return replace(path, denoise=ClassifierGuidance(path.denoise, self.log_prob, self.scale))
 
 
 @dataclass(frozen=True)
@@ -172,13 +172,13 @@ class Upscale(Edit):
         """Return the small pictures, `(n, c, h, w)`."""
         return self.small.float().expand(n, *self.small.shape[1:])
 
-    def __call__(self, walk: SamplePath, standardize: Standardize) -> SamplePath:
-        shape, small = tuple(walk.eps.shape[1:]), tuple(self.small.shape[1:])
+    def __call__(self, path: SamplePath, standardize: Standardize) -> SamplePath:
+        shape, small = tuple(path.eps.shape[1:]), tuple(self.small.shape[1:])
         if len(shape) != 3 or len(small) != 3 or small[0] != shape[0] or shape[1] % small[1] or shape[2] % small[2]:
             raise UsageError(f"samples of shape {_by(shape)} cannot be shrunk to {_by(small)} by means over blocks")
         block = (shape[1] // small[1], shape[2] // small[2])
-        y = standardize.normalize(self.small.to(walk.eps))
-        return Measured(lambda x: F.avg_pool2d(x, block), y, self.sigma_y, self.iterations)(walk, standardize)
+        y = standardize.normalize(self.small.to(path.eps))
+        return Measured(lambda x: F.avg_pool2d(x, block), y, self.sigma_y, self.iterations)(path, standardize)
 
 
 def check(x: Tensor, n: int, *shape: int) -> None:

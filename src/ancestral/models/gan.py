@@ -107,9 +107,9 @@ class GAN(GenerativeModel):
                 context = self.conditioner(batch.conditions, n, noise)
                 fake = self.generator(z, context).float()
             real_l, fake_l, penalties = self.penalties(
-                lambda x, rows: self.judge(x, context, rows),
-                self.seen(x, noise),
-                self.seen(fake, noise),
+                lambda x, rows: self.logits(x, context, rows),
+                self.discriminator_input(x, noise),
+                self.discriminator_input(fake, noise),
                 noise.uniform(),
                 batch.every(self.penalties.lazy),
             )
@@ -118,8 +118,8 @@ class GAN(GenerativeModel):
         context = self.conditioner(batch.conditions, n, noise)
         fake = self.generator(z, context).float()
         with frozen(self.discriminator):
-            fake_l = self.judge(self.seen(fake, noise), context)
-            other_l = self.judge(self.seen(x, noise), context) if self.objective.paired else None
+            fake_l = self.logits(self.discriminator_input(fake, noise), context)
+            other_l = self.logits(self.discriminator_input(x, noise), context) if self.objective.paired else None
         return {"total": self.objective.generator(fake_l, other_l)}
 
     def train(self, mode: bool = True) -> Self:
@@ -135,13 +135,13 @@ class GAN(GenerativeModel):
         else:
             iterate(self.discriminator)
 
-    def judge(self, x: Tensor, context: Context, rows: Tensor | None = None) -> Tensor:
+    def logits(self, x: Tensor, context: Context, rows: Tensor | None = None) -> Tensor:
         """Return D's logits `(n,)`, float32, for x in model units. D's loss gives no gradient to the context."""
-        told = context.detach()
-        l: Tensor = self.discriminator(x, told if rows is None else told.take(rows))
+        fixed = context.detach()
+        l: Tensor = self.discriminator(x, fixed if rows is None else fixed.take(rows))
         return l.float()
 
-    def seen(self, x: Tensor, noise: Noise) -> Tensor:
+    def discriminator_input(self, x: Tensor, noise: Noise) -> Tensor:
         """Return the samples as D gets them in training, some of them augmented."""
         return augment(x, noise, self.augmented) if self.augmented else x
 
@@ -159,19 +159,19 @@ class GAN(GenerativeModel):
     def critic(self, x: Tensor, condition: Any = None) -> Tensor:
         """Return D's logits `(n,)` for samples in the units of the data."""
         with self.evaluation():
-            return self.judge(self.standardize.normalize(x), self.conditioner.context(condition, len(x)))
+            return self.logits(self.standardize.normalize(x), self.conditioner.context(condition, len(x)))
 
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
         """Check the balance of the players on equally many training, held-out and generated samples."""
         n, z = len(train), noise.normal(self.latent_shape)
-        told = self.conditioner(train.conditions, n), self.conditioner(test.conditions, n)
-        fake = self.generator(z, told[0]).float()
+        contexts = self.conditioner(train.conditions, n), self.conditioner(test.conditions, n)
+        fake = self.generator(z, contexts[0]).float()
         real, held_out = self.standardize.normalize(train.x), self.standardize.normalize(test.x)
         return Standing(
             objective=self.objective,
-            real=self.judge(real, told[0]),
-            fake=self.judge(fake, told[0]),
-            held_out=self.judge(held_out, told[1]),
+            real=self.logits(real, contexts[0]),
+            fake=self.logits(fake, contexts[0]),
+            held_out=self.logits(held_out, contexts[1]),
             x=held_out,
             y=fake,
             turns=int(self.turns),

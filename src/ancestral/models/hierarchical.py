@@ -51,19 +51,19 @@ class Hierarchical(LatentCodec):
         self.groups = nn.ModuleList(_Group(plan, level, channels) for level in self.levels)
         self.ups = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(plan.channels))  # towards the finer level
         self.head = Head(plan, outputs)
-        self.told = plan.spatial(plan.channels)
+        self.from_context = plan.spatial(plan.channels)
 
     def features(self, y: Tensor, context: Context) -> list[Tensor]:
         return cast(list[Tensor], self.encoder(y[..., None] if self.vectors else y, context))
 
     def forward(self, features: list[Tensor], context: Context, noise: Noise | None) -> tuple[Encoding, Tensor]:
-        told = self._told(context)
-        h = self._start(len(features[0]), told)
+        added = self._features_of(context)
+        h = self._start(len(features[0]), added)
         draws: list[Tensor] = []
         means: list[Tensor] = []
         variances: list[Tensor] = []
         for level, group in self._walk():
-            h = self._rise(h, level, told)
+            h = self._rise(h, level, added)
             mean, var = group.posterior(h, features[level], context)
             e = mean if noise is None else mean + var.sqrt() * noise.normal(mean.shape[1:])
             for kept, value in ((draws, e), (means, mean), (variances, var)):
@@ -71,37 +71,37 @@ class Hierarchical(LatentCodec):
             h = group(h, e, context)
         q = Gaussian(torch.cat(means, 1), torch.cat(variances, 1))
         z = torch.cat(draws, 1)
-        return Encoding(z, q.kl_terms(), q.log_prob(z) - log_standard(z)), self._out(h, told)
+        return Encoding(z, q.kl_terms(), q.log_prob(z) - log_standard(z)), self._out(h, added)
 
     def decode(self, z: Tensor, context: Context) -> Tensor:
-        told = self._told(context)
-        h = self._start(len(z), told)
+        added = self._features_of(context)
+        h = self._start(len(z), added)
         for (level, group), e in zip(self._walk(), z.split(self.sizes, 1), strict=True):
-            h = self._rise(h, level, told)
+            h = self._rise(h, level, added)
             h = group(h, e.view(len(z), self.channels, *self.plan.map_at(level)), context)
-        return self._out(h, told)
+        return self._out(h, added)
 
-    def _told(self, context: Context) -> list[Tensor]:
+    def _features_of(self, context: Context) -> list[Tensor]:
         """Return the spatial context of each level, the finest first; [] if the context has no channels."""
-        return [] if self.told is None else self.told(context.channels)
+        return [] if self.from_context is None else self.from_context(context.channels)
 
-    def _start(self, n: int, told: list[Tensor]) -> Tensor:
+    def _start(self, n: int, added: list[Tensor]) -> Tensor:
         h = self.start.expand(n, -1, -1, -1)
-        return h + told[-1] if told else h
+        return h + added[-1] if added else h
 
-    def _out(self, h: Tensor, told: list[Tensor]) -> Tensor:
-        out: Tensor = self.head(self._rise(h, 0, told))
+    def _out(self, h: Tensor, added: list[Tensor]) -> Tensor:
+        out: Tensor = self.head(self._rise(h, 0, added))
         return out[..., 0] if self.vectors else out
 
     def _walk(self) -> list[tuple[int, _Group]]:
         return [(level, cast(_Group, group)) for level, group in zip(self.levels, self.groups, strict=True)]
 
-    def _rise(self, h: Tensor, level: int, told: list[Tensor]) -> Tensor:
+    def _rise(self, h: Tensor, level: int, added: list[Tensor]) -> Tensor:
         """Return h at the resolution of a level. Each level on the way gets its spatial context once."""
         at = next(i for i in range(len(self.plan.channels)) if tuple(h.shape[2:]) == self.plan.map_at(i))
         for finer in range(at - 1, level - 1, -1):
             h = self.ups[finer](F.interpolate(h, scale_factor=self.plan.halving, mode="nearest"))
-            h = h + told[finer] if told else h
+            h = h + added[finer] if added else h
         return h
 
 

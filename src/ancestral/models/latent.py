@@ -164,12 +164,12 @@ class LatentModel(GenerativeModel):
         return self.decode(self.encode(x))
 
     def sample_path(self, noise: Noise, context: Context, **how: Any) -> Iterator[State]:
-        """Yield the prior's states, which are latents. `shown` decodes them."""
+        """Yield the prior's states, which are latents. `to_data` decodes them."""
         if not self.known:
             raise AncestralError("only the autoencoder of this run is trained so far: continue it with `ancestral train`")
         return self.prior.sample_path(noise, context, **how)
 
-    def shown(self, x: Tensor) -> Tensor:
+    def to_data(self, x: Tensor) -> Tensor:
         return self.decode(self.prior.standardize.denormalize(x.float()))
 
     def draw_latent(self, noise: Noise, context: Context | None = None, **how: Any) -> Tensor:

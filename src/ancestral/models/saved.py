@@ -40,7 +40,7 @@ def load_model(folder: str | Path, network: Network | None = None) -> Generative
     model = build(config, network, folder)
     foreign = foreign_modules(config)
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(weights.named_as_in(model, tensors))
     except RuntimeError as error:
         why = str(error).splitlines()[1:2]
         whose = "the network that was given is not the one that was saved" if foreign else "this version builds another network"

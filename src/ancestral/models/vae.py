@@ -198,7 +198,7 @@ class VAE(GenerativeModel):
         """Return the means of p(x | z) `(n, *shape)` in the units of the data."""
         with self.evaluation():
             mean = self.observation(z, self.conditioner.context(condition, len(z))).mean
-            return self.shown(self.standardize.normalize(mean))  # within the range of the data
+            return self.to_data(self.standardize.normalize(mean))  # within the range of the data
 
     def reconstruct(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
         """Encode and decode samples `(n, *shape)`."""

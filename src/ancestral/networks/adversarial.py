@@ -135,14 +135,14 @@ class Generator(nn.Module):
                 steps += [_project(c, finer), nn.Upsample(scale_factor=geometry.half, mode="nearest")]
             self.levels.append(nn.Sequential(*steps))
         self.head = _conv(channels[0], geometry.folded, geometry.kernel)
-        self.told = geometry.spatial(context.channels) if context.channels else None
+        self.from_context = geometry.spatial(context.channels) if context.channels else None
 
     def forward(self, z: Tensor, context: Context) -> Tensor:
         n, (h, w) = len(z), self.pyramid.coarsest
         x = self.stem(z, context).view(n, h, w, -1).permute(0, 3, 1, 2)
-        told = [] if self.told is None else self.told(context.channels)
+        added = [] if self.from_context is None else self.from_context(context.channels)
         for level in self.levels:
-            x = level(x + told.pop() if told else x)
+            x = level(x + added.pop() if added else x)
         return self.pyramid.unfold(self.head(F.leaky_relu(x, SLOPE)))
 
 
@@ -174,13 +174,13 @@ class Discriminator(nn.Module):
             self.levels.append(nn.Sequential(*steps))
         area = math.prod(geometry.coarsest)
         self.place = nn.Parameter(torch.randn(channels[-1], *geometry.coarsest) / math.sqrt(area))  # weights of positions
-        self.judge = _Judge(channels[-1], context)
+        self.logit = _Logit(channels[-1], context)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         h = self.stem(self.pyramid.fold(x if context.channels is None else torch.cat([x, context.channels.to(x.dtype)], 1)))
         for level in self.levels:
             h = level(h)
-        out: Tensor = self.judge((F.leaky_relu(h, SLOPE) * self.place).sum((2, 3)), context)
+        out: Tensor = self.logit((F.leaky_relu(h, SLOPE) * self.place).sum((2, 3)), context)
         return out
 
 
@@ -208,10 +208,10 @@ class VectorDiscriminator(nn.Module):
         super().__init__()
         self.stem = nn.Linear(features, width)
         self.blocks = nn.Sequential(*[_VectorBlock(width, blocks) for _ in range(blocks)])
-        self.judge = _Judge(width, context)
+        self.logit = _Logit(width, context)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        out: Tensor = self.judge(F.leaky_relu(self.blocks(self.stem(x)), SLOPE), context)
+        out: Tensor = self.logit(F.leaky_relu(self.blocks(self.stem(x)), SLOPE), context)
         return out
 
 
@@ -223,18 +223,18 @@ class _Stem(nn.Module):
 
     def __init__(self, latent: int, context: ContextShape, out: int):
         super().__init__()
-        self.told = nn.Linear(context.vector, latent, bias=False) if context.vector else None
+        self.from_context = nn.Linear(context.vector, latent, bias=False) if context.vector else None
         self.mix = nn.Linear(2 * latent if context.vector else latent, out)
         nn.init.normal_(self.mix.weight, std=1 / math.sqrt(self.mix.in_features))
-        if self.told is not None:
-            nn.init.normal_(self.told.weight, std=1 / math.sqrt(context.vector))
+        if self.from_context is not None:
+            nn.init.normal_(self.from_context.weight, std=1 / math.sqrt(context.vector))
 
     def forward(self, z: Tensor, context: Context) -> Tensor:
-        h: Tensor = self.mix(z if self.told is None else torch.cat([z, self.told(context.vector)], 1))
+        h: Tensor = self.mix(z if self.from_context is None else torch.cat([z, self.from_context(context.vector)], 1))
         return h
 
 
-class _Judge(nn.Module):
+class _Logit(nn.Module):
     """The last layer of a discriminator: (features `(n, c)`, Context) -> logits `(n,)`."""
 
     def __init__(self, features: int, context: ContextShape):

@@ -218,7 +218,7 @@ class ConvDecoder(nn.Module):
         self.style = None if local else nn.Linear(features + plan.context.vector, width)
         width = plan.context.vector if local else width
         entering = [*plan.channels[1:], c]  # features that a level receives from the coarser one
-        self.told = plan.spatial(entering)
+        self.from_context = plan.spatial(entering)
         self.levels = nn.ModuleList()
         for level, c_out in reversed(list(enumerate(plan.channels))):
             steps: list[nn.Module] = []
@@ -237,9 +237,9 @@ class ConvDecoder(nn.Module):
         vector = context.vector
         if self.style is not None:
             vector = F.silu(self.style(z if vector is None else torch.cat([z, vector], 1)))
-        told = [] if self.told is None else self.told(context.channels)
+        added = [] if self.from_context is None else self.from_context(context.channels)
         for level in self.levels:
-            h = h + told.pop() if told else h
+            h = h + added.pop() if added else h
             assert isinstance(level, nn.ModuleList)
             for step in level:
                 h = step(h, vector) if isinstance(step, Residual) else step(h)

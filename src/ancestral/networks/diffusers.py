@@ -39,12 +39,12 @@ def read(folder: Path) -> Mapping[str, Tensor]:
         UsageError: if the folder cannot be read, or its weights do not fit its configuration.
     """
     try:
-        network, told = library().from_pretrained(
+        network, report = library().from_pretrained(
             folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise UsageError(f"cannot read the {NAME} in {folder}: {str(error).splitlines()[0]}") from None
-    if odd := [*told["missing_keys"], *told["unexpected_keys"], *told["mismatched_keys"]]:
+    if odd := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:
         raise UsageError(
             f"{folder / WEIGHTS} does not hold the weights that {CONFIG} describes: {odd[0]} is missing or different"
         )

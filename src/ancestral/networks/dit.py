@@ -103,15 +103,15 @@ class Block(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.modulation = zero(nn.Linear(width, 6 * width))
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.told = CrossAttention(width, tokens) if tokens else None
+        self.from_context = CrossAttention(width, tokens) if tokens else None
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, h: Tensor, y: Tensor, context: Context, grid: tuple[int, int]) -> Tensor:
         s1, b1, g1, s2, b2, g2 = self.modulation(y)[:, None].chunk(6, -1)
         q, k, v = self.qkv(_modulated(h, s1, b1)).chunk(3, -1)
         h = torch.addcmul(h, g1, self._dropped(self.out(attention(q, k, v, self.heads))))
-        if self.told is not None:
-            h = self.told(h.mT.unflatten(2, grid), context.tokens, context.mask).flatten(2).mT
+        if self.from_context is not None:
+            h = self.from_context(h.mT.unflatten(2, grid), context.tokens, context.mask).flatten(2).mT
         return torch.addcmul(h, g2, self._dropped(self.down(F.silu(self.up(_modulated(h, s2, b2))))))
 
     def _dropped(self, x: Tensor) -> Tensor:

@@ -39,17 +39,17 @@ class PatchCritic(nn.Module):
                 nn.Conv2d(2 * width, 2 * width, kernel, padding=padding),
             ]
         )
-        self.judge = nn.Conv2d(2 * width, 1, 1)
+        self.logit = nn.Conv2d(2 * width, 1, 1)
         for layer in self.layers:
             nn.init.kaiming_normal_(layer.weight, SLOPE, nonlinearity="leaky_relu")  # type: ignore[arg-type]
-        nn.init.normal_(self.judge.weight, std=1 / math.sqrt(2 * width))
+        nn.init.normal_(self.logit.weight, std=1 / math.sqrt(2 * width))
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         h, features = self.pyramid.fold(x), []
         for layer in self.layers:
             h = F.leaky_relu(layer(h), SLOPE)
             features.append(h)
-        return self.judge(h).flatten(1).float(), features
+        return self.logit(h).flatten(1).float(), features
 
 
 def difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

@@ -63,8 +63,8 @@ class UNet(nn.Module):
         def block(c_in: int, c_out: int, level: int) -> nn.ModuleList:
             attends = level >= len(channels) - attention
             residual = _Block(c_in, c_out, width, self.kernel, dropout)
-            told = [CrossAttention(c_out, context.tokens)] if attends and context.tokens else []
-            return nn.ModuleList([residual, Attention(c_out), *told] if attends else [residual])
+            cross = [CrossAttention(c_out, context.tokens)] if attends and context.tokens else []
+            return nn.ModuleList([residual, Attention(c_out), *cross] if attends else [residual])
 
         self.down = nn.ModuleList()
         c, skips = channels[0], []

@@ -10,8 +10,10 @@ from safetensors.torch import load_file, save_file
 import ancestral as an
 from ancestral.app.api import plan
 from ancestral.app.migration import recipe
+from ancestral.app.training import checkpoint
 from ancestral.app.training.run import Run
 from ancestral.errors import AncestralError
+from ancestral.weights import checksum, named_as_in
 
 RUNS = Path(__file__).parents[2] / "fixtures" / "format1"
 SAMPLED = [path.name for path in sorted(RUNS.iterdir()) if (path / "expected.safetensors").exists()]
@@ -67,3 +69,31 @@ def test_weights_of_an_old_run_that_are_not_finite_are_refused_by_name(tmp_path)
     save_file(tensors, file)
     with pytest.raises(AncestralError, match=r"model.safetensors is refused: its tensor .* is not finite"):
         an.load(tmp_path / "run")
+
+
+def test_former_names_of_modules_are_read(tmp_path):
+    """Version 0.1 also wrote checkpoints by parameter name, with modules that have other names today."""
+    small = ("model.width=8", "train.batch=8", "train.previews=0", "model.net=conv")
+    start = {"out": tmp_path / "run", "condition": "sketch", "model": "vae", "settings": small, "device": "cpu"}
+    list(plan("digits", budget="2it", **start).begin())
+    run = Run(tmp_path / "run")
+    expected = run.load_model("cpu").state_dict()
+    assert any(".from_context." in name for name in expected)
+    former = lambda tensors: {name.replace(".from_context.", ".told."): t.contiguous() for name, t in tensors.items()}  # noqa: E731
+    tensors = former(expected)
+    save_file(tensors, run.weights, {"checksum": checksum(tensors)})
+    (file,) = run.checkpoint_files()
+    stored = checkpoint.read(file, [])
+    checkpoint.write(file, former(stored.tensors), stored.numbers)
+    found = run.load_model("cpu").state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    continued = plan("digits", budget="4it", **start).begin()
+    assert continued.step == 2
+    restored = continued.state.tensors()
+    assert any(".from_context." in key for key in restored)
+    assert all(torch.equal(stored.tensors[key], value) for key, value in restored.items())
+
+
+def test_a_network_of_its_own_keeps_a_former_name():
+    own = torch.nn.ModuleDict({"told": torch.nn.Linear(2, 2)})
+    assert named_as_in(own, own.state_dict()).keys() == {"told.weight", "told.bias"}

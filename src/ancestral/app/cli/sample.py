@@ -286,9 +286,9 @@ def sample(
     x = torch.cat(results)
     seconds = time.perf_counter() - begun
 
-    shown = conditions.shown(model, sampling.condition, len(x)) if legend else ()
+    renderings = conditions.render(model, sampling.condition, len(x)) if legend else ()
     columns = sampling.columns if sweep is not None or 1 < sampling.columns < sampling.n else None
-    write(x, out, spec, sampling.seeds, columns, shown)
+    write(x, out, spec, sampling.seeds, columns, renderings)
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
     reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")

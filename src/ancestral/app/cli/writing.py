@@ -114,9 +114,9 @@ def _picture(image: np.ndarray) -> Image:
 
 
 def write(
-    x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], columns: int | None, shown: Sequence[Rendering] = ()
+    x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], columns: int | None, renderings: Sequence[Rendering] = ()
 ) -> None:
-    """Write samples as a grid (.png, with the conditions `shown`), an array (.npz), or a folder of single pictures."""
+    """Write samples as a grid (.png, with the conditions `renderings`), an array (.npz), or a folder of single pictures."""
     from io import BytesIO
 
     import numpy as np
@@ -126,7 +126,7 @@ def write(
 
     with disk_errors(out.parent):
         if out.suffix.lower() == ".png":
-            save_grid(x, out, spec, columns, shown)
+            save_grid(x, out, spec, columns, renderings)
         elif out.suffix.lower() == ".npz":
             buffer = BytesIO()
             np.savez_compressed(buffer, x=_array(x, spec), seeds=np.array(seeds, dtype=np.uint64))

@@ -255,10 +255,10 @@ class DataSet:
         conditions = self.batch(index, "test").conditions
         return {name: value for name, value in conditions.items() if name in self.conditioner.kinds}
 
-    def shown(self, index: Tensor) -> list[Rendering]:
+    def render(self, index: Tensor) -> list[Rendering]:
         """Return the conditions of `asked` as pictures and words for people, [] if there are none."""
         raw = self.asked(index)
         if self.conditioner is None or not raw:
             return []
         captions = self.test.captions
-        return self.conditioner.shown(raw, None if captions is None else [captions[i] for i in index.tolist()])
+        return self.conditioner.render(raw, None if captions is None else [captions[i] for i in index.tolist()])

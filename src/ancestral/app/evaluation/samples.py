@@ -156,7 +156,7 @@ def _draw(
     return Samples(
         x,
         labels,
-        renderings=tuple(held.shown(rows[:RENDERED])),
+        renderings=tuple(held.render(rows[:RENDERED])),
         seconds=sum(float(p["seconds"]) for p in parts),
         nfe=int(parts[-1]["nfe"]),
         memory=max(int(p["memory"]) for p in parts),

@@ -69,7 +69,7 @@ class FamilyRecipe(Section):
         """Build an untrained model for the data. Its weights come from torch's global generator."""
         raise NotImplementedError
 
-    def takes(self, spec: DataSpec) -> tuple[str, ...]:
+    def accepts(self, spec: DataSpec) -> tuple[str, ...]:
         """Return the forms of a context that the family's networks accept for such samples."""
         return ("vector", "tokens", "channels") if len(spec.shape) == 3 else ("vector",)
 
@@ -83,7 +83,7 @@ class FamilyRecipe(Section):
         Raises:
             UsageError: if the data lack a condition, or the networks do not accept its form.
         """
-        takes = self.takes(spec)
+        takes = self.accepts(spec)
         kinds: dict[str, Condition] = {
             name: encoder(
                 name,

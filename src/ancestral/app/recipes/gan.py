@@ -56,7 +56,7 @@ class GANRecipe(FamilyRecipe):
     blocks: int | None = Field(None, ge=1, description="residual blocks per level")
     patch: int | None = Field(None, ge=1, description="size of the patches that are folded into channels")
 
-    def takes(self, spec: DataSpec) -> tuple[str, ...]:
+    def accepts(self, spec: DataSpec) -> tuple[str, ...]:
         return ("vector", "channels") if len(spec.shape) == 3 else ("vector",)
 
     def suitable(self, spec: DataSpec) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class VAERecipe(FamilyRecipe):
             return len(spec.shape) == 1
         return spec.dims <= SMALL and spec.size >= MANY and not SPATIAL & set(self.condition)
 
-    def takes(self, spec: DataSpec) -> tuple[str, ...]:
+    def accepts(self, spec: DataSpec) -> tuple[str, ...]:
         return ("vector", "channels") if len(spec.shape) == 3 and not self.dense(spec) else ("vector",)
 
     def build(self, spec: DataSpec) -> VAE:

@@ -29,7 +29,7 @@ GRID, ACROSS, NEIGHBOURS, ROWS = 64, 6, 4, 8
 def samples(x: Tensor, data: DataSet, renderings: Sequence[Rendering] = ()) -> bytes:
     """Draw the first 64 samples as a grid, or the samples with `renderings` of their conditions; 2,000 vectors as points."""
     if renderings and len(data.spec.shape) > 1:
-        return _png(grid(x[: len(renderings)], data.spec, columns=ACROSS, shown=renderings))
+        return _png(grid(x[: len(renderings)], data.spec, columns=ACROSS, renderings=renderings))
     return _png(grid(x[: GRID if len(data.spec.shape) > 1 else 2000], data.spec))
 
 

@@ -147,11 +147,11 @@ class Conditions:
             found[name] = value
         return {**found, **self.others}
 
-    def shown(self, model: GenerativeModel, condition: Mapping[str, Any], n: int) -> list[Rendering]:
+    def render(self, model: GenerativeModel, condition: Mapping[str, Any], n: int) -> list[Rendering]:
         """Return the condition of n samples as pictures and words for people."""
         raw = model.conditioner.parse(condition, n)
         texts = [self.prompts[i % len(self.prompts)] for i in range(n)] if self.prompts else None
-        return model.conditioner.shown(raw, texts)
+        return model.conditioner.render(raw, texts)
 
     def opposite(self, negative: str | None) -> dict[str, Any] | None:
         """Return the condition from which guidance leads away: another text, or another class if no text is given.

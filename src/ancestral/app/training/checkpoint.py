@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ancestral.files import write_atomically
+from ancestral.weights import current_name
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,10 @@ def other_tensors(model: nn.Module, trained: Iterable[Tensor]) -> dict[str, Tens
 @torch.no_grad()
 def restore_others(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy the tensors of `other_tensors` from all tensors of a checkpoint back into the model."""
+    known = model.state_dict().keys()
     for key, value in tensors.items():
         kind, _, name = key.partition("/")
+        name = current_name(name, known)
         if kind == "buffer":
             model.get_buffer(name).copy_(value)
         elif kind == "fixed":

@@ -286,7 +286,7 @@ class Trainer:
                 yield state
                 if self.hopeless >= HOPELESS:
                     self.save()
-                    raise AncestralError(f"training stopped at step {self.step}: {self.failed}; {self.run.kept}")
+                    raise AncestralError(f"training stopped at step {self.step}: {self.failed}; {self.run.remaining_model}")
             self.save()
 
     def _change_budget(self) -> None:
@@ -390,9 +390,9 @@ class Trainer:
         path = self.run.samples / f"step-{self.step:08d}.png"
         self.state.fit_after()
         with self.averaged():
-            x, shown = _preview_of(self.model, self.stage, self.state.data, self.data)
+            x, renderings = _preview_of(self.model, self.stage, self.state.data, self.data)
         with disk_errors(self.run.path):
-            save_grid(x, path, self.data.spec, shown=shown)
+            save_grid(x, path, self.data.spec, renderings=renderings)
         return path
 
     def averaged(self) -> AbstractContextManager[None]:
@@ -461,4 +461,4 @@ def _preview_of(model: GenerativeModel, stage: Stage, seen: DataSet, data: DataS
         return stage.pictures(seen.batch(few, "test").to(model.device)), ()
     n = SHOWN if len(model.shape) > 1 else 512
     rows = torch.linspace(0, len(data.test) - 1, n).long()
-    return model.sample(n, data.asked(rows), seeds=range(n)), data.shown(rows)
+    return model.sample(n, data.asked(rows), seeds=range(n)), data.render(rows)

@@ -40,7 +40,7 @@ from ancestral.models.latent import LatentModel
 from ancestral.models.saved import Network, build
 from ancestral.runtime import Precision, Runtime
 from ancestral.version import __version__
-from ancestral.weights import checksum, problem, read_tensors
+from ancestral.weights import checksum, named_as_in, problem, read_tensors
 
 
 class Run:
@@ -155,7 +155,7 @@ class Run:
         return self.model / "model.safetensors"
 
     @property
-    def kept(self) -> str:
+    def remaining_model(self) -> str:
         """A sentence that says which model remains after a failed training."""
         there = self.weights.is_file()
         return f"the averaged model from before the failure is in {self.model}" if there else "no model was written before"
@@ -219,7 +219,7 @@ class Run:
         if wrong := problem(tensors, metadata):
             raise AncestralError(f"{file} {wrong}; run the same `ancestral train` again, which writes it again")
         try:
-            model.load_state_dict(tensors)
+            model.load_state_dict(named_as_in(model, tensors))
         except RuntimeError:
             raise self._foreign(config, "some of its parameters are missing, unknown or of another shape") from None
         runtime = Runtime.choose(device, precision, parameters=sum(p.numel() for p in model.parameters()))

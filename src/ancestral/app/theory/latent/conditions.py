@@ -65,7 +65,7 @@ def shifted(mu_c: float, mu_u: float, std: float) -> LatentModel:
 
 @claim(
     "Ho & Salimans 2022 (arXiv:2207.12598), eq. 6",
-    (ClassifierFree.__call__, guided, LatentModel.sample_path, LatentModel.shown, Diffusion.sample_path),
+    (ClassifierFree.__call__, guided, LatentModel.sample_path, LatentModel.to_data, Diffusion.sample_path),
 )
 def guidance() -> Iterator[Sides]:
     """Guidance shifts Gaussians of equal variance exactly
@@ -91,7 +91,7 @@ def guidance() -> Iterator[Sides]:
         *_, state = RungeKutta4()(wrapped, x_t, fine, draws(64))
         end = (state.x - oracle.flow(x_t, fine[0], fine[-1])).abs().max()
         *_, last = model.sample_path(draws(n), asked, guidance=g, solver="rk4", steps=30)
-        x = model.shown(last.x)
+        x = model.to_data(last.x)
         rows.append((off, end, *mean(x), *variance(x)))
     off, end, m, m_error, v, v_error = table(rows)
     yield equal("the guided denoiser less that of p_g", off, 0.0, tolerance=SINGLE)

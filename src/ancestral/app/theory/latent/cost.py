@@ -36,7 +36,7 @@ def step(model: Diffusion | LatentModel) -> int:
     return operations(lambda: list(model.sample_path(draws(1), Context(), steps=1, solver="ddim")))
 
 
-def kept(model: Diffusion) -> int:
+def stored_activations(model: Diffusion) -> int:
     """Count the bytes of activations that one training step with one sample stores for the backward pass."""
     sizes = {}
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -92,7 +92,7 @@ def memory() -> Iterator[Sides]:
     Autograd's own hooks count each block of memory once, in one training step with one sample.
     """
     along = Along("f", F, "bytes stored, pixels / latents", "xy")
-    (small,) = table([kept(inner(in_latents(f)))] for f in FACTORS)
-    yield equal("f²", kept(in_pixels()) / small, F**2, tolerance=0.06, along=along)
-    (small,) = table([kept(inner(in_latents(f, 1)))] for f in FACTORS)
-    yield at_most("with attention; dots: f²", F**2, kept(in_pixels(1)) / small, tolerance=0.0, along=along)
+    (small,) = table([stored_activations(inner(in_latents(f)))] for f in FACTORS)
+    yield equal("f²", stored_activations(in_pixels()) / small, F**2, tolerance=0.06, along=along)
+    (small,) = table([stored_activations(inner(in_latents(f, 1)))] for f in FACTORS)
+    yield at_most("with attention; dots: f²", F**2, stored_activations(in_pixels(1)) / small, tolerance=0.0, along=along)
