@@ -1,4 +1,4 @@
-"""VAEs of ancestral and of Pythae on fashion-mnist, side by side, each alone for the same wall-clock time.
+"""VAEs of ancestral and of Pythae on fashion-mnist, side by side, each alone for the same wall-timer time.
 
     python benchmarks/vae.py --seconds 300 --out build/vae
     ancestral evaluate build/vae/ancestral.npz --against fashion-mnist
@@ -128,7 +128,7 @@ def theirs(x: np.ndarray, seconds: float, folder: Path, beta: float | None = Non
     class EnoughError(Exception):
         pass
 
-    class Clock(TrainingCallback):  # type: ignore[misc]
+    class Timer(TrainingCallback):  # type: ignore[misc]
         begun, steps = 0.0, 0
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -148,12 +148,12 @@ def theirs(x: np.ndarray, seconds: float, folder: Path, beta: float | None = Non
         output_dir=str(folder), num_epochs=10**6, learning_rate=1e-3, per_device_train_batch_size=BATCH, no_cuda=True
     )
     data = BaseDataset(torch.from_numpy(x)[:, None].float(), torch.zeros(len(x)))
-    clock = Clock()
-    trainer = BaseTrainer(model, data, training_config=config, callbacks=[clock])
+    timer = Timer()
+    trainer = BaseTrainer(model, data, training_config=config, callbacks=[timer])
     with suppress(EnoughError):
         trainer.train()
-    took = time.monotonic() - clock.begun
-    return wrapped(TheirEncoder(trainer.model.encoder), TheirDecoder(trainer.model.decoder)), clock.steps * BATCH, took
+    took = time.monotonic() - timer.begun
+    return wrapped(TheirEncoder(trainer.model.encoder), TheirDecoder(trainer.model.decoder)), timer.steps * BATCH, took
 
 
 TRAINERS: dict[str, Callable[[np.ndarray, float, Path], Trained]] = {

@@ -30,7 +30,7 @@ def test_own_folder(example, capsys):
 
 
 def test_choose_family(example, capsys):
-    """Of all families, for points in the plane: latent diffusion, which cannot have them, is left out."""
+    """All families are compared on points in the plane, except latent diffusion, which cannot model them."""
     comparison = example("choose_family").main(budget="20it", n=200, settings=("model.width=16", "train.previews=1"))
     models = {"diffusion", "score", "vae", "gan"}
     assert {c.name for c in comparison.subjects} == models | {"gaussian", "mixture", "kernel", "copy"}
@@ -78,7 +78,7 @@ def test_control(example, capsys):
 
 
 def test_own_network(example):
-    """At most 15 lines without imports, and samples that are near the data."""
+    """The example has at most 15 lines without imports, and its samples are near the data."""
     import ast
 
     import torch

@@ -112,7 +112,7 @@ def test_a_family():
 
 
 def test_a_plug_in_package(run, tmp_path):
-    """As if `pip install ./examples/own_solver` had put its entry point there."""
+    """The entry point is written as `pip install ./examples/own_solver` would write it."""
     facts = tmp_path / "own_solver-0.1.0.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: own-solver\nVersion: 0.1.0\n")

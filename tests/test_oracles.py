@@ -1,4 +1,4 @@
-"""Exact scores, and the readings of a prediction."""
+"""Exact scores, and the forms of a prediction."""
 
 import math
 
@@ -62,7 +62,7 @@ def test_unknown_reading():
 
 
 def test_denoiser_is_finite_without_signal():
-    """At alpha = 0 nothing is known of x but its mean."""
+    """The prediction at alpha = 0 is the mean of the data."""
     x = mixture()(torch.randn(4, 1, dtype=torch.float64), Level(1.0, 0.0, 1.0)).x
     torch.testing.assert_close(x, torch.full_like(x, 0.3 * -1 + 0.7 * 2))
 

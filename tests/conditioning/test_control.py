@@ -1,4 +1,4 @@
-"""Models that are told something: what they are told rules what they draw, and is kept with a run."""
+"""Conditions control the samples of every family, and a run keeps them."""
 
 import numpy as np
 import pytest
@@ -115,8 +115,8 @@ def test_every_family_hears_every_kind(scenes, family, condition):
 
 @pytest.mark.parametrize("family", ["diffusion", "score", "vae", "gan"])
 @pytest.mark.parametrize("condition", ["class", "map"])
-def test_every_player_drops_what_it_is_told(scenes, family, condition):
-    """At a rate of 1 the loss is that of the null, whatever is asked; at 0 it is not."""
+def test_every_player_drops_its_condition_at_the_given_rate(scenes, family, condition):
+    """The loss does not depend on the condition at rate 1, and depends on it at rate 0."""
     model, data = woken(scenes, family, condition)
     batch = data.batch(torch.arange(6))
     for player in model.players():
@@ -127,7 +127,7 @@ def test_every_player_drops_what_it_is_told(scenes, family, condition):
 
 
 @pytest.mark.parametrize("condition", ["class", "map"])
-def test_encoder_and_critic_hear_what_is_asked(scenes, condition):
+def test_encoder_and_critic_depend_on_the_condition(scenes, condition):
     vae, data = woken(scenes, "vae", condition)
     gan, _ = woken(scenes, "gan", condition)
     x, asked = data.batch(torch.tensor([0, 1])).x[:1], data.asked(torch.tensor([0, 1]))
@@ -136,8 +136,8 @@ def test_encoder_and_critic_hear_what_is_asked(scenes, condition):
     assert not torch.allclose(gan.critic(x, one), gan.critic(x, other))
 
 
-def test_many_pictures_that_are_told_of_places_have_networks_that_hear_of_them(scenes):
-    """Where the default would be an MLP, which has no places."""
+def test_spatial_conditions_get_networks_that_accept_them(scenes):
+    """The default would be an MLP, which has no positions."""
     many = assemble(
         "many", compose(digits().train, 10_000, np.random.RandomState(0)), scenes.test, levels=256, map_classes=DIGITS
     )
@@ -162,7 +162,7 @@ def test_guidance_away_from_a_null_that_was_not_trained_is_refused(scenes):
         model.sample(1, {"class": "odd"}, steps=1, guidance=2.0)
 
 
-def test_a_weak_model_that_reads_other_words_is_refused(scenes):
+def test_a_weak_model_with_another_vocabulary_is_refused(scenes):
     model, _ = woken(scenes, "diffusion", "text")
     weak, _ = woken(scenes, "diffusion", "text")
     weak.conditioner.kinds["text"].fit(("a 3 above a 5",))
@@ -181,7 +181,7 @@ def test_a_prompt_does_not_depend_on_its_neighbours_in_bfloat16_either(scenes):
 
 
 @pytest.mark.parametrize("condition", ["text", "layout", "map"])
-def test_what_is_computed_in_full_precision_hears_too(scenes, condition):
+def test_parts_in_full_precision_depend_on_the_condition_too(scenes, condition):
     """Derivatives and ODEs leave bfloat16, in which the condition was encoded."""
     model, data = woken(scenes, "diffusion", condition)
     asked = data.asked(torch.tensor([0, 1]))

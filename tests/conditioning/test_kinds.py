@@ -63,7 +63,7 @@ def layout(**changes) -> LayoutCondition:
     return LayoutCondition("0123456789", **({"most": 3, "canvas": (32, 32), "space": (32, 32), "width": 16} | changes))
 
 
-def phrases() -> TextLayoutCondition:
+def text_layout() -> TextLayoutCondition:
     made = TextLayoutCondition(("a red house", "a blue dog", "7"), 3, (32, 32), (32, 32), 16)
     made.fit([torch.tensor([[i, 0, 0, 1, 1] for i in range(3)])])
     return made
@@ -80,7 +80,7 @@ KINDS = {
     "text": (text, "a 3"),
     "sentence": (sentence, "a 3"),
     "layout": (layout, [["7", 2, 3, 10, 12]]),
-    "phrases": (phrases, [["a red dog", 2, 3, 10, 12]]),
+    "text_layout": (text_layout, [["a red dog", 2, 3, 10, 12]]),
     "map": (maps, torch.ones(8, 8, dtype=torch.uint8)),
     "image": (lambda: ImageCondition((3, 8, 8), (8, 8), (8, 8), True), torch.rand(3, 8, 8)),
     "upscale": (lambda: UpscaleCondition(1, (8, 8), (8, 8), True, 2), torch.rand(1, 4, 4)),
@@ -98,7 +98,7 @@ def same(a, b, rows=slice(None)):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_asked_is_the_null_and_dropped_rows_are_too(kind):
+def test_no_condition_and_dropped_rows_are_the_null(kind):
     make, value = KINDS[kind]
     condition, n = make().eval(), 4
     raw = condition.parse(value, n)
@@ -319,7 +319,7 @@ def test_layouts_that_cannot_be_read(value, message):
 
 def test_boxes_of_texts_are_those_of_classes_with_words():
     """What is read of a column is what is parsed of its names; a new text of known words is another thing in the same place."""
-    condition = phrases().eval()
+    condition = text_layout().eval()
     column = condition.column([torch.tensor([[1, 1, 2, 8, 9], [2, 20, 4, 10, 10]]), torch.zeros(0, 5, dtype=torch.int64)])
     asked = condition.parse([[["a blue dog", 1, 2, 8, 9], [7, 20, 4, 10, 10]], []], 2)
     assert torch.equal(column, asked)
@@ -338,7 +338,7 @@ def test_boxes_of_texts_are_those_of_classes_with_words():
         condition.parse([["a green dog", 1, 2, 8, 9]], 1)
 
 
-def test_conditions_that_read_alike_and_those_that_do_not():
+def test_conditions_with_equal_and_with_different_inputs():
     other = TextCondition(16)
     other.fit(("a 3 above a 5",))
     assert Conditioner({"text": text()}).reads_like(Conditioner({"text": text()}))
@@ -346,7 +346,7 @@ def test_conditions_that_read_alike_and_those_that_do_not():
     assert not Conditioner({"text": text()}).reads_like(Conditioner({"text": sentence()}))
     assert not Conditioner({"text": text()}).reads_like(Conditioner({"words": text()}))
     assert not Conditioner({"class": ClassCondition("ab", 4)}).reads_like(Conditioner({"class": ClassCondition("ba", 4)}))
-    assert not Conditioner({"layout": layout()}).reads_like(Conditioner({"layout": phrases()}))
+    assert not Conditioner({"layout": layout()}).reads_like(Conditioner({"layout": text_layout()}))
     halves, quarters = (UpscaleCondition(1, (8, 8), (8, 8), True, factor) for factor in (2, 4))
     assert not Conditioner({"upscale": halves}).reads_like(Conditioner({"upscale": quarters}))
 
@@ -354,7 +354,7 @@ def test_conditions_that_read_alike_and_those_that_do_not():
 # maps and images
 
 
-def test_a_map_is_told_at_any_resolution_and_acts_locally():
+def test_a_map_acts_locally_at_any_resolution():
     condition = MapCondition("abc", (16, 12), (8, 6), 4)
     a = torch.zeros(1, 16, 12, dtype=torch.uint8)
     b = a.clone()
@@ -411,7 +411,7 @@ def test_hidden_areas_depend_on_the_seed_alone_and_cover_what_they_should():
     assert binomtest(int(halves.sum()), n, 1 / 6).pvalue > 1e-3  # upper and lower: half of a third
 
 
-def test_what_is_hidden_is_not_told():
+def test_hidden_pixels_have_no_effect():
     condition = InpaintCondition(1, (8, 8), (8, 8), True)
     x, known = torch.rand(1, 8, 8), (torch.rand(8, 8) < 0.5).float()
     other = torch.where(known > 0, x, torch.rand(1, 8, 8))

@@ -15,14 +15,14 @@ from ancestral.errors import AncestralError
 
 
 def test_similarities_are_the_published_ones():
-    """Of the quickstart of Sentence Transformers (sbert.net), cosines of mean tokens by its own implementation."""
+    """The cosines of mean tokens equal those in the quickstart of Sentence Transformers (sbert.net)."""
     texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
     mean = torch.nn.functional.normalize(MiniLM()(texts, 16).sum(1), dim=1)
     published = torch.tensor([[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]])
     torch.testing.assert_close(mean @ mean.T, published, atol=6e-5, rtol=0)
 
 
-def test_a_text_is_read_the_same_beside_longer_ones():
+def test_a_text_is_encoded_the_same_in_a_batch_with_longer_ones():
     encoder, texts = MiniLM(), ["an 8", "a tiger left of a slice of pizza and above an abacus", "a kite"]
     together = encoder(texts, 20)
     for text, read in zip(texts, together, strict=True):

@@ -179,7 +179,7 @@ def posterior(x, y, c):
     return (log_p(torch.tensor([y]), c)[:, 0] - everything.logsumexp(1) + np.log(400)).mean().item()
 
 
-def test_guidance_by_two_kinds_makes_samples_say_what_was_asked(both):
+def test_guidance_by_two_kinds_makes_samples_follow_their_conditions(both):
     """With the scale, samples become more typical of both conditions than of all data: log p(y, c | x) grows."""
     condition = {"number": -0.4, "class": "high"}
     found = [

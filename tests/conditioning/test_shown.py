@@ -21,7 +21,7 @@ def few():
     return scenes(20, 12)
 
 
-def test_what_held_out_scenes_ask_for_is_shown_as_it_is(few):
+def test_conditions_of_held_out_scenes_are_rendered(few):
     """Captions word by word, boxes in their pixels, maps by a colour for each class."""
     conditioner = Conditioner(
         {
@@ -68,7 +68,7 @@ def test_boxes_are_drawn_where_they_are_and_pictures_stand_to_the_left():
     assert (right[~outline] == 100).all()
 
 
-def test_words_stand_beneath_their_sample_alone():
+def test_words_are_below_their_sample_only():
     images = np.full((2, 8, 8, 1), 100, np.uint8)
     sheet = np.asarray(asked(images, [Rendering(words="a tiger left of a slice of pizza"), Rendering()], columns=2))
     beneath = sheet[100:, :, 0] < 128
@@ -106,7 +106,7 @@ def test_every_condition_can_be_written_on_the_command_line(few, tmp_path):
 
 
 @pytest.mark.slow
-def test_previews_and_samples_show_what_was_asked(tmp_path):
+def test_previews_and_samples_show_their_conditions(tmp_path):
     small = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=8", "train.previews=1")
     train("digits", budget="2it", out=tmp_path, condition="class", settings=small, quiet=True)
     (preview,) = sorted((tmp_path / "samples").glob("*.png"))[-1:]

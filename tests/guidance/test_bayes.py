@@ -62,8 +62,8 @@ def test_sampling_with_a_classifier_is_sampling_from_the_class(schedule, which):
 
 
 @pytest.mark.parametrize(("alpha", "sigma"), [(0.0, 1.0), (1.0, 200.0), (1e-4, 0.5)])
-def test_what_has_no_signal_is_read_where_a_little_is_left(alpha, sigma):
-    """At u = 80 and the same scale; what has as much signal as that is read where it is."""
+def test_a_level_without_signal_is_read_at_u_80(alpha, sigma):
+    """A level with less signal than u = 80 is read at u = 80 and the same scale; others are not changed."""
     t = with_signal(Level(0.9, alpha, sigma))
     assert (t.u, t.t) == (pytest.approx(80), 0.9)
     assert math.hypot(t.alpha, t.sigma) == pytest.approx(math.hypot(alpha, sigma))

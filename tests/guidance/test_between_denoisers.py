@@ -72,7 +72,7 @@ def test_one_batched_pass_equals_two_naive_ones(scale, interval):
 
 
 @pytest.mark.parametrize("net", [UNet(2, (32, 64), context=FORMS), DiT((2, 8, 8), 32, 2, context=FORMS)], ids=["unet", "dit"])
-def test_one_pass_of_a_network_that_is_told_in_every_form_equals_two(net):
+def test_one_pass_with_contexts_of_every_form_equals_two(net):
     generator = torch.Generator().manual_seed(3)
     net = net.double()
     for p in net.parameters():
@@ -129,7 +129,7 @@ def test_guidance_of_equal_variance_gaussians_is_a_shift(name, schedule):
 
 
 @pytest.mark.parametrize("name", ["dpmpp", "heun", "ddpm"])
-def test_a_weaker_model_in_the_place_of_the_null_shifts_alike(name):
+def test_a_weaker_model_in_place_of_the_null_shifts_equally(name):
     """Autoguidance of N(1, s^2) by N(0.4, s^2) at scale 2 is N(1.6, s^2)."""
     levels = VP().levels(grid(VP(), 12, "logsnr"))
     x = torch.randn(4, 1, dtype=torch.float64)
@@ -140,7 +140,7 @@ def test_a_weaker_model_in_the_place_of_the_null_shifts_alike(name):
 
 
 def test_autoguidance_sharpens_what_the_weak_model_blurs():
-    """Where the weak model is N(0, 2) and the strong N(0, 1), scale 2 at noise u has the linear gain that (1) says."""
+    """A weak model N(0, 2) and a strong one N(0, 1) give, at scale 2 and noise u, the linear gain of (1)."""
     x_t, t = torch.randn(5, 1, dtype=torch.float64), LEVELS[1]
     gain = lambda var: t.alpha * var / (t.alpha**2 * var + t.sigma**2)  # noqa: E731
     got = Autoguidance(GaussianOracle(0.0, 1.0), GaussianOracle(0.0, 2**0.5), scale=2.0)(x_t, t).x
@@ -187,6 +187,6 @@ def test_a_row_does_not_depend_on_its_neighbours():
         ({"scale": 2, "rescale": 1.5}, "from 0 to 1"),
     ],
 )
-def test_nonsense_is_told(options, words):
+def test_wrong_arguments_are_refused(options, words):
     with pytest.raises(UsageError, match=words):
         guided(Means(), *contexts(d=1), **options)

@@ -97,7 +97,7 @@ def test_variations_of_data_are_data(solver, strength):
 
 
 @pytest.mark.parametrize("solver", [*SOLVERS, "adaptive", "langevin", "pc", "euler-maruyama"])
-def test_what_is_known_stays(solver):
+def test_known_pixels_do_not_change(solver):
     model, x = smooth(), torch.rand(2, *SHAPE)
     y = model.sample(2, steps=4, solver=solver, edit=Inpaint(x, LEFT, repeats=2))
     torch.testing.assert_close(y[..., :2], x[..., :2])
@@ -108,7 +108,7 @@ def test_what_is_known_stays(solver):
     assert torch.equal((z * 255).round().long()[..., :4], levels[..., :4])
 
 
-def test_what_is_filled_in_has_the_conditional_mean():
+def test_inpainting_has_the_conditional_mean():
     model, n = smooth(), 400
     x = torch.zeros(1, *SHAPE) + MEAN + 1.5 * STD * LEFT
     y = model.sample(n, steps=20, solver="heun", edit=Inpaint(x, LEFT, repeats=20))
@@ -121,7 +121,7 @@ def test_what_is_filled_in_has_the_conditional_mean():
 
 @pytest.mark.parametrize("solver", ["dpmpp", "heun", "dpmpp-sde"])
 @pytest.mark.parametrize("schedule", [VP(), Linear(), VE()], ids=lambda s: type(s).__name__)
-def test_what_is_enlarged_has_the_means_that_were_given_and_the_posteriors_mean(solver, schedule):
+def test_upscaling_keeps_the_given_means_and_has_the_posterior_mean(solver, schedule):
     model, n = smooth(schedule), 1000
     small = torch.tensor([[0.1, 0.5], [0.6, 0.4]]).view(1, 1, 2, 2)
     y = model.sample(n, steps=30, solver=solver, edit=Upscale(small, sigma_y=0.01, iterations=4))
@@ -165,7 +165,7 @@ def test_an_edited_sample_does_not_depend_on_its_batch(kind):
     torch.testing.assert_close(alone, whole[7:8], atol=1e-4, rtol=0)
 
 
-def test_a_negative_condition_stands_in_the_nulls_place():
+def test_a_negative_condition_replaces_the_null():
     """Away from itself is nowhere; and with scale 0 only the negative one is left."""
     model = trained()
     plain = model.sample(2, {"class": 1}, steps=4, guidance=1)
@@ -174,8 +174,8 @@ def test_a_negative_condition_stands_in_the_nulls_place():
     assert not torch.allclose(model.sample(2, {"class": 2}, steps=4, guidance=3, negative={"class": 1}), plain, atol=1e-2)
 
 
-def test_a_class_is_guided_unless_it_is_said_how(monkeypatch):
-    """By 1.5 where the null was trained; by nothing where nothing is asked."""
+def test_the_usual_guidance_of_a_class(monkeypatch):
+    """The scale is 1.5 if the null was trained; without a condition there is no guidance."""
     model = trained()
     asked = {"class": [1, 2]}
     usual = model.sample(2, asked, steps=4)
@@ -186,7 +186,7 @@ def test_a_class_is_guided_unless_it_is_said_how(monkeypatch):
     torch.testing.assert_close(model.sample(2, asked, steps=4), model.sample(2, asked, steps=4, guidance=1))
 
 
-def test_a_weak_model_is_told_the_same_condition():
+def test_a_weak_model_gets_the_same_condition():
     model, weak = trained(), trained()
     for p in weak.parameters():
         nn.init.normal_(p, std=0.03)
@@ -211,13 +211,13 @@ def test_a_weak_model_is_told_the_same_condition():
         (lambda: Upscale(torch.zeros(1, 1, 3, 4)), "cannot be shrunk to 1x3x4"),
     ],
 )
-def test_what_does_not_fit_is_told(edit, words):
+def test_edits_that_do_not_fit_are_refused(edit, words):
     with pytest.raises(UsageError, match=words):
         trained().sample(2, steps=2, edit=edit())
 
 
-def test_a_classifier_turns_samples_to_what_it_is_of():
-    """Of p(y = 1 | x_t) = Phi(k'E[x | x_t] / s_t), the classifier of the sign of k'x: all but a few samples have that sign."""
+def test_classifier_guidance_moves_samples_to_the_class():
+    """The classifier p(y = 1 | x_t) = Phi(k'E[x | x_t] / s_t) is that of the sign of k'x: nearly all samples get it."""
     model = smooth()
     k = torch.full((16,), 1 / 16)
     network = model.denoiser.network

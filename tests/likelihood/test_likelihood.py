@@ -268,8 +268,8 @@ def test_draws_with_the_same_signs_know_no_error():
     assert (line.std_err == 0).all()  # in one dimension the estimate is the trace
 
 
-def test_how_far_a_standard_error_of_few_draws_is_trusted():
-    """As `Bound` says: two of them seldom cover at 2 draws, and the error of the mean over samples is right."""
+def test_coverage_of_a_standard_error_of_few_draws():
+    """Two errors of 2 draws seldom cover, as `Bound` says; the error of the mean over samples is right."""
     oracle, chain, x = MIXTURE, Chain.linear(100, 1e-3, 0.2), torch.full((20_000, 1), 0.5, dtype=torch.float64)
     true, error = vlb(oracle, chain, x, StreamNoise(20_000, 0, 1)).mean()
     for draws, share in ((2, 0.57), (8, 0.84), (32, 0.93)):
@@ -332,7 +332,7 @@ def test_there_and_back():
     torch.testing.assert_close(flow.to_data(z, 64), x, atol=1e-5, rtol=0)
 
 
-def test_what_is_drawn_needs_noise():
+def test_a_random_output_needs_noise():
     with pytest.raises(ValueError, match="need noise: give noise="):
         ode_log_prob(MIXTURE, Cosine(), torch.zeros(1, 1), divergence="hutchinson")
 

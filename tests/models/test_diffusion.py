@@ -61,8 +61,8 @@ def test_every_target_reads_as_the_exact_denoiser(target, schedule):
 
 @pytest.mark.parametrize("schedule", [VP(), Cosine(), Linear(), VE(), Chain.linear()], ids=ids)
 @pytest.mark.parametrize("s", [0.1, 1.0])
-def test_nothing_is_left_to_learn_of_gaussian_data_of_deviation_sigma_data(schedule, s):
-    """Of N(0, s^2) the best denoiser is x_t times a number, so the best F is 0, and at every level the loss is s^2."""
+def test_the_best_network_is_zero_for_gaussian_data_of_deviation_sigma_data(schedule, s):
+    """The best denoiser of N(0, s^2) is x_t times a number, so the best F is 0 and the loss is s^2 at every level."""
 
     def silent(z, logsnr, context):
         return torch.zeros_like(z)
@@ -182,7 +182,7 @@ def test_vlb_weight_of_a_chain_is_the_elbo():
     w = model(schedule=chain, weight="vlb").weights(level) / 5
 
     def both(off):
-        """Of a denoiser that errs by off_i at step i, the loss and -ELBO."""
+        """Return the loss and -ELBO of a denoiser that errs by off_i at step i."""
         denoise = lambda x_t, t: Prediction(x + off[round(float(t.t) * 5) - 1], x_t, t.alpha, t.sigma)  # noqa: E731
         return (w @ off.square()).item(), -vlb(denoise, chain, x, SampleNoise([0])).value.item()
 

@@ -125,7 +125,7 @@ def test_at_the_best_discriminator_the_two_add_up_to_the_divergence():
 
 @EACH
 def test_certain_logits_are_safe(objective):
-    """At |logit| = 100, in either player's loss and gradient, in float32 and bfloat16."""
+    """Losses and gradients of both players are finite at |logit| = 100, in float32 and bfloat16."""
     for dtype in (torch.float32, torch.bfloat16):
         l = torch.tensor([-100.0, 100.0, -100.0, 100.0], dtype=dtype, requires_grad=True)
         other = torch.tensor([100.0, -100.0, -100.0, 100.0], dtype=dtype)

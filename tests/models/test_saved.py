@@ -223,7 +223,7 @@ def test_the_contract_of_a_network_is_checked_when_the_model_is_built(forward, f
     assert Diffusion(network, (2,)).sample(2, steps=2).shape == (2, 2)
 
 
-def test_conditions_need_a_network_that_is_told_of_them():
+def test_conditions_need_a_network_that_takes_a_context():
     with pytest.raises(UsageError, match="the network Own takes no context, and the model has conditions"):
         Diffusion(Own(), (2,), conditioner=by_class())
 
@@ -393,7 +393,7 @@ def test_conditions_of_a_loss_are_written_as_in_sample():
     assert torch.equal(terms[0], terms[2])
 
 
-def test_what_follows_from_the_samples_is_made_of_them():
+def test_conditions_derived_from_samples_are_computed_from_them():
     conditioner = Conditioner({"upscale": UpscaleCondition(1, (8, 8), (8, 8), True, 2)}, drop=0.0)
     model = Diffusion(UNet(1, (8,), context=conditioner.widths), PIXELS, conditioner=conditioner)
     x = torch.rand(4, *PIXELS)

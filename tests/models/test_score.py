@@ -24,7 +24,7 @@ from ancestral.solvers import SOLVERS, Langevin
 
 
 class Affine(nn.Module):
-    """Of the z at unit scale: F = gain times that of exact N(0, std^2) data; gain is what training would find."""
+    """F = gain times the exact F of N(0, std^2) data at unit scale; training would find the gain."""
 
     def __init__(self, std, target="score", gain=1.0):
         super().__init__()
@@ -162,7 +162,7 @@ def test_a_diffusion_model_has_a_score(target, schedule):
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_every_solver_samples_from_a_trained_denoiser(name):
-    """Of a DDPM as of a score model; sample i depends on its seed alone (adaptive steps: to their tolerance)."""
+    """Sample i of a DDPM and of a score model depends on its seed alone (adaptive steps: to their tolerance)."""
     torch.manual_seed(0)
     network = denoising_network((1, 8, 8), channels=(8, 16))
     units = {"mean": 0.3, "std": 0.4, "bounds": (0.0, 1.0)}

@@ -67,7 +67,7 @@ def linear(latent, variance="learned", value=1.0, **options):
 
 
 def trained(model):
-    """At the optimum of its own loss; terms of the loss there, means over the data."""
+    """Train a model to the optimum of its loss. Return the terms of the loss there, as means over the data."""
     latent = model.coder.latent
     x = data(latent)
     noise = Points(len(x), latent)
@@ -176,8 +176,8 @@ def test_the_second_stage_prior_tightens_the_bound_of_data_that_are_not_normal()
     torch.testing.assert_close(drawn.std(0), z.std(0), atol=0.15, rtol=0)
 
 
-def test_bounds_that_there_are_not():
-    """Of grey values under a Bernoulli, of a density of codes that have none, of an unknown prior."""
+def test_likelihoods_that_do_not_exist_are_refused():
+    """Grey values under a Bernoulli, codes without a density, and an unknown prior have no likelihood."""
     model = VAE(quantised(width=4, codes=16), shape=(24,), likelihood=BernoulliLikelihood()).eval()
     black_and_white = (torch.rand(3, 24) > 0.5).float()
     value = model.log_prob(black_and_white).value
@@ -199,7 +199,7 @@ def test_divergences_against_torch_and_monte_carlo():
     z = q.draw(torch.randn(100_000, 5, 3)).transpose(0, 1)
     sampled = (td.Normal(mean, var.sqrt()).log_prob(z.transpose(0, 1)) - td.Normal(0.0, 1.0).log_prob(z.transpose(0, 1))).sum(2)
     torch.testing.assert_close(sampled.mean(0), q.kl(), atol=0.03, rtol=0.02)
-    # relative to the prior, as a ladder has it: KL(N(m + s dm, s^2 ds^2) || N(m, s^2)) = KL(N(dm, ds^2) || N(0, 1))
+    # relative to the prior, as in a hierarchy: KL(N(m + s dm, s^2 ds^2) || N(m, s^2)) = KL(N(dm, ds^2) || N(0, 1))
     torch.testing.assert_close(Gaussian(mean2 + var2.sqrt() * mean, var2 * var).kl(p), q.kl())
 
 
@@ -408,8 +408,8 @@ def test_a_second_stage_of_few_draws_is_a_density_too():
     torch.testing.assert_close(mixture.log_prob(z).double(), whole.log_prob(z), atol=0.1, rtol=1e-3)
 
 
-def test_a_second_stage_that_is_told_is_a_regression():
-    """Of z = A c + N(m, S): A is found, the density is that of z given c, and so are draws; what says nothing is not heard."""
+def test_a_conditional_aggregate_prior_is_a_regression():
+    """For z = A c + N(m, S), A is found, and density and draws are those of z given c. A constant c has no effect."""
     A, m = torch.tensor([[1.0, -2.0, 0.0], [0.5, 0.5, 3.0]]), torch.tensor([1.0, 2.0, 3.0])
     c = torch.randn(4000, 2)
     z = c @ A + m + 0.3 * torch.randn(4000, 3)

@@ -16,7 +16,7 @@ def wake(net):
     return net
 
 
-def test_a_transformer_takes_the_patches_that_are_asked_for():
+def test_a_transformer_takes_the_given_patch_size():
     assert denoising_network((1, 28, 28), net="dit", width=16, blocks=1).patch == (4, 4)
     assert denoising_network((1, 28, 28), net="dit", width=16, blocks=1, patch=2).patch == (2, 2)
 

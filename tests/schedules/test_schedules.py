@@ -63,8 +63,8 @@ def test_ve_diffusion():
     assert (ve.drift(t) == 0).all()
 
 
-def test_where_there_is_no_noise_there_is_a_rate_of_it():
-    """At t = 0, where sigma has no derivative: g^2 = beta_min for VP, 0 for sub-VP, -T log alpha_1 for a chain."""
+def test_the_diffusion_rate_at_time_zero():
+    """g^2 at t = 0, where sigma has no derivative, is beta_min for VP, 0 for sub-VP, -T log alpha_1 for a chain."""
     zero = torch.zeros(1, dtype=torch.float64)
     assert VP().diffusion2(zero).item() == pytest.approx(0.1)
     assert SubVP().diffusion2(zero).item() == 0

@@ -192,7 +192,7 @@ def test_a_predictor_that_remembers_goes_on_from_where_the_corrector_has_come():
 
 
 def test_the_corrector_alone_keeps_the_marginal():
-    """Of sub-VP too, where the corrector of other software fails."""
+    """The marginal of sub-VP is kept, for which the corrector of other software fails."""
     n, t = 20_000, SubVP().levels(torch.tensor([0.4], dtype=torch.float64))[0]
     oracle, noise = GaussianOracle(0.0, 0.4), StreamNoise(n, 0, 0)
     true = math.sqrt(t.alpha**2 * 0.16 + t.sigma**2)

@@ -89,7 +89,7 @@ def test_each_solver_with_an_order_is_tested_for_it():
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("schedule", [VP(), SubVP(), Cosine(), Linear(), VE(), Chain.linear()], ids=lambda s: type(s).__name__)
 def test_exact_on_a_point_mass(name, schedule):
-    """Where the data are one point, every prediction is that point and every method must end on it."""
+    """Data of one point: every prediction is that point, and every method must end on it."""
     point = torch.tensor([[0.3, -1.2]])
     levels = schedule.levels(grid(schedule, 5))
     state = last(solver(name), PointsOracle(point), levels[0].sigma * torch.randn(4, 2), levels, SampleNoise(range(4)))

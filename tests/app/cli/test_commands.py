@@ -114,7 +114,7 @@ def test_info(run):
         (["trian", "digits"], 2, "train"),
     ],
 )
-def test_bad_words(words, code, message, tmp_path):
+def test_wrong_requests_are_one_sentence(words, code, message, tmp_path):
     done = command(*words, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in " ".join(done.stderr.split())
@@ -139,7 +139,7 @@ def test_bad_words(words, code, message, tmp_path):
         (["--legend"], "give a condition, and write a .png"),
     ],
 )
-def test_bad_words_to_sample(run, words, message, tmp_path):
+def test_wrong_options_of_sample_are_one_sentence(run, words, message, tmp_path):
     done = command("sample", run, *words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in " ".join(done.stderr.split())
@@ -152,7 +152,7 @@ def test_a_run_of_another_recipe(run):
     assert "holds a run of another recipe (train.batch: 16 -> 17)" in done.stderr
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
+def test_a_run_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     done = command("train", "digits", *SMALL, "--for", "3it", "--out", tmp_path / "file" / "run")
     assert done.returncode == 1, done.stderr
@@ -184,7 +184,7 @@ def test_a_damaged_model(tmp_path, run):
     assert "config.json is damaged" in command("sample", copy).stderr
     done = command("train", "digits", "--out", copy)
     assert done.returncode == 0, done.stderr
-    assert command("sample", copy, "-n", 1, "--steps", 1).returncode == 0, "the same command mends the model"
+    assert command("sample", copy, "-n", 1, "--steps", 1).returncode == 0, "the same command writes the model again"
     for file in (copy / "checkpoints").iterdir():
         file.write_bytes(b"")
     done = command("train", "digits", "--out", copy)

@@ -74,7 +74,7 @@ def levels(file):
     return np.rint(np.asarray(Image.open(file)) / 255 * 16).astype(np.uint8)
 
 
-def test_what_the_mask_leaves_is_kept_to_the_level(places):
+def test_pixels_outside_the_mask_do_not_change(places):
     x = stored(places, inpaint=places / "digit.png", mask=places / "mask.png", n=5)
     assert x.shape == (5, 1, 8, 8)
     assert (x[:, 0, :, :4] == levels(places / "digit.png")[:, :4]).all()
@@ -117,8 +117,8 @@ def test_guidance_options_change_the_samples(places):
     np.testing.assert_array_equal(stored(places, n=2, asked=seven, guidance=0.0, autoguide=weaker), weak)
 
 
-def test_options_of_guidance_need_no_strength_of_their_own(places):
-    """Where a class is asked for, the usual one is meant."""
+def test_guidance_options_use_the_usual_strength(places):
+    """Without --guidance, a class has the usual strength."""
     seven = Asked(class_="7")
     for how in ({"interval": "0.2,5"}, {"rescale": 0.7}, {"negative": "3"}):
         usual, said = (stored(places, "heard", asked=seven, n=2, **how, **g) for g in ({}, {"guidance": 1.5}))
@@ -126,8 +126,8 @@ def test_options_of_guidance_need_no_strength_of_their_own(places):
         assert (usual != stored(places, "heard", asked=seven, n=2)).any()
 
 
-def test_latents_are_guided_by_a_weaker_model_of_them_too(places):
-    """At scale 0 only the weak one is left; of a checkpoint of this run, what it was then."""
+def test_latent_models_are_guided_by_a_weaker_model_too(places):
+    """Scale 0 gives the weak model alone: another run, or an earlier checkpoint of this run."""
     seven = Asked(class_="7")
     weak = stored(places, "weak-latent", asked=seven, n=2, guidance=1.0)
     strong = stored(places, "awake", asked=seven, n=2, guidance=1.0)
@@ -138,7 +138,7 @@ def test_latents_are_guided_by_a_weaker_model_of_them_too(places):
     np.testing.assert_array_equal(stored(places, "awake", asked=seven, n=2, guidance=0.0, autoguide="6"), own)
 
 
-def test_the_way_between_latents_of_a_class_ends_where_its_samples_are(places, tmp_path):
+def test_an_interpolation_ends_at_the_samples_of_its_class(places, tmp_path):
     """Guided as those are."""
     seven = Asked(class_="7")
     how = {"asked": seven, "precision": "fp32", "quiet": True}
@@ -150,13 +150,13 @@ def test_the_way_between_latents_of_a_class_ends_where_its_samples_are(places, t
     assert abs(ends[2:50, 52:100] - way[2:50, 402:450]).max() <= 1
 
 
-def test_a_model_that_was_taught_to_fill_in_keeps_what_is_known(places):
+def test_a_model_trained_for_inpainting_keeps_known_pixels(places):
     x = stored(places, "filling", inpaint=places / "digit.png", mask=places / "mask.png", n=3)
     assert (x[:, 0, :, :4] == levels(places / "digit.png")[:, :4]).all()
     assert len(np.unique(x[:, 0, :, 4:], axis=0)) == 3
 
 
-def test_as_many_classes_as_are_named_are_drawn(places):
+def test_one_sample_of_each_named_class_is_drawn(places):
     many = Asked(class_=",".join(str(i % 10) for i in range(20)))
     assert len(stored(places, asked=many, vary=places / "digit.png")) == 20
 
@@ -187,7 +187,7 @@ def test_as_many_classes_as_are_named_are_drawn(places):
         ("run", {"guidance": 2.0, "autoguide": "7"}, "of step 7 does not exist in .*, which has those of 3: to store more"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(places, run, options, words):
+def test_options_that_do_not_fit_are_one_sentence(places, run, options, words):
     files = {name: places / v if name in ("inpaint", "mask", "upscale", "vary") else v for name, v in options.items()}
     if options.get("autoguide") in ("vae", "points"):
         files["autoguide"] = str(places / options["autoguide"])
@@ -196,7 +196,7 @@ def test_what_does_not_fit_is_one_sentence(places, run, options, words):
     assert "\n" not in str(error.value)
 
 
-def test_draw_asks_the_model_for_what_sample_asks_it(places, tmp_path):
+def test_draw_and_sample_give_the_same_conditions(places, tmp_path):
     how = {"steps": 2, "out": tmp_path / "strip.png", "quiet": True}
     assert draw("backward", str(places / "run"), asked=Asked(class_="7,3"), **how) == 0
     with Image.open(tmp_path / "strip.png") as strip:
@@ -225,7 +225,7 @@ def test_a_latent_is_found_under_a_condition(places, tmp_path):
         assert (a["z"] != b["z"]).any()
 
 
-def test_python_and_the_command_fill_in_alike(places):
+def test_python_and_the_command_inpaint_equally(places):
     """The known pixels are kept below both, however they are asked for."""
     digit = torch.from_numpy(levels(places / "digit.png").astype(np.float32) / 16)[None, None]
     known = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
@@ -252,7 +252,7 @@ def test_python_and_the_command_fill_in_alike(places):
             assert torch.equal(x, found["edit"])
 
 
-def test_the_library_names_arguments_and_the_command_options(places):
+def test_errors_name_arguments_in_python_and_options_in_the_command(places):
     with pytest.raises(UsageError, match="`inpaint` needs `mask`"):
         EditRequest(inpaint=places / "digit.png")
     with pytest.raises(UsageError, match=r"`guidance` needs a condition or a weaker model.* `autoguide`"):

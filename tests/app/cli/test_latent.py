@@ -36,7 +36,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_both_bounds_of_a_vae_are_told_and_more_draws_are_tighter(run):
+def test_both_bounds_of_a_vae_are_printed_and_more_draws_are_tighter(run):
     told = json.loads(command("evaluate", run, "--likelihood", "-n", 20, "--json").stdout)["likelihoods"]
     assert [figure["kind"] for figure in told] == ["elbo", "iwae"]
     elbo, iwae = (figure["nats"]["value"] for figure in told)
@@ -71,7 +71,7 @@ def test_pictures(run, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_folder_comes_back(run, tmp_path):
+def test_a_folder_is_reconstructed(run, tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     for i in range(5):
@@ -109,7 +109,7 @@ def test_two_latents_are_mapped_by_a_grid(tmp_path):
         (["--steps", "3"], "unknown option of this model 'steps'"),
     ],
 )
-def test_bad_words(run, tmp_path, words, message):
+def test_wrong_requests_are_one_sentence(run, tmp_path, words, message):
     done = command("sample", run, *words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in " ".join(done.stderr.split())

@@ -60,7 +60,7 @@ def test_moments_of_levels_are_exact(chunk, monkeypatch):
 
 @pytest.mark.parametrize("chunk", [1 << 22, 100])
 def test_moments_of_floats_are_those_of_float64(chunk, monkeypatch):
-    """At a mean of 1e4 and a deviation of 1, sums in float32 would be wrong in the second digit."""
+    """Sums in float32 would be wrong in the second digit for mean 1e4 and deviation 1."""
     monkeypatch.setattr(module, "CHUNK", chunk)
     array = (torch.randn(5000, 2) + torch.tensor([1e4, -1.0])).float()
     mean, std = moments(array, levels=None)

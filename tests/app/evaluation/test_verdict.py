@@ -39,7 +39,7 @@ def compared(*subjects, better=()):
         (60.0, "far from real data, 30.0 times the distance of real data"),
     ],
 )
-def test_one_run_is_read_in_words(fd, words):
+def test_one_run_is_described_in_words(fd, words):
     answer = compared(subject("run", fd)).verdict[0]
     assert answer.startswith("run: ")
     assert words in answer
@@ -60,7 +60,7 @@ def test_what_to_do_next():
     assert not still_falls([])
 
 
-def test_a_model_that_no_training_beats_is_told_so():
+def test_a_model_no_better_than_a_baseline_is_named():
     diffusion, vae = subject("diffusion", 5.0), subject("vae", 126.8)
     gaussian, copy = subject("gaussian", 61.0, baseline=True), subject("copy", 1.9, copy_rate=1.0, baseline=True)
     comparison = compared(diffusion, vae, gaussian, copy, better=[("diffusion", "vae"), ("diffusion", "gaussian")])

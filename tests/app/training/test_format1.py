@@ -20,7 +20,7 @@ SAMPLED = [path.name for path in sorted(RUNS.iterdir()) if (path / "expected.saf
 
 
 @pytest.mark.parametrize("name", SAMPLED)
-def test_an_old_run_draws_what_it_drew(name):
+def test_an_old_run_draws_the_same_samples(name):
     expected = load_file(RUNS / name / "expected.safetensors")["half"]
     found = an.load(RUNS / name, device="cpu", precision="fp32").sample(2, seeds=[3, 7])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)

@@ -116,7 +116,7 @@ def test_a_transformer_as_the_priors_network(tmp_path):
         (("model.autoencoder.patch=3",), "do not divide model.autoencoder.f=2"),
     ],
 )
-def test_a_wrong_setting_is_told_in_a_sentence(tmp_path, settings, words):
+def test_a_wrong_setting_is_one_sentence(tmp_path, settings, words):
     with pytest.raises(UsageError, match=words):
         trainer(tmp_path / "run", "4it", *settings)
 

@@ -49,7 +49,7 @@ def test_a_smaller_budget_that_is_spent_says_so(tmp_path):
 
 
 def held_out_loss(folder, data):
-    """Of all held-out samples, with the same noise for every model."""
+    """The mean loss of all held-out samples, with the same noise for every model."""
     model = an.load(folder, device="cpu", precision="fp32")
     batch = data.batch(torch.arange(len(data.test)), "test")
     batch = type(batch)(batch.x)

@@ -33,7 +33,7 @@ def test_the_network_suits_the_budget(tmp_path, slow, amount, width, tried):
     assert any("a smaller network than the default" in note for note in planned.data.notes) == (width is not None)
 
 
-def test_what_was_asked_for_is_kept(tmp_path, slow):
+def test_given_settings_are_not_made_smaller(tmp_path, slow):
     planned = plan("digits", budget="2s", out=tmp_path / "run", device="cpu", settings=("model.width=64",))
     assert planned.recipe.model.width == 64
     assert slow == []

@@ -91,7 +91,7 @@ def test_where_a_patch_holds_many_numbers_a_network_need_not_carry_their_noise(s
     assert DiffusionRecipe(**settings).reading(spec) == reading
 
 
-def test_what_the_data_decide_of_a_network_is_kept_with_the_run():
+def test_sizes_that_follow_from_the_data_are_stored_in_the_run():
     """Later defaults must not read old weights otherwise. Latents are dense: their noise is none of detail alone."""
     pictures = torch.randint(0, 256, (20, 3, 64, 64), dtype=torch.uint8).numpy()
     model = plan(pictures, settings=("model.channels=[8, 16]",)).recipe.model
@@ -282,7 +282,7 @@ def test_a_model_of_another_version_is_called_so(tmp_path):
         ),
     ],
 )
-def test_the_progress_line_says_whose_loss_it_is(losses, words):
+def test_the_progress_line_names_the_player_of_each_loss(losses, words):
     line = describe(Step(1, 64, 1.0, 0.1, losses, {"model": 1.0}, 0.1, 5.0, 0))
     assert words in line
 
@@ -309,7 +309,7 @@ def test_tensorboard_receives_what_is_logged(tmp_path):
 
 
 def test_an_earlier_checkpoint_is_the_model_that_ended_there(tmp_path):
-    """Where the learning rate does not fall, a run of three steps was at its second what a run of two is at its end."""
+    """Without a decay of the learning rate, the second step of a run of three is the end of a run of two."""
     settings = ("model.channels=[8, 16]", "model.blocks=1", "train.decay=0", "train.previews=0", "train.checkpoint_every=1e-9")
     for steps in (2, 3):
         train("digits", budget=f"{steps}it", out=tmp_path / str(steps), settings=(*settings, "train.keep=9"), quiet=True)

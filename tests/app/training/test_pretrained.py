@@ -31,7 +31,7 @@ def trained(out, source="digits", *settings, model="latent", budget="4it", **opt
     return t, notes
 
 
-def taken(out, autoencoder, source="digits", *settings, **options):
+def with_pretrained(out, autoencoder, source="digits", *settings, **options):
     return trained(out, source, *PRIOR, *settings, model=None, autoencoder=autoencoder, **options)
 
 
@@ -75,7 +75,7 @@ def normal(t):
 
 def test_of_a_latent_run_and_the_new_run_is_whole(tmp_path):
     first, _ = trained(tmp_path / "first", "digits", *FIRST, *PRIOR, budget="6it")
-    t, notes = taken(tmp_path / "second", tmp_path / "first")
+    t, notes = with_pretrained(tmp_path / "second", tmp_path / "first")
     assert "stage 1 of 1: the prior, 100% of the budget" in notes
     assert any(note.startswith("latents of 4x4x4, by channel: mean") for note in notes)
     assert any(note.startswith("reconstruction of 179 held-out samples: PSNR") for note in notes)
@@ -85,14 +85,14 @@ def test_of_a_latent_run_and_the_new_run_is_whole(tmp_path):
     for p, q in zip(first.model.autoencoder.parameters(), model.autoencoder.parameters(), strict=True):
         torch.testing.assert_close(p.detach(), q, atol=0, rtol=0)
     assert model.sample(2, steps=2).shape == (2, 1, 8, 8)
-    again, _ = taken(tmp_path / "second", tmp_path / "first")  # continued with the same words, its source gone
+    again, _ = with_pretrained(tmp_path / "second", tmp_path / "first")  # continued with the same words, its source gone
     assert again.step == 4
 
 
 def test_it_scales_as_it_was_trained_and_not_as_the_new_data_are(tmp_path):
     x = np.random.default_rng(0).integers(0, 256, (80, 16, 16, 1), dtype=np.uint8)
     trained(tmp_path / "first", x, *FIRST, *PRIOR, budget="6it")
-    t, _ = taken(tmp_path / "second", tmp_path / "first", x // 4)  # darker
+    t, _ = with_pretrained(tmp_path / "second", tmp_path / "first", x // 4)  # darker
     before, model = an.load(tmp_path / "first"), an.load(tmp_path / "second")
     dark = t.data.values(t.data.test.array)
     torch.testing.assert_close(model.autoencoder.encode(dark), before.autoencoder.encode(dark))
@@ -101,7 +101,7 @@ def test_it_scales_as_it_was_trained_and_not_as_the_new_data_are(tmp_path):
 @pytest.mark.parametrize("settings", [VAE, (*VAE, "model.bottleneck=vq"), ("model.hierarchy=2", "train.batch=16")])
 def test_of_a_vae_whose_latents_are_vectors(tmp_path, settings):
     first, _ = trained(tmp_path / "vae", "digits", *settings, "train.previews=0", model="vae", budget="30it")
-    t, notes = taken(tmp_path / "run", tmp_path / "vae")
+    t, notes = with_pretrained(tmp_path / "run", tmp_path / "vae")
     assert type(t.model.prior.denoiser.network).__name__ == "MLP"
     assert t.model.latent_shape == first.model.latent_shape
     assert any(note.startswith("reconstruction of") for note in notes)
@@ -114,7 +114,7 @@ def test_of_a_vae_whose_latents_are_vectors(tmp_path, settings):
 
 def test_of_diffusers_as_the_library_computes_it(tmp_path):
     library = kl(tmp_path / "kl")
-    t, notes = taken(tmp_path / "run", tmp_path / "kl", colours(), "train.precision=fp32")
+    t, notes = with_pretrained(tmp_path / "run", tmp_path / "kl", colours(), "train.precision=fp32")
     assert any(note.startswith("latents of 4x4x4, by channel: mean") for note in notes)
     normal(t)
     shutil.rmtree(tmp_path / "kl")
@@ -179,11 +179,11 @@ def broken(folder, what):
         ("grey", "takes pictures of 1 channels, and these have 3"),
     ],
 )
-def test_what_cannot_be_taken_over_is_told_in_a_sentence(tmp_path, what, words):
+def test_a_pretrained_autoencoder_that_does_not_fit_is_one_sentence(tmp_path, what, words):
     if what != "nothing":
         broken(tmp_path / "kl", what)
     with pytest.raises(UsageError, match=words) as said:
-        taken(tmp_path / "run", tmp_path / "kl", colours())
+        with_pretrained(tmp_path / "run", tmp_path / "kl", colours())
     assert "\n" not in str(said.value)
 
 
@@ -197,33 +197,33 @@ def test_what_cannot_be_taken_over_is_told_in_a_sentence(tmp_path, what, words):
 def test_data_that_diffusers_cannot_encode(tmp_path, source, words):
     kl(tmp_path / "kl")
     with pytest.raises(UsageError, match=words):
-        taken(tmp_path / "run", tmp_path / "kl", source)
+        with_pretrained(tmp_path / "run", tmp_path / "kl", source)
 
 
 def test_without_the_library(tmp_path, monkeypatch):
     kl(tmp_path / "kl")
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(AncestralError, match=r"not installed: pip install 'ancestral\[diffusers\]'"):
-        taken(tmp_path / "run", tmp_path / "kl", colours())
+        with_pretrained(tmp_path / "run", tmp_path / "kl", colours())
 
 
 def test_runs_without_a_usable_autoencoder(tmp_path):
     trained(tmp_path / "gan", "digits", "model.width=8", model="gan", budget="1it")
     with pytest.raises(UsageError, match="a run of the family gan, which has no autoencoder"):
-        taken(tmp_path / "run", tmp_path / "gan")
+        with_pretrained(tmp_path / "run", tmp_path / "gan")
     trained(tmp_path / "vae", "digits", *VAE, model="vae", budget="1it", condition="class")
     with pytest.raises(UsageError, match=r"lack the information of its condition \(class\)"):
-        taken(tmp_path / "run", tmp_path / "vae")
+        with_pretrained(tmp_path / "run", tmp_path / "vae")
     t = plan("digits", model="latent", budget="8it", out=tmp_path / "half", device="cpu", settings=(*FIRST, *PRIOR)).begin()
     next(iter(t))
     t.save()
     with pytest.raises(UsageError, match=r"the training of the autoencoder of .* is not finished"):
-        taken(tmp_path / "run", tmp_path / "half")
+        with_pretrained(tmp_path / "run", tmp_path / "half")
     list(t)
     with pytest.raises(UsageError, match=r"is for samples of 1x8x8 \(uint8\), and those of array are 3x16x16 \(uint8\)"):
-        taken(tmp_path / "run", tmp_path / "half", colours())
+        with_pretrained(tmp_path / "run", tmp_path / "half", colours())
     with pytest.raises(UsageError, match="is not the one that the recipe describes: start a new run with --autoencoder"):
-        taken(tmp_path / "wide", tmp_path / "half", "digits", "model.autoencoder.width=8")
+        with_pretrained(tmp_path / "wide", tmp_path / "half", "digits", "model.autoencoder.width=8")
     with pytest.raises(UsageError, match="family vae must be pretrained"):
         trained(tmp_path / "other", "digits", "model.autoencoder.family=vae")
     with pytest.raises(UsageError, match="for a latent model, not for gan"):

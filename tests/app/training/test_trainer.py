@@ -238,7 +238,7 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
     assert weights(again).isfinite().all()
 
 
-def test_a_damaged_checkpoint_steps_aside(tmp_path):
+def test_a_damaged_checkpoint_is_renamed_and_not_used(tmp_path):
     """It is renamed, so that it neither passes for the newest nor pushes out the good one."""
     t = trainer(tmp_path, "20it", "run", "train.keep=1")
     for step in t:
@@ -254,7 +254,7 @@ def test_a_damaged_checkpoint_steps_aside(tmp_path):
     assert again.run.checkpoint_files() == [good]
 
 
-def test_what_is_left_out_is_as_in_the_run(tmp_path):
+def test_settings_that_are_left_out_are_those_of_the_run(tmp_path):
     """A run continues without its words being repeated, under another spelling of its path, and refuses other words."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", rng.normal(size=(50, 3)))

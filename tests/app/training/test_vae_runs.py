@@ -94,7 +94,7 @@ def test_the_likelihood_is_chosen_from_the_data_and_said(tmp_path):
         ("digits", ("model.beta=-1",), "model.beta=-1"),
     ],
 )
-def test_bad_words(tmp_path, source, setting, message):
+def test_wrong_requests_are_one_sentence(tmp_path, source, setting, message):
     with pytest.raises(UsageError, match=message):
         prepare(source, tmp_path / "run", *setting)
 
@@ -119,7 +119,7 @@ def test_training_raises_the_elbo_and_diagnoses(tmp_path):
     assert model.likelihood.value.item() < 0.5
 
 
-def test_what_is_asked_has_a_second_stage_of_its_own(tmp_path):
+def test_each_condition_has_its_own_aggregate_prior(tmp_path):
     t = prepare("digits", tmp_path / "run", "model.net=mlp", "train.previews=0", budget="60it", condition="class").begin()
     list(t)
     model = an.load(t.run.path)
