@@ -409,7 +409,7 @@ def test_a_second_stage_of_few_draws_is_a_density_too():
 
 
 def test_a_conditional_aggregate_prior_is_a_regression():
-    """For z = A c + N(m, S), A is found, and density and draws are those of z given c. A constant c has no effect."""
+    """For z = A c + N(m, S), A is found, and density and draws are those of z given c. An unrelated c has the slope 0."""
     A, m = torch.tensor([[1.0, -2.0, 0.0], [0.5, 0.5, 3.0]]), torch.tensor([1.0, 2.0, 3.0])
     c = torch.randn(4000, 2)
     z = c @ A + m + 0.3 * torch.randn(4000, 3)
