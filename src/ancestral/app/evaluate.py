@@ -255,14 +255,17 @@ def data_of(run: Run, line: Line | None = None, otherwise: str = "") -> DataSet:
         raise AncestralError(
             f"the data of {run.path} ({' and '.join(there)}) have changed since it was trained: restore them{otherwise}"
         )
+    again = f"`ancestral train SOURCE --out {run.path}`"
+    if run.recipe.model.family == OWN:
+        again = f"`ancestral.train(SOURCE, model=model, out={str(run.path)!r})`"
     if sources:
         raise AncestralError(
-            f"the data of {run.path} are no longer at {' or at '.join(sources)}: put them back, or run `ancestral train SOURCE "
-            f"--out {run.path}` with their new place as SOURCE, which stores it in the run{otherwise}"
+            f"the data of {run.path} are no longer at {' or at '.join(sources)}: put them back, or run {again} with their new "
+            f"place as SOURCE, which stores it in the run{otherwise}"
         )
     raise AncestralError(
-        f"the data of {run.path} were given in Python, and no file of them is known: save them to a file, and run `ancestral "
-        f"train FILE --out {run.path}`, which stores its place in the run{otherwise}"
+        f"the data of {run.path} were given in Python, and no file of them is known: save them to a file, and run {again} with "
+        f"it as SOURCE, which stores its place in the run{otherwise}"
     )
 
 

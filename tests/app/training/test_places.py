@@ -86,7 +86,7 @@ def test_evaluation_without_the_data_compares_with_others_as_the_message_says(pl
 def test_data_from_python_are_named_as_such_and_can_be_saved(place):
     x = np.random.default_rng(1).normal(size=(60, 2)).astype(np.float32)
     begin(x, "runs/array")
-    with pytest.raises(AncestralError, match=r"were given in Python.*`ancestral train FILE --out runs/array`"):
+    with pytest.raises(AncestralError, match=r"were given in Python.*`ancestral train SOURCE --out runs/array`"):
         data_of(Run("runs/array"))
     np.save("x.npy", x)
     begin("x.npy", "runs/array")
