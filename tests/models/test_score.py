@@ -260,12 +260,12 @@ def test_interrupted_training_is_the_same(tmp_path, settings):
 
 
 @pytest.mark.slow
-def test_a_minute_on_a_mixture_gives_its_score_at_every_level_and_its_samples(tmp_path):
-    """Error of sigma * score, root mean square a dimension over x_t ~ p_t: below 0.12 at every level; sliced Wasserstein
+def test_training_on_a_mixture_gives_its_score_at_every_level_and_its_samples(tmp_path):
+    """Error of sigma * score, root mean square a dimension over x_t ~ p_t: below 0.1 at every level; sliced Wasserstein
     distance of 2,000 samples to held-out data within twice that of training data.
     """
     data = load("gaussians")
-    trainer = plan("gaussians", model="score", budget="6000it", out=tmp_path / "run", settings=("train.previews=0",)).begin()
+    trainer = plan("gaussians", model="score", budget="2000it", out=tmp_path / "run", settings=("train.previews=0",)).begin()
     for _ in trainer:
         pass
     oracle, scale = DENSITIES["gaussians"](), trainer.model.standardize
@@ -279,7 +279,7 @@ def test_a_minute_on_a_mixture_gives_its_score_at_every_level_and_its_samples(tm
             # the models' noise is isotropic in their units: the oracle in those units
             means, var = (oracle.means - scale.mean.double()) / scale.std.double(), 0.01 / scale.std.double() ** 2
             exact = type(oracle)(oracle.weights, means, var.expand(8, 2)).score(y.double(), Level(0.0, 1.0, u))
-            assert ((u * (found - exact)).square().mean().sqrt()).item() < 0.12, u
+            assert ((u * (found - exact)).square().mean().sqrt()).item() < 0.1, u
         samples = model.sample(2000, seeds=0, solver="heun", steps=20)
     held = data.batch(torch.arange(2000), "test").x
     floor = sliced_wasserstein(x.numpy(), held.numpy()).value

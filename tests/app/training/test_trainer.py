@@ -285,8 +285,8 @@ def test_in_bfloat16_a_sample_is_the_same_picture_in_any_batch(tmp_path):
     """To one of 256 grey levels, for the default network after some training."""
     an.train("digits", budget="80it", out=tmp_path / "run", device="cpu", quiet=True, settings=("train.precision=fp32",))
     model = an.load(tmp_path / "run", device="cpu", precision="bf16")
-    seeds = list(range(64))
-    whole = model.sample(64, seeds=seeds)
-    for rows in (slice(0, 1), slice(20, 27), slice(63, 64)):
-        part = model.sample(len(seeds[rows]), seeds=seeds[rows])
+    seeds = list(range(16))
+    whole = model.sample(len(seeds), seeds=seeds, steps=8)
+    for rows in (slice(0, 1), slice(5, 12), slice(15, 16)):
+        part = model.sample(len(seeds[rows]), seeds=seeds[rows], steps=8)
         assert (part - whole[rows]).abs().max() <= 1 / 255
