@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,52 +29,26 @@ from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
 from ancestral.models.saved import Network
 from ancestral.runtime import Precision, Runtime
-from ancestral.suggest import unknown
 
 Source = str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet | Dataset[Any] | DataLoader[Any]
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Options(TypedDict, total=False):
-    """The options that `train` and `plan` share. `train` describes them."""
-
-    size: int | tuple[int, int] | str | None
-    condition: str | Sequence[str] | None
-    autoencoder: str | Path | None
-    start_from: str | Path | None
-    device: str
-    settings: tuple[str, ...]
-
-
-DEFAULTS: Options = {"device": "auto", "settings": ()}  # of the others: None
-
-
-def _naming_options(function: F) -> F:
-    """Name the options in the signature of a function that takes them as `**options`, for `help` and the documentation."""
-    signature = inspect.signature(function)
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    named = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS.get(name), annotation=kind.__forward_arg__)
-        for name, kind in Options.__annotations__.items()
-    ]
-    function.__signature__ = signature.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
-    return function
-
-
-@_naming_options
 def train(
     source: Source,
     model: str | GenerativeModel | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
     *,
+    size: int | tuple[int, int] | str | None = None,
+    condition: str | Sequence[str] | None = None,
+    autoencoder: str | Path | None = None,
+    start_from: str | Path | None = None,
+    device: str = "auto",
     quiet: bool = False,
+    settings: tuple[str, ...] = (),
     optimizer: MakeOptimizer | None = None,
     lr_schedule: Callable[[int, float], float] | None = None,
     callbacks: Sequence[Callable[[Step], object]] = (),
-    **options: Unpack[Options],
 ) -> GenerativeModel:
     """Train a model in a run folder, or continue the run in it, and return the averaged model.
 
@@ -84,18 +57,18 @@ def train(
         model: the family, or a model object, which is trained itself. None: diffusion.
         budget: "2m", "20000it" or "5epochs". None: a time that suits the data.
         out: the run folder. None: runs/NAME.
-        quiet: whether nothing is printed.
-        optimizer: a function from parameters to an optimiser of torch's kind, called for each player. None: AdamW.
-        lr_schedule: a function from (step, progress) to the factor of the learning rate. None: that of the recipe.
-        callbacks: functions that are called with every `Step`.
         size: size of images: one side, or (height, width), also as "64x128".
         condition: "class", "text" or another kind of condition, or several.
         autoencoder: the pretrained autoencoder of a latent model: a run of a latent model or a VAE, or a folder of diffusers'
             AutoencoderKL.
         start_from: a run of the same family and shape. Training starts from its averaged weights (fine-tuning).
         device: "auto", "cpu", "cuda" or "mps".
+        quiet: whether nothing is printed.
         settings: further "section.name=value" of the recipe, such as train.ema=null or train.clip=null for no average and no
             clipping.
+        optimizer: a function from parameters to an optimiser of torch's kind, called for each player. None: AdamW.
+        lr_schedule: a function from (step, progress) to the factor of the learning rate. None: that of the recipe.
+        callbacks: functions that are called with every `Step`.
 
     Raises:
         UsageError: if the request is wrong.
@@ -103,14 +76,25 @@ def train(
         KeyboardInterrupt: if a signal stops the training. All is saved before.
     """
     reporter = Reporter(quiet=quiet)
-    planned = plan(source, model=model, budget=budget, out=out, reporter=reporter, **options)
-    trainer = planned.begin(reporter, optimizer, lr_schedule)
+    trainer = plan(
+        source,
+        model=model,
+        budget=budget,
+        out=out,
+        size=size,
+        condition=condition,
+        autoencoder=autoencoder,
+        start_from=start_from,
+        device=device,
+        settings=settings,
+        reporter=reporter,
+    ).begin(reporter, optimizer, lr_schedule)
     steps = _calling(trainer, callbacks) if callbacks else None
     if follow(trainer, reporter, steps=steps) is not None:
         raise KeyboardInterrupt(f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}")
     if isinstance(model, GenerativeModel):
         return trainer.finished()
-    return load(trainer.run.path, device=options.get("device", "auto"))
+    return load(trainer.run.path, device=device)
 
 
 def _calling(steps: Iterable[Step], callbacks: Sequence[Callable[[Step], object]]) -> Iterator[Step]:
@@ -182,18 +166,22 @@ class Plan:
             )
 
 
-@_naming_options
 def plan(
     source: Source,
     *,
     model: str | GenerativeModel | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
+    size: int | tuple[int, int] | str | None = None,
+    condition: str | Sequence[str] | None = None,
+    autoencoder: str | Path | None = None,
+    start_from: str | Path | None = None,
+    device: str = "auto",
+    settings: tuple[str, ...] = (),
     recipe: dict[str, Any] | None = None,
     started: float | None = None,
     reporter: Reporter | None = None,
     data: DataSet | None = None,
-    **options: Unpack[Options],
 ) -> Plan:
     """Read the data and complete the recipe.
 
@@ -204,11 +192,6 @@ def plan(
     `time.monotonic()` at which a time budget begins. `reporter` shows the reading of the data. `data` are the data of the
     source at that size, if they were read before.
     """
-    if strange := options.keys() - Options.__annotations__.keys():
-        raise TypeError(unknown("option of a training", min(strange), Options.__annotations__))
-    size, condition = options.get("size"), options.get("condition")
-    autoencoder, start_from = options.get("autoencoder"), options.get("start_from")
-    device, settings = options.get("device", "auto"), options.get("settings", ())
     started = time.monotonic() if started is None else started
     reporter = reporter or Reporter(quiet=True)
     given = model if isinstance(model, GenerativeModel) else None

@@ -75,7 +75,8 @@ def compare(
     runs = [as_run(source) for source in sources]
     if len(sources) > 1 or runs[0] is not None:
         if missing := [str(source) for source, run in zip(sources, runs, strict=True) if run is None]:
-            raise UsageError(f"compare takes one source of data, or run folders; not a run folder: {', '.join(missing)}")
+            hint = "; several models take commas: --models vae,gan" if set(missing) & set(FAMILIES) else ""
+            raise UsageError(f"compare takes one source of data, or run folders; not a run folder: {', '.join(missing)}{hint}")
         given = {str(run.path): run for run in runs if run is not None}
         if any(value is not None for value in (models, budget, size, condition)):
             raise UsageError("existing runs cannot be changed: leave --models, --for, --size and --condition out")

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ancestral.app.cli import main
+
 SMALL = ["model.channels=[8, 16]", "model.blocks=1", "train.batch=16"]
 
 
@@ -122,6 +124,20 @@ def test_wrong_requests_are_one_sentence(words, code, message, tmp_path):
     machine = command(*words, "--json", cwd=tmp_path)
     assert machine.returncode == code
     assert json.loads(machine.stdout)["exit_code"] == code
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compare", "digits", "--models", "vae", "gan"], "several models take commas: --models vae,gan"),
+        (["train", "digits", "--condition", "class", "text"], "several conditions take commas: --condition class,text"),
+        (["sample", "runs/x", "--seeds", "3", "7"], "unexpected 7: an option with several values takes them with commas"),
+    ],
+)
+def test_values_without_commas_are_one_sentence(words, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

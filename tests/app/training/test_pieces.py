@@ -1,7 +1,6 @@
 """Budgets, recipes, flat parameters, the moving average, files."""
 
 import errno
-import inspect
 import json
 
 import pytest
@@ -321,14 +320,3 @@ def test_an_earlier_checkpoint_is_the_model_that_ended_there(tmp_path):
     assert not all(torch.equal(short[name], final[name]) for name in short)
     with pytest.raises(UsageError, match=r"of step 7 does not exist in .*, which has those of 1, 2, 3: to store more"):
         run.load_model(step=7)
-
-
-def test_train_and_plan_name_the_options_that_they_share():
-    names = {"size", "condition", "autoencoder", "start_from", "device", "settings"}
-    for function in (train, plan):
-        parameters = inspect.signature(function).parameters
-        assert names < parameters.keys()
-        assert not any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        assert parameters["device"].default == "auto"
-        with pytest.raises(TypeError, match="unknown option of a training 'sizes': did you mean 'size'"):
-            function("digits", sizes=8)

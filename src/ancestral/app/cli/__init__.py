@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
-from ancestral.app.cli.lists import gathered
 from ancestral.app.cli.output import print_everywhere
 from ancestral.errors import AncestralError
 from ancestral.version import __version__
@@ -52,10 +51,14 @@ for name, summary in (
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 for success, 1 for a failure, 2 for a wrong request, 128 + n if signal n stopped the work."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    arguments = gathered(arguments)
     print_everywhere((sys.stdout, sys.stderr))
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except UnusedCliTokensError as error:
+        words = " ".join(error.unused_tokens or [])
+        code = _fail(
+            f"unexpected {words}: an option with several values takes them with commas, as in --seeds 3,7", 2, arguments
+        )
     except CycloptsError as error:
         code = _fail(" ".join(str(error).split()), 2, arguments)
     except AncestralError as error:

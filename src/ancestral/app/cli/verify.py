@@ -68,8 +68,8 @@ def verify(
             verdicts.append(c.verify())
     pictures = _draw(draw, verdicts) if draw is not None else {}
     if json:
-        stored = [_verdict(v) | {"picture": pictures.get(v.claim.name)} for v in verdicts]
-        emit({"k": K, "holds": all(v.holds for v in verdicts), "claims": stored})
+        rows = [_verdict(v) | {"picture": pictures.get(v.claim.name)} for v in verdicts]
+        emit({"k": K, "holds": all(v.holds for v in verdicts), "claims": rows})
     else:
         _print(console, [v for v in verdicts if not (quiet and v.holds)], verdicts)
         if draw is not None and not quiet:

@@ -16,6 +16,7 @@ from ancestral.app import migration
 from ancestral.app.recipes import FAMILIES, FamilyRecipe, Section
 from ancestral.app.recipes.own import OWN, OwnRecipe
 from ancestral.errors import UsageError
+from ancestral.registry import names
 from ancestral.suggest import unknown
 
 DEFAULT_FAMILY = "diffusion"
@@ -146,7 +147,8 @@ def parse(assignments: tuple[str, ...]) -> dict[str, Any]:
         except yaml.YAMLError:
             equals = ""
         if not equals:
-            raise UsageError(f"cannot read {assignment!r}: write a setting as section.name=value, e.g. train.batch=128")
+            hint = "; several conditions take commas: --condition class,text" if assignment in names("condition") else ""
+            raise UsageError(f"cannot read {assignment!r}: write a setting as section.name=value, e.g. train.batch=128{hint}")
     return settings
 
 
