@@ -1,4 +1,8 @@
-"""Functions with which a command reads seeds and writes samples."""
+"""Functions with which a command reads seeds and writes samples.
+
+Files of data (.npz, .csv, a folder) hold the samples with the values that the data can have (`as_allowed`), a picture of all
+samples shows them as the model drew them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from ancestral.app.data.spec import DataSpec
@@ -34,30 +39,105 @@ def check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
 
 def write(
     x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], columns: int | None, shown: Sequence[Rendering] = ()
-) -> None:
-    """Write samples as a grid (.png, with the conditions `shown`), an array (.npz), or a folder of single pictures."""
+) -> str:
+    """Write samples as a grid (.png, with the conditions `shown`), an array (.npz), a table (.csv) or a folder of files.
+
+    Returns:
+        What the user should know of the files, "" for nothing.
+    """
+    from ancestral.app.data.discrete import as_allowed, described
+    from ancestral.app.pictures import save_grid
+    from ancestral.files import disk_errors
+
+    with disk_errors(out.parent):
+        if out.suffix.lower() == ".png":
+            save_grid(x, out, spec, columns, shown)
+            return ""
+        kept, notes = as_allowed(x, spec), []
+        if rounded := described(spec):
+            notes.append(f"they have the values of the data: {rounded}")
+        if out.suffix.lower() == ".npz":
+            _write_arrays(x, kept, out, spec, seeds)
+            if rounded:
+                notes.append("what the model drew is there as the array raw")
+        elif out.suffix.lower() == ".csv":
+            _write_table(kept, out, spec)
+        else:
+            suffix, why = _single(spec)
+            out.mkdir(exist_ok=True)
+            for seed, sample in zip(seeds, kept, strict=True):
+                _write_single(sample, out / f"{seed}{suffix}", spec)
+            if why:
+                notes.append(f"each is a {suffix} file, because a PNG {why}")
+    return "; ".join(notes)
+
+
+def _write_arrays(x: Tensor, kept: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int]) -> None:
+    from io import BytesIO
+
+    import numpy as np
+
+    from ancestral.app.data.discrete import described
+    from ancestral.files import write_atomically
+
+    arrays = {"x": _stored(kept, spec), "seeds": np.array(seeds, dtype=np.uint64)}
+    if described(spec):
+        arrays["raw"] = x.cpu().numpy()
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for options
+    write_atomically(out, buffer.getvalue())
+
+
+def _write_table(x: Tensor, out: Path, spec: DataSpec) -> None:
+    import csv
+    from io import StringIO
+
+    from ancestral.files import write_atomically
+
+    text = StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(spec.names or [f"column{i + 1}" for i in range(spec.dims)])
+    for row in _stored(x, spec):
+        table.writerow([int(value) if value == int(value) else str(value) for value in row])
+    write_atomically(out, text.getvalue().encode())
+
+
+def _single(spec: DataSpec) -> tuple[str, str]:
+    """Return the suffix of a file of one sample that keeps its values, and why it is not .png."""
+    if not spec.is_image:
+        return ".npy", "holds only images"
+    if spec.shape[0] not in (1, 3):
+        return ".npy", f"does not hold {spec.shape[0]} channels"
+    if spec.levels is not None:
+        return ".png", ""
+    return ".tif" if spec.shape[0] == 1 else ".npy", "does not hold real numbers"
+
+
+def _write_single(x: Tensor, path: Path, spec: DataSpec) -> None:
     from io import BytesIO
 
     import numpy as np
     from PIL import Image
 
-    from ancestral.app.pictures import save_grid, to_uint8
-    from ancestral.files import disk_errors, write_atomically
+    from ancestral.app.pictures import to_uint8
 
-    with disk_errors(out.parent):
-        if out.suffix.lower() == ".png":
-            save_grid(x, out, spec, columns, shown)
-        elif out.suffix.lower() == ".npz":
-            array = x.cpu().numpy()
-            if spec.levels is not None:
-                array = np.rint(array * (spec.levels - 1)).astype(np.uint8)
-            buffer = BytesIO()
-            np.savez_compressed(buffer, x=array, seeds=np.array(seeds, dtype=np.uint64))
-            write_atomically(out, buffer.getvalue())
-        else:
-            out.mkdir(exist_ok=True)
-            for seed, image in zip(seeds, to_uint8(x, spec), strict=True):
-                Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(out / f"{seed}.png")
+    buffer = BytesIO()
+    if path.suffix == ".npy":
+        np.save(buffer, _stored(x, spec))
+    elif path.suffix == ".tif":
+        Image.fromarray(x[0].float().cpu().numpy()).save(buffer, "TIFF")
+    else:
+        image = to_uint8(x[None], spec)[0]
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    path.write_bytes(buffer.getvalue())
+
+
+def _stored(x: Tensor, spec: DataSpec) -> np.ndarray:
+    """Return samples as they are stored: levels as uint8, real numbers as they are."""
+    import numpy as np
+
+    array: np.ndarray = x.cpu().numpy()
+    return array if spec.levels is None else np.rint(array * (spec.levels - 1)).astype(np.uint8)
 
 
 def draw_trajectory(frames: Sequence[Tensor], path: Path, spec: DataSpec) -> None:
