@@ -7,6 +7,7 @@ from PIL import Image
 
 from ancestral.app.cli.writing import write
 from ancestral.app.data import load
+from ancestral.app.sampling.pictures import read_picture
 
 RANDOM = np.random.RandomState(0)
 
@@ -82,3 +83,20 @@ def test_an_array_keeps_what_the_model_drew(tmp_path, table):
     assert write(real.x(), tmp_path / "real.npz", real.spec, range(18), None) == ""
     with np.load(tmp_path / "real.npz") as file:
         assert set(file.files) == {"x", "seeds"}
+
+
+@pytest.mark.parametrize(("top", "expected"), [(4095, lambda v: v), (200, lambda v: v / 200), (65535, lambda v: v / 65535)])
+def test_a_deep_picture_for_an_edit_is_in_the_units_of_the_data(tmp_path, top, expected):
+    """12-bit data keep their values; counts and full 16 bits become levels."""
+    pictures = [np.linspace(0, top, 64).reshape(8, 8)[::step].astype(np.uint16) for step in (1, -1)]
+    (tmp_path / "set").mkdir()
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / "set" / f"{i}.png")
+    x = read_picture(tmp_path / "set" / "0.png", load(tmp_path / "set").spec, "vary")
+    np.testing.assert_allclose(x[0, 0].numpy(), expected(pictures[0].astype(float)), atol=2e-3)
+
+
+def test_a_deep_picture_for_other_units_is_scaled_to_their_range(tmp_path):
+    Image.fromarray(np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)).save(tmp_path / "x.png")
+    x = read_picture(tmp_path / "x.png", load(RANDOM.uniform(-1, 1, (20, 8, 8))).spec, "vary")
+    assert (x.min(), x.max()) == pytest.approx((-1, 1), abs=0.02)

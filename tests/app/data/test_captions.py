@@ -67,14 +67,6 @@ def test_metadata_without_captions_is_no_error(tmp_path):
     assert (found, notes) == ([None] * 3, ["columns of metadata.jsonl not used: label"])
 
 
-def test_halves_of_surrogate_pairs_are_replaced(tmp_path):
-    text = '{"file_name": "a.png", "text": "bad \\ud800 half"}\n{"file_name": "a.png", "text": "whole \\ud83d\\ude00"}'
-    found, notes = captions(tmp_path, ["metadata.jsonl"], metadata_jsonl=text)
-    assert found[0] == ("bad \ufffd half", "whole \U0001f600")
-    assert notes[0] == "1 image with several captions: one of them is drawn each time"
-    assert notes[1:] == ["1 caption with characters that are not Unicode, which became \ufffd"]
-
-
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

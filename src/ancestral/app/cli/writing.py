@@ -45,65 +45,42 @@ def write(
     Returns:
         What the user should know of the files, "" for nothing.
     """
-    from ancestral.app.data.discrete import as_allowed, described
-    from ancestral.app.pictures import save_grid
-    from ancestral.files import disk_errors
-
-    with disk_errors(out.parent):
-        if out.suffix.lower() == ".png":
-            save_grid(x, out, spec, columns, shown)
-            return ""
-        kept, notes = as_allowed(x, spec), []
-        if rounded := described(spec):
-            notes.append(f"they have the values of the data: {rounded}")
-        if out.suffix.lower() == ".npz":
-            _write_arrays(x, kept, out, spec, seeds)
-            if rounded:
-                notes.append("what the model drew is there as the array raw")
-        elif out.suffix.lower() == ".csv":
-            _write_table(kept, out, spec)
-        else:
-            suffix, why = _single(spec)
-            out.mkdir(exist_ok=True)
-            for seed, sample in zip(seeds, kept, strict=True):
-                _write_single(sample, out / f"{seed}{suffix}", spec)
-            if why:
-                notes.append(f"each is a {suffix} file, because a PNG {why}")
-    return "; ".join(notes)
-
-
-def _write_arrays(x: Tensor, kept: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int]) -> None:
     from io import BytesIO
 
     import numpy as np
 
-    from ancestral.app.data.discrete import described
-    from ancestral.files import write_atomically
+    from ancestral.app.data.discrete import as_allowed, described
+    from ancestral.app.pictures import save_grid
+    from ancestral.files import disk_errors, write_atomically
 
-    arrays = {"x": _stored(kept, spec), "seeds": np.array(seeds, dtype=np.uint64)}
-    if described(spec):
-        arrays["raw"] = x.cpu().numpy()
-    buffer = BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for options
-    write_atomically(out, buffer.getvalue())
+    kept, rounded = as_allowed(x, spec), described(spec)
+    notes = [f"they have the values of the data: {rounded}"] if rounded else []
+    with disk_errors(out.parent):
+        if out.suffix.lower() == ".png":
+            save_grid(x, out, spec, columns, shown)
+            return ""
+        if out.suffix.lower() == ".npz":
+            arrays = {"x": _array(kept, spec), "seeds": np.array(seeds, dtype=np.uint64)}
+            if rounded:
+                arrays["raw"] = x.cpu().numpy()
+                notes.append("what the model drew is there as the array raw")
+            buffer = BytesIO()
+            np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for options
+            write_atomically(out, buffer.getvalue())
+        elif out.suffix.lower() == ".csv":
+            write_atomically(out, _table(kept, spec))
+        else:
+            suffix, why = single(spec)
+            if why:
+                notes.append(f"each is a {suffix} file, because a PNG {why}")
+            out.mkdir(exist_ok=True)
+            for seed, sample in zip(seeds, kept, strict=True):
+                (out / f"{seed}{suffix}").write_bytes(_file(sample, suffix, spec))
+    return "; ".join(notes)
 
 
-def _write_table(x: Tensor, out: Path, spec: DataSpec) -> None:
-    import csv
-    from io import StringIO
-
-    from ancestral.files import write_atomically
-
-    text = StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(spec.names or [f"column{i + 1}" for i in range(spec.dims)])
-    for row in _stored(x, spec):
-        table.writerow([int(value) if value == int(value) else str(value) for value in row])
-    write_atomically(out, text.getvalue().encode())
-
-
-def _single(spec: DataSpec) -> tuple[str, str]:
-    """Return the suffix of a file of one sample that keeps its values, and why it is not .png."""
+def single(spec: DataSpec) -> tuple[str, str]:
+    """Return the suffix of a file that holds one sample with its values, and why it is not .png."""
     if not spec.is_image:
         return ".npy", "holds only images"
     if spec.shape[0] not in (1, 3):
@@ -113,7 +90,8 @@ def _single(spec: DataSpec) -> tuple[str, str]:
     return ".tif" if spec.shape[0] == 1 else ".npy", "does not hold real numbers"
 
 
-def _write_single(x: Tensor, path: Path, spec: DataSpec) -> None:
+def _file(x: Tensor, suffix: str, spec: DataSpec) -> bytes:
+    """Return the content of a file of one sample."""
     from io import BytesIO
 
     import numpy as np
@@ -122,18 +100,30 @@ def _write_single(x: Tensor, path: Path, spec: DataSpec) -> None:
     from ancestral.app.pictures import to_uint8
 
     buffer = BytesIO()
-    if path.suffix == ".npy":
-        np.save(buffer, _stored(x, spec))
-    elif path.suffix == ".tif":
+    if suffix == ".npy":
+        np.save(buffer, _array(x, spec))
+    elif suffix == ".tif":
         Image.fromarray(x[0].float().cpu().numpy()).save(buffer, "TIFF")
     else:
         image = to_uint8(x[None], spec)[0]
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
-    path.write_bytes(buffer.getvalue())
+    return buffer.getvalue()
 
 
-def _stored(x: Tensor, spec: DataSpec) -> np.ndarray:
-    """Return samples as they are stored: levels as uint8, real numbers as they are."""
+def _table(x: Tensor, spec: DataSpec) -> bytes:
+    import csv
+    from io import StringIO
+
+    text = StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(spec.names or [f"column{i + 1}" for i in range(spec.dims)])
+    for row in _array(x, spec):
+        table.writerow([int(value) if value == int(value) else str(value) for value in row])
+    return text.getvalue().encode()
+
+
+def _array(x: Tensor, spec: DataSpec) -> np.ndarray:
+    """Return samples as they are in an array file: uint8 levels, or real numbers."""
     import numpy as np
 
     array: np.ndarray = x.cpu().numpy()

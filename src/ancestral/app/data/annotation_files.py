@@ -11,6 +11,7 @@ Classes are in a column `label`, `labels` or `class`, or in the file `dataset.js
 from __future__ import annotations
 
 import json
+import math
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +25,8 @@ from torch import Tensor
 from ancestral.app.data.assemble import count
 from ancestral.app.data.captions import ELSEWHERE, LABEL, rows_of, text_of
 from ancestral.app.data.columns import fit_box
-from ancestral.app.data.decode import listed, printable
-from ancestral.app.data.errors import DataError
+from ancestral.app.data.decode import listed
+from ancestral.app.data.errors import DataError, printable
 from ancestral.app.data.images import ImageError, inspect, read, read_numbers
 
 OBJECTS, MAP, IMAGE = ELSEWHERE
@@ -67,9 +68,7 @@ def read_extras(root: Path, metadata: Sequence[str]) -> Extras:
                 if isinstance(value := row.get(column), str) and value:
                     files[image] = _path(here, value)
                     if files[image].startswith(("/", "../")):
-                        raise DataError(
-                            f"{where}: {column} names {printable(value)}, which is outside of {root}: move it there"
-                        )
+                        raise DataError(f"{where}: {column} names {value}, which is outside of {root}: move it there")
             if (objects := row.get(OBJECTS)) is not None:
                 found.objects[image] = _objects(objects, where)
     return found
@@ -161,7 +160,7 @@ def labels_of(
         return [], tuple(columns), f"no classes: {where} has no label for {count(len(missing), 'image')}, e.g. {missing[0]}"
     labels = [_label(found[image]) for image in images]
     if wrong := next((image for image, label in zip(images, labels, strict=True) if label is None), None):
-        why = f"{where} gives {wrong} the label {printable(str(found[wrong]))}, which is neither a whole number nor a name"
+        why = f"{where} gives {wrong} the label {found[wrong]}, which is neither a whole number nor a name"
         return [], tuple(columns), f"no classes: {why}"
     known = [label for label in labels if label is not None]
     return known if all(isinstance(v, int) for v in known) else [str(v) for v in known], tuple(columns), where
@@ -182,12 +181,15 @@ def _label(value: object) -> str | int | None:
     """Return a whole number or a name, None for other values."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str):
-        text = value.strip()
-        return int(text) if text.isascii() and text.lstrip("-").isdigit() and len(text) < 18 else printable(text) or None
-    return int(value) if isinstance(value, int) and abs(value) < 1 << 62 else None
+    text = value.strip() if isinstance(value, str) else ""
+    if text or isinstance(value, int | float):
+        try:
+            number = float(text or value)  # type: ignore[arg-type]  # a number if there is no text
+        except (ValueError, OverflowError):
+            return printable(text) or None
+        if math.isfinite(number):
+            return int(number) if number.is_integer() and abs(number) < 1 << 53 else None
+    return printable(text) or None
 
 
 def _all(root: Path, images: Sequence[str], files: dict[str, str], column: str) -> None:

@@ -63,7 +63,7 @@ def array_file(path: Path, axes: str | None = None, labels: Any = None, shape: t
     arrays = read_arrays(path)
     data = next((key for key in DATA if key in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
     if data is None:
-        found = ", ".join(arrays) or "nothing"
+        found = listed(list(arrays), 20) or "nothing"
         raise DataError(f"{path} holds no array of data: expected x, images, data or arr_0, found {found}")
     y, x_test, y_test = (next((k for k in keys if k in arrays), None) for keys in (LABELS, TEST_DATA, TEST_LABELS))
     if axes is not None:  # now, because other arrays are compared with the number of samples
@@ -88,7 +88,7 @@ def array_file(path: Path, axes: str | None = None, labels: Any = None, shape: t
         number_names=[str(name) for name in arrays.get(NUMBER_NAMES, ())],
         axes=axes,
         shape=shape,
-        notes=(f"arrays not used: {', '.join(unused)}",) if unused else (),
+        notes=(f"arrays not used: {listed(unused)}",) if unused else (),
     )
 
 

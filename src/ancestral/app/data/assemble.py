@@ -11,7 +11,7 @@ from torch import Tensor
 from ancestral.app.data.columns import STANDARD, Column, Numbers
 from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.discrete import allowed_values, described
-from ancestral.app.data.errors import DataError
+from ancestral.app.data.errors import DataError, printable
 from ancestral.app.data.hashing import fingerprint
 from ancestral.app.data.precision import CONSTANT
 from ancestral.app.data.spec import DataSpec, Kind
@@ -86,12 +86,12 @@ def assemble(
         number_mean=number_mean,
         number_std=number_std,
         columns=tuple((column, shape_of(train[column])) for column in sorted(train) if column not in STANDARD),
-        names=tuple(names),
+        names=tuple(map(printable, names)),
         allowed=allowed if any(allowed) else (),
     )
     if values := described(spec):
         notes = (*notes, f"written samples get the values that the data have: {values}")
-    return DataSet(spec, train, test, notes)
+    return DataSet(spec, train, test, tuple(map(printable, notes)))
 
 
 def held_out(n: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,6 @@ ELSEWHERE = ("objects", "map_file_name", "conditioning_image_file_name")  # read
 LABEL = ("label", "labels", "class")  # read by `annotation_files`
 COLUMNS = frozenset({"file_name", *TEXT, *ELSEWHERE, *LABEL})
 SEPARATORS = ",;\t"
-REPLACED = "\N{REPLACEMENT CHARACTER}"
 Row = tuple[int, dict[str, object]]  # line number and row
 
 
@@ -65,8 +64,6 @@ def read_captions(
             notes.append(f"columns of {name} not used: {listed(sorted(unused))}")
     if several := sum(len(texts) > 1 for texts in captions.values()):
         notes.append(f"{count(several, 'image')} with several captions: one of them is drawn each time")
-    if damaged := sum(REPLACED in text for texts in captions.values() for text in texts):
-        notes.append(f"{count(damaged, 'caption')} with characters that are not Unicode, which became {REPLACED}")
     return [_row(captions[image]) or found.get(_stem(image)) for image in images], notes
 
 
@@ -88,9 +85,7 @@ def _rows(root: Path, name: str) -> Iterator[tuple[str, list[str], set[str]]]:
             raise DataError(f"{root / name}, line {line}: {column} must be a string or a list of strings, found {wrong[0]}")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(name), image.replace("\\", "/")))
         others = {str(key) for key in row if key and key not in ("file_name", column, *ELSEWHERE)}
-        # JSON can hold halves of surrogate pairs, which no encoding can write.
-        valid = [one.encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip() for one in texts]
-        yield path, [one for one in valid if one], others
+        yield path, [one.strip() for one in texts if one.strip()], others
 
 
 def rows_of(root: Path, name: str) -> Iterator[Row]:
@@ -109,7 +104,7 @@ def _jsonl(name: str, text: str) -> Iterator[Row]:
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{name}, line {number}: not JSON ({error}); one JSON object per line is expected") from error
             if not isinstance(row, dict):
                 raise DataError(f"{name}, line {number}: one JSON object is expected, found {type(row).__name__}")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ancestral.app.data.captions import SEPARATORS
-from ancestral.app.data.decode import printable
 from ancestral.app.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def read_csv(path: Path) -> pyarrow.Table:
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
     except pyarrow.ArrowException as error:
-        reason = printable(str(error).splitlines()[0])
+        reason = str(error).splitlines()[0]
         raise DataError(f"{path} is not a table of equally long rows ({reason}): correct it, or save it as .parquet") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error

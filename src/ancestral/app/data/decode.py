@@ -22,7 +22,7 @@ import psutil
 from PIL import Image
 
 from ancestral.app.data.assemble import chunks, count
-from ancestral.app.data.errors import DataError
+from ancestral.app.data.errors import DataError, printable
 from ancestral.app.data.images import Header, ImageError, Source, each_page, extent, inspect_pages, read, read_values
 
 HALF = 1 << 15  # half of the range of 16 bits
@@ -148,12 +148,6 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """Write names as `a, b, c`, each as by `printable`. Only the first `most` are written, with the number of the others."""
     shown = ", ".join(printable(name) for name in names[:most])
     return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
-
-
-def printable(name: str) -> str:
-    """Write control characters as escapes, so that a name can form neither a line nor a colour of its own."""
-    known = name.encode(errors="replace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in known)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ancestral.app.data.arrays import described
 from ancestral.app.data.assemble import assemble, count
 from ancestral.app.data.captions import ELSEWHERE, METADATA, read_captions
 from ancestral.app.data.dataset import DataSet, Split
-from ancestral.app.data.decode import Decoded, Progress, listed, printable
+from ancestral.app.data.decode import Decoded, Progress, listed
 from ancestral.app.data.decode_once import decode_once
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import SUFFIXES
@@ -280,7 +280,7 @@ def _classes(images: Sequence[str], split_of: dict[str, str]) -> tuple[tuple[str
         shared += 1
     depths = {len(parts) - shared for parts in folders}
     if depths == {1}:
-        (labels,), classes = encode([[printable(parts[-1]) for parts in folders]], "the folders")
+        (labels,), classes = encode([[parts[-1] for parts in folders]], "the folders")
         notes = [f"classes: {listed(classes, CLASSES)}"]
         pair = classes if len(classes) == 2 else [name for name in classes if name.lower() in ("traina", "trainb")]
         first, second = pair if len(pair) == 2 else ("", "")

@@ -48,6 +48,8 @@ def table_file(path: Path, size: tuple[int, int] | None = None, progress: Progre
     table = _read(path) if path.suffix.lower() == ".parquet" else read_csv(path)
     if not table.num_rows:
         raise DataError(f"{path} holds no rows: at least 2 are needed, one to train on and one to hold out")
+    if twice := [name for name in set(table.column_names) if table.column_names.count(name) > 1]:
+        raise DataError(f"{path} has several columns named {twice[0]}: give each a name of its own")
     label = _named(table, LABELS)
     names = _class_names(table, label)
     image = _image_column(table)
@@ -122,7 +124,7 @@ def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[s
         used = set(numbers)
         values = np.stack([_column(path, name, table[name]) for name in numbers], axis=1)
     else:
-        found = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+        found = listed([f"{field.name} ({field.type})" for field in table.schema], 20)
         raise DataError(f"{path} has no column of images, lists or numbers: found {found or 'no column'}")
     extra = _numbers(table, {*used, label}) if lists else []
     texts = [name for name, kind in kinds.items() if types.is_string(kind) or types.is_large_string(kind)]
