@@ -31,15 +31,28 @@ class Runtime:
     threads: int | None = None
 
     @classmethod
-    def choose(cls, device: str = "auto", precision: Precision = "auto", *, parameters: int) -> Runtime:
+    def choose(cls, device: str = "auto", precision: Precision = "auto", *, parameters: int, float64: bool = False) -> Runtime:
         """Choose the best runtime for a model with this number of parameters, or the given device and precision.
 
         Small models run in float32 and on one thread, which is the fastest for them.
 
+        Args:
+            device: auto, or the name of a device.
+            precision: auto, or the arithmetic of the networks.
+            parameters: the number of the model's parameters.
+            float64: whether the model holds float64 numbers (`holds_float64`), which MPS does not have.
+
         Raises:
-            UsageError: if the device is not available.
+            UsageError: if the device is not available, or lacks float64 and the model needs it.
         """
         chosen = _device(device)
+        if float64 and chosen.type == "mps":
+            if device != "auto":
+                raise UsageError(
+                    "the data are numbers that only float64 can tell apart, and the device mps has no float64: choose cpu, or "
+                    "subtract a constant from the data so that they lie near 0"
+                )
+            chosen = torch.device("cpu")
         small = parameters < SMALL
         bf16 = _fast_bf16(chosen) and not small if precision == "auto" else precision == "bf16"
         if chosen.type == "cuda":
@@ -86,6 +99,11 @@ class Runtime:
     def __str__(self) -> str:
         threads = f", {self.threads or torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
         return f"{self.device}, {'bf16' if self.bf16 else 'fp32'}{threads}".replace(" 1 threads", " 1 thread")
+
+
+def holds_float64(model: nn.Module) -> bool:
+    """Return whether a model has float64 parameters or buffers, as for data of large numbers that lie close together."""
+    return any(t.dtype == torch.float64 for t in (*model.parameters(), *model.buffers()))
 
 
 def _device(name: str) -> torch.device:

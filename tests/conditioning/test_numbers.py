@@ -36,10 +36,10 @@ def one() -> NumberCondition:
 )
 def test_what_may_be_written_for_several(value, expected):
     raw = two().parse(value, 2)
-    assert (raw.dtype, raw.shape) == (torch.float64, (2, 2))
+    assert (raw.dtype, raw.shape) == (torch.float32, (2, 2))
     torch.testing.assert_close(
         raw,
-        torch.tensor([[np.nan if v is None else float(v) for v in row] for row in expected], dtype=torch.float64),
+        torch.tensor([[np.nan if v is None else float(v) for v in row] for row in expected]),
         equal_nan=True,
     )
     torch.testing.assert_close(two().parse(raw, 2), raw, equal_nan=True)

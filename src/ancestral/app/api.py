@@ -28,7 +28,7 @@ from ancestral.app.training.saved import opened
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
 from ancestral.models.saved import Network
-from ancestral.runtime import Precision, Runtime
+from ancestral.runtime import Precision, Runtime, holds_float64
 
 Source = str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet | Dataset[Any] | DataLoader[Any]
 
@@ -40,6 +40,7 @@ def train(
     out: str | Path | None = None,
     *,
     size: int | tuple[int, int] | str | None = None,
+    axes: str | None = None,
     condition: str | Sequence[str] | None = None,
     autoencoder: str | Path | None = None,
     start_from: str | Path | None = None,
@@ -58,6 +59,7 @@ def train(
         budget: "2m", "20000it" or "5epochs". None: a time that suits the data.
         out: the run folder. None: runs/NAME.
         size: size of images: one side, or (height, width), also as "64x128".
+        axes: names of the axes of an array, such as "n h w c". None: their number and the type of the values decide.
         condition: "class", "text" or another kind of condition, or several.
         autoencoder: the pretrained autoencoder of a latent model: a run of a latent model or a VAE, or a folder of diffusers'
             AutoencoderKL.
@@ -82,6 +84,7 @@ def train(
         budget=budget,
         out=out,
         size=size,
+        axes=axes,
         condition=condition,
         autoencoder=autoencoder,
         start_from=start_from,
@@ -173,6 +176,7 @@ def plan(
     budget: str | None = None,
     out: str | Path | None = None,
     size: int | tuple[int, int] | str | None = None,
+    axes: str | None = None,
     condition: str | Sequence[str] | None = None,
     autoencoder: str | Path | None = None,
     start_from: str | Path | None = None,
@@ -220,7 +224,7 @@ def plan(
         values = {**values, "model": {}}  # settings of another family do not apply
     if given is not None:
         values = {**values, "model": {"family": OWN, "config": given.config()}}
-    wanted: dict[str, Any] = {"data.size": size, "model.family": model, "train.budget": budget}
+    wanted: dict[str, Any] = {"data.size": size, "data.axes": axes, "model.family": model, "train.budget": budget}
     if start_from is not None and not _same_path(start_from, (values.get("train") or {}).get("start_from")):
         wanted["train.start_from"] = os.path.abspath(start_from)
     wanted["model.condition"] = ([condition] if isinstance(condition, str) else list(condition or ())) or None
@@ -234,6 +238,7 @@ def plan(
             data = load_data(
                 source,
                 size=asked_size or run.image_size,
+                axes=values.get("data", {}).get("axes"),
                 progress=lambda done, total: line.update(f"reading {done:,} of {total:,}"),
             )
     values.setdefault("data", {})["source"] = _name_of(source) if isinstance(source, str | Path) else data.spec.name
@@ -263,7 +268,8 @@ def plan(
     if checked.train.start_from is not None and not run.checkpoint_files():
         notes = finetuning.start(network, checked.train.start_from)
         data = replace(data, notes=(*data.notes, *notes))
-    runtime = Runtime.choose(device, checked.train.precision, parameters=sum(p.numel() for p in network.parameters()))
+    parameters = sum(p.numel() for p in network.parameters())
+    runtime = Runtime.choose(device, checked.train.precision, parameters=parameters, float64=holds_float64(network))
     return Plan(checked, data, network, runtime, run, started)
 
 

@@ -39,6 +39,7 @@ def compare(
     out: Path | None = None,
     n: int = N,
     size: int | str | None = None,
+    axes: str | None = None,
     condition: str | Sequence[str] | None = None,
     extractors: Sequence[str] | None = None,
     settings: tuple[str, ...] = (),
@@ -57,6 +58,7 @@ def compare(
         out: The folder of the comparison. None: runs/compare-NAME.
         n: Number of samples of each model to compare. Small data sets use fewer.
         size: Size of images in pixels: one side, or height and width as "64x128".
+        axes: Names of the axes of an array, such as "n h w c". None: their number and the type of the values decide.
         condition: The condition that controls generation, such as "class", or several.
         extractors: Names of extractors. None: those that suit the data.
         settings: Recipe values of all families, such as "train.batch=64".
@@ -78,8 +80,8 @@ def compare(
             hint = "; several models take commas: --models vae,gan" if set(missing) & set(FAMILIES) else ""
             raise UsageError(f"compare takes one source of data, or run folders; not a run folder: {', '.join(missing)}{hint}")
         given = {str(run.path): run for run in runs if run is not None}
-        if any(value is not None for value in (models, budget, size, condition)):
-            raise UsageError("existing runs cannot be changed: leave --models, --for, --size and --condition out")
+        if any(value is not None for value in (models, budget, size, axes, condition)):
+            raise UsageError("existing runs cannot be changed: leave --models, --for, --size, --axes and --condition out")
         if reserved := [str(path) for path in given if path in names("baseline")]:
             raise UsageError(f"{reserved[0]} is the name of a baseline: give the run as ./{reserved[0]}")
         data = _same_data(list(given.values()), reporter)
@@ -101,6 +103,7 @@ def compare(
                 budget=budget,
                 out=out / name,
                 size=size,
+                axes=axes,
                 condition=condition,
                 device=device,
                 settings=settings,

@@ -248,7 +248,7 @@ def data_of(run: Run, line: Line | None = None, otherwise: str = "") -> DataSet:
     size, sources = run.recipe.data.size or run.image_size, run.sources
     there = [source for source in sources if source in BUILT_IN or Path(source).expanduser().exists()]
     for source in there:
-        data = load_data(source, size=size, progress=progress)
+        data = load_data(source, size=size, axes=run.recipe.data.axes, progress=progress)
         if data.spec.fingerprint == run.spec.fingerprint:
             return data
     if there:
@@ -282,14 +282,17 @@ def _reference(run: Run | None, against: Real, line: Line) -> tuple[DataSet, Aga
     size = None
     if run is not None and run.spec.is_image:
         size = (run.spec.shape[1], run.spec.shape[2])
-    data = load_data(against, size=size, progress=lambda done, total: line.update(f"reading {done:,} of {total:,}"))
+    shape = None if run is None else run.spec.shape
+    data = load_data(
+        against, size=size, shape=shape, progress=lambda done, total: line.update(f"reading {done:,} of {total:,}")
+    )
     return data, "test" if isinstance(against, str) and against in BUILT_IN else "all"
 
 
 def _samples(subject: Any, data: DataSet, rescale: bool | None) -> Samples:
     """Load samples of other software at the size, the range and the levels of the data."""
     size = (data.spec.shape[1], data.spec.shape[2]) if data.spec.is_image else None
-    found = load_data(subject, size=size)
+    found = load_data(subject, size=size, shape=data.spec.shape)
     x = torch.cat([found.x("train"), found.x("test")])
     if x.shape[1] == 3 and data.spec.shape[0] == 1 and bool((x == x[:, :1]).all()):
         x = x[:, :1]

@@ -15,6 +15,7 @@ from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.render import Rendering
 from ancestral.errors import UsageError
 from ancestral.suggest import unknown
+from ancestral.units import dtype_of
 
 OCTAVES = 4  # frequencies of the features: periods of 8, 4, 2 and 1 standard deviations, so that gaps are bridged smoothly
 SHOWN = 6  # numbers of a sample that are written in words
@@ -29,14 +30,14 @@ class NumberCondition(Condition):
 
     If a number is unknown or dropped, its learned null replaces its features. Training drops all numbers together, and also
     single ones, so that a user can give some numbers and leave others open.
-    Raw tensors are float32 `(n, k)` in the units of the data, with NaN for a number that is unknown or not given.
 
     Args:
         names: of the k numbers.
         mean, std: of each number, over the training samples for which it is known.
         width: of the vector.
 
-    Raw: float64 `(n, k)` in the units of the data, NaN where a number is unknown or not asked for.
+    Raw: `(n, k)` in the units of the data, NaN where a number is unknown or not asked for; float32, or float64 if float32 would
+    lose what distinguishes the samples (`dtype_of`).
     """
 
     source = "number"
@@ -47,8 +48,10 @@ class NumberCondition(Condition):
         self.parts = len(self.names)
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float64))
+        units = torch.tensor([mean, std], dtype=torch.float64)
+        dtype = dtype_of(*units)
+        self.register_buffer("mean", units[0].to(dtype))
+        self.register_buffer("std", units[1].to(dtype))
         features = 1 + 2 * OCTAVES
         self.null = nn.Parameter(torch.randn(self.parts, features))
         self.mlp = nn.Sequential(nn.Linear(self.parts * features, width), nn.SiLU(), nn.Linear(width, width))
@@ -59,7 +62,7 @@ class NumberCondition(Condition):
         return (type(self), self.names)
 
     def column(self, values: Tensor) -> Tensor:
-        return values.double()
+        return values.to(self.mean.dtype)
 
     def parse(self, value: Any, n: int) -> Tensor:
         """Return raw numbers from the caller's value, for all n samples or for each.
@@ -70,7 +73,7 @@ class NumberCondition(Condition):
             n: the number of samples.
 
         Returns:
-            float64 `(n, k)`.
+            `(n, k)`.
 
         Raises:
             UsageError: if a name is unknown, the count is wrong, or a number is not finite.
@@ -78,7 +81,7 @@ class NumberCondition(Condition):
         if hasattr(value, "__array__") and not isinstance(value, Tensor):  # numpy
             value = torch.as_tensor(value)
         if isinstance(value, Tensor):
-            rows = value.double()
+            rows = value.to(self.mean.dtype)
             if self.parts == 1 and rows.ndim < 2 and (rows.ndim == 0 or len(rows) == n or len(rows) != 1):
                 rows = rows[..., None]
             if rows.ndim not in (1, 2) or rows.shape[-1] != self.parts:
@@ -97,7 +100,7 @@ class NumberCondition(Condition):
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         device = self.null.device
         raw = torch.full((n, self.parts), math.nan) if raw is None else raw
-        z = ((raw.to(device).double() - self.mean) / self.std).float()  # NaN stays NaN
+        z = ((raw.to(self.mean.dtype).to(device) - self.mean) / self.std).float()  # NaN stays NaN
         absent = z.isnan()
         if drop is not None:
             absent = absent | drop.to(device).view(n, -1)
@@ -112,12 +115,12 @@ class NumberCondition(Condition):
             if wrong := [name for name in value if name not in self.names]:
                 raise UsageError(unknown("number", wrong[0], self.names))
             values = [_finite(value[name], name) if name in value else math.nan for name in self.names]
-            return torch.tensor(values, dtype=torch.float64)
+            return torch.tensor(values, dtype=self.mean.dtype)
         numbers = list(value) if isinstance(value, Sequence) or np.ndim(value) else [value]
         if len(numbers) != self.parts:
             raise UsageError(f"{self._expected()}, found {len(numbers)}")
         values = [_finite(number, name) for number, name in zip(numbers, self.names, strict=True)]
-        return torch.tensor(values, dtype=torch.float64)
+        return torch.tensor(values, dtype=self.mean.dtype)
 
     def _expected(self) -> str:
         if self.parts == 1:

@@ -145,7 +145,7 @@ def test_values_without_commas_are_one_sentence(words, message, capsys):
     [
         (["--solver", "hean"], "unknown solver 'hean': did you mean 'heun'?"),
         (["--class", "dog"], "unknown class 'dog'"),
-        (["--out", "x.bmp"], "cannot write x.bmp: --out takes .png, .npz, a folder"),
+        (["--out", "x.bmp"], "cannot write x.bmp: --out takes .png, .npz, .csv, a folder"),
         (["--seeds", "3,x"], "cannot read the seeds '3,x'"),
         (["-n", "0"], "must be at least 1"),
         (["--steps", "0"], "at least 1"),

@@ -1,4 +1,6 @@
-"""Arrays and array files: every layout, every way to be wrong."""
+"""Arrays and array files: all orders of axes, every way to be wrong."""
+
+import zipfile
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ def floats(*shape):
 
 
 @pytest.mark.parametrize(
-    ("array", "layout", "shape", "told"),
+    ("array", "axes", "shape", "told"),
     [
         (floats(20, 5), None, (5,), "20 vectors of 5 numbers"),
         (ints(20, 5), None, (5,), "20 vectors of 5 numbers"),
@@ -35,21 +37,56 @@ def floats(*shape):
         (ints(20, 6, 7, 4), None, (4, 6, 7), "20 images of 6x7 in 4 channels"),
         (ints(20, 6, 7, 1), None, (1, 6, 7), "20 images of 6x7 in 1 channel"),
         (floats(20, 1, 6, 7), None, (1, 6, 7), "20 images of 6x7 in 1 channel"),
-        (floats(20, 3, 6, 3), None, (3, 6, 3), "20 images of 6x3 in 3 channels"),  # either end: the first wins
-        (floats(20, 40), "signals", (1, 40), "20 signals of 1 channel and 40 steps"),
-        (floats(20, 40, 2), "signals", (40, 2), "20 signals of 40 channels and 2 steps"),
-        (ints(20, 2, 40), "signals", (2, 40), "20 signals of 2 channels and 40 steps"),
-        (floats(20, 2, 40), "images", (1, 2, 40), "20 images of 2x40 in 1 channel"),
-        (ints(20, 2, 6, 7), "images", (2, 6, 7), "20 images of 6x7 in 2 channels"),
-        (ints(20, 6, 7, 3), "vectors", (126,), "20 vectors of 126 numbers"),
+        (floats(20, 40), "n l", (1, 40), "20 signals of 1 channel and 40 steps"),
+        (floats(20, 40, 2), "n c l", (40, 2), "20 signals of 40 channels and 2 steps"),
+        (floats(20, 2, 40), "n l c", (40, 2), "20 signals of 40 channels and 2 steps"),
+        (ints(20, 2, 40), "ncl", (2, 40), "20 signals of 2 channels and 40 steps"),
+        (floats(20, 2, 40), "N H W", (1, 2, 40), "20 images of 2x40 in 1 channel"),
+        (ints(20, 2, 6, 7), "n c h w", (2, 6, 7), "20 images of 6x7 in 2 channels"),
+        (ints(6, 7, 3, 20), "h,w,c,n", (3, 6, 7), "20 images of 6x7 in 3 channels"),
+        (ints(20, 6, 7, 3), "n d d d", (126,), "20 vectors of 126 numbers"),
+        (ints(4, 5, 6, 7, 3), "n n h w c", (3, 6, 7), "20 images of 6x7 in 3 channels"),
+        (ints(20, 2, 6, 7, 3), "n c h w c", (6, 6, 7), "20 images of 6x7 in 6 channels"),
         (floats(20, 1), None, (1,), "20 vectors of 1 number"),
     ],
 )
-def test_layouts(array, layout, shape, told):
-    data = load(array, layout=layout)
+def test_axes(array, axes, shape, told):
+    data = load(array, axes=axes)
     assert data.spec.shape == shape
     assert data.notes[0] == f"read as {told}"
     assert (len(data.train), len(data.test), data.spec.name) == (18, 2, "array")
+
+
+@pytest.mark.parametrize(
+    ("found", "shape", "axes"),
+    [
+        ((5, 8, 8), (5, 8, 8), "n c h w"),  # one order leaves squares
+        ((8, 8, 5), (5, 8, 8), "n h w c"),
+        ((16, 8, 8), (16, 8, 8), "n c h w"),
+        ((8, 8, 9), (9, 8, 8), "n h w c"),
+        ((4, 4, 3), (3, 4, 4), "n h w c"),
+        ((2, 6, 7), (2, 6, 7), "n c h w"),  # else the smaller axis
+        ((6, 7, 2), (2, 6, 7), "n h w c"),
+        ((4, 9, 3), (3, 4, 9), "n h w c"),
+        ((3, 9, 3), (3, 9, 3), "n c h w"),  # else the first
+    ],
+)
+def test_channels_of_images_that_could_be_first_or_last(found, shape, axes):
+    data = load(floats(10, *found))
+    other = {"n c h w": "n h w c", "n h w c": "n c h w"}[axes]
+    assert data.spec.shape == shape
+    assert data.notes[0].endswith(f'; the axes are taken as "{axes}", give others with --axes, e.g. --axes "{other}"')
+    moved = load(floats(10, *found), axes=other)
+    assert moved.spec.shape == (found if other == "n c h w" else (found[2], found[0], found[1]))
+    assert "axes" not in moved.notes[0]
+    first = (moved.spec.shape, load(floats(10, *moved.spec.shape), shape=moved.spec.shape))
+    assert first[1].spec.shape == first[0]  # as samples of such data are written
+
+
+def test_axes_decide_which_arrays_of_a_file_belong_to_the_samples(tmp_path):
+    np.savez(tmp_path / "a.npz", x=ints(6, 7, 3, 20), y=np.arange(20) % 2, angle=floats(20))
+    data = load(tmp_path / "a.npz", axes="h w c n")
+    assert (data.spec.shape, data.spec.classes, data.spec.numbers) == ((3, 6, 7), ("0", "1"), ("angle",))
 
 
 def test_channels_last_are_moved_not_reshaped():
@@ -128,11 +165,7 @@ def test_npz_with_everything(tmp_path, y):
         (floats(4, 0), r"^the array has shape \(4, 0\): expected"),
         (
             floats(2, 2, 2, 2, 2),
-            r"^the array has shape \(2, 2, 2, 2, 2\), which has more than 4 axes: exp",
-        ),
-        (
-            floats(9, 5, 6, 7),
-            r"^the array has shape \(9, 5, 6, 7\), and images have 1, 3 or 4 channels, first or last: ",
+            r"^the array has shape \(2, 2, 2, 2, 2\), which has 5 axes, and samples have at most 3: name the axes with --axes",
         ),
         (floats(1, 4), r"^array holds 1 sample: at least 2 are needed"),
         (np.array([["a", "b"]]), r"^the array must hold numbers, found the type <U1$"),
@@ -149,10 +182,13 @@ def test_arrays_that_cannot_be_used(array, message):
         load(array)
 
 
-@pytest.mark.parametrize(("shape", "layout"), [((4, 4), "images"), ((4, 2, 5, 5), "signals"), ((4, 2, 2, 2, 2), "images")])
-def test_a_layout_that_does_not_fit(shape, layout):
-    with pytest.raises(DataError, match=rf"^the array has shape .*, which cannot be read as {layout}: expected \(N, D\)"):
-        load(floats(*shape), layout=layout)
+@pytest.mark.parametrize(("shape", "axes"), [((4, 4), "n h w"), ((4, 2, 5, 5), "n c l"), ((4, 2, 2, 2, 2), "n c h w")])
+def test_axes_that_do_not_fit(shape, axes):
+    k = len(axes.split())
+    with pytest.raises(
+        DataError, match=rf"^the array has shape .*, and the axes '{axes}' name {k} axes: name all {len(shape)}"
+    ):
+        load(floats(*shape), axes=axes)
 
 
 def test_labels_that_do_not_fit(tmp_path):
@@ -185,13 +221,17 @@ def test_files_that_cannot_be_used(tmp_path, monkeypatch):
     np.savez(tmp_path / "b.npz", p=floats(4, 4), q=floats(4, 4))
     with pytest.raises(DataError, match=r"b\.npz holds no array of data: expected x, images, data or arr_0, found p, q$"):
         load(tmp_path / "b.npz")
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as file:
+        file.writestr("x", "no array")
+    with pytest.raises(DataError, match=r"text\.npz holds no array of data: expected x, images, data or arr_0, found nothing"):
+        load(tmp_path / "text.npz")
     np.savez(tmp_path / "c.npz")
     with pytest.raises(DataError, match=r"found nothing$"):
         load(tmp_path / "c.npz")
     for suffix in (".npy", ".npz"):
         np.save(tmp_path / "whole.npy", floats(50, 5))
         whole = (tmp_path / "whole.npy").read_bytes() if suffix == ".npy" else (tmp_path / "b.npz").read_bytes()
-        for content in (b"", b"text, not an array", whole[: len(whole) // 2]):
+        for content in (b"", b"text, not an array", b"\x93NUMPY\x01\x00\x04\x00'''\n", whole[: len(whole) // 2]):
             (tmp_path / f"d{suffix}").write_bytes(content)
             with pytest.raises(DataError, match=rf"d\{suffix} is not a complete \{suffix} file: it is damaged or of another"):
                 load(tmp_path / f"d{suffix}")

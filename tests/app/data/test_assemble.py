@@ -116,7 +116,7 @@ def test_too_little_data_is_said():
 
 
 def test_a_random_split_is_told():
-    assert assemble("x", Split({"x": torch.zeros(2000, 1)}), levels=None).notes == (
+    assert assemble("x", Split({"x": torch.randn(2000, 1)}), levels=None).notes == (
         "held out 200 of 2,000 samples, chosen at random",
     )
 

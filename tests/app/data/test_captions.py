@@ -64,8 +64,7 @@ def test_what_is_not_used_is_said(tmp_path):
 
 def test_metadata_without_captions_is_no_error(tmp_path):
     found, notes = captions(tmp_path, ["metadata.jsonl"], metadata_jsonl='{"file_name": "a.png", "label": 3}')
-    assert (found, notes[:1]) == ([None] * 3, ["columns of metadata.jsonl not used: label"])
-    assert notes[1:] == ["for classes from the column label, put the images of each class into a folder of that name"]
+    assert (found, notes) == ([None] * 3, ["columns of metadata.jsonl not used: label"])
 
 
 @pytest.mark.parametrize(
@@ -163,9 +162,9 @@ def test_several_captions_in_arrays_and_tables(tmp_path):
 def test_tables_of_other_names_are_mentioned(tmp_path, picture):
     for i in range(3):
         picture(tmp_path / f"{i}.png", i)
-    (tmp_path / "dataset.json").write_text('{"labels": [["0.png", 1]]}')
+    (tmp_path / "train.csv").write_text("image,class\n0.png,1")
     assert any(
-        note.startswith("dataset.json not read: captions and annotations are read from metadata.jsonl")
+        note.startswith("train.csv not read: captions and annotations are read from metadata.jsonl")
         for note in load(tmp_path).notes
     )
 

@@ -171,7 +171,8 @@ def test_metadata_of_a_folder(tmp_path, picture, kind):
     data = load(tmp_path / "set")
     assert data.spec.numbers == ("angle", "size")
     assert "2 numbers per sample: angle, size" in data.notes
-    assert f"columns of metadata.{kind} not used: by, id, label" in data.notes
+    assert f"columns of metadata.{kind} not used: by, id" in data.notes
+    assert f"classes from the column label of metadata.{kind}: 0, 1" in data.notes
     for part in (data.train, data.test):
         for x, (angle, size) in zip(part.array[:, 0, 0, 0].tolist(), part["number"].values.tolist(), strict=True):
             assert angle == x * 10

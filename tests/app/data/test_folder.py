@@ -355,6 +355,91 @@ def test_an_empty_folder_is_said(tmp_path):
     assert str(caught.value) == f"the folder {tmp_path} holds no images (it is empty): expected {formats} files"
 
 
+def test_pipes_and_devices_are_left_out(tmp_path, picture):
+    fill(tmp_path, picture, 3)
+    for name in ("x.png", "metadata.csv", "00.txt", "y.npy"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    found = [f"{name} (not a regular file)" for name in ("00.txt", "endless.png", "metadata.csv", "x.png", "y.npy")]
+    assert f"left out 5 files: {', '.join(found)}" in load(tmp_path).notes
+
+
+def test_names_cannot_forge_lines_or_colours(tmp_path, picture):
+    for name in "ab":
+        fill(tmp_path / f"{name}\x1b[31m\nerror: forged", picture, 3)
+    (tmp_path / "x\nerror: forged.zip").touch()
+    data = load(tmp_path)
+    assert data.spec.classes == ("a\\x1b[31m\\nerror: forged", "b\\x1b[31m\\nerror: forged")
+    assert all(note.isprintable() for note in data.notes)
+
+
+@pytest.mark.parametrize("column", ["map_file_name", "conditioning_image_file_name"])
+@pytest.mark.parametrize("where", ["../secret.png", "/secret.png", "a/../../secret.png", "..\\secret.png"])
+def test_files_outside_of_the_folder_are_not_read(tmp_path, picture, column, where):
+    fill(tmp_path / "set", picture, 3)
+    picture(tmp_path / "secret.png", 1)
+    where = str(tmp_path / "secret.png") if where[0] == "/" else where
+    rows = (json.dumps({"file_name": f"{i:02}.png", column: where}) for i in range(3))
+    (tmp_path / "set" / "metadata.jsonl").write_text("\n".join(rows))
+    with pytest.raises(
+        DataError, match=rf"metadata\.jsonl, line 1: {column} names .*secret\.png, which is outside of .*set: mo"
+    ):
+        load(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "note"),
+    [
+        ([i % 3 * 5 for i in range(10)], ("0", "5", "10"), "classes from dataset.json: 0, 5, 10"),
+        ([["cat", "dog"][i % 2] for i in range(10)], ("cat", "dog"), "classes from dataset.json: cat, dog"),
+        (None, (), "dataset.json: no labels, so the images have no classes"),
+        ([1] * 9, (), "no classes: dataset.json has no label for 1 image, e.g. b/09.png"),
+        (
+            [[0, 1]] * 10,
+            (),
+            "no classes: dataset.json gives a/00.png the label [0, 1], which is neither a whole number nor a name",
+        ),
+    ],
+)
+def test_labels_of_stylegan(tmp_path, picture, labels, classes, note):
+    """They replace the sub-folders, which only divide the files there."""
+    names = [f"{'ab'[i > 4]}/{i:02}.png" for i in range(10)]
+    for i, name in enumerate(names):
+        picture(tmp_path / name, i)
+    pairs = None if labels is None else [[name, label] for name, label in zip(names, labels, strict=False)]
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": pairs}))
+    data = load(tmp_path)
+    assert data.spec.classes == classes
+    assert note in data.notes
+    if classes:
+        for image, label in zip(data.train.array[:, 0, 0, 0].tolist(), data.train.labels.tolist(), strict=True):
+            assert classes[label] == str(labels[image])
+
+
+def test_a_label_column_replaces_sub_folders_and_numbers_are_in_order(tmp_path, picture):
+    for i in range(12):
+        picture(tmp_path / "ab"[i % 2] / f"{i:02}.png", i)
+    rows = [f"{'ab'[i % 2]}/{i:02}.png,{i + 1}" for i in range(12)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,Label", *rows]))
+    data = load(tmp_path)
+    assert data.spec.classes == tuple(map(str, range(1, 13)))
+    assert "classes from the column label of metadata.csv: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more" in data.notes
+    (tmp_path / "dataset.json").write_text("[1]")
+    assert load(tmp_path).spec.classes == data.spec.classes
+    (tmp_path / "metadata.csv").unlink()
+    with pytest.raises(DataError, match=r'dataset\.json must be \{"labels": \[\[image, class\], \.\.\.\]\}, as for StyleGAN'):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e300"])
+def test_boxes_without_end_are_refused(tmp_path, picture, value):
+    fill(tmp_path, picture, 3)
+    row = '{"file_name": "00.png", "objects": {"bbox": [[0, 0, 1, VALUE]], "categories": ["a"]}}'
+    (tmp_path / "metadata.jsonl").write_text(row.replace("VALUE", value))
+    with pytest.raises(DataError, match=r"line 1: objects must be"):
+        load(tmp_path)
+
+
 def test_a_folder_of_other_files_is_said(tmp_path):
     (tmp_path / "a.doc").write_text("")
     with pytest.raises(DataError, match=r"holds no images \(only a\.doc\): expected bmp"):

@@ -2,15 +2,19 @@
 
 import errno
 import io
+import os
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ancestral.app.data import DataError, load
-from ancestral.app.data.images import ImageError, inspect, read
+from ancestral.app.data import load
+from ancestral.app.data.decode import decode
+from ancestral.app.data.images import ImageError, inspect, inspect_pages, read
 
 
 def save(path, image, **how):
@@ -240,15 +244,73 @@ def test_tiffs_of_32_bits_keep_their_values(tmp_path, dtype):
     assert smaller.spec.range[1] <= 8000
 
 
-def test_pages_that_are_not_read_are_said(tmp_path):
-    pages = [Image.fromarray(p) for p in blobs(255, dtype=np.uint8)]
-    for name in "ab":
-        pages[0].save(tmp_path / f"{name}.tif", save_all=True, append_images=pages[1:])
-    found = [note for note in load(tmp_path).notes if "pages" in note]
-    assert found == [
-        "2 TIFFs of several pages (up to 12): only the first page is used; "
-        "save each page as a file, or all as one .npy, to use them"
-    ]
-    (tmp_path / "b.tif").unlink()
-    with pytest.raises(DataError, match="1 TIFF of several pages"):
-        load(tmp_path)
+def sheets(path, pictures, **how):
+    pages = [Image.fromarray(picture) for picture in pictures]
+    pages[0].save(path, save_all=True, append_images=pages[1:], **how)
+
+
+def sums(data):
+    return sorted(torch.cat([data.x("train"), data.x("test")]).double().sum((1, 2, 3)).tolist())
+
+
+@pytest.mark.parametrize(("top", "dtype"), [(255, np.uint8), (4095, np.uint16), (0.5, np.float32)])
+def test_each_page_of_a_tiff_is_an_image(tmp_path, top, dtype):
+    """In a folder, with the class of its file, and in one file, as well as in files of one page."""
+    pictures = blobs(top, dtype=dtype)
+    single = load(folder_of(tmp_path / "single", pictures))
+    for name, some in (("a", pictures[:9]), ("b", pictures[9:])):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        sheets(tmp_path / "set" / name / "x.tif", some)
+    data = load(tmp_path / "set")
+    assert sums(data) == pytest.approx(sums(single))
+    assert torch.cat([data.train.labels, data.test.labels]).bincount().tolist() == [9, 3]
+    assert "12 pages of TIFFs with several pages: each page is an image" in data.notes
+    sheets(tmp_path / "all.tif", pictures)
+    stack = load(tmp_path / "all.tif")
+    assert (stack.spec.name, sums(stack)) == ("all", pytest.approx(sums(single)))
+
+
+def test_more_pages_than_are_read_at_once_keep_their_order(tmp_path):
+    sheets(tmp_path / "all.tif", [np.full((2, 2), i, np.uint8) for i in range(150)])
+    data = load(tmp_path / "all.tif")
+    assert sorted(torch.cat([data.train.array, data.test.array])[:, 0, 0, 0].tolist()) == list(range(150))
+    decoded = decode("x", ["all.tif"], [tmp_path / "all.tif"], None)
+    assert decoded.pixels[:, 0, 0, 0].tolist() == list(range(150))
+    assert decoded.kept.tolist() == [0] * 150
+
+
+def test_smaller_copies_and_broken_pages_are_left_out(tmp_path):
+    pages = [Image.fromarray(p) for p in blobs(255, n=3, dtype=np.uint8)]
+    smaller = pages[0].resize((8, 8))
+    smaller.encoderinfo = {"tiffinfo": {254: 1}}
+    pages[0].save(tmp_path / "all.tif", save_all=True, append_images=[smaller, *pages[1:]])
+    assert len(inspect_pages(tmp_path / "all.tif")) == 3
+    assert load(tmp_path / "all.tif").spec.shape == (1, 32, 32)
+
+
+def test_what_pillow_cannot_read_in_full_is_said(tmp_path):
+    """Colours of 16 bits, of which Pillow gives 8, and TIFFs of other kinds."""
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(deep_png(np.full((4, 4, 3), 300 * i + 500)))
+    (tmp_path / "x.tif").write_bytes(b"II*\0" + bytes(40))
+    notes = load(tmp_path).notes
+    assert "left out 1 file: x.tif (a TIFF of a kind that Pillow does not read: save it as .npy)" in notes
+    assert (
+        "3 images with 16-bit colours: reduced to 256 levels, of which 65,535 is the highest; they use only 5 of these levels, "
+        "so save them as .npy to keep their own values"
+    ) in notes
+
+
+def deep_png(pixels):
+    """A PNG of 16-bit colours, which Pillow cannot write."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_a_pipe_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(ImageError, match=r"^not a regular file$"):
+        inspect(tmp_path / "x.png")

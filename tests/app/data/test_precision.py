@@ -10,7 +10,10 @@ from ancestral.app.api import train
 from ancestral.app.data import load
 from ancestral.app.data.columns import Numbers
 from ancestral.app.data.precision import real
+from ancestral.conditioning.numbers import NumberCondition
+from ancestral.errors import UsageError
 from ancestral.models.base import Standardize
+from ancestral.runtime import Runtime, holds_float64
 
 TIMES = 1.7e9 + np.linspace(0, 60, 200)  # seconds of one minute; steps of float32 are 128 s there
 IDS = np.arange(200) + 20_000_000  # steps of float32 are 2 there
@@ -50,6 +53,27 @@ def test_numbers_of_samples_too():
     assert known.dtype == torch.float32
     data = load({"x": np.zeros((200, 1, 8, 8), np.uint8), "time": TIMES})
     assert data.spec.number_std[0] == pytest.approx(17.4, abs=0.5)
+
+
+def test_a_device_without_float64_is_not_used_for_them(monkeypatch):
+    """No machine of the tests has MPS, so only the choice is tested."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    large, usual = (torch.nn.Sequential(Standardize((1,), mean, 17.4)) for mean in (1.7e9, 0.5))
+    assert (holds_float64(large), holds_float64(usual)) == (True, False)
+    assert Runtime.choose(parameters=1, float64=True).device.type == "cpu"
+    assert Runtime.choose(parameters=1).device.type == "mps"
+    with pytest.raises(UsageError, match=r"only float64 can tell apart, and the device mps has no float64: choose cpu"):
+        Runtime.choose("mps", parameters=1, float64=True)
+
+
+def test_a_condition_of_usual_numbers_holds_no_float64():
+    assert not holds_float64(NumberCondition(["angle"], [30.0], [9.0], 8))
+    time = NumberCondition(["time"], [1.7e9], [17.4], 8)
+    assert holds_float64(time)
+    with torch.no_grad():
+        near, later = (time(time.parse(1.7e9 + t, 1), 1).vector for t in (0, 20))
+    assert not torch.allclose(near, later)
 
 
 @pytest.mark.parametrize("family", ["diffusion", "score", "vae", "gan"])

@@ -20,6 +20,7 @@ def compare(
     out: Path | None = None,
     n: Annotated[int, Parameter(name=["-n", "--count"])] = 2000,
     size: str | None = None,
+    axes: str | None = None,
     condition: Annotated[str | None, Parameter(help=f"Condition that controls generation: {listed('condition')}.")] = None,
     features: Features = None,
     inception_weights: Path | None = None,
@@ -44,6 +45,8 @@ def compare(
         Number of samples of each model to compare. Small data sets use fewer.
     size
         Size in pixels to which images are scaled and cropped: 64 for a square, or height and width as 64x128.
+    axes
+        Names of the axes of an array, e.g. "n h w c", as in `ancestral train`.
     inception_weights
         File of the standard FID's weights, for the features inception.
     device
@@ -68,6 +71,7 @@ def compare(
         out=out,
         n=n,
         size=size,
+        axes=axes,
         condition=condition.split(",") if condition else None,
         extractors=features.split(",") if features else None,
         device=device,

@@ -127,9 +127,9 @@ def reconstruct(model: GenerativeModel, spec: DataSpec, source: str, n: int) -> 
     from ancestral.app.data import load
 
     try:
-        data = load(source, size=(spec.shape[1], spec.shape[2]) if spec.is_image else None)
+        data = load(source, size=(spec.shape[1], spec.shape[2]) if spec.is_image else None, shape=spec.shape)
     except UsageError:
-        data = load(source)  # vectors have no size; if they do not fit, `_fitted` says why
+        data = load(source, shape=spec.shape)  # vectors have no size; if they do not fit, `_fitted` says why
     if data.spec.fingerprint == spec.fingerprint:
         data = data.encoded(model.conditioner)
     batch = data.batch(torch.arange(min(n, len(data.train))))

@@ -137,7 +137,8 @@ def sample(
     invert
         Find the latent of this picture, and draw the picture beside its reconstruction.
     out
-        File to write: a picture (.png), an array (.npz) or a folder of single pictures. Default: samples.png in the run folder.
+        File to write: a picture of all (.png), an array (.npz), a table (.csv), or a folder with a file for each sample: .png,
+        or .tif or .npy if a PNG cannot hold it. Default: samples.png in the run folder.
     trajectory
         Also draw the path of the samples from noise to data, as .gif or .png.
     legend
@@ -212,7 +213,7 @@ def sample(
             precision=precision,
         )
     out = out or run / FILES[wish]
-    kinds = {"invert": (".png", ".npz")} | dict.fromkeys(("sample", *edits), (".png", ".npz", ""))
+    kinds = {"invert": (".png", ".npz")} | dict.fromkeys(("sample", *edits), (".png", ".npz", ".csv", ""))
     check_suffix("--out", out, kinds.get(wish, (".png",)))
     ways = {
         "trajectory": trajectory,
@@ -238,8 +239,8 @@ def sample(
     folder = opened(run)
     model = folder.load_model(request.device, request.precision)
     spec = folder.spec
-    if not out.suffix and not spec.is_image:
-        raise UsageError(f"{out} is a folder of pictures, and samples of {spec.name} are not images: write .npz or .png")
+    if out.suffix.lower() == ".csv" and len(spec.shape) > 1:
+        raise UsageError(f"{out} is a table, and samples of {spec.name} are not rows of numbers: write .npz, .png or a folder")
     for path in filter(None, (out, trajectory)):
         with disk_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,10 +289,12 @@ def sample(
 
     renderings = conditions.render(model, sampling.condition, len(x)) if legend else ()
     columns = sampling.columns if sweep is not None or 1 < sampling.columns < sampling.n else None
-    write(x, out, spec, sampling.seeds, columns, renderings)
+    written = write(x, out, spec, sampling.seeds, columns, renderings)
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
     reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
+    if written:
+        reporter.say(written)
     if trajectory is not None:
         draw_trajectory(frames, trajectory, spec)
         reporter.say(f"their path from noise: {trajectory}")
@@ -303,7 +306,7 @@ def sample(
             "seconds": round(seconds, 3),
             "nfe": nfe,
         }
-        result |= {"classes": sampling.classes} if drawn else {}
+        result |= ({"classes": sampling.classes} if drawn else {}) | ({"note": written} if written else {})
         emit(result | ({"trajectory": str(trajectory)} if trajectory else {}))
     return 0
 

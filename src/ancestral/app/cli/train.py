@@ -17,6 +17,7 @@ def train(
     budget: Annotated[str | None, Parameter(name="--for")] = None,
     out: Path | None = None,
     size: str | None = None,
+    axes: str | None = None,
     condition: Annotated[
         tuple[str, ...],
         Parameter(
@@ -44,7 +45,7 @@ def train(
     ----------
     source
         Data: a built-in name (digits, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes, scenes64), a folder of
-        images, or an .npy, .npz or .parquet file.
+        images, or an .npy, .npz, .parquet or .csv file.
     settings
         Further settings of the recipe as section.name=value, e.g. train.batch=128 model.schedule=linear. See --print-recipe.
     budget
@@ -53,6 +54,9 @@ def train(
         Run folder. Default: runs/NAME.
     size
         Size in pixels to which images are scaled and cropped: 64 for a square, or height and width as 64x128.
+    axes
+        Names of the axes of an array, e.g. "n h w c": n samples, c channels, h height, w width, l steps of a signal, d numbers
+        of a vector. Default: decided from their number, and said.
     hierarchy
         Number of groups of a VAE's latents, from coarse to fine.
     bottleneck
@@ -108,6 +112,7 @@ def train(
         budget=budget,
         out=out,
         size=size,
+        axes=axes,
         condition=[name for text in condition for name in text.split(",")],
         autoencoder=autoencoder,
         start_from=start_from,

@@ -1,4 +1,8 @@
-"""Functions with which a command reads seeds and writes samples."""
+"""Functions with which a command reads seeds and writes samples.
+
+Files of data (.npz, .csv, a folder) hold the samples with the values that the data can have (`as_allowed`), a picture of all
+samples shows them as the model drew them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
     from torch import Tensor
 
     from ancestral.app.data.spec import DataSpec
@@ -83,20 +86,104 @@ def bytes_each(x: Tensor, out: Path, spec: DataSpec) -> float:
     import zlib
     from io import BytesIO
 
-    from ancestral.app.pictures import grid, to_uint8
+    from ancestral.app.pictures import grid
 
-    if out.suffix.lower() == ".npz":
+    suffix = out.suffix.lower()
+    if suffix == ".npz":
         return len(zlib.compress(_array(x, spec).tobytes())) / len(x) + 8
-    if out.suffix.lower() == ".png":
+    if suffix == ".csv":
+        return len(_table(x, spec)) / len(x)
+    if suffix == ".png":
         buffer = BytesIO()
         grid(x, spec).save(buffer, "PNG")
         return len(buffer.getvalue()) / len(x) if spec.is_image else 0.0  # plots do not grow
-    total = 0
-    for image in to_uint8(x, spec):
-        buffer = BytesIO()
-        _picture(image).save(buffer, "PNG")
-        total += -(-len(buffer.getvalue()) // BLOCK) * BLOCK
-    return total / len(x)
+    sizes = [len(_file(sample, single(spec)[0], spec)) for sample in x]
+    return sum(-(-each // BLOCK) * BLOCK for each in sizes) / len(x)
+
+
+def write(
+    x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], columns: int | None, renderings: Sequence[Rendering] = ()
+) -> str:
+    """Write samples as a grid (.png, with the conditions `renderings`), an array (.npz), a table (.csv) or a folder of files.
+
+    Returns:
+        What the user should know of the files, "" for nothing.
+    """
+    from io import BytesIO
+
+    import numpy as np
+
+    from ancestral.app.data.discrete import as_allowed, described
+    from ancestral.app.pictures import save_grid
+    from ancestral.files import disk_errors, write_atomically
+
+    kept, rounded = as_allowed(x, spec), described(spec)
+    notes = [f"they have the values of the data: {rounded}"] if rounded else []
+    with disk_errors(out.parent):
+        if out.suffix.lower() == ".png":
+            save_grid(x, out, spec, columns, renderings)
+            return ""
+        if out.suffix.lower() == ".npz":
+            arrays = {"x": _array(kept, spec), "seeds": np.array(seeds, dtype=np.uint64)}
+            if rounded:
+                arrays["raw"] = x.cpu().numpy()
+                notes.append("what the model drew is there as the array raw")
+            buffer = BytesIO()
+            np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for options
+            write_atomically(out, buffer.getvalue())
+        elif out.suffix.lower() == ".csv":
+            write_atomically(out, _table(kept, spec))
+        else:
+            suffix, why = single(spec)
+            if why:
+                notes.append(f"each is a {suffix} file, because a PNG {why}")
+            out.mkdir(exist_ok=True)
+            for seed, sample in zip(seeds, kept, strict=True):
+                (out / f"{seed}{suffix}").write_bytes(_file(sample, suffix, spec))
+    return "; ".join(notes)
+
+
+def single(spec: DataSpec) -> tuple[str, str]:
+    """Return the suffix of a file that holds one sample with its values, and why it is not .png."""
+    if not spec.is_image:
+        return ".npy", "holds only images"
+    if spec.shape[0] not in (1, 3):
+        return ".npy", f"does not hold {spec.shape[0]} channels"
+    if spec.levels is not None:
+        return ".png", ""
+    return ".tif" if spec.shape[0] == 1 else ".npy", "does not hold real numbers"
+
+
+def _file(x: Tensor, suffix: str, spec: DataSpec) -> bytes:
+    """Return the content of a file of one sample."""
+    from io import BytesIO
+
+    import numpy as np
+    from PIL import Image
+
+    from ancestral.app.pictures import to_uint8
+
+    buffer = BytesIO()
+    if suffix == ".npy":
+        np.save(buffer, _array(x, spec))
+    elif suffix == ".tif":
+        Image.fromarray(x[0].float().cpu().numpy()).save(buffer, "TIFF")
+    else:
+        image = to_uint8(x[None], spec)[0]
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _table(x: Tensor, spec: DataSpec) -> bytes:
+    import csv
+    from io import StringIO
+
+    text = StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(spec.names or [f"column{i + 1}" for i in range(spec.dims)])
+    for row in _array(x, spec):
+        table.writerow([int(value) if value == int(value) else str(value) for value in row])
+    return text.getvalue().encode()
 
 
 def _array(x: Tensor, spec: DataSpec) -> np.ndarray:
@@ -105,36 +192,6 @@ def _array(x: Tensor, spec: DataSpec) -> np.ndarray:
 
     array: np.ndarray = x.cpu().numpy()
     return array if spec.levels is None else np.rint(array * (spec.levels - 1)).astype(np.uint8)
-
-
-def _picture(image: np.ndarray) -> Image:
-    from PIL import Image
-
-    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-
-
-def write(
-    x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], columns: int | None, renderings: Sequence[Rendering] = ()
-) -> None:
-    """Write samples as a grid (.png, with the conditions `renderings`), an array (.npz), or a folder of single pictures."""
-    from io import BytesIO
-
-    import numpy as np
-
-    from ancestral.app.pictures import save_grid, to_uint8
-    from ancestral.files import disk_errors, write_atomically
-
-    with disk_errors(out.parent):
-        if out.suffix.lower() == ".png":
-            save_grid(x, out, spec, columns, renderings)
-        elif out.suffix.lower() == ".npz":
-            buffer = BytesIO()
-            np.savez_compressed(buffer, x=_array(x, spec), seeds=np.array(seeds, dtype=np.uint64))
-            write_atomically(out, buffer.getvalue())
-        else:
-            out.mkdir(exist_ok=True)
-            for seed, image in zip(seeds, to_uint8(x, spec), strict=True):
-                _picture(image).save(out / f"{seed}.png")
 
 
 def draw_trajectory(frames: Sequence[Tensor], path: Path, spec: DataSpec) -> None:

@@ -1,14 +1,19 @@
-"""Annotations in the metadata of an image folder, other than captions: boxes, semantic maps, conditioning images.
+"""Annotations in the metadata of an image folder, other than captions: boxes, semantic maps, conditioning images, classes.
 
 The columns are Hugging Face's: `objects`, {"bbox": [[left, top, width, height], ...], "categories": [class, ...]} in pixels of
 the image file; `map_file_name`, a picture whose pixels are numbers of classes, with 0 for the background; and
 `conditioning_image_file_name`. All are scaled and cropped in the same way as their image.
+
+Classes are in a column `label`, `labels` or `class`, or in the file `dataset.json` of StyleGAN's data sets,
+{"labels": [[image, class], ...]}.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +23,15 @@ import torch
 from torch import Tensor
 
 from ancestral.app.data.assemble import count
-from ancestral.app.data.captions import ELSEWHERE, rows_of
+from ancestral.app.data.captions import ELSEWHERE, LABEL, rows_of, text_of
 from ancestral.app.data.columns import fit_box
 from ancestral.app.data.decode import listed
-from ancestral.app.data.errors import DataError
+from ancestral.app.data.errors import DataError, printable
 from ancestral.app.data.images import ImageError, inspect, read, read_numbers
 
 OBJECTS, MAP, IMAGE = ELSEWHERE
+DATASET = "dataset.json"
+LARGEST = 1e9  # pixels; also excludes NaN and infinity
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ def read_extras(root: Path, metadata: Sequence[str]) -> Extras:
             for column, files in ((MAP, found.maps), (IMAGE, found.images)):
                 if isinstance(value := row.get(column), str) and value:
                     files[image] = _path(here, value)
+                    if files[image].startswith(("/", "../")):
+                        raise DataError(f"{where}: {column} names {value}, which is outside of {root}: move it there")
             if (objects := row.get(OBJECTS)) is not None:
                 found.objects[image] = _objects(objects, where)
     return found
@@ -112,6 +121,77 @@ def paired_of(root: Path, images: Sequence[str], extras: Extras, size: tuple[int
         raise DataError(f"an image in the column {IMAGE} of {root} cannot be read: {error.reason}") from error
 
 
+def labels_of(
+    root: Path, images: Sequence[str], metadata: Sequence[str], datasets: Sequence[str]
+) -> tuple[list[str | int] | None, tuple[str, ...], str]:
+    """Read the classes of the images from a column of the metadata or from `dataset.json`.
+
+    Args:
+        root: the folder. All names are posix paths relative to it.
+        images: names of the images.
+        metadata: names of the metadata files.
+        datasets: names of the files `dataset.json`.
+
+    Returns:
+        The label of each image, [] if the labels cannot be used, and None if there are none; the columns of the metadata that
+        were looked at; and where the labels come from, or why they cannot be used.
+
+    Raises:
+        DataError: if `dataset.json` has another form.
+    """
+    found: dict[str, object] = {}
+    used: dict[str, None] = {}  # in order
+    columns: dict[str, None] = {}
+    for name in metadata:
+        for _, row in rows_of(root, name):
+            if (column := next((key for key in LABEL if row.get(key) not in (None, "")), None)) is not None:
+                columns[column] = used[f"the column {column} of {name}"] = None
+                found[_path(posixpath.dirname(name), row.get("file_name"))] = row[column]
+    if not found:
+        for name in datasets:
+            used[name] = None
+            found |= {_path(posixpath.dirname(name), image): label for image, label in _dataset(root, name)}
+        if datasets and not found:
+            return [], (), f"{listed(list(used))}: no labels, so the images have no classes"
+    if not found:
+        return None, (), ""
+    where = listed(list(used))
+    if missing := [image for image in images if image not in found]:
+        return [], tuple(columns), f"no classes: {where} has no label for {count(len(missing), 'image')}, e.g. {missing[0]}"
+    labels = [_label(found[image]) for image in images]
+    if wrong := next((image for image, label in zip(images, labels, strict=True) if label is None), None):
+        why = f"{where} gives {wrong} the label {found[wrong]}, which is neither a whole number nor a name"
+        return [], tuple(columns), f"no classes: {why}"
+    known = [label for label in labels if label is not None]
+    return known if all(isinstance(v, int) for v in known) else [str(v) for v in known], tuple(columns), where
+
+
+def _dataset(root: Path, name: str) -> Iterator[tuple[str, object]]:
+    """Yield (image, label) of a `dataset.json`, nothing if its labels are null."""
+    try:
+        pairs = json.loads(text_of(root / name))["labels"]
+        yield from ((str(image), label) for image, label in pairs or ())
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DataError(
+            f'{root / name} must be {{"labels": [[image, class], ...]}}, as for StyleGAN: correct or remove it'
+        ) from error
+
+
+def _label(value: object) -> str | int | None:
+    """Return a whole number or a name, None for other values."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    text = value.strip() if isinstance(value, str) else ""
+    if text or isinstance(value, int | float):
+        try:
+            number = float(text or value)  # type: ignore[arg-type]  # a number if there is no text
+        except (ValueError, OverflowError):
+            return printable(text) or None
+        if math.isfinite(number):
+            return int(number) if number.is_integer() and abs(number) < 1 << 53 else None
+    return printable(text) or None
+
+
 def _all(root: Path, images: Sequence[str], files: dict[str, str], column: str) -> None:
     if missing := [image for image in images if image not in files]:
         raise DataError(
@@ -124,10 +204,10 @@ def _all(root: Path, images: Sequence[str], files: dict[str, str], column: str) 
 def _objects(objects: Any, where: str) -> list[tuple[str, tuple[float, ...]]]:
     try:
         pairs = zip(objects["categories"], objects["bbox"], strict=True)
-        found = [(str(label), tuple(float(v) for v in box)) for label, box in pairs]
-    except (KeyError, TypeError, ValueError):
+        found = [(printable(str(label)), tuple(float(v) for v in box)) for label, box in pairs]
+    except (KeyError, TypeError, ValueError, OverflowError):
         found = [("", ())]
-    if any(len(box) != 4 for _, box in found):
+    if any(len(box) != 4 or not all(abs(v) < LARGEST for v in box) for _, box in found):
         raise DataError(f'{where}: objects must be {{"bbox": [[left, top, width, height], ...], "categories": [class, ...]}}')
     return found
 

@@ -25,6 +25,7 @@ COLUMNS = {
     "numbers": "number",
 }
 KNOWN = tuple(COLUMNS)
+MOST = 100_000  # classes of boxes, and pixels
 NUMBER_NAMES = "number_names"  # k strings: the names of the numbers (N, k)
 
 
@@ -91,6 +92,10 @@ def _read(split: Split, name: str, values: Any, where: str, number_names: Sequen
     if column == "boxes":
         if array.ndim != 3 or array.shape[2] != 5 or array.dtype.kind not in "iu":
             raise DataError(f"boxes of {where} must be whole numbers (N, k, 5), found {array.dtype} {array.shape}")
+        if array.size and (top := int(array[..., 0].max())) >= MOST:
+            raise DataError(f"boxes of {where} have the class {top}: number the classes from 0, below {MOST:,}")
+        if array.size and (far := abs(array[..., 1:].astype(np.float64)).max()) >= MOST:
+            raise DataError(f"boxes of {where} lie up to {far:.3g} pixels away: correct them")
         return tuple(row[row[:, 0] >= 0] for row in torch.from_numpy(array.astype(np.int64)))
     if column == "map":
         whole = array.dtype.kind in "iub" and array.shape[1:] == space and array.min() >= 0 and array.max() <= 255

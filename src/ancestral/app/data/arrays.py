@@ -1,24 +1,25 @@
 """Data sets from arrays: `.npy` and `.npz` files, numpy arrays and torch tensors.
 
-The number of axes and the type decide how N samples are laid out, unless `layout` is given:
+`axes` names the axes of an array, one letter each: n samples, c channels, h height, w width, l steps of a signal, d numbers of
+a vector. `"n h w c"` are images with the channels last, `"n c l"` signals. A letter that occurs several times joins its axes:
+`"n n h w"` takes each slice of volumes as an image, `"n d d"` flattens each sample to a vector.
+
+Without `axes` the number of axes and the type decide:
 
 - `(N, D)`: vectors.
 - `(N, a, b)`, integers or booleans: grey images of height a and width b.
-- `(N, a, b)`, floats: if a and b differ and the smaller is at most 16, signals whose channels are the smaller axis. Both
-  `(N, C, L)` and `(N, L, C)` are understood. Otherwise grey images.
-- `(N, a, b, c)`: images with 1, 3 or 4 channels. The channels are axis 1 if a is 1, 3 or 4, otherwise axis 3.
-
-`layout="images"` takes `(N, H, W)`, or `(N, C, H, W)` with any C if neither a nor c is 1, 3 or 4. `"signals"` takes `(N, L)` or
-`(N, C, L)`. `"vectors"` takes any shape and flattens each sample. Four channels remain four channels.
+- `(N, a, b)`, floats: if a and b differ and the smaller is at most 16, signals whose channels are the smaller axis. Otherwise
+  grey images.
+- `(N, a, b, c)`: images whose channels are the first or the last axis, a or c: the one of them that is 1, 3 or 4; if that is
+  true of both or of neither, the one that leaves square images; otherwise the smaller; if they are equal, the first.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,15 +34,17 @@ from ancestral.app.data.errors import DataError
 from ancestral.app.data.labels import encode
 from ancestral.app.data.levels import check_finite, quantise
 from ancestral.app.data.numbers import numbers_note
+from ancestral.errors import UsageError
 
-Layout = Literal["images", "signals", "vectors"]
+AXES = {"n d": "vectors", "n l": "signals", "n c l": "signals", "n h w": "images", "n c h w": "images"}  # in any order
+ORDERS = {2: ("n d", "n l"), 3: ("n c l", "n l c", "n h w"), 4: ("n c h w", "n h w c")}  # by number of axes
 DATA, LABELS = ("x", "images", "data", "x_train", "arr_0"), ("y", "labels", "y_train")
 TEST_DATA, TEST_LABELS = ("x_test",), ("y_test",)
 CHANNELS = (1, 3, 4)
 EXPECTED = "expected (N, D) vectors, (N, C, L) signals, (N, H, W) or (N, H, W, C) images"
 
 
-def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> DataSet:
+def array_file(path: Path, axes: str | None = None, labels: Any = None, shape: tuple[int, ...] | None = None) -> DataSet:
     """Read an `.npy` or `.npz` file as a `DataSet`.
 
     The arrays of an `.npz` file:
@@ -52,24 +55,20 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
     - `captions`, `boxes`, `maps`, `conditioning`, `number`, `number_names`, and arrays of any other name with a row for each
       sample, optional: the annotations that `joined` reads. Those of the held-out split end in `_test`, e.g. `captions_test`.
 
+    `axes` and `shape` are those of the samples, as in `from_array`.
+
     Raises:
         DataError: if the file cannot be read or used.
     """
-    try:
-        with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
-            loaded = np.load(file, allow_pickle=False)
-            arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if "Object arrays" in str(error):
-            raise DataError(f"{path} holds Python objects, which are not loaded: save an array of numbers") from error
-        raise DataError(f"{path} is not a complete {path.suffix} file: it is damaged or of another format") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
+    arrays = read_arrays(path)
     data = next((key for key in DATA if key in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
     if data is None:
-        found = ", ".join(arrays) or "nothing"
+        found = listed(list(arrays), 20) or "nothing"
         raise DataError(f"{path} holds no array of data: expected x, images, data or arr_0, found {found}")
     y, x_test, y_test = (next((k for k in keys if k in arrays), None) for keys in (LABELS, TEST_DATA, TEST_LABELS))
+    if axes is not None:  # now, because other arrays are compared with the number of samples
+        arrays |= {key: arranged(numeric(arrays[key], str(path)), axes, str(path)) for key in (data, x_test) if key is not None}
+        axes = named_axes(axes)
     if labels is not None and y is not None:
         raise DataError(f"{path} already holds labels ({y}): leave out `labels`")
     names = {name for column in KNOWN for name in (column, f"{column}_test")} | {NUMBER_NAMES}
@@ -87,9 +86,27 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
         beside={column: arrays[column] for column in kept if column in arrays},
         beside_test={column: arrays[f"{column}_test"] for column in kept if f"{column}_test" in arrays},
         number_names=[str(name) for name in arrays.get(NUMBER_NAMES, ())],
-        layout=layout,
-        notes=(f"arrays not used: {', '.join(unused)}",) if unused else (),
+        axes=axes,
+        shape=shape,
+        notes=(f"arrays not used: {listed(unused)}",) if unused else (),
     )
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an `.npz` file by name, or that of an `.npy` file as `x`. Raises `DataError`."""
+    try:
+        with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
+    except MemoryError as error:
+        raise DataError(f"{path} is damaged, or holds an array that does not fit into the memory") from error
+    except Exception as error:  # numpy's parser of headers raises errors of many types
+        if "Object arrays" in str(error):
+            raise DataError(f"{path} holds Python objects, which are not loaded: save an array of numbers") from error
+        raise DataError(f"{path} is not a complete {path.suffix} file: it is damaged or of another format") from error
+    return {key: array for key, array in arrays.items() if isinstance(array, np.ndarray)}  # a zip may hold other files
 
 
 def from_array(
@@ -104,37 +121,42 @@ def from_array(
     beside: Mapping[str, Any] | None = None,
     beside_test: Mapping[str, Any] | None = None,
     number_names: Sequence[str] = (),
-    layout: Layout | None = None,
+    axes: str | None = None,
+    shape: tuple[int, ...] | None = None,
+    names: Sequence[str] = (),
     levels: int | None = None,
     notes: tuple[str, ...] = (),
 ) -> DataSet:
-    """Make a `DataSet` of N samples. This module's docstring explains the layouts, and `quantise` explains the levels.
+    """Make a `DataSet` of N samples. This module's docstring explains the axes, and `quantise` explains the levels.
 
     Args:
         x: the samples.
         name: the name of the data.
         where: the words for the source in error messages.
         labels: N whole numbers or names.
-        test: a held-out split of the same layout.
+        test: a held-out split with the same axes.
         test_labels: labels of the held-out split.
         class_names: names of the labels 0..K-1, if they are known.
         beside: annotations of the samples by name; see `joined`.
         beside_test: annotations of the held-out split.
         number_names: names of the numbers among the annotations.
-        layout: how the samples are laid out; None: decided from axes and type.
+        axes: the names of the axes, such as "n h w c". None: their number and the type decide.
+        shape: the shape of a sample of other data `(c, ...)`. If the array can be read so, it is.
+        names: names of the numbers of vectors.
         levels: the number of levels of uint8 samples; None: decided from the values.
         notes: further notes for the user.
 
     Raises:
         DataError: if a type or a shape is wrong, values are not finite, or labels do not fit.
     """
-    arrays = [_numbers(a, where) for a in (x, test) if a is not None]
+    arrays = [numeric(a, where) for a in (x, test) if a is not None]
     if len(arrays) == 2 and arrays[0].shape[1:] != arrays[1].shape[1:]:
         found = f"{arrays[0].shape} and {arrays[1].shape}"
         raise DataError(f"x and x_test of {where} must agree in the shape of a sample, found {found}")
-    chosen = layout or _layout(arrays[0], where)
-    arranged = [_arrange(a, chosen, where, explicit=layout is not None) for a in arrays]
-    quantised, levels = quantise(arranged, chosen == "images", levels)
+    chosen, doubt = (named_axes(axes), "") if axes is not None else usual_axes(arrays[0], where, shape)
+    ordered = [arranged(a, axes or chosen, where) for a in arrays]
+    layout = AXES[named_axes(chosen)]
+    quantised, levels = quantise(ordered, layout == "images", levels)
     encoded: list[Tensor | None] = [None, None]
     classes: tuple[str, ...] = ()
     if labels is not None:
@@ -157,18 +179,26 @@ def from_array(
     if held_out is not None and (beside or {}).keys() != (beside_test or {}).keys():
         one = ", ".join(sorted((beside or {}).keys() ^ (beside_test or {}).keys()))
         raise DataError(f"{where} has {one} for one split only: give each with and without _test, or neither")
-    about = [f"read as {_described(sum(map(len, quantised)), chosen, tuple(train['x'].values.shape[1:]))}"]
+    about = [f"read as {described(sum(map(len, quantised)), layout, tuple(train['x'].values.shape[1:]))}{doubt}"]
     if "number" in train:
         numbers = train["number"]
         assert isinstance(numbers, Numbers)
         about += numbers_note(numbers.names)
     if others := [column for column in train if column not in STANDARD]:
         about.append(f"further columns, for conditions that read them: {listed(others)}")
-    return assemble(name, train, held_out, levels=levels, classes=classes, **named(train, held_out), notes=(*about, *notes))
+    about += notes
+    return assemble(
+        name, train, held_out, levels=levels, classes=classes, names=names, **named(train, held_out), notes=tuple(about)
+    )
 
 
 def from_columns(
-    columns: Mapping[str, Any], *, name: str = "columns", layout: Layout | None = None, labels: Any = None
+    columns: Mapping[str, Any],
+    *,
+    name: str = "columns",
+    axes: str | None = None,
+    shape: tuple[int, ...] | None = None,
+    labels: Any = None,
 ) -> DataSet:
     """Make a `DataSet` of named columns, e.g. `{"x": images, "class": names, "number": angles}`.
 
@@ -176,7 +206,8 @@ def from_columns(
         columns: `x` `(N, ...)` as in `from_array`; `class`; `text`, `boxes`, `map`, `image`, `number` as `joined` reads them,
             by either name (`text` or `captions`, ...); `number_names`; columns of any other name.
         name: the name of the data.
-        layout: the layout of the samples, as in `from_array`.
+        axes: the names of the axes of `x`, as in `from_array`.
+        shape: the shape of a sample, as in `from_array`.
         labels: N whole numbers or names, unless there is a column `class`.
 
     Raises:
@@ -192,7 +223,7 @@ def from_columns(
     plural = {column: array for array, column in reversed(COLUMNS.items())}
     beside = {plural.get(key, key): values for key, values in given.items()}
     where = "the columns"
-    return from_array(x, name=name, where=where, labels=y, beside=beside, number_names=number_names, layout=layout)
+    return from_array(x, name=name, where=where, labels=y, beside=beside, number_names=number_names, axes=axes, shape=shape)
 
 
 def _goes_with(arrays: Mapping[str, np.ndarray], key: str, data: str, x_test: str | None) -> bool:
@@ -202,7 +233,7 @@ def _goes_with(arrays: Mapping[str, np.ndarray], key: str, data: str, x_test: st
     return fits and plain(key, arrays[key]) is not None
 
 
-def _numbers(x: np.ndarray | Tensor, where: str) -> np.ndarray:
+def numeric(x: np.ndarray | Tensor, where: str) -> np.ndarray:
     """Return the data as a numpy array of finite numbers with at least 2 axes and 1 value."""
     if isinstance(x, Tensor):
         x = x.detach().cpu()
@@ -215,45 +246,67 @@ def _numbers(x: np.ndarray | Tensor, where: str) -> np.ndarray:
     return x
 
 
-def _layout(x: np.ndarray, where: str) -> Layout:
-    if x.ndim == 2:
-        return "vectors"
-    if x.ndim == 4:
-        return "images"
+def named_axes(axes: str) -> str:
+    """Return the names of the axes of samples that are arranged from `axes`, a key of `AXES`. Raises UsageError."""
+    letters = _letters(axes)
+    found = next((known for known in AXES if set(known.split()) == set(letters)), None)
+    if found is None:
+        raise UsageError(
+            f"cannot read the axes {axes!r}: name each axis by a letter, n for the samples and c h w for channels, height and "
+            'width of images, c l for channels and steps of signals or d for numbers of vectors, e.g. "n h w c"'
+        )
+    return found
+
+
+def _letters(axes: str) -> list[str]:
+    return [letter for letter in axes.lower() if letter not in " ,()"]
+
+
+def arranged(x: np.ndarray, axes: str, where: str) -> np.ndarray:
+    """Return the samples as `(N, D)`, `(N, C, L)` or `(N, C, H, W)`. Axes of one letter are joined in their order."""
+    letters, wanted = _letters(axes), named_axes(axes).split()
+    if len(letters) != x.ndim:
+        raise DataError(f"{where} has shape {x.shape}, and the axes {axes!r} name {len(letters)} axes: name all {x.ndim}")
+    groups = [[i for i, letter in enumerate(letters) if letter == name] for name in wanted]
+    sizes = [math.prod(x.shape[i] for i in group) for group in groups]
+    if wanted in (["n", "l"], ["n", "h", "w"]):
+        sizes.insert(1, 1)  # a single channel
+    return x.transpose([i for group in groups for i in group]).reshape(sizes)
+
+
+def usual_axes(x: np.ndarray, where: str, shape: tuple[int, ...] | None) -> tuple[str, str]:
+    """Return the axes of an array for which none were given, and a remark for the note if others are likely too."""
     if x.ndim > 4:
-        raise DataError(f"{where} has shape {x.shape}, which has more than 4 axes: {EXPECTED}")
-    small, large = sorted(x.shape[1:])
-    return "signals" if x.dtype.kind == "f" and small <= 16 and small < large else "images"
+        raise DataError(
+            f"{where} has shape {x.shape}, which has {x.ndim} axes, and samples have at most 3: name the axes with --axes, "
+            'where a letter that occurs twice joins two axes; "n n h w c" takes each slice as an image'
+        )
+    fits = (axes for axes in ORDERS[x.ndim] if shape is not None and arranged(x, axes, where).shape[1:] == shape)
+    if known := next(fits, None):
+        return known, ""
+    if x.ndim == 2:
+        return "n d", ""
+    if x.ndim == 3:
+        a, b = x.shape[1:]
+        signals = x.dtype.kind == "f" and min(a, b) <= 16 and a != b
+        return ("n h w" if not signals else "n c l" if a < b else "n l c"), ""
+    a, b, c = x.shape[1:]
+    if (a in CHANNELS) != (c in CHANNELS):
+        return ("n c h w" if a in CHANNELS else "n h w c"), ""
+    if (b == c) != (a == b):
+        first = b == c
+    else:
+        first = a <= c
+    axes, other = ("n c h w", "n h w c") if first else ("n h w c", "n c h w")
+    return axes, f'; the axes are taken as "{axes}", give others with --axes, e.g. --axes "{other}"'
 
 
-def _arrange(x: np.ndarray, layout: Layout, where: str, explicit: bool) -> np.ndarray:
-    """Return the samples as `(N, D)`, `(N, C, L)` or `(N, C, H, W)`. explicit: the user gave the layout, so less is guessed."""
-    match layout, x.ndim:
-        case "vectors", _:
-            return x.reshape(len(x), -1)
-        case ("signals", 2) | ("images", 3):
-            return x[:, np.newaxis]
-        case "signals", 3:
-            return x if explicit or x.shape[1] < x.shape[2] else x.swapaxes(1, 2)
-        case "images", 4 if x.shape[1] in CHANNELS:
-            return x
-        case "images", 4 if x.shape[3] in CHANNELS:
-            return x.transpose(0, 3, 1, 2)
-        case "images", 4 if explicit:
-            return x
-        case "images", 4:
-            raise DataError(
-                f"{where} has shape {x.shape}, and images have 1, 3 or 4 channels, first or last: "
-                "if axis 1 holds the channels, give layout='images'"
-            )
-    raise DataError(f"{where} has shape {x.shape}, which cannot be read as {layout}: {EXPECTED}")
-
-
-def _described(n: int, layout: Layout, shape: tuple[int, ...]) -> str:
+def described(n: int, layout: str, shape: tuple[int, ...]) -> str:
+    """Describe n samples of a shape, e.g. `20 images of 8x8 in 1 channel`."""
     match layout:
         case "vectors":
             return f"{count(n, 'vector')} of {count(shape[0], 'number')}"
         case "signals":
             return f"{count(n, 'signal')} of {count(shape[0], 'channel')} and {shape[1]:,} steps"
-        case "images":
+        case _:
             return f"{count(n, 'image')} of {shape[1]}x{shape[2]} in {count(shape[0], 'channel')}"

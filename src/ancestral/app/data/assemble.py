@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ancestral.app.data.columns import STANDARD, Column, Numbers, Texts
 from ancestral.app.data.dataset import DataSet, Split
-from ancestral.app.data.errors import DataError
+from ancestral.app.data.discrete import allowed_values, described
+from ancestral.app.data.errors import DataError, printable
 from ancestral.app.data.hashing import fingerprint
 from ancestral.app.data.precision import CONSTANT
 from ancestral.app.data.spec import DataSpec, Kind
@@ -27,6 +28,7 @@ def assemble(
     classes: tuple[str, ...] = (),
     box_classes: tuple[str, ...] = (),
     map_classes: tuple[str, ...] = (),
+    names: Sequence[str] = (),
     notes: tuple[str, ...] = (),
 ) -> DataSet:
     """Make a `DataSet` of samples that have channels first and are either uint8 levels (`levels` given) or real numbers.
@@ -39,6 +41,7 @@ def assemble(
         classes: names of the classes of the samples.
         box_classes: names of the classes of boxes.
         map_classes: names of the classes of maps.
+        names: names of the numbers of vectors.
         notes: notes for the user.
 
     Raises:
@@ -65,6 +68,7 @@ def assemble(
     numbers = train["number"] if "number" in train else Numbers(torch.empty(len(train), 0))
     assert isinstance(numbers, Numbers)
     number_mean, number_std = known_moments(numbers.values)
+    allowed = allowed_values(x.numpy(), levels)
     spec = DataSpec(
         name=name,
         shape=tuple(x.shape[1:]),
@@ -85,8 +89,12 @@ def assemble(
         number_mean=number_mean,
         number_std=number_std,
         columns=tuple((column, shape_of(train[column])) for column in sorted(train) if column not in STANDARD),
+        names=tuple(map(printable, names)),
+        allowed=allowed if any(allowed) else (),
     )
-    return DataSet(spec, train, test, notes)
+    if values := described(spec):
+        notes = (*notes, f"written samples get the values that the data have: {values}")
+    return DataSet(spec, train, test, tuple(map(printable, notes)))
 
 
 def held_out(n: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:

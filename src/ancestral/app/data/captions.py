@@ -23,7 +23,7 @@ from ancestral.app.data.errors import DataError
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.tsv")
 TEXT = ("text", "caption")  # the first of these columns that exists is used
 ELSEWHERE = ("objects", "map_file_name", "conditioning_image_file_name")  # read by `annotation_files`
-LABEL = ("label", "labels", "class")  # not read: the classes of a folder are its sub-folders
+LABEL = ("label", "labels", "class")  # read by `annotation_files`
 COLUMNS = frozenset({"file_name", *TEXT, *ELSEWHERE, *LABEL})
 SEPARATORS = ",;\t"
 Row = tuple[int, dict[str, object]]  # line number and row
@@ -46,7 +46,7 @@ def read_captions(
     """
     found: dict[str, str | None] = {}
     for sidecar in sidecars:
-        found[_stem(sidecar)] = _text(root / sidecar).strip() or None
+        found[_stem(sidecar)] = text_of(root / sidecar).strip() or None
     captions: dict[str, list[str]] = {image: [] for image in images}
     notes: list[str] = []
     for name in metadata:
@@ -62,8 +62,6 @@ def read_captions(
             notes.append(f"{count(len(missing), 'row')} of {name} without a readable image: {listed(missing)}")
         if unused:
             notes.append(f"columns of {name} not used: {listed(sorted(unused))}")
-        if labels := sorted(unused.intersection(LABEL)):
-            notes.append(f"for classes from the column {labels[0]}, put the images of each class into a folder of that name")
     if several := sum(len(texts) > 1 for texts in captions.values()):
         notes.append(f"{count(several, 'image')} with several captions: one of them is drawn each time")
     return [_row(captions[image]) or found.get(_stem(image)) for image in images], notes
@@ -92,7 +90,7 @@ def _rows(root: Path, name: str) -> Iterator[tuple[str, list[str], set[str]]]:
 
 def rows_of(root: Path, name: str) -> Iterator[Row]:
     """Yield the rows of a metadata file, each with its line number. Columns in `COLUMNS` have their names in lower case."""
-    rows = (_jsonl if name.lower().endswith(".jsonl") else _csv)(str(root / name), _text(root / name))
+    rows = (_jsonl if name.lower().endswith(".jsonl") else _csv)(str(root / name), text_of(root / name))
     return ((line, {_column(key): value for key, value in row.items()}) for line, row in rows)
 
 
@@ -106,7 +104,7 @@ def _jsonl(name: str, text: str) -> Iterator[Row]:
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{name}, line {number}: not JSON ({error}); one JSON object per line is expected") from error
             if not isinstance(row, dict):
                 raise DataError(f"{name}, line {number}: one JSON object is expected, found {type(row).__name__}")
@@ -131,7 +129,8 @@ def _csv(name: str, text: str) -> Iterator[Row]:
         raise DataError(f"{name}, line {reader.reader.line_num}: not CSV ({error})") from error
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Return the content of a text file. Raises `DataError` if it cannot be read or is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

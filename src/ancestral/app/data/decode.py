@@ -1,4 +1,4 @@
-"""Decoding of many image files to one array, by a pool of threads.
+"""Decoding of many image files to one array, by a pool of threads. Each page of a TIFF is an image.
 
 The array is uint8, except for grey pictures of more than 8 bits (`_kept_values`).
 Pillow releases the interpreter's lock while it decodes and scales, so processes are not needed.
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -21,10 +22,12 @@ import psutil
 from PIL import Image
 
 from ancestral.app.data.assemble import chunks, count
-from ancestral.app.data.errors import DataError
-from ancestral.app.data.images import Header, ImageError, Source, extent, inspect, read, read_values
+from ancestral.app.data.errors import DataError, printable
+from ancestral.app.data.images import Header, ImageError, Source, each_page, extent, inspect_pages, read, read_values
 
 HALF = 1 << 15  # half of the range of 16 bits
+PAGES = 64  # pages that are read while a file is open; each opening finds its way from the first page
+DARK = 64  # 16-bit colours below this level of 256 probably have fewer bits, such as 12
 LARGEST = 64  # the side of a square with as many pixels as an image has at most if the user gives no size
 Progress = Callable[[int, int], None]
 A = TypeVar("A")
@@ -37,7 +40,7 @@ class Decoded:
 
     Args:
         pixels: uint8 `(n, C, H, W)`, or float32 for grey pictures whose own values are kept.
-        kept: int64 `(n,)`, the indices of the decoded files.
+        kept: int64 `(n,)`, the index of the file of each image. A file with several pages occurs several times.
         left_out: `name (reason)` of the other files.
         notes: notes for the user about what was done to the images.
         passing: whether one of the reasons may be temporary, such as missing permissions.
@@ -64,56 +67,86 @@ def decode(
     Args:
         where: the folder or file, for messages.
         names: one name per source, for messages.
-        sources: the images.
-        size: (height, width) to which images are scaled and cropped. None: the common size of all images if its sides are at
-            they have at most 64x64 pixels, otherwise `_size` keeps their usual aspect.
+        sources: the image files.
+        size: (height, width) to which images are scaled and cropped. None: the common size of all images if they have at most
+            64x64 pixels, otherwise `_size` keeps their usual aspect.
         progress: called with (images decoded, images in all).
 
     Raises:
         DataError: if no image can be read, or if the images would not fit into memory.
     """
     with _pool() as pool:
-        headers = list(pool.map(_attempt(inspect), sources))
-        valid = [header for header in headers if isinstance(header, Header)]
-        if not valid:
-            raise DataError(f"no image in {where} can be read: {listed(_reasons(names, headers))}")
-        chosen = size or _size(valid)
-        rows = [i for i, header in enumerate(headers) if isinstance(header, Header)]
-        kind, levels, about = _kept_values(valid, list(pool.map(_attempt(extent), (sources[i] for i in _deep(headers)))))
-        grey = all(header.grey for header in valid)
-        pixels = _allocate(where, len(valid), 1 if grey else 3, chosen, kind)
+        inspected = list(pool.map(_attempt(inspect_pages), sources))
+        pages = [_Page(i, header) for i, found in enumerate(inspected) if isinstance(found, list) for header in found]
+        reasons = [f"{name} ({why.reason})" for name, why in zip(names, inspected, strict=True) if isinstance(why, ImageError)]
+        if not pages:
+            raise DataError(f"no image in {where} can be read: {listed(reasons)}")
+        headers = [page.header for page in pages]
+        chosen = size or _size(headers)
+        deep = [page for page in pages if page.header.depth > 8]
+        extents = [found for _, found in _read(pool, sources, deep, lambda _, image: extent(image))]
+        kind, levels, about = _kept_values(headers, extents)
+        grey = all(header.grey for header in headers)
+        pixels = _allocate(where, len(pages), 1 if grey else 3, chosen, kind)
 
-        def fill(slot: int) -> bool:
+        def fill(slot: int, image: Source) -> bool:
             if kind == np.float32 or levels:
-                values = read_values(sources[rows[slot]], chosen)
+                values = read_values(image, chosen)
                 pixels[slot] = np.rint(values) if levels else values
                 return False
-            pixels[slot], transparent = read(sources[rows[slot]], chosen, grey)
+            pixels[slot], transparent = read(image, chosen, grey)
             return transparent
 
         results: list[bool | ImageError] = []
-        for result in pool.map(_attempt(fill), range(len(rows))):
+        for _, result in _read(pool, sources, pages, fill):
             results.append(result)
             if progress:
-                progress(len(results), len(rows))
-    outcome: list[Header | bool | ImageError] = list(headers)
-    for row, result in zip(rows, results, strict=True):
-        outcome[row] = result
-    kept = np.array([i for i in rows if isinstance(outcome[i], bool)], dtype=np.int64)
-    if not len(kept):
-        raise DataError(f"no image in {where} can be read: {listed(_reasons(names, outcome))}")
-    if len(kept) < len(rows):
-        pixels = pixels[[isinstance(result, bool) for result in results]]
-    notes = (*_notes([headers[i] for i in kept], size, chosen, sum(result is True for result in results)), *about)
+                progress(len(results), len(pages))
+    for page, result in zip(pages, results, strict=True):
+        if isinstance(result, ImageError):
+            on = f", page {page.header.page + 1}" if page.header.pages > 1 else ""
+            reasons.append(f"{names[page.file]}{on} ({result.reason})")
+    good = [isinstance(result, bool) for result in results]
+    if not any(good):
+        raise DataError(f"no image in {where} can be read: {listed(reasons)}")
+    if not all(good):
+        pixels = pixels[good]
+    used = [page for page, fine in zip(pages, good, strict=True) if fine]
+    notes = (*_notes([page.header for page in used], size, chosen, sum(result is True for result in results)), *about)
+    notes += tuple(_deep_colours([page.header for page in used], pixels))
     if not grey and all(_is_grey(part) for part in chunks(pixels)):
         pixels = pixels[:, :1].copy()
-    passing = any(isinstance(item, ImageError) and item.passing for item in outcome)
-    return Decoded(pixels, kept, tuple(_reasons(names, outcome)), notes, passing, levels)
+    passing = any(isinstance(item, ImageError) and item.passing for item in (*inspected, *results))
+    kept = np.array([page.file for page in used], dtype=np.int64)
+    return Decoded(pixels, kept, tuple(reasons), notes, passing, levels)
+
+
+@dataclass(frozen=True)
+class _Page:
+    """An image: a file, by its index, and its page."""
+
+    file: int
+    header: Header
+
+
+def _read(
+    pool: ThreadPoolExecutor, sources: Sequence[Source], pages: Sequence[_Page], function: Callable[[int, Image.Image], B]
+) -> Iterator[tuple[int, B | ImageError]]:
+    """Yield the index of each page, in their order, with what `function` returns for the index and the opened image."""
+    starts = [i for i, page in enumerate(pages) if i == 0 or page.file != pages[i - 1].file or page.header.page % PAGES == 0]
+    runs = [range(i, j) for i, j in pairwise([*starts, len(pages)])]
+
+    def several(run: range) -> list[B | ImageError]:
+        numbers = [pages[i].header.page for i in run]
+        return each_page(sources[pages[run[0]].file], numbers, lambda i, image: function(run[i], image))
+
+    for run, found in zip(runs, pool.map(several, runs), strict=True):
+        yield from zip(run, found, strict=True)
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Write names as `a, b, c`. Only the first `most` are written, with the number of the others."""
-    shown = ", ".join(name.encode(errors="replace").decode() for name in names[:most])
+    """Write names as `a, b, c`, each as by `printable`. Only the first `most` are written, with the number of the others."""
+    shown = ", ".join(printable(name) for name in names[:most])
     return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
@@ -138,10 +171,6 @@ def _attempt(function: Callable[[A], B]) -> Callable[[A], B | ImageError]:
             return broken
 
     return attempt
-
-
-def _reasons(names: Sequence[str], outcome: Sequence[object]) -> list[str]:
-    return [f"{name} ({item.reason})" for name, item in zip(names, outcome, strict=True) if isinstance(item, ImageError)]
 
 
 def _size(headers: Sequence[Header]) -> tuple[int, int]:
@@ -171,11 +200,6 @@ def cropped(images: Sequence[tuple[int, int]], size: tuple[int, int]) -> list[st
     tall = [h / w > size[0] / size[1] for (h, w), part in zip(images, cut, strict=True) if part > 0]
     edges = "top and bottom" if all(tall) else "the edges" if any(tall) else "left and right"
     return [f"cropped at {edges} to the aspect of {size[0]}x{size[1]}: {share:.0%} of the pixels are cut away"]
-
-
-def _deep(headers: Sequence[Header | ImageError]) -> list[int]:
-    """Return the indices of the pictures of more than 8 bits."""
-    return [i for i, header in enumerate(headers) if isinstance(header, Header) and header.depth > 8]
 
 
 def _kept_values(
@@ -222,28 +246,36 @@ def _allocate(where: str, n: int, channels: int, size: tuple[int, int], kind: ty
 
 
 def _notes(
-    headers: Sequence[Header | ImageError], asked: tuple[int, int] | None, size: tuple[int, int], transparent: int
+    headers: Sequence[Header], asked: tuple[int, int] | None, size: tuple[int, int], transparent: int
 ) -> tuple[str, ...]:
     """Return notes for the user about what was done to the images."""
-    valid = [header for header in headers if isinstance(header, Header)]
     height, width = size
-    changed = sum((header.height, header.width) != size for header in valid)
-    enlarged = sum(header.height < height or header.width < width for header in valid)
-    animated = sum(header.animated for header in valid)
+    changed = sum((header.height, header.width) != size for header in headers)
+    enlarged = sum(header.height < height or header.width < width for header in headers)
+    animated = sum(header.animated for header in headers)
     notes = []
     if changed:
         notes.append(f"resized to {height}x{width}" + ("" if asked else "; choose another size with --size"))
-    notes += cropped([(header.height, header.width) for header in valid], size)
+    notes += cropped([(header.height, header.width) for header in headers], size)
     if enlarged:
         notes.append(f"{count(enlarged, 'image')} smaller than {height}x{width} enlarged")
     if transparent:
         notes.append(f"{count(transparent, 'image')} with transparency composited on white")
     if animated:
         notes.append(f"{count(animated, 'animated image')}: the first frame is used")
-    if paged := [header.pages for header in valid if header.pages > 1]:
-        files = f"{count(len(paged), 'TIFF')} of several pages (up to {max(paged):,})"
-        notes.append(f"{files}: only the first page is used; save each page as a file, or all as one .npy, to use them")
+    if paged := [header.page for header in headers if header.pages > 1]:
+        notes.append(f"{count(len(paged), 'page')} of TIFFs with several pages: each page is an image")
     return tuple(notes)
+
+
+def _deep_colours(headers: Sequence[Header], pixels: np.ndarray) -> list[str]:
+    """Return a note if colours of 16 bits were read, of which only the upper 8 bits are used."""
+    if not (deep := sum(header.deep_colours for header in headers)):
+        return []
+    note = f"{count(deep, 'image')} with 16-bit colours: reduced to 256 levels, of which 65,535 is the highest"
+    if (top := int(pixels.max())) < DARK and deep == len(headers):
+        note += f"; they use only {top + 1} of these levels, so save them as .npy to keep their own values"
+    return [note]
 
 
 def _is_grey(pixels: np.ndarray) -> bool:

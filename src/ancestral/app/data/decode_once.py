@@ -16,7 +16,7 @@ from ancestral.app.data.decode import Decoded, Progress, decode
 from ancestral.app.data.images import Source
 from ancestral.files import write_atomically
 
-FORMAT = 2  # version of the cached files and of the rules that make them; files of another version are not read
+FORMAT = 3  # version of the cached files and of the rules that make them; files of another version are not read
 
 
 def decode_once(

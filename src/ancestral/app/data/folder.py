@@ -1,32 +1,36 @@
-"""Reader of a folder of images, with the conventions of Hugging Face's imagefolder.
+"""Reader of a folder of images, or of one `.npy` file a sample, with the conventions of Hugging Face's imagefolder.
 
 Images are found at any depth, in the order of their relative paths. If every image is in a sub-folder and all are at one level,
 the sub-folders are the classes; folders that are common to all images are ignored. Top-level folders `train` and `validation`
-or `test`, in any case, are splits, and validation and test together are held out. Captions are read by `captions`; boxes, maps
-and conditioning images by `annotation_files`. Hidden files are ignored.
+or `test`, in any case, are splits, and validation and test together are held out. Captions are read by `captions`; boxes, maps,
+conditioning images and labels, which replace the classes of sub-folders, by `annotation_files`. Hidden files are ignored.
 """
 
 from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from ancestral.app.data.annotation_files import boxes_of, maps_of, paired_of, read_extras
+from ancestral.app.data.annotation_files import DATASET, boxes_of, labels_of, maps_of, paired_of, read_extras
+from ancestral.app.data.array_folder import samples_of
+from ancestral.app.data.arrays import described
 from ancestral.app.data.assemble import assemble, count
 from ancestral.app.data.captions import ELSEWHERE, METADATA, read_captions
 from ancestral.app.data.dataset import DataSet, Split
-from ancestral.app.data.decode import Progress, listed
+from ancestral.app.data.decode import Decoded, Progress, listed
 from ancestral.app.data.decode_once import decode_once
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import SUFFIXES
 from ancestral.app.data.labels import encode
 from ancestral.app.data.levels import quantise
 from ancestral.app.data.numbers import numbers_note, numbers_of
+from ancestral.errors import UsageError
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation")
@@ -51,49 +55,63 @@ class Listing:
     """The files of a folder: sorted posix paths relative to it. other: `name (reason)` of files that are not images."""
 
     images: list[str] = field(default_factory=list)
+    arrays: list[str] = field(default_factory=list)
     metadata: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
     sidecars: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
 
 
-def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress | None = None) -> DataSet:
+def folder(
+    path: Path,
+    size: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+    axes: str | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> DataSet:
     """Read the images of a folder as a `DataSet`, (1, H, W) if all are grey and (3, H, W) otherwise.
 
-    Files that are damaged or not images are left out and named in the notes.
+    Files that are damaged or not images are left out and named in the notes. A folder without images may hold one `.npy` file
+    for each sample, all of one shape. They are read as one array of these samples.
 
     Args:
         path: the folder.
         size: (height, width) of the images. None: `decode` chooses it.
         progress: called with (images decoded, images in all).
+        axes: the axes of the array of all `.npy` files, see `arrays`; the first is n.
+        shape: the shape of a sample, as in `from_array`.
 
     Raises:
         DataError: if no image can be used.
     """
     listing = scan(path)
-    if not listing.images:
+    if not (listing.images or len(listing.arrays) > 1):
         raise DataError(_nothing(path, listing))
+    of_arrays = not listing.images
+    if not of_arrays:
+        if axes is not None:
+            raise UsageError(f"axes applies to arrays, .npy and .npz files, not to {path}, which holds images: leave it out")
+        listing.other += [f"{name} (not an image)" for name in listing.arrays]
     extras = read_extras(path, listing.metadata)
-    names, split_of, strays = _splits([image for image in listing.images if image not in extras.files])
-    decoded = decode_once(
-        str(path),
-        names,
-        [path / name for name in names],
-        size,
-        progress,
-        place=str(path.resolve()),
-        state=repr([(name, _state(path / name)) for name in names]),
-    )
+    found = listing.arrays if of_arrays else listing.images
+    names, split_of, strays = _splits([name for name in found if name not in extras.files])
+    doubt = ""
+    if of_arrays:
+        if extras.objects or extras.files:
+            raise DataError(f"the metadata of {path} belong to pictures, and its samples are .npy files: save all in one .npz")
+        decoded, layout, doubt = samples_of(path, names, axes, shape)
+    else:
+        decoded, layout = _decode(path, names, size, progress), "images"
     images = [names[i] for i in decoded.kept]
-    if len(images) == 1 and (paged := [note for note in decoded.notes if "pages" in note]):
-        raise DataError(f"{path} holds 1 picture, and at least 2 are needed: {paged[0]}")
     left_out = [*listing.other, *(f"{name} (outside the split folders)" for name in strays), *decoded.left_out]
     numbers = numbers_of(path, images, listing.metadata)
     read = () if numbers is None else numbers.names
-    captions, unused = read_captions(path, images, listing.metadata, listing.sidecars, read)
+    given, column, about = labels_of(path, images, listing.metadata, listing.labels)
+    captions, unused = read_captions(path, images, listing.metadata, listing.sidecars, (*read, *column))
     captioned = sum(text is not None for text in captions)
-    classes, labels, unclassed = _classes(images, split_of)
-    (array,), levels = quantise([decoded.pixels], images=True, levels=decoded.levels)
-    shown = (array.shape[2], array.shape[3])
+    classes, labels, unclassed = _classes(images, split_of) if given is None else _given_classes(given, about)
+    (array,), levels = quantise([decoded.pixels], images=layout == "images", levels=decoded.levels)
+    shown = (array.shape[-2], array.shape[-1]) if layout == "images" else (0, 0)
     boxes, box_classes, told = boxes_of(path, images, extras, shown)
     maps, map_classes = maps_of(path, images, extras, shown)
     samples = Split(
@@ -107,16 +125,17 @@ def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress |
             "number": numbers,
         }
     )
-    notes = [count(len(images), "image")]
+    notes = [described(len(images), layout, tuple(array.shape[1:])) if of_arrays else count(len(images), "image")]
     notes[0] += f" in {count(len(classes), 'class', 'classes')}" if classes else ""
     notes[0] += f", {count(captioned, 'caption')}, {len(images) - captioned:,} without" if captioned else ""
+    notes[0] += doubt
     if left_out:
         notes.append(f"left out {count(len(left_out), 'file')}: {listed(sorted(left_out))}")
     tables = [name for name in (item.removesuffix(" (not an image)") for item in listing.other) if name.endswith(TABLES)]
     if tables:
         notes.append(
             f"{listed(tables)} not read: captions and annotations are read from metadata.jsonl or metadata.csv with a column "
-            "file_name, and classes from sub-folders"
+            "file_name, and classes from sub-folders, a column label of these or dataset.json"
         )
     notes += [*unclassed, *decoded.notes, *told, *numbers_note(read), *unused]
     train, test = _divide(path, samples, [split_of[image] for image in images])
@@ -131,6 +150,34 @@ def folder(path: Path, size: tuple[int, int] | None = None, progress: Progress |
         box_classes=box_classes,
         map_classes=map_classes,
         notes=tuple(notes),
+    )
+
+
+def stack(path: Path, size: tuple[int, int] | None = None, progress: Progress | None = None) -> DataSet:
+    """Read the pages of one TIFF as a `DataSet` of images. The arguments are those of `folder`."""
+    decoded = decode_once(
+        str(path),
+        [path.name],
+        [path],
+        size,
+        progress,
+        place=str(path.resolve()),
+        state=repr(_state(path)),
+    )
+    (array,), levels = quantise([decoded.pixels], images=True, levels=decoded.levels)
+    left_out = [f"left out {listed(decoded.left_out)}"] if decoded.left_out else []
+    return assemble(path.stem, Split({"x": array}), levels=levels, notes=(*left_out, *decoded.notes))
+
+
+def _decode(path: Path, names: Sequence[str], size: tuple[int, int] | None, progress: Progress | None) -> Decoded:
+    return decode_once(
+        str(path),
+        names,
+        [path / name for name in names],
+        size,
+        progress,
+        place=str(path.resolve()),
+        state=repr([(name, _state(path / name)) for name in names]),
     )
 
 
@@ -156,26 +203,40 @@ def scan(root: Path) -> Listing:
             if name.startswith(".") or name in ("Thumbs.db", "desktop.ini"):
                 continue
             suffix = posixpath.splitext(name)[1].lower()
-            if suffix in SUFFIXES:
+            if _special(root / relative):
+                listing.other.append(f"{relative} (not a regular file)")
+            elif suffix in SUFFIXES:
                 listing.images.append(relative)
             elif name.lower() in METADATA:
                 listing.metadata.append(relative)
+            elif name.lower() == DATASET:
+                listing.labels.append(relative)
+            elif suffix == ".npy":
+                listing.arrays.append(relative)
             elif suffix == ".txt":
                 listing.sidecars.append(relative)
             else:
                 listing.other.append(f"{relative} (not an image)")
-    stems = {posixpath.splitext(image)[0] for image in listing.images}
+    stems = {posixpath.splitext(name)[0] for name in (*listing.images, *listing.arrays)}
     lonely = [name for name in listing.sidecars if posixpath.splitext(name)[0] not in stems]
     listing.other += [f"{name} (not an image)" for name in lonely]
     listing.sidecars = [name for name in listing.sidecars if name not in set(lonely)]
-    for names in (listing.images, listing.metadata, listing.sidecars, listing.other):
+    for names in (listing.images, listing.arrays, listing.metadata, listing.labels, listing.sidecars, listing.other):
         names.sort()
     return listing
 
 
+def _special(path: Path) -> bool:
+    """Return whether the path is a pipe, a socket or a device, from which reading may never end."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False  # its reader says why
+
+
 def _nothing(path: Path, listing: Listing) -> str:
-    found = [name.removesuffix(" (not an image)") for name in listing.other]
-    readable = [name for name in found if name.endswith((".npy", ".npz", ".parquet"))]
+    found = [*listing.arrays, *(name.removesuffix(" (not an image)") for name in listing.other)]
+    readable = [name for name in found if name.endswith((".npy", ".npz", ".parquet", ".csv", ".tsv"))]
     if readable:
         return f"the folder {path} holds no images, but {listed(readable)}: give one of these files instead"
     held = f"only {listed(found)}" if found else "it is empty"
@@ -232,6 +293,14 @@ def _classes(images: Sequence[str], split_of: dict[str, str]) -> tuple[tuple[str
     if depths == {0}:
         return (), None, []
     return (), None, ["no classes: the images do not all lie in sub-folders at one level"]
+
+
+def _given_classes(labels: Sequence[str | int], about: str) -> tuple[tuple[str, ...], torch.Tensor | None, list[str]]:
+    """Return the same as `_classes` for labels of the metadata, [] if there are none."""
+    if not labels:
+        return (), None, [about]
+    (encoded,), classes = encode([labels], "the metadata")
+    return classes, encoded, [f"classes from {about}: {listed(classes, CLASSES)}"]
 
 
 def _divide(path: Path, samples: Split, splits: Sequence[str]) -> tuple[Split, Split | None]:

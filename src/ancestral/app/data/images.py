@@ -3,13 +3,18 @@ of more than 8 bits (`extent`, `read_values`), or the numbers of a map (`read_nu
 
 `read` makes 8-bit grey of grey of any depth (1, 8 or 16 bits), and RGB of other modes. Transparency is composited on white, the
 EXIF orientation is applied, and the first frame of an animation is used. `ImageError` says why a file cannot be read.
+
+A TIFF may have several pages. `inspect_pages` describes each, and `each_page` applies one of the other readers to some of them.
+Without these the first page is read.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,8 +24,11 @@ DEEP = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})  # 16-bit grey; in fo
 GREY = DEEP | {"1", "L", "LA"}
 SIDEWAYS = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
 ORIENTATION = 0x0112  # the EXIF tag
+SUBFILE, SMALLER_OR_MASK = 254, 0b101  # the tag of a page of a TIFF, and its bits that say that the page is no picture
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the first bytes of a TIFF and of a BigTIFF
 
-Source = Path | bytes  # a file, or the content of one
+Source = Path | bytes | Image.Image  # a file, the content of one, or an opened image at its current page
+A = TypeVar("A")
 
 
 class ImageError(Exception):
@@ -38,7 +46,7 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """The header of an image file.
+    """The header of an image file, or of one page of a TIFF.
 
     Args:
         height: height of the upright image in pixels.
@@ -46,7 +54,9 @@ class Header:
         grey: whether it is stored as grey.
         animated: whether it has more than one frame.
         depth: bits of its grey values if they are more than 8: 16, or 32 for whole and real numbers of 32 bits. Otherwise 8.
+        page: the page of a TIFF, from 0.
         pages: the number of pages of a TIFF, otherwise 1.
+        deep_colours: whether it has colours of 16 bits, of which Pillow reads the upper 8.
     """
 
     height: int
@@ -54,24 +64,60 @@ class Header:
     grey: bool
     animated: bool
     depth: int = 8
+    page: int = 0
     pages: int = 1
+    deep_colours: bool = False
 
 
 def inspect(source: Source) -> Header:
     """Read the header of an image, without its pixels. Raises `ImageError`."""
+    return _using(source, _header)
+
+
+def inspect_pages(source: Source) -> list[Header]:
+    """Read the headers of all pictures in a file: one, or the pages of a TIFF.
+
+    Pages that are marked as a smaller copy or as a mask of another page are left out. Raises `ImageError`.
+    """
+
+    def headers(image: Image.Image) -> list[Header]:
+        found = []
+        for page in range(_pages(image)):
+            if page:
+                image.seek(page)
+                if int(getattr(image, "tag_v2", {}).get(SUBFILE, 0)) & SMALLER_OR_MASK:
+                    continue
+            found.append(_header(image))
+        return found
+
+    return _using(source, headers)
+
+
+def each_page(source: Source, pages: Sequence[int], function: Callable[[int, Image.Image], A]) -> list[A | ImageError]:
+    """Apply a function to pages of one file, which is opened once.
+
+    Args:
+        source: the file.
+        pages: the numbers of the pages, in ascending order.
+        function: called with the index in `pages` and the image at that page.
+
+    Returns:
+        What the function returns for each page, or why the page cannot be read.
+    """
+
+    def attempt(i: int, image: Image.Image) -> A | ImageError:
+        try:
+            image.seek(pages[i])
+            return function(i, image)
+        except MemoryError:
+            raise
+        except Exception as error:
+            return _broken(error)
+
     try:
-        with _open(source) as image:
-            height, width = image.height, image.width
-            # If a PNG has no EXIF in its head, Pillow would decode the whole file to look for one at its end.
-            if (image.format != "PNG" or "exif" in image.info) and image.getexif().get(ORIENTATION) in SIDEWAYS:
-                height, width = width, height
-            animated = image.format in ("GIF", "WEBP", "PNG") and getattr(image, "is_animated", False)
-            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-            return Header(height, width, image.mode in GREY or image.mode == "F", animated, _depth(image), pages)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise errors of many types
-        raise _broken(error) from error
+        return _using(source, lambda image: [attempt(i, image) for i in range(len(pages))])
+    except ImageError as broken:
+        return [broken] * len(pages)
 
 
 def read(source: Source, size: tuple[int, int], grey: bool) -> tuple[np.ndarray, bool]:
@@ -83,18 +129,15 @@ def read(source: Source, size: tuple[int, int], grey: bool) -> tuple[np.ndarray,
     Raises:
         ImageError: if the file cannot be read.
     """
-    try:
-        with _open(source) as opened:
-            if _depth(opened) == 32:
-                raise ImageError("32-bit pixels have no standard scale beside pictures of 8 or 16 bits")
-            image, transparent = _opaque(_eight_bits(ImageOps.exif_transpose(opened)))
-            image = fit(image.convert("L" if grey else "RGB"), size)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _broken(error) from error
-    pixels = np.asarray(image)
-    return pixels[None] if grey else pixels.transpose(2, 0, 1), transparent
+
+    def pixels(opened: Image.Image) -> tuple[np.ndarray, bool]:
+        if _depth(opened) == 32:
+            raise ImageError("32-bit pixels have no standard scale beside pictures of 8 or 16 bits")
+        image, transparent = _opaque(_eight_bits(ImageOps.exif_transpose(opened)))
+        array = np.asarray(fit(image.convert("L" if grey else "RGB"), size))
+        return array[None] if grey else array.transpose(2, 0, 1), transparent
+
+    return _using(source, pixels)
 
 
 def extent(source: Source) -> tuple[float, float, bool]:
@@ -115,13 +158,7 @@ def read_values(source: Source, size: tuple[int, int]) -> np.ndarray:
 
 
 def _values(source: Source) -> Image.Image:
-    try:
-        with _open(source) as opened:
-            values = np.asarray(ImageOps.exif_transpose(opened)).astype(np.float32)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _broken(error) from error
+    values = _using(source, lambda opened: np.asarray(ImageOps.exif_transpose(opened)).astype(np.float32))
     if not np.isfinite(values).all():
         raise ImageError("values that are not finite")
     return Image.fromarray(values)
@@ -132,17 +169,15 @@ def read_numbers(source: Source, size: tuple[int, int]) -> np.ndarray:
 
     They are scaled by the nearest pixel and cropped at the centre. Raises `ImageError`, also if pixels are colours.
     """
-    try:
-        with _open(source) as image:
-            if image.mode not in DEEP | {"1", "L", "P"}:
-                raise ImageError(
-                    f"its pixels are colours ({image.mode}), not numbers of classes: save it as grey or with a palette"
-                )
-            numbers = np.asarray(image)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _broken(error) from error
+
+    def plain(image: Image.Image) -> np.ndarray:
+        if image.mode not in DEEP | {"1", "L", "P"}:
+            raise ImageError(
+                f"its pixels are colours ({image.mode}), not numbers of classes: save it as grey or with a palette"
+            )
+        return np.asarray(image)
+
+    numbers = _using(source, plain)
     if numbers.max(initial=0) > 255:
         raise ImageError(f"its pixels go up to {numbers.max():,}, and numbers of classes must be at most 255")
     whole = Image.fromarray(numbers.astype(np.uint8))
@@ -157,8 +192,55 @@ def fit(image: Image.Image, size: tuple[int, int], how: Image.Resampling = Image
     return ImageOps.fit(image, (width, height), how)
 
 
-def _open(source: Source) -> Image.Image:
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+def _using(source: Source, function: Callable[[Image.Image], A]) -> A:
+    """Return what `function` returns for the opened image. Raises `ImageError`."""
+    if isinstance(source, Image.Image):
+        return function(source)
+    try:
+        if isinstance(source, Path) and source.exists() and not source.is_file():
+            raise ImageError("not a regular file")  # reading from a pipe or a device may never end
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return function(image)
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(_unidentified(source)) from error
+    except Exception as error:  # Pillow's decoders raise errors of many types
+        raise _broken(error) from error
+
+
+def _unidentified(source: Path | bytes) -> str:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            begin = file.read(4)
+    else:
+        begin = source[:4]
+    if begin in TIFF:
+        return "a TIFF of a kind that Pillow does not read: save it as .npy"
+    return "not an image"
+
+
+def _header(image: Image.Image) -> Header:
+    height, width = image.height, image.width
+    if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:  # Pillow checks only the first page
+        raise Image.DecompressionBombError
+    # If a PNG has no EXIF in its head, Pillow would decode the whole file to look for one at its end.
+    if (image.format != "PNG" or "exif" in image.info) and image.getexif().get(ORIENTATION) in SIDEWAYS:
+        height, width = width, height
+    return Header(
+        height,
+        width,
+        grey=image.mode in GREY or image.mode == "F",
+        animated=image.format in ("GIF", "WEBP", "PNG") and getattr(image, "is_animated", False),
+        depth=_depth(image),
+        page=image.tell() if image.format == "TIFF" else 0,
+        pages=_pages(image),
+        deep_colours=image.mode not in GREY and ";16" in str(getattr(image, "tile", "")),
+    )
+
+
+def _pages(image: Image.Image) -> int:
+    return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
 
 
 def _depth(image: Image.Image) -> int:
@@ -189,8 +271,6 @@ def _broken(error: Exception) -> ImageError:
             return error
         case Image.DecompressionBombError() | Image.DecompressionBombWarning():
             return ImageError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels")
-        case UnidentifiedImageError():
-            return ImageError("not an image")
         case OSError(errno=int(), strerror=str(reason)):
             return ImageError(reason, passing=True)
         case _:

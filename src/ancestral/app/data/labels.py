@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.app.data.errors import DataError
+from ancestral.app.data.errors import DataError, printable
 
 
 def encode(groups: Sequence[Any], where: str, names: Sequence[str] = ()) -> tuple[list[Tensor], tuple[str, ...]]:
@@ -33,7 +33,8 @@ def encode(groups: Sequence[Any], where: str, names: Sequence[str] = ()) -> tupl
     if len({array.dtype.kind for array in arrays}) > 1:
         raise DataError(f"the labels of {where} are numbers in one split and names in the other: use one kind")
     values = np.unique(np.concatenate(arrays))
-    return [torch.from_numpy(np.searchsorted(values, a).astype(np.int64)) for a in arrays], tuple(str(v) for v in values)
+    encoded = [torch.from_numpy(np.searchsorted(values, a).astype(np.int64)) for a in arrays]
+    return encoded, tuple(printable(str(value)) for value in values)
 
 
 def _flat(labels: Any, where: str) -> np.ndarray:
@@ -54,6 +55,8 @@ def _flat(labels: Any, where: str) -> np.ndarray:
         array = np.char.decode(array, "utf-8")
     if array.dtype.kind == "U":
         return array
+    if array.dtype == np.uint64 and array.max() >= 1 << 63:  # larger than any int64
+        return array.astype(str)
     if array.dtype.kind in "biu":
         return array.astype(np.int64)
     numbers = array if array.dtype.kind == "f" else np.full(len(array), np.nan)

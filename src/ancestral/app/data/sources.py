@@ -9,25 +9,25 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ancestral.app.data import toys
-from ancestral.app.data.arrays import Layout, array_file, from_array, from_columns
+from ancestral.app.data.arrays import array_file, from_array, from_columns, named_axes
 from ancestral.app.data.dataset import DataSet
 from ancestral.app.data.decode import Progress
 from ancestral.app.data.digits import digits
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.fashion_mnist import fashion_mnist
-from ancestral.app.data.folder import folder
-from ancestral.app.data.images import SUFFIXES
-from ancestral.app.data.parquet import parquet
+from ancestral.app.data.folder import folder, stack
+from ancestral.app.data.images import SUFFIXES, Header, ImageError, inspect_pages
 from ancestral.app.data.resize import resize
 from ancestral.app.data.scenes import scenes
 from ancestral.app.data.scenes64 import scenes64
+from ancestral.app.data.table_file import table_file
 from ancestral.app.data.torch_data import from_torch
 from ancestral.errors import UsageError
 from ancestral.suggest import unknown
@@ -42,7 +42,8 @@ BUILT_IN: dict[str, Callable[[Progress | None], DataSet]] = {
     "scenes64": lambda progress: scenes64(progress=progress),
     "swiss-roll": lambda _: toys.swiss_roll(),
 }
-FILES = (".npy", ".npz", ".parquet")
+ARRAYS, TABLES, STACKS = (".npy", ".npz"), (".parquet", ".csv", ".tsv"), (".tif", ".tiff")
+FILES = (*ARRAYS, *TABLES)
 
 
 def load(
@@ -50,7 +51,8 @@ def load(
     *,
     size: int | tuple[int, int] | str | None = None,
     labels: Any = None,
-    layout: Layout | None = None,
+    axes: str | None = None,
+    shape: tuple[int, ...] | None = None,
     progress: Progress | None = None,
 ) -> DataSet:
     """Load data into memory, with their description.
@@ -58,13 +60,15 @@ def load(
     The same files give the same samples in the same order and the same held-out split on every machine.
 
     Args:
-        source: a built-in name (`built_in()`), which has priority over a file of that name; a folder of images (`folder`); an
-            `.npy`, `.npz` (`array_file`) or `.parquet` file (`parquet`); an array or tensor of N samples (`from_array`);
-            a mapping of named columns (`from_columns`); a torch `Dataset` or `DataLoader` (`from_torch`); or a `DataSet`.
+        source: a built-in name (`built_in()`), which has priority over a file of that name; a folder of images or of one `.npy`
+            file a sample (`folder`); an `.npy` or `.npz` file (`array_file`); a `.parquet`, `.csv` or `.tsv` table
+            (`table_file`); a TIFF of several pages (`stack`); an array or tensor of N samples (`from_array`); a mapping of
+            named columns (`from_columns`); a torch `Dataset` or `DataLoader` (`from_torch`); or a `DataSet`.
         size: size of images: one side, or (height, width), also as "64x128". Images are scaled with antialiasing to cover it
             and cropped at the centre.
         labels: one number or name per sample, for arrays.
-        layout: "images", "signals" or "vectors", for arrays whose layout `arrays` would read otherwise.
+        axes: the names of the axes of arrays that `arrays` would read otherwise, such as "n h w c".
+        shape: the shape of a sample of other data `(c, ...)`. Arrays without `axes` that can be read so, are.
         progress: called with (done, total) during work that may take long.
 
     Raises:
@@ -72,25 +76,25 @@ def load(
         DataError: if the data cannot be used.
     """
     target = size_of(size)
-    if layout is not None and layout not in get_args(Layout):
-        raise UsageError(unknown("layout", layout, get_args(Layout)))
+    if axes is not None:
+        named_axes(axes)  # raises UsageError
     if isinstance(source, np.ndarray | Tensor):
-        data = from_array(source, labels=labels, layout=layout)
+        data = from_array(source, labels=labels, axes=axes, shape=shape)
     elif isinstance(source, Dataset | DataLoader):
-        data = from_torch(source, layout)
+        data = from_torch(source, axes, shape)
     elif isinstance(source, Mapping):
-        data = from_columns(source, layout=layout, labels=labels)
+        data = from_columns(source, axes=axes, shape=shape, labels=labels)
     elif isinstance(source, DataSet):
-        _only_for_arrays(source.spec.name, labels, layout)
+        _only_for_arrays(source.spec.name, labels, axes)
         data = source
     elif isinstance(source, str) and source in BUILT_IN:
-        _only_for_arrays(source, labels, layout)
+        _only_for_arrays(source, labels, axes)
         data = BUILT_IN[source](progress)
         if os.path.exists(source):
             note = f"the built-in {source} was used; for the file or folder of that name write ./{source}"
             data = replace(data, notes=(*data.notes, note))
     elif isinstance(source, str | Path):
-        data = _from_path(source, target, labels, layout, progress)
+        data = _from_path(source, target, labels, axes, shape, progress)
     else:
         raise UsageError(
             f"a source is a name, a path, an array, a tensor, a mapping of columns or a DataSet, found {type(source).__name__}"
@@ -104,23 +108,33 @@ def built_in() -> tuple[str, ...]:
 
 
 def _from_path(
-    source: str | Path, size: tuple[int, int] | None, labels: Any, layout: Layout | None, progress: Progress | None
+    source: str | Path,
+    size: tuple[int, int] | None,
+    labels: Any,
+    axes: str | None,
+    shape: tuple[int, ...] | None,
+    progress: Progress | None,
 ) -> DataSet:
     path = Path(os.path.expanduser(source))
     try:
-        is_folder = stat.S_ISDIR(path.stat().st_mode) and source != ""
+        mode = path.stat().st_mode
+        is_folder = stat.S_ISDIR(mode) and source != ""
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise _unknown(source, path) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
+    if not is_folder and source != "" and not stat.S_ISREG(mode):
+        raise DataError(f"{path} is neither a file nor a folder, but a pipe or a device: save the data in a file")
     suffix = "" if is_folder else path.suffix.lower()
-    if suffix in (".npy", ".npz"):
-        return array_file(path, layout, labels)
-    _only_for_arrays(str(source), labels, layout)
+    if suffix in ARRAYS:
+        return array_file(path, axes, labels, shape)
+    _only_for_arrays(str(source), labels, None if is_folder else axes)
     if is_folder:
-        return folder(path, size, progress)
-    if suffix == ".parquet":
-        return parquet(path, size, progress)
+        return folder(path, size, progress, axes, shape)
+    if suffix in TABLES:
+        return table_file(path, size, progress)
+    if suffix in STACKS and len(_pages(path)) > 1:
+        return stack(path, size, progress)
     raise _unknown(source, path)
 
 
@@ -138,8 +152,15 @@ def size_of(size: int | Sequence[int] | str | None) -> tuple[int, int] | None:
     return pair[0], pair[1]
 
 
-def _only_for_arrays(source: str, labels: Any, layout: str | None) -> None:
-    for name, value in (("labels", labels), ("layout", layout)):
+def _pages(path: Path) -> list[Header]:
+    try:
+        return inspect_pages(path)
+    except ImageError as error:
+        raise DataError(f"{path} cannot be read: {error.reason}") from error
+
+
+def _only_for_arrays(source: str, labels: Any, axes: str | None) -> None:
+    for name, value in (("labels", labels), ("axes", axes)):
         if value is not None:
             raise UsageError(f"{name} applies to arrays, .npy and .npz files, not to {source}: leave it out")
 
@@ -150,7 +171,9 @@ def _unknown(source: str | Path, path: Path) -> UsageError:
         if path.suffix.lower() in SUFFIXES:
             return UsageError(f"{source} is a single image: give the folder that holds the images")
         kinds = ", ".join(FILES)
-        return UsageError(f"{source} is a file of an unknown type: expected {kinds} or a folder of images")
+        return UsageError(
+            f"{source} is a file of an unknown type: expected {kinds} or a folder of images; convert it to one of these"
+        )
     if isinstance(source, Path) or os.sep in source or source.startswith(("~", ".")) or path.suffix:
         parent = path.parent
         names = sorted(os.listdir(parent)) if parent.is_dir() and os.access(parent, os.R_OK) else []

@@ -17,12 +17,14 @@ from ancestral.app.data.errors import DataError
 LARGEST = 1_000_000  # largest number of samples that is read
 
 
-def from_torch(source: Dataset[Any] | DataLoader[Any], layout: Any = None) -> DataSet:
+def from_torch(
+    source: Dataset[Any] | DataLoader[Any], axes: str | None = None, shape: tuple[int, ...] | None = None
+) -> DataSet:
     """Read the samples of a torch `Dataset` or `DataLoader` into memory.
 
     A sample is a tensor, a pair (tensor, label), or a dict of named columns: "x", and "class", "text", "number" or any other
     (`from_columns`). The batches of a loader are split into samples, with its transforms applied. At most a million samples are
-    read, so an endless iterable works.
+    read, so an endless iterable works. `axes` and `shape` are as in `from_array`.
 
     Raises:
         DataError: if samples have any other form.
@@ -42,7 +44,8 @@ def from_torch(source: Dataset[Any] | DataLoader[Any], layout: Any = None) -> Da
     n = len(columns["x"])
     if partial := [name for name, values in columns.items() if len(values) != n]:
         raise DataError(f"the column {partial[0]} of the data set is missing in some samples: give it in all or in none")
-    return from_columns({name: _stacked(name, values) for name, values in columns.items()}, name="dataset", layout=layout)
+    stacked = {name: _stacked(name, values) for name, values in columns.items()}
+    return from_columns(stacked, name="dataset", axes=axes, shape=shape)
 
 
 def _apart(batch: Any) -> Iterable[Any]:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ancestral.app.data import DataSet
+from ancestral.app.data.discrete import as_allowed
 from ancestral.app.training.stage import Progress, silent
 from ancestral.conditioning import Rendering
 from ancestral.files import disk_errors, write_atomically
@@ -63,11 +64,8 @@ class Samples:
 
 
 def at_levels(x: Tensor, data: DataSet) -> Tensor:
-    """Round samples to the levels of the data, so that both sides of a comparison have the same precision."""
-    if data.spec.levels is None:
-        return x
-    top = data.spec.levels - 1
-    return x.clamp(0, 1).mul(top).round().div(top)
+    """Give samples the levels and values that the data can have, so that both sides of a comparison have the same precision."""
+    return as_allowed(x, data.spec)
 
 
 def rank_and_world() -> tuple[int, int]:

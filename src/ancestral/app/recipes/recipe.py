@@ -26,8 +26,11 @@ SECTIONS = ("data", "model", "train")
 class DataRecipe(Section):
     """The data."""
 
-    source: str = Field(description="a built-in name, a folder of images, or an .npy, .npz or .parquet file")
+    source: str = Field(description="a built-in name, a folder of images, or an .npy, .npz, .parquet or .csv file")
     size: int | tuple[int, int] | None = Field(None, description="height and width of the images; None: no resizing")
+    axes: str | None = Field(
+        None, description="names of the axes of an array, e.g. n h w c; None: their number and the type of the values decide"
+    )
     flip: bool = Field(False, description="mirror half of the training images from left to right")
 
 

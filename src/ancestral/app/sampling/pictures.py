@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.app.data.images import Header, ImageError, inspect, read
+from ancestral.app.data.images import Header, ImageError, extent, inspect, read, read_values
 from ancestral.app.data.spec import DataSpec
 from ancestral.errors import UsageError
 
@@ -39,15 +39,33 @@ def read_picture(
         spec = replace(spec, shape=(channels, *spec.shape[1:]))
     if not spec.is_image or spec.range is None or spec.shape[0] not in (1, 3):
         raise UsageError(f"samples of {spec.name} are not pictures: leave `{argument}` out")
+    low, high = spec.range
+    shape = size or (spec.shape[1], spec.shape[2])
     try:
-        pixels, _ = read(Path(picture), size or (spec.shape[1], spec.shape[2]), spec.shape[0] == 1)
+        if _in_units(Path(picture), spec):
+            values = read_values(Path(picture), shape)
+            return torch.from_numpy(values if spec.levels is None else np.rint(values) / (spec.levels - 1))[None]
+        pixels, _ = read(Path(picture), shape, spec.shape[0] == 1)
     except ImageError as broken:
         raise UsageError(f"cannot read the picture {picture}: {broken.reason}") from None
-    low, high = spec.range
     x = pixels.astype(np.float32) / 255
     if spec.levels is not None:
         x = np.rint(x * (spec.levels - 1)) / (spec.levels - 1)
     return torch.from_numpy(np.ascontiguousarray(low + (high - low) * x))[None]
+
+
+def _in_units(path: Path, spec: DataSpec) -> bool:
+    """Return whether a picture of more than 8 bits holds values in the units of the data, as 12-bit data in 16-bit files.
+
+    Real values may lie outside of the range of the data by the width of that range. Raises `ImageError`.
+    """
+    if spec.shape[0] != 1 or spec.range is None or inspect(path).depth == 8:
+        return False
+    lowest, highest, _ = extent(path)
+    if spec.levels is not None:
+        return lowest >= 0 and highest < spec.levels
+    low, high = spec.range
+    return low - (high - low) <= lowest and highest <= high + (high - low)
 
 
 def picture_size(picture: Picture) -> tuple[int, int]:

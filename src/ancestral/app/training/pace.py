@@ -12,7 +12,7 @@ from ancestral.app.recipes.recipe import Recipe
 from ancestral.app.training.budget import Budget
 from ancestral.models import GenerativeModel
 from ancestral.noise import StreamNoise
-from ancestral.runtime import Runtime
+from ancestral.runtime import Runtime, holds_float64
 
 ENOUGH = 0.5  # a smaller network is chosen if fewer than this share of the family's least steps fit
 
@@ -53,7 +53,8 @@ def suited(recipe: Recipe, data: DataSet, device: str) -> tuple[FamilyRecipe, tu
     while True:
         with torch.random.fork_rng(devices=[]):
             model = family.build(data.spec)
-        runtime = Runtime.choose(device, recipe.train.precision, parameters=sum(p.numel() for p in model.parameters()))
+        size = sum(p.numel() for p in model.parameters())
+        runtime = Runtime.choose(device, recipe.train.precision, parameters=size, float64=holds_float64(model))
         tried.append(budget.amount / seconds_per_step(model, data, recipe.train.batch, runtime))
         smaller = family.smaller()
         if tried[-1] >= ENOUGH * family.least_steps or smaller is None:

@@ -38,7 +38,7 @@ from ancestral.files import disk_errors, write_atomically
 from ancestral.models import GenerativeModel
 from ancestral.models.latent import LatentModel
 from ancestral.models.saved import Network, build
-from ancestral.runtime import Precision, Runtime
+from ancestral.runtime import Precision, Runtime, holds_float64
 from ancestral.version import __version__
 from ancestral.weights import checksum, named_as_in, problem, read_tensors
 
@@ -222,7 +222,8 @@ class Run:
             model.load_state_dict(named_as_in(model, tensors))
         except RuntimeError:
             raise self._foreign(config, "some of its parameters are missing, unknown or of another shape") from None
-        runtime = Runtime.choose(device, precision, parameters=sum(p.numel() for p in model.parameters()))
+        size = sum(p.numel() for p in model.parameters())
+        runtime = Runtime.choose(device, precision, parameters=size, float64=holds_float64(model))
         runtime.place(model)
         model.precision = runtime.autocast
         model.requires_grad_(False)

@@ -12,7 +12,7 @@ from ancestral.conditioning.images import ImageCondition
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
 from ancestral.models.saved import Network, load_model
-from ancestral.runtime import Precision, Runtime
+from ancestral.runtime import Precision, Runtime, holds_float64
 from ancestral.weights import CONFIG, WEIGHTS
 
 
@@ -49,7 +49,9 @@ class SavedModel:
         if step is not None:
             raise UsageError(f"{self.path} is a saved model and has no checkpoint of step {step}: give the run that has it")
         model = load_model(self.path, network)
-        runtime = Runtime.choose(device, "fp32" if precision == "auto" else precision, parameters=0)
+        runtime = Runtime.choose(
+            device, "fp32" if precision == "auto" else precision, parameters=0, float64=holds_float64(model)
+        )
         model.precision = runtime.autocast
         return model.to(runtime.device)
 

@@ -1,10 +1,12 @@
-"""Reader of a parquet file: images as Hugging Face writes them, a column of lists, or columns of numbers.
+"""Reader of a table, a parquet or CSV file: images as Hugging Face writes them, a column of lists, or columns of numbers.
 
 - images: the column `image`, `img` or `images`, otherwise the first that holds bytes or a struct of `bytes` and `path`;
 - if there are no images, vectors: the first column of lists of one length, otherwise all columns of numbers side by side;
 - labels: the column `label`, `labels` or `class`, with the names that Hugging Face's metadata give its numbers;
 - captions: the column `text` or `caption`;
 - numbers, if there are images or lists: all other columns of numbers that are not identifiers.
+
+The index that pandas writes is not used.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 
 from ancestral.app.data.arrays import from_array
 from ancestral.app.data.assemble import count
+from ancestral.app.data.csv_file import read_csv
 from ancestral.app.data.dataset import DataSet
 from ancestral.app.data.decode import Progress, listed
 from ancestral.app.data.decode_once import decode_once
@@ -27,11 +30,12 @@ from ancestral.app.data.numbers import is_number_name
 if TYPE_CHECKING:
     import pyarrow
 
+INDEX = ("", "Unnamed: 0", "__index_level_0__")  # names that pandas gives the column of its index
 IMAGES, LABELS, TEXT = ("image", "img", "images"), ("label", "labels", "class"), ("text", "caption")
 
 
-def parquet(path: Path, size: tuple[int, int] | None = None, progress: Progress | None = None) -> DataSet:
-    """Read the rows of a parquet file as a `DataSet`.
+def table_file(path: Path, size: tuple[int, int] | None = None, progress: Progress | None = None) -> DataSet:
+    """Read the rows of a parquet or CSV file as a `DataSet`.
 
     Args:
         path: the file.
@@ -41,7 +45,11 @@ def parquet(path: Path, size: tuple[int, int] | None = None, progress: Progress 
     Raises:
         DataError: if the file cannot be read, has no usable column, or has rows that do not fit.
     """
-    table = _read(path)
+    table = _read(path) if path.suffix.lower() == ".parquet" else read_csv(path)
+    if not table.num_rows:
+        raise DataError(f"{path} holds no rows: at least 2 are needed, one to train on and one to hold out")
+    if twice := [name for name in set(table.column_names) if table.column_names.count(name) > 1]:
+        raise DataError(f"{path} has several columns named {twice[0]}: give each a name of its own")
     label = _named(table, LABELS)
     names = _class_names(table, label)
     image = _image_column(table)
@@ -80,7 +88,7 @@ def parquet(path: Path, size: tuple[int, int] | None = None, progress: Progress 
         class_names=names,
         beside=beside,
         number_names=numbers,
-        layout="images",
+        axes="n c h w",
         levels=decoded.levels,
         notes=tuple(notes),
     )
@@ -99,15 +107,13 @@ def _read(path: Path) -> pyarrow.Table:
             reason = getattr(error, "strerror", error)
             raise DataError(f"{path} cannot be read ({reason}): check its permissions") from error
         raise DataError(f"{path} is not a complete parquet file: it is damaged or of another format") from error
-    if not table.num_rows:
-        raise DataError(f"{path} holds no rows: at least 2 are needed, one to train on and one to hold out")
     return table
 
 
 def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[str, ...]) -> DataSet:
     from pyarrow import types
 
-    kinds = {field.name: field.type for field in table.schema if field.name != label}
+    kinds = {field.name: field.type for field in table.schema if field.name not in (label, *INDEX)}
     is_list = (types.is_list, types.is_large_list, types.is_fixed_size_list)
     is_number = (types.is_integer, types.is_floating, types.is_boolean)
     lists = [name for name, kind in kinds.items() if any(test(kind) for test in is_list)]
@@ -118,9 +124,11 @@ def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[s
         used = set(numbers)
         values = np.stack([_column(path, name, table[name]) for name in numbers], axis=1)
     else:
-        found = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+        found = listed([f"{field.name} ({field.type})" for field in table.schema], 20)
         raise DataError(f"{path} has no column of images, lists or numbers: found {found or 'no column'}")
     extra = _numbers(table, {*used, label}) if lists else []
+    texts = [name for name, kind in kinds.items() if types.is_string(kind) or types.is_large_string(kind)]
+    hint = [f"for classes from the column {texts[0]}, name it label"] if texts and label is None else []
     return from_array(
         values,
         name=path.stem,
@@ -129,8 +137,9 @@ def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[s
         class_names=names,
         beside={"number": np.stack([_known(table[column]) for column in extra], axis=1)} if extra else None,
         number_names=extra,
-        layout="vectors",
-        notes=_unused(table, {*used, *extra, label}),
+        axes="n d",
+        names=() if lists else numbers,
+        notes=(*_unused(table, {*used, *extra, label}), *hint),
     )
 
 
@@ -223,5 +232,5 @@ def _named(table: pyarrow.Table, names: Sequence[str]) -> str | None:
 
 
 def _unused(table: pyarrow.Table, used: set[str | None]) -> tuple[str, ...]:
-    unused = [name for name in table.column_names if name not in used]
+    unused = [name or "(an index without a name)" for name in table.column_names if name not in used]
     return (f"columns not used: {listed(unused)}",) if unused else ()
