@@ -13,7 +13,7 @@ from ancestral.app.cli.options import Features
 def report(
     run: Path,
     *,
-    n: Annotated[int, Parameter(name=["-n", "--count"])] = 2000,
+    n: Annotated[int, Parameter(name=["-n", "--count"])] = 1000,
     features: Features = None,
     out: Path | None = None,
     device: str = "auto",

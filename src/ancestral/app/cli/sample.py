@@ -22,6 +22,8 @@ LATENT = Group("Pictures of the latent space", help="Instead of samples. One at 
 OUTPUT = Group("Output", sort_key=6)
 MACHINE = Group("Machine", sort_key=7)
 
+WIDE = 12  # samples of different conditions that stand in one row
+
 FILES = {
     "sample": "samples.png",
     "interpolate": "interpolation.png",
@@ -227,8 +229,8 @@ def sample(
     folder = opened(run)
     model = folder.load_model(request.device, request.precision)
     spec = folder.spec
-    if not out.suffix and not spec.is_image:
-        raise UsageError(f"{out} is a folder of pictures, and samples of {spec.name} are not images: write .npz or .png")
+    if not out.suffix and not (spec.is_image and spec.shape[0] in (1, 3, 4)):
+        raise UsageError(f"{out} is a folder of pictures, and samples of {spec.name} are not pictures: write .npz or .png")
     for path in filter(None, (out, trajectory)):
         with disk_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -267,8 +269,10 @@ def sample(
     seconds = time.perf_counter() - begun
 
     shown = conditions.shown(model, sampling.condition, len(x)) if legend else ()
-    columns = sampling.columns if sweep is not None or 1 < sampling.columns < sampling.n else None
-    write(x, out, spec, sampling.seeds, columns, shown)
+    in_rows = sweep is not None or 1 < sampling.columns <= (WIDE if sampling.columns == sampling.n else sampling.n)
+    columns = sampling.columns if in_rows else None
+    across = conditions.labels if in_rows and not shown else ()
+    write(x, out, spec, sampling.seeds, columns, shown, across, request.edit.shown(spec) if out.suffix == ".png" else None)
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
     reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")

@@ -33,20 +33,33 @@ def check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
 
 
 def write(
-    x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], columns: int | None, shown: Sequence[Rendering] = ()
+    x: Tensor,
+    out: Path,
+    spec: DataSpec,
+    seeds: Sequence[int],
+    columns: int | None,
+    shown: Sequence[Rendering] = (),
+    across: Sequence[str] = (),
+    given: Tensor | None = None,
 ) -> None:
-    """Write samples as a grid (.png, with the conditions `shown`), an array (.npz), or a folder of single pictures."""
+    """Write samples as a grid (.png), an array (.npz), or a folder of single pictures.
+
+    The grid has the conditions `shown`, or the labels `across` above its columns, and the `given` pictures above the samples.
+    """
     from io import BytesIO
 
     import numpy as np
     from PIL import Image
 
-    from ancestral.app.pictures import save_grid, to_uint8
+    from ancestral.app.pictures import grid, save, stacked, to_uint8
     from ancestral.files import disk_errors, write_atomically
 
     with disk_errors(out.parent):
         if out.suffix.lower() == ".png":
-            save_grid(x, out, spec, columns, shown)
+            picture = grid(x, spec, columns, shown, across=across)
+            if given is not None:
+                picture = stacked({"given": grid(given, spec, len(given)), "samples": picture})
+            save(picture, out)
         elif out.suffix.lower() == ".npz":
             array = x.cpu().numpy()
             if spec.levels is not None:
@@ -62,11 +75,11 @@ def write(
 
 def draw_trajectory(frames: Sequence[Tensor], path: Path, spec: DataSpec) -> None:
     """Draw the path of the samples as an animation (.gif) or a strip."""
-    from ancestral.app.pictures import grid, save_animation, strip
+    from ancestral.app.pictures import film, save, save_animation, strip
     from ancestral.files import disk_errors
 
     with disk_errors(path.parent):
         if path.suffix.lower() == ".gif":
-            save_animation([grid(x[:64], spec) for x in frames], path)
+            save_animation(film(frames, spec), path)
         else:
-            strip(frames, spec).save(path)
+            save(strip(frames, spec), path)

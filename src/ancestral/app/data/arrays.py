@@ -37,6 +37,7 @@ from ancestral.app.data.numbers import numbers_note
 Layout = Literal["images", "signals", "vectors"]
 DATA, LABELS = ("x", "images", "data", "x_train", "arr_0"), ("y", "labels", "y_train")
 TEST_DATA, TEST_LABELS = ("x_test",), ("y_test",)
+CHANNEL_NAMES = "channel_names"
 CHANNELS = (1, 3, 4)
 EXPECTED = "expected (N, D) vectors, (N, C, L) signals, (N, H, W) or (N, H, W, C) images"
 
@@ -49,6 +50,7 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
     - `x` (or `images`, `data`, `x_train`, `arr_0`, or a single array): the samples.
     - `y` (or `labels`, `y_train`), optional: the labels.
     - `x_test`, `y_test`, optional: the held-out split.
+    - `channel_names`, optional: the names of the channels of the samples, which are the columns of a table.
     - `captions`, `boxes`, `maps`, `conditioning`, `number`, `number_names`, and arrays of any other name with a row for each
       sample, optional: the annotations that `joined` reads. Those of the held-out split end in `_test`, e.g. `captions_test`.
 
@@ -72,7 +74,7 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
     y, x_test, y_test = (next((k for k in keys if k in arrays), None) for keys in (LABELS, TEST_DATA, TEST_LABELS))
     if labels is not None and y is not None:
         raise DataError(f"{path} already holds labels ({y}): leave out `labels`")
-    names = {name for column in KNOWN for name in (column, f"{column}_test")} | {NUMBER_NAMES}
+    names = {name for column in KNOWN for name in (column, f"{column}_test")} | {NUMBER_NAMES, CHANNEL_NAMES}
     further = [key for key in arrays.keys() - {data, y, x_test, y_test} - names if _goes_with(arrays, key, data, x_test)]
     kept = [*KNOWN, *sorted(further)]
     tested = [] if x_test is None else [f"{key}_test" for key in further]
@@ -87,6 +89,7 @@ def array_file(path: Path, layout: Layout | None = None, labels: Any = None) -> 
         beside={column: arrays[column] for column in kept if column in arrays},
         beside_test={column: arrays[f"{column}_test"] for column in kept if f"{column}_test" in arrays},
         number_names=[str(name) for name in arrays.get(NUMBER_NAMES, ())],
+        channels=[str(name) for name in arrays.get(CHANNEL_NAMES, ())],
         layout=layout,
         notes=(f"arrays not used: {', '.join(unused)}",) if unused else (),
     )
@@ -104,6 +107,7 @@ def from_array(
     beside: Mapping[str, Any] | None = None,
     beside_test: Mapping[str, Any] | None = None,
     number_names: Sequence[str] = (),
+    channels: Sequence[str] = (),
     layout: Layout | None = None,
     levels: int | None = None,
     notes: tuple[str, ...] = (),
@@ -121,6 +125,7 @@ def from_array(
         beside: annotations of the samples by name; see `joined`.
         beside_test: annotations of the held-out split.
         number_names: names of the numbers among the annotations.
+        channels: names of the channels of the samples, which are the columns of a table.
         layout: how the samples are laid out; None: decided from axes and type.
         levels: the number of levels of uint8 samples; None: decided from the values.
         notes: further notes for the user.
@@ -157,6 +162,9 @@ def from_array(
     if held_out is not None and (beside or {}).keys() != (beside_test or {}).keys():
         one = ", ".join(sorted((beside or {}).keys() ^ (beside_test or {}).keys()))
         raise DataError(f"{where} has {one} for one split only: give each with and without _test, or neither")
+    if channels and len(channels) != len(train["x"].values[0]):
+        found = f"{count(len(channels), 'name')} for {count(len(train['x'].values[0]), 'channel')}"
+        raise DataError(f"{where} has {found}: give one name for each")
     about = [f"read as {_described(sum(map(len, quantised)), chosen, tuple(train['x'].values.shape[1:]))}"]
     if "number" in train:
         numbers = train["number"]
@@ -164,7 +172,11 @@ def from_array(
         about += numbers_note(numbers.names)
     if others := [column for column in train if column not in STANDARD]:
         about.append(f"further columns, for conditions that read them: {listed(others)}")
-    return assemble(name, train, held_out, levels=levels, classes=classes, **named(train, held_out), notes=(*about, *notes))
+    about += notes
+    names = named(train, held_out)
+    return assemble(
+        name, train, held_out, levels=levels, classes=classes, channels=tuple(channels), **names, notes=tuple(about)
+    )
 
 
 def from_columns(
@@ -174,7 +186,7 @@ def from_columns(
 
     Args:
         columns: `x` `(N, ...)` as in `from_array`; `class`; `text`, `boxes`, `map`, `image`, `number` as `joined` reads them,
-            by either name (`text` or `captions`, ...); `number_names`; columns of any other name.
+            by either name (`text` or `captions`, ...); `number_names`, `channel_names`; columns of any other name.
         name: the name of the data.
         layout: the layout of the samples, as in `from_array`.
         labels: N whole numbers or names, unless there is a column `class`.
@@ -188,11 +200,19 @@ def from_columns(
     if x is None:
         raise DataError(f"the columns hold no samples: expected one named x, found {', '.join(given) or 'nothing'}")
     y = next((given.pop(key) for key in ("class", *LABELS) if key in given), labels)
-    number_names = given.pop(NUMBER_NAMES, ())
+    number_names, channels = given.pop(NUMBER_NAMES, ()), given.pop(CHANNEL_NAMES, ())
     plural = {column: array for array, column in reversed(COLUMNS.items())}
     beside = {plural.get(key, key): values for key, values in given.items()}
-    where = "the columns"
-    return from_array(x, name=name, where=where, labels=y, beside=beside, number_names=number_names, layout=layout)
+    return from_array(
+        x,
+        name=name,
+        where="the columns",
+        labels=y,
+        beside=beside,
+        number_names=number_names,
+        channels=[str(channel) for channel in channels],
+        layout=layout,
+    )
 
 
 def _goes_with(arrays: Mapping[str, np.ndarray], key: str, data: str, x_test: str | None) -> bool:

@@ -129,6 +129,7 @@ def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[s
         class_names=names,
         beside={"number": np.stack([_known(table[column]) for column in extra], axis=1)} if extra else None,
         number_names=extra,
+        channels=[] if lists else numbers,
         layout="vectors",
         notes=_unused(table, {*used, *extra, label}),
     )
