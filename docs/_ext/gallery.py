@@ -161,23 +161,23 @@ def _() -> Image.Image:
 
 @entry("samples", "signal.png", SAMPLE, "Signals of one channel. All have the same axes")
 def _() -> Image.Image:
-    return of(load(waves(200, 1, 64).astype(np.float32)), 16, columns=8)
+    return of(load(waves(200, 1, 64).astype(np.float32)), 8, columns=4)
 
 
 @entry("samples", "long-signal.png", SAMPLE, "Long signals")
 def _() -> Image.Image:
-    return of(load(waves(100, 1, 2000).astype(np.float32)), 8)
+    return of(load(waves(100, 1, 2000).astype(np.float32)), 6)
 
 
 @entry("samples", "alike-channels.png", SAMPLE, "Signals whose channels have like ranges share their axes")
 def _() -> Image.Image:
     named = from_columns({"x": waves(200, 3, 64).astype(np.float32), "channel_names": ["x", "y", "z"]}, layout="signals")
-    return of(named, 16, columns=8)
+    return of(named, 8, columns=4)
 
 
 @entry("samples", "unlike-channels.png", SAMPLE, "Signals whose channels have unlike ranges: axes for each")
 def _() -> Image.Image:
-    return of(sensors(), 8, columns=8)
+    return of(sensors(), 4, columns=4)
 
 
 @entry("samples", "points.png", SAMPLE, "Points in the plane")
@@ -215,7 +215,7 @@ def _() -> Image.Image:
 @entry("paths", "signals-path.png", f"{SAMPLE} --trajectory way.png", "The way of signals")
 def _() -> Image.Image:
     data = sensors()
-    return strip(noised(data, 1), data.spec)
+    return strip(noised(data, 1), data.spec, columns=5)
 
 
 @entry("paths", "table-path.png", f"{SAMPLE} --trajectory way.png", "The way of a table")
@@ -252,6 +252,14 @@ def _() -> Image.Image:
     hole = torch.where(torch.arange(8) < 4, x, 0.5)
     filled = torch.where(torch.arange(8) < 4, x[:1], x[1:])
     return stacked({"given": grid(hole[:1], data.spec), "samples": grid(filled, data.spec, 8)})
+
+
+@entry("edits", "upscale.png", f"{SAMPLE} --upscale small.png", "Enlarged, below the small picture that was given")
+def _() -> Image.Image:
+    data = load("digits")
+    x = data.x("train", torch.nonzero(data.labels() == 3)[:16, 0])
+    small = torch.nn.functional.avg_pool2d(x[:1], 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return stacked({"given": grid(small, data.spec), "samples": grid(x, data.spec, 8)})
 
 
 @entry(

@@ -215,7 +215,8 @@ def vectors(
     spans = known[:, 1] - known[:, 0]
     legend = len(groups) > 1
     if len(spans) == 2 and not spec.channels and spans.max() <= ALIKE * spans.min():
-        figure = Figure(figsize=(4.8 + 1.2 * legend, 4.8), dpi=DPI, layout="constrained")
+        side = 2.6 if title else 4.8  # with a title it is one of several plots side by side
+        figure = Figure(figsize=(side + 1.2 * legend, side), dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
         _scatter(axes, groups, 0, 1, joined)
         low, high = known[:, 0].min(), known[:, 1].max()
@@ -357,7 +358,7 @@ def _few_ticks(axes: Axes, axis: Literal["x", "y"], count: int, pair: Any, whole
     top = max(abs(low), abs(high))
     size, sign = next(((size, sign) for size, sign in UNITS if top >= 10 * size), (1.0, ""))
     digits = max(4, 2 + math.ceil(math.log10(max(1.0, top / (high - low)))))
-    one.set_major_locator(MaxNLocator(count, integer=whole))
+    one.set_major_locator(MaxNLocator(count, integer=whole, min_n_ticks=1))
     one.set_major_formatter(FuncFormatter(lambda value, _: f"{value / size:.{digits}g}{sign}" if value else "0"))
     axes.tick_params(axis=axis, labelsize=7, length=2)
 

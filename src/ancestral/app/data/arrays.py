@@ -163,8 +163,8 @@ def from_array(
         one = ", ".join(sorted((beside or {}).keys() ^ (beside_test or {}).keys()))
         raise DataError(f"{where} has {one} for one split only: give each with and without _test, or neither")
     if channels and len(channels) != len(train["x"].values[0]):
-        found = f"{count(len(channels), 'name')} for {count(len(train['x'].values[0]), 'channel')}"
-        raise DataError(f"{where} has {found}: give one name for each")
+        given, there = len(channels), count(len(train["x"].values[0]), "channel")
+        raise DataError(f"{count(given, 'name')} are given for {there} of {where}: give one for each")
     about = [f"read as {_described(sum(map(len, quantised)), chosen, tuple(train['x'].values.shape[1:]))}"]
     if "number" in train:
         numbers = train["number"]
