@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GRID, FEW, POINTS = 64, 16, 2000  # samples of pictures, of arrays and signals, of vectors
+GRID, FEW, POINTS = 64, 12, 2000  # samples of pictures, of arrays and signals, of vectors
 ACROSS, NEIGHBOURS, ROWS = 6, 4, 8
 
 
@@ -40,8 +40,9 @@ def samples(x: Tensor, data: DataSet, renderings: Sequence[Rendering] = ()) -> b
         held = data.x("test")
         n = min(len(x), len(held), POINTS)
         return _png(grid(torch.cat([held[:n], x[:n]]), data.spec, rows=("real data", "samples")))
-    few = GRID if is_picture(data.spec) else FEW if len(data.spec.shape) > 1 else POINTS
-    return _png(grid(x[:few], data.spec))
+    if len(data.spec.shape) > 1 and not is_picture(data.spec):
+        return _png(grid(x[:FEW], data.spec, columns=ACROSS))
+    return _png(grid(x[: GRID if is_picture(data.spec) else POINTS], data.spec))
 
 
 def real(data: DataSet) -> bytes | None:
