@@ -32,6 +32,8 @@ from ancestral.solvers import SOLVERS, DormandPrince, Solver
 from quality import EPOCHS, SOURCE, classifier, features, frechet
 
 COSTS = {"heun": 2, "rk4": 4, "churn": 2, "pc": 2, "langevin": 5, "langevin-v1": 100}  # evaluations a step; others take 1
+RANDOM = ("ddpm", "dpmpp-sde", "euler-maruyama", "churn", "pc", "langevin", "langevin-v1", "langevin-one")  # noise in each step
+MARKERS = "osv^DPX<>*"
 TOLERANCES = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5)
 BATCH = 250
 
@@ -154,20 +156,50 @@ def _finite(distance: Callable[[Tensor], float], x: Tensor) -> float:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    from matplotlib import colormaps
+    """A panel for each group of solvers, with the curves of the others in grey, so that no two curves of a panel look alike."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    colours = colormaps["tab20"].colors
-    for i, (name, curve) in enumerate(result["curves"].items()):
-        points = [(int(k), v) for k, v in curve.items() if np.isfinite(v)]
-        if points:
-            style = {"linestyle": "--", "alpha": 0.7} if name.startswith("diffusers") else {}
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colours[i % 20], label=name, **style)
-    axes.axhline(result["floor"], color="black", linewidth=0.8, linestyle=":", label="real data")
-    axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel=result["distance"])
-    axes.legend(fontsize=7, ncols=2)
+    from ancestral.app.plots import COLOURS
+
+    curves = {
+        name: [(int(nfe), value) for nfe, value in curve.items() if np.isfinite(value)]
+        for name, curve in result["curves"].items()
+    }
+    groups = {
+        "ODE": [name for name in curves if name not in RANDOM and not name.startswith("diffusers")],
+        "with noise in each step": [name for name in curves if name in RANDOM],
+        "diffusers' schedulers": [name for name in curves if name.startswith("diffusers")],
+    }
+    groups = {title: names for title, names in groups.items() if any(curves[name] for name in names)}
+    top = 50 * result["floor"]  # of the axes; what is above is written
+    figure = Figure(figsize=(1 + 4.2 * len(groups), 5.6), dpi=110, layout="constrained")
+    for axes, (title, names) in zip(
+        figure.subplots(1, len(groups), sharey=True, squeeze=False).flat, groups.items(), strict=True
+    ):
+        for name in curves.keys() - set(names):
+            if curves[name]:
+                axes.plot(*zip(*curves[name], strict=True), color="#e7e5e4", linewidth=1, zorder=0)
+        for i, name in enumerate(name for name in names if curves[name]):
+            style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linestyle": ("-", "--")[i % 2]}
+            label = name.removeprefix("diffusers ")
+            axes.plot(*zip(*curves[name], strict=True), markersize=5, linewidth=1.3, alpha=0.85, label=label, **style)
+            for nfe, value in curves[name]:
+                if value > top:
+                    axes.annotate(
+                        f"↑ {value:.3g}",
+                        (nfe, top),
+                        (-3, -10),
+                        textcoords="offset points",
+                        ha="right",
+                        fontsize=8,
+                        color=style["color"],
+                    )
+        axes.axhline(result["floor"], color="black", linewidth=0.8, linestyle=":", label="real data")
+        axes.set(
+            xscale="log", yscale="log", xlabel="evaluations of the network", title=title, ylim=(0.9 * result["floor"], top)
+        )
+        axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)
+    figure.axes[0].set_ylabel(result["distance"])
     figure.savefig(path)
 
 

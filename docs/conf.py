@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "drawn",
+    "gallery",
     "claims",
     "settings",
     "commands",

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ancestral.app.pictures import render
+from ancestral.app.plots import render
 from ancestral.likelihood import ode_log_prob
 from ancestral.noise import SampleNoise
 from ancestral.oracles import MixtureOracle

@@ -29,6 +29,7 @@ from ancestral.errors import AncestralError, UsageError
 from ancestral.models import GenerativeModel
 from ancestral.runtime import Runtime
 
+REPORTED = 1000  # samples of a report, whose cost should be small beside that of a short training
 Real = str | Path | np.ndarray | Tensor | DataSet
 
 
@@ -198,11 +199,14 @@ def drawn(
     return draw(model, own, n, run.path / "evaluation", how, identity=identity(run), progress=progress)
 
 
-def report(run: str | Path, *, reporter: Reporter | None = None, out: Path | None = None, **options: Any) -> Path | None:
+def report(
+    run: str | Path, *, n: int = REPORTED, reporter: Reporter | None = None, out: Path | None = None, **options: Any
+) -> Path | None:
     """Evaluate a run and write report.html, .md and .json into its folder.
 
     Args:
         run: The run folder.
+        n: Number of samples to evaluate. Small data sets use fewer.
         reporter: The object that shows the progress.
         out: The file of the page. None: report.html in the run folder.
         **options: Options of `evaluate`.
@@ -210,7 +214,7 @@ def report(run: str | Path, *, reporter: Reporter | None = None, out: Path | Non
     Returns:
         The file of the page, or None in a process that only helps to draw.
     """
-    result = evaluate(run, reporter=reporter, **options)
+    result = evaluate(run, n=n, reporter=reporter, **options)
     if result is None:
         return None
     comparison = Comparison.of([result.subject], result.evaluator)

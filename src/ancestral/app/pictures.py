@@ -1,69 +1,140 @@
-"""Pictures of samples: grids, curves, point clouds, and animations of their paths."""
+"""Pictures of samples of every kind: tiles of images, and the plots of `plots` for all else; strips and animations of paths."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ancestral.app import plots
+from ancestral.app.data.spec import DataSpec
 from ancestral.conditioning.render import Rendering, colour
 from ancestral.files import write_atomically
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from ancestral.app.data.spec import DataSpec
 
 SIDE = 48  # smallest side of a tile in pixels
 READABLE = 96  # smallest side of a tile with words and boxes
 LINE, LETTER, LINES = 12, 5.2, 4  # height of a line and width of a letter in pixels, and largest number of lines
+FRAMES, PLOTS, FILM = 60, 24, 9  # frames of an animation, and of one of plots; signals in it
+CHECKS = 8  # side of the squares behind transparent pictures in pixels
+GAP = 128  # grey between tiles
+
+
+def is_picture(spec: DataSpec) -> bool:
+    """Return whether the samples are pictures as files show them: grey, colour, or colour with transparency.
+
+    Other arrays of images, such as fields of real numbers and those of 2 or 5 channels, are drawn as channels with scales.
+    """
+    if not spec.is_image or spec.shape[0] not in (1, 3, 4):
+        return False
+    return spec.kind != "real" or (spec.shape[0] < 4 and spec.range is not None and -1 <= spec.range[0] <= spec.range[1] <= 1)
 
 
 def to_uint8(x: Tensor, spec: DataSpec) -> np.ndarray:
-    """Convert images `(n, c, h, w)` in the units of the data to uint8 `(n, h, w, c)`, scaled from the range of the data."""
+    """Convert images `(n, c, h, w)` to uint8 `(n, h, w, c)`, scaled from the range of the data. NaN becomes grey."""
     low, high = spec.range or (float(x.min()), float(x.max()))
-    scaled = ((_real(x) - low) / max(high - low, 1e-12)).clamp(0, 1).mul(255).round()
-    return scaled.byte().permute(0, 2, 3, 1).cpu().numpy()
+    scaled: np.ndarray = ((plots.numbers(x) - low) / max(high - low, 1e-12)).clip(0, 1)
+    levels: np.ndarray = np.nan_to_num(scaled * 255, nan=GAP).round().astype(np.uint8)
+    return levels.transpose(0, 2, 3, 1)
 
 
-def grid(x: Tensor, spec: DataSpec, columns: int | None = None, renderings: Sequence[Rendering] = ()) -> Image.Image:
-    """Draw n samples as one picture: tiles for images, curves for signals, a scatter plot for points.
+def grid(
+    x: Tensor,
+    spec: DataSpec,
+    columns: int | None = None,
+    renderings: Sequence[Rendering] = (),
+    rows: Sequence[str] = (),
+    across: Sequence[str] = (),
+    ranges: plots.Limits | None = None,
+) -> Image.Image:
+    """Draw n samples as one picture, in the way of their kind.
+
+    Pictures are tiles; other arrays have a panel for each channel; signals have axes; vectors are points in the plane or named
+    histograms and pairs of columns.
 
     Args:
         x: the samples, in the units of the data.
         spec: the description of the data.
         columns: number of columns. None: a square grid.
         renderings: the rendered condition of each sample, drawn with images and signals.
+        rows: the label of each row. Vectors have a colour for each label.
+        across: the label of each column. The vectors of a row are then a path.
+        ranges: the range of each channel. None: that of the data, which for signals and vectors is widened to hold x.
     """
+    if is_picture(spec):
+        return asked(to_uint8(x, spec), renderings, columns) if renderings else tiles(to_uint8(x, spec), columns, rows, across)
     if spec.is_image:
-        return asked(to_uint8(x, spec), renderings, columns) if renderings else tiles(to_uint8(x, spec), columns)
+        return plots.channels(x, spec, columns or math.ceil(math.sqrt(len(x))), rows, across, ranges)
     if len(spec.shape) == 2:
-        return _curves(x, spec, columns, [of_one.words for of_one in renderings])
-    return _scatter(x, spec)
+        return plots.signals(x, spec, columns, rows, across, [of_one.words for of_one in renderings], ranges)
+    return plots.vectors(x, spec, rows, joined=bool(across), ranges=ranges)
 
 
-def tiles(images: np.ndarray, columns: int | None = None) -> Image.Image:
-    """Draw uint8 images `(n, h, w, c)` as a grid with small gaps. Small images are enlarged without smoothing."""
-    n, h, w, c = images.shape
+def tiles(images: np.ndarray, columns: int | None = None, rows: Sequence[str] = (), across: Sequence[str] = ()) -> Image.Image:
+    """Draw uint8 images `(n, h, w, c)` as a grid with small gaps. Small images are enlarged without smoothing.
+
+    Transparent pixels show a pattern of light squares. rows, across: the labels of rows and columns.
+    """
+    n, h, w, _ = images.shape
     columns = columns or math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
+    count = math.ceil(n / columns)
     zoom = zoom_of(h, w)
     gap = 1 if zoom == 1 else 2
-    images = images.repeat(zoom, 1).repeat(zoom, 2)
-    h, w = h * zoom, w * zoom
-    sheet = np.full((rows * (h + gap) + gap, columns * (w + gap) + gap, c), 128, np.uint8)
+    images = opaque(images.repeat(zoom, 1).repeat(zoom, 2))
+    h, w, c = images.shape[1:]
+    sheet = np.full((count * (h + gap) + gap, columns * (w + gap) + gap, c), GAP, np.uint8)
     for i, image in enumerate(images):
         top, left = gap + i // columns * (h + gap), gap + i % columns * (w + gap)
         sheet[top : top + h, left : left + w] = image
-    return Image.fromarray(sheet[..., 0] if c == 1 else sheet[..., :4])
+    picture = Image.fromarray(sheet[..., 0] if c == 1 else sheet)
+    return _labelled(picture, rows, across, (h + gap, w + gap)) if rows or across else picture
+
+
+def opaque(images: np.ndarray) -> np.ndarray:
+    """Return uint8 images `(n, h, w, c)` without transparency: on a pattern of light squares."""
+    if images.shape[-1] != 4:
+        return images
+    y, x = np.indices(images.shape[1:3]) // CHECKS
+    squares = np.where((y + x) % 2, 204, 255)[..., np.newaxis]
+    alpha = images[..., 3:] / 255
+    mixed: np.ndarray = alpha * images[..., :3] + (1 - alpha) * squares
+    return mixed.round().astype(np.uint8)
+
+
+def _labelled(sheet: Image.Image, rows: Sequence[str], across: Sequence[str], cell: tuple[int, int]) -> Image.Image:
+    """Return the grid with labels left of its rows and above its columns. cell: height and width of a tile with its gap."""
+    font = ImageFont.load_default(LINE - 2)
+    beside = [textwrap.wrap(label, 24)[:LINES] for label in rows]
+    above = [textwrap.wrap(label, max(4, int(cell[1] / LETTER)))[:LINES] for label in across]
+    left = 6 + max((math.ceil(font.getlength(line)) for lines in beside for line in lines), default=-6)
+    top = LINE * max(map(len, above), default=0)
+    picture = Image.new("RGB", (left + sheet.width, top + sheet.height), "white")
+    picture.paste(sheet, (left, top))
+    draw = ImageDraw.Draw(picture)
+    for i, lines in enumerate(beside):
+        draw.text((3, top + (i + 0.5) * cell[0]), "\n".join(lines), "black", font, anchor="lm")
+    for j, lines in enumerate(above):
+        draw.text((left + (j + 0.5) * cell[1], top), "\n".join(lines), "black", font, anchor="md", align="center")
+    return picture
+
+
+def stacked(parts: Mapping[str, Image.Image]) -> Image.Image:
+    """Put pictures below each other, each below its caption."""
+    font, height = ImageFont.load_default(LINE), LINE + 6
+    width = max(max(part.width, math.ceil(font.getlength(name)) + 6) for name, part in parts.items())
+    sheet = Image.new("RGB", (width, sum(part.height + height for part in parts.values())), "white")
+    draw, top = ImageDraw.Draw(sheet), 0
+    for name, part in parts.items():
+        draw.text((3, top + height - 3), name, "black", font, anchor="ls")
+        sheet.paste(part, (0, top + height))
+        top += part.height + height
+    return sheet
 
 
 def zoom_of(height: int, width: int) -> int:
@@ -73,6 +144,7 @@ def zoom_of(height: int, width: int) -> int:
 
 def asked(images: np.ndarray, renderings: Sequence[Rendering], columns: int | None = None) -> Image.Image:
     """Draw uint8 images `(n, h, w, c)` as a grid with their conditions: pictures on the left, boxes on them, words below."""
+    images = opaque(images)
     n, h, w = images.shape[:3]
     zoom = max(1, math.ceil(READABLE / min(h, w)))
     size, gap = (w * zoom, h * zoom), 4
@@ -99,70 +171,65 @@ def asked(images: np.ndarray, renderings: Sequence[Rendering], columns: int | No
     return sheet
 
 
-def save_grid(x: Tensor, path: Path, spec: DataSpec, columns: int | None = None, renderings: Sequence[Rendering] = ()) -> None:
+def save_grid(
+    x: Tensor,
+    path: Path,
+    spec: DataSpec,
+    columns: int | None = None,
+    renderings: Sequence[Rendering] = (),
+    rows: Sequence[str] = (),
+    across: Sequence[str] = (),
+) -> None:
     """Write the picture of `grid` as PNG, atomically."""
+    save(grid(x, spec, columns, renderings, rows, across), path)
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a picture as PNG, atomically."""
     buffer = BytesIO()
-    grid(x, spec, columns, renderings).save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     write_atomically(path, buffer.getvalue())
 
 
-def strip(frames: Sequence[Tensor], spec: DataSpec, columns: int = 8, rows: int = 8) -> Image.Image:
-    """Draw the path of a few samples as one picture: rows of images with noise on the left, or plots side by side."""
+def strip(
+    frames: Sequence[Tensor], spec: DataSpec, columns: int = 8, rows: int = 8, ends: tuple[str, str] = ("noise", "samples")
+) -> Image.Image:
+    """Draw the path of a few samples as one picture: a row for each sample, or plots side by side. ends: the outer labels."""
+    columns = columns if len(spec.shape) > 1 or spec.shape[0] <= 2 else 3
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int)]
-    if spec.is_image:
-        pictures = np.stack([to_uint8(x[:rows], spec) for x in chosen], 1)
-        return tiles(pictures.reshape(-1, *pictures.shape[2:]), columns=len(chosen))
-    plots = [grid(x, spec) for x in chosen]
-    sheet = Image.new("RGB", (sum(plot.width for plot in plots), plots[0].height), "white")
-    for i, plot in enumerate(plots):
-        sheet.paste(plot, (sum(before.width for before in plots[:i]), 0))
+    titles = [ends[0], *[""] * (len(chosen) - 2), ends[1]][-len(chosen) :]
+    ranges = _ranges(chosen, spec)
+    if len(spec.shape) > 1:
+        rows = min(rows, len(chosen[0]))
+        x = torch.stack([frame[:rows].cpu() for frame in chosen], 1).flatten(0, 1)
+        return grid(x, spec, len(chosen), across=titles, ranges=ranges)
+    drawn = [plots.vectors(x, spec, title=title or " ", ranges=ranges) for x, title in zip(chosen, titles, strict=True)]
+    sheet = Image.new("RGB", (sum(plot.width for plot in drawn), drawn[0].height), "white")
+    for i, plot in enumerate(drawn):
+        sheet.paste(plot, (sum(before.width for before in drawn[:i]), 0))
     return sheet
 
 
-def _scatter(x: Tensor, spec: DataSpec) -> Image.Image:
-    """Plot the first two coordinates. The axes show the range of the data."""
-    from matplotlib.figure import Figure
-
-    points = _real(x).flatten(1).cpu().numpy()
-    figure = Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    size = max(0.5, min(12.0, 4000 / len(points)))
-    axes.scatter(points[:, 0], points[:, min(1, points.shape[1] - 1)], s=size, alpha=0.6, linewidths=0)
-    if spec.range is not None:
-        low, high = spec.range
-        margin = 0.05 * (high - low)
-        axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
-    axes.set_aspect("equal")
-    return render(figure)
+def film(frames: Sequence[Tensor], spec: DataSpec) -> list[Image.Image]:
+    """Draw the path of samples as the frames of an animation, which all have the same axes."""
+    count = min(FRAMES if is_picture(spec) else PLOTS, len(frames))
+    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)]
+    few = [x[:FILM] if len(spec.shape) == 2 else x[:64] if spec.is_image else x for x in chosen]
+    return [grid(x, spec, ranges=_ranges(few, spec)) for x in few]
 
 
-def _curves(x: Tensor, spec: DataSpec, columns: int | None = None, words: Sequence[str] = ()) -> Image.Image:
-    from matplotlib.figure import Figure
+def _ranges(frames: Sequence[Tensor], spec: DataSpec) -> plots.Limits | None:
+    """Return the ranges of all frames together, but at most three times as wide as at the end, where the path is data.
 
-    signals = _real(x).cpu().numpy()
-    columns = columns or math.ceil(math.sqrt(len(signals)))
-    rows = math.ceil(len(signals) / columns)
-    figure = Figure(figsize=(1.6 * columns, 1.1 * rows), dpi=100, layout="constrained")
-    for axes, signal in zip(figure.subplots(rows, columns, squeeze=False).flat, signals, strict=False):
-        axes.plot(signal.T, linewidth=1)
-        if spec.range is not None:
-            axes.set_ylim(*spec.range)
-        axes.set(xticks=[], yticks=[])
-    for axes, title in zip(figure.axes, words, strict=False):
-        axes.set_title(title, fontsize=7)
-    return render(figure)
-
-
-def _real(x: Tensor) -> Tensor:
-    """Return float32, but keep float64: it is used for numbers that float32 cannot tell apart."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def render(figure: Figure) -> Image.Image:
-    """Return the figure as a picture."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return Image.open(buffer).convert("RGB")
+    Arrays of channels keep the ranges of the data.
+    """
+    if spec.is_image and (is_picture(spec) or plots.of_data(spec) is not None):
+        return None
+    ends = plots.union([plots.limits(frames[0], spec), plots.limits(frames[-1], spec)])
+    data = plots.of_data(spec)
+    least = data if data is not None else plots.limits(frames[-1], spec)
+    span = least[:, 1] - least[:, 0]
+    return np.stack([np.maximum(ends[:, 0], least[:, 0] - span), np.minimum(ends[:, 1], least[:, 1] + span)], 1)
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int = 80) -> None:

@@ -145,9 +145,21 @@ def test_an_interpolation_ends_at_the_samples_of_its_class(places, tmp_path):
     sample(places / "awake", seeds="3,5", out=tmp_path / "ends.png", **how)
     sample(places / "awake", interpolate="3,5", out=tmp_path / "way.png", **how)
     with Image.open(tmp_path / "ends.png") as ends, Image.open(tmp_path / "way.png") as way:
-        ends, way = np.asarray(ends).astype(int), np.asarray(way).astype(int)
+        left, top = way.width - 9 * 50 - 2, way.height - 50 - 2  # of the tiles, behind labels
+        ends, way = np.asarray(ends).astype(int), np.asarray(way.convert("L")).astype(int)[top:, left:]
     assert abs(ends[2:50, 2:50] - way[2:50, 2:50]).max() <= 1
     assert abs(ends[2:50, 52:100] - way[2:50, 402:450]).max() <= 1
+
+
+def test_the_picture_that_is_given_stands_above_the_samples(places, tmp_path):
+    sample(
+        places / "run", inpaint=places / "digit.png", mask=places / "mask.png", n=4, steps=2, out=tmp_path / "x.png", quiet=True
+    )
+    with Image.open(tmp_path / "x.png") as picture:
+        found = np.asarray(picture.convert("L").crop((2, 20, 50, 68)).resize((8, 8), Image.Resampling.NEAREST))
+    digit = np.asarray(Image.open(places / "digit.png"))
+    assert abs(found[:, :4].astype(int) - digit[:, :4]).max() <= 8  # 17 levels
+    assert (found[:, 4:] == 128).all()  # the hole
 
 
 def test_a_model_trained_for_inpainting_keeps_known_pixels(places):
@@ -200,7 +212,7 @@ def test_draw_and_sample_give_the_same_conditions(places, tmp_path):
     how = {"steps": 2, "out": tmp_path / "strip.png", "quiet": True}
     assert draw("backward", str(places / "run"), asked=Asked(class_="7,3"), **how) == 0
     with Image.open(tmp_path / "strip.png") as strip:
-        assert strip.size == (2 + 3 * 50, 2 + 8 * 50)  # 3 states of 8 samples
+        assert strip.size == (2 + 3 * 50, 12 + 2 + 8 * 50)  # 3 states of 8 samples below their labels
     for asked, words in ((Asked(class_="7,12"), "unknown class '12'"), (Asked(prompt=("a 7",)), "the condition 'text'")):
         for what in ("backward", "between"):
             with pytest.raises(UsageError, match=words if what == "backward" or asked.prompt else "choose one"):

@@ -166,7 +166,7 @@ def _forward(source: str, schedule: str, steps: int | None, seed: int, animated:
     frames = []
     for t in process.levels(torch.linspace(0, 1, count, dtype=torch.float64)):
         frames.append(scale.denormalize((t.alpha * x + t.sigma * eps) / (t.alpha**2 + t.sigma**2) ** 0.5))
-    return _frames(frames, data.spec, animated, count)
+    return _frames(frames, data.spec, animated, count, ("data", "noise"))
 
 
 def _backward(
@@ -185,13 +185,13 @@ def _backward(
         r = (state.t.alpha**2 + state.t.sigma**2) ** 0.5
         bounded = model.standardize.bounds is not None  # then x is already within the data's range
         frames.append(state.x if bounded else model.standardize.denormalize(model.standardize.normalize(state.x) / r))
-    return _frames(frames, spec, animated, 8)
+    return _frames(frames, spec, animated, 8, ("noise", "samples"))
 
 
-def _frames(frames: list[Tensor], spec: DataSpec, animated: bool, columns: int) -> list[Image.Image]:
-    from ancestral.app.pictures import grid, strip
+def _frames(frames: list[Tensor], spec: DataSpec, animated: bool, columns: int, ends: tuple[str, str]) -> list[Image.Image]:
+    from ancestral.app.pictures import film, strip
 
-    return [grid(x, spec) for x in frames] if animated else [strip(frames, spec, columns)]
+    return film(frames, spec) if animated else [strip(frames, spec, columns, ends=ends)]
 
 
 def _between(run: str, rows: str, asked: Asked, steps: int | None, device: str) -> Image.Image:
@@ -217,4 +217,5 @@ def _between(run: str, rows: str, asked: Asked, steps: int | None, device: str) 
     x = data.batch(torch.tensor([a, b]), "test").x.to(model.device)
     with model.inference():
         y = model.between(x[0], x[1], 9, asked.for_model(model, folder.spec), steps or 16)
-    return grid(torch.cat([x[:1], y, x[1:]]), folder.spec, columns=11)
+    across = [f"sample {a}", *[""] * len(y), f"sample {b}"]
+    return grid(torch.cat([x[:1], y, x[1:]]), folder.spec, len(across), rows=("",), across=across)

@@ -24,7 +24,7 @@ def invert(
     reporter: Reporter,
     json: bool,
 ) -> int:
-    """Find the latent of a picture. Write the picture (left) and the decoded latent (right)."""
+    """Find the latent of a picture. Write the picture (above) and the decoded latent (below)."""
     import math
 
     import numpy as np
@@ -63,7 +63,7 @@ def invert(
     psnr = 10 * math.log10((high - low) ** 2 / max(found.error, 1e-12))
     with disk_errors(out.parent):
         if out.suffix.lower() == ".png":
-            save_grid(torch.cat([target, found.x]), out, spec, columns=2)
+            save_grid(torch.cat([target, found.x]), out, spec, columns=1, rows=("picture", "reconstruction"))
         else:
             from io import BytesIO
 

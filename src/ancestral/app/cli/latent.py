@@ -5,7 +5,8 @@ They need a model with a decoder (`HasDecoder`). The pictures that begin with da
 
 from __future__ import annotations
 
-from io import BytesIO
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,9 @@ def draw(
 ) -> None:
     """Draw the picture of kind `wish` into `out` and report its path. If `json`, also print its facts as JSON."""
     from ancestral.app.cli.writing import integers
+    from ancestral.app.pictures import save
     from ancestral.app.progress import emit
+    from ancestral.files import disk_errors
 
     spec, drawn_from = folder.spec, {"prior": prior} if prior else {}
     facts: dict[str, Any] = {"out": str(out)}
@@ -60,7 +63,8 @@ def draw(
         image = latent_map(model, folder, condition)
     else:
         image = traverse(model, spec, seeds[0], condition, drawn_from)
-    save(image, out)
+    with disk_errors(out.parent):
+        save(image, out)
     reporter.say(f"{out.stem.replace('-', ' ')}: {out}")
     if json:
         emit(facts)
@@ -73,7 +77,9 @@ def interpolate(model: GenerativeModel, spec: DataSpec, seeds: list[int], condit
     z = latents(model, seeds, condition, prior)
     share = torch.linspace(0, 1, COLUMNS, device=z.device)
     between = [slerp(z[i : i + 1], z[i + 1 : i + 2], s) for i in range(len(z) - 1) for s in share]
-    return picture(decoded(model, torch.cat(between), condition), spec)
+    rows = [f"seeds {a} to {b}" for a, b in itertools.pairwise(seeds)]
+    across = ["start", *[""] * (COLUMNS - 2), "end"]
+    return picture(decoded(model, torch.cat(between), condition), spec, rows=rows, across=across)
 
 
 def traverse(model: GenerativeModel, spec: DataSpec, seed: int, condition: Any, prior: dict[str, Any]) -> Image:
@@ -81,12 +87,14 @@ def traverse(model: GenerativeModel, spec: DataSpec, seed: int, condition: Any, 
     z = latents(model, [seed], condition, prior).flatten(1)
     activity = getattr(model, "activity", None)
     axes = range(z.shape[1]) if activity is None else activity.argsort(descending=True, stable=True).tolist()
+    chosen, values = list(axes)[:ROWS], torch.linspace(-3, 3, COLUMNS)
     rows = []
-    for j in list(axes)[:ROWS]:
+    for j in chosen:
         row = z.repeat(COLUMNS, 1)
-        row[:, j] = torch.linspace(-3, 3, COLUMNS)
+        row[:, j] = values
         rows.append(row)
-    return picture(decoded(model, torch.cat(rows), condition), spec)
+    labels, across = [f"latent {j + 1}" for j in chosen], [f"{value:g}" for value in values.tolist()]
+    return picture(decoded(model, torch.cat(rows), condition), spec, rows=labels, across=across)
 
 
 def latent_map(model: GenerativeModel, folder: Opened, condition: Any) -> Image:
@@ -100,7 +108,8 @@ def latent_map(model: GenerativeModel, folder: Opened, condition: Any) -> Image:
     if tuple(decoder.latent_shape) == (2,):
         quantiles = torch.special.ndtri((torch.arange(SIDE) + 0.5) / SIDE)
         z = torch.cartesian_prod(-quantiles, quantiles).flip(1).to(model.device)
-        return picture(decoded(model, z, condition), spec, SIDE)
+        across = [f"{value:.1f}" for value in quantiles.tolist()]
+        return picture(decoded(model, z, condition), spec, SIDE, rows=across[::-1], across=across)
     encoder = require(model, HasLatent, "--latent-map of more than two latents")
     from ancestral.app.evaluate import data_of
     from ancestral.app.training.saved import SavedModel
@@ -140,8 +149,9 @@ def reconstruct(model: GenerativeModel, spec: DataSpec, source: str, n: int) -> 
     columns = min(COLUMNS - 1, len(x))
     rows = [part for a, b in zip(x.split(columns), y.split(columns), strict=True) for part in (a, b)]
     if len(rows[-1]) < columns:  # fill the last row, so that each picture is above its reconstruction
-        rows = [torch.cat([row, row.new_zeros(columns - len(row), *row.shape[1:])]) for row in rows]
-    return picture(torch.cat(rows), spec, columns), float((x - y).square().mean().sqrt())
+        rows = [torch.cat([row, row.new_full((columns - len(row), *row.shape[1:]), torch.nan)]) for row in rows]
+    labels = ["data", "reconstruction"] * (len(rows) // 2)
+    return picture(torch.cat(rows), spec, columns, rows=labels), float((x - y).square().mean().sqrt())
 
 
 def latents(model: GenerativeModel, seeds: list[int], condition: Any, prior: dict[str, Any]) -> Tensor:
@@ -173,20 +183,10 @@ def require(model: GenerativeModel, kind: Any, wish: str) -> Any:
     return model
 
 
-def picture(x: Tensor, spec: DataSpec, columns: int = COLUMNS) -> Image:
+def picture(x: Tensor, spec: DataSpec, columns: int = COLUMNS, rows: Sequence[str] = (), across: Sequence[str] = ()) -> Image:
     from ancestral.app.pictures import grid
 
-    return grid(x.cpu(), spec, columns)
-
-
-def save(image: Image, path: Path) -> None:
-    """Write a picture as PNG, atomically."""
-    from ancestral.files import disk_errors, write_atomically
-
-    buffer = BytesIO()
-    image.save(buffer, "PNG")
-    with disk_errors(path.parent):
-        write_atomically(path, buffer.getvalue())
+    return grid(x.cpu(), spec, columns, rows=rows, across=across)
 
 
 def _fitted(x: Tensor, spec: DataSpec, data: DataSet) -> Tensor:
@@ -216,7 +216,7 @@ def _scatter(points: Tensor, labels: Tensor | None, spec: DataSpec) -> Image:
     """Plot points `(n, 2)` coloured by class, with a legend."""
     from matplotlib.figure import Figure
 
-    from ancestral.app.pictures import render
+    from ancestral.app.plots import render
 
     figure = Figure(figsize=(6.4, 5.2), dpi=100, layout="constrained")
     axes = figure.add_subplot()

@@ -23,6 +23,7 @@ OUTPUT = Group("Output", sort_key=6)
 MACHINE = Group("Machine", sort_key=7)
 
 FIRST, LONG = 64, 30  # samples whose size is measured, and seconds of sampling that are announced
+WIDE = 12  # samples of different conditions that stand in one row
 
 FILES = {
     "sample": "samples.png",
@@ -288,8 +289,11 @@ def sample(
     seconds = time.perf_counter() - begun
 
     renderings = conditions.render(model, sampling.condition, len(x)) if legend else ()
-    columns = sampling.columns if sweep is not None or 1 < sampling.columns < sampling.n else None
-    written = write(x, out, spec, sampling.seeds, columns, renderings)
+    in_rows = sweep is not None or 1 < sampling.columns <= (WIDE if sampling.columns == sampling.n else sampling.n)
+    columns = sampling.columns if in_rows else None
+    across = conditions.labels if in_rows and not renderings else ()
+    given = request.edit.picture(spec) if out.suffix == ".png" else None
+    written = write(x, out, spec, sampling.seeds, columns, renderings, across, given)
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
     reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")

@@ -102,9 +102,19 @@ def bytes_each(x: Tensor, out: Path, spec: DataSpec) -> float:
 
 
 def write(
-    x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], columns: int | None, renderings: Sequence[Rendering] = ()
+    x: Tensor,
+    out: Path,
+    spec: DataSpec,
+    seeds: Sequence[int],
+    columns: int | None,
+    renderings: Sequence[Rendering] = (),
+    across: Sequence[str] = (),
+    given: Tensor | None = None,
 ) -> str:
-    """Write samples as a grid (.png, with the conditions `renderings`), an array (.npz), a table (.csv) or a folder of files.
+    """Write samples as a grid (.png), an array (.npz), a table (.csv) or a folder of files.
+
+    The grid has the conditions `renderings`, or the labels `across` above its columns, and the `given` pictures above the
+    samples.
 
     Returns:
         What the user should know of the files, "" for nothing.
@@ -114,14 +124,17 @@ def write(
     import numpy as np
 
     from ancestral.app.data.discrete import as_allowed, described
-    from ancestral.app.pictures import save_grid
+    from ancestral.app.pictures import grid, save, stacked
     from ancestral.files import disk_errors, write_atomically
 
     kept, rounded = as_allowed(x, spec), described(spec)
     notes = [f"they have the values of the data: {rounded}"] if rounded else []
     with disk_errors(out.parent):
         if out.suffix.lower() == ".png":
-            save_grid(x, out, spec, columns, renderings)
+            picture = grid(x, spec, columns, renderings, across=across)
+            if given is not None:
+                picture = stacked({"given": grid(given, spec, len(given)), "samples": picture})
+            save(picture, out)
             return ""
         if out.suffix.lower() == ".npz":
             arrays = {"x": _array(kept, spec), "seeds": np.array(seeds, dtype=np.uint64)}
@@ -180,7 +193,7 @@ def _table(x: Tensor, spec: DataSpec) -> bytes:
 
     text = StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(spec.names or [f"column{i + 1}" for i in range(spec.dims)])
+    table.writerow(spec.channels or [f"column{i + 1}" for i in range(spec.dims)])
     for row in _array(x, spec):
         table.writerow([int(value) if value == int(value) else str(value) for value in row])
     return text.getvalue().encode()
@@ -196,11 +209,11 @@ def _array(x: Tensor, spec: DataSpec) -> np.ndarray:
 
 def draw_trajectory(frames: Sequence[Tensor], path: Path, spec: DataSpec) -> None:
     """Draw the path of the samples as an animation (.gif) or a strip."""
-    from ancestral.app.pictures import grid, save_animation, strip
+    from ancestral.app.pictures import film, save, save_animation, strip
     from ancestral.files import disk_errors
 
     with disk_errors(path.parent):
         if path.suffix.lower() == ".gif":
-            save_animation([grid(x[:64], spec) for x in frames], path)
+            save_animation(film(frames, spec), path)
         else:
-            strip(frames, spec).save(path)
+            save(strip(frames, spec), path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def assemble(
     classes: tuple[str, ...] = (),
     box_classes: tuple[str, ...] = (),
     map_classes: tuple[str, ...] = (),
-    names: Sequence[str] = (),
+    channels: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> DataSet:
     """Make a `DataSet` of samples that have channels first and are either uint8 levels (`levels` given) or real numbers.
@@ -41,7 +41,7 @@ def assemble(
         classes: names of the classes of the samples.
         box_classes: names of the classes of boxes.
         map_classes: names of the classes of maps.
-        names: names of the numbers of vectors.
+        channels: names of the channels of the samples, which are the columns of a table.
         notes: notes for the user.
 
     Raises:
@@ -64,7 +64,7 @@ def assemble(
     kind: Kind = "real" if levels is None else "binary" if levels == 2 else "uint8"
     x, texts, boxes, paired = (train.value(name) for name in ("x", "text", "boxes", "image"))
     mean, std = moments(x, levels)
-    limits = (0.0, 1.0) if levels is not None else (float(x.min()), float(x.max()))
+    limits = () if levels is not None else tuple((float(c.min()), float(c.max())) for c in x.unbind(1))
     numbers = train["number"] if "number" in train else Numbers(torch.empty(len(train), 0))
     assert isinstance(numbers, Numbers)
     number_mean, number_std = known_moments(numbers.values)
@@ -73,7 +73,7 @@ def assemble(
         name=name,
         shape=tuple(x.shape[1:]),
         kind=kind,
-        range=limits,
+        range=(min(low for low, _ in limits), max(high for _, high in limits)) if limits else (0.0, 1.0),
         levels=levels,
         mean=mean,
         std=std,
@@ -89,7 +89,8 @@ def assemble(
         number_mean=number_mean,
         number_std=number_std,
         columns=tuple((column, shape_of(train[column])) for column in sorted(train) if column not in STANDARD),
-        names=tuple(map(printable, names)),
+        channels=tuple(map(printable, channels)),
+        limits=limits,
         allowed=allowed if any(allowed) else (),
     )
     if values := described(spec):

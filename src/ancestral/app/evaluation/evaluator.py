@@ -138,8 +138,10 @@ class Evaluator:
         values = self._registered(samples.x, found, self.reference.samples, self.reference_features, _metrics(), labels)
         values |= self._copies(found[0]) | self._true(samples.x)
         values["duplicates", ""] = m.duplicate_rate(m.nearest(found[0], found[0], own=True)[0], self._within_real)
-        values |= self._classes(samples)
-        rows = [_metric(kind, e, value, self._real.get((kind, e))) for (kind, e), value in values.items()]
+        classes = self._classes(samples)
+        values |= classes
+        real = self._real | (self._real_classes if classes else {})
+        rows = [_metric(kind, e, value, real.get((kind, e))) for (kind, e), value in values.items()]
         rows += self._reconstructions(model) if isinstance(model, HasReconstruction) else []
         rows += likelihood(model, self.data, self.progress) if model is not None else []
         return Evaluation(
@@ -255,15 +257,23 @@ class Evaluator:
 
         Metrics of other packages are computed each time, since their code may change. The others are cached.
         """
-        key = f"{FORMAT} {self.reference.key} {sorted(self.descriptions.items())}"
+        return self._cached("", self._measured_real) | self._real_metrics(_metrics(own=False))
+
+    @cached_property
+    def _real_classes(self) -> Values:
+        """The metrics of classes of real data, which only samples with classes need: a classifier is trained for them."""
+        return self._cached("classes ", self._measured_classes)
+
+    def _cached(self, part: str, measure: Callable[[], Values]) -> Values:
+        """Return a part of the metrics of real data from the cache, or measure and keep it."""
+        key = f"{FORMAT} {part}{self.reference.key} {sorted(self.descriptions.items())}"
         file = cache_dir() / "real" / f"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.json"
         if file.exists():
-            values = {(kind, e): Estimate(**value) for kind, e, value in json.loads(file.read_text(encoding="utf-8"))}
-        else:
-            values = self._measured_real()
-            stored = [[kind, e, asdict(value)] for (kind, e), value in values.items()]
-            keep(file, json.dumps(stored).encode(), self.progress)
-        return values | self._real_metrics(_metrics(own=False))
+            return {(kind, e): Estimate(**value) for kind, e, value in json.loads(file.read_text(encoding="utf-8"))}
+        values = measure()
+        stored = [[kind, e, asdict(value)] for (kind, e), value in values.items()]
+        keep(file, json.dumps(stored).encode(), self.progress)
+        return values
 
     def _real_metrics(self, metrics: Sequence[registry.Entry]) -> Values:
         """Compute the registered metrics between two random parts of the real data, of the sizes of the comparison.
@@ -291,9 +301,13 @@ class Evaluator:
         values["duplicates", ""] = m.duplicate_rate(self._within_real, self._within_real)
         values["copy-rate", ""] = Estimate(m.EXPECTED, None, len(test))
         values["c_t", ""] = Estimate(0.0, None, len(test))
+        return values
+
+    def _measured_classes(self) -> Values:
+        values: Values = {}
         if self._classifier is not None and self.reference.real_labels is not None:
-            values |= self._classes(Samples(real, self.reference.real_labels))
-            values["class-agreement", ""] = Estimate(self._classifier.accuracy, None, len(test))
+            values |= self._classes(Samples(self.reference.real, self.reference.real_labels))
+            values["class-agreement", ""] = Estimate(self._classifier.accuracy, None, len(self.reference.test))
         return values
 
     def _kept(self, e: Extractor, x: Tensor, part: str) -> np.ndarray:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ancestral.app.data import DataSet
 from ancestral.app.evaluation import Evaluator, Subject
-from ancestral.app.pictures import grid, tiles, to_uint8
+from ancestral.app.pictures import grid, is_picture
+from ancestral.app.plots import COLOURS, plain
 from ancestral.conditioning import Rendering
 from ancestral.metrics import nearest
 
@@ -22,33 +23,45 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#4d7c0f", "#be185d", "#57534e")
-GRID, ACROSS, NEIGHBOURS, ROWS = 64, 6, 4, 8
+GRID, FEW, POINTS = 64, 12, 2000  # samples of pictures, of arrays and signals, of vectors
+ACROSS, NEIGHBOURS, ROWS = 6, 4, 8
+
+
+def is_table(data: DataSet) -> bool:
+    """Return whether the samples are columns of a table, which are drawn together with the real data."""
+    return len(data.spec.shape) == 1 and (data.spec.shape[0] != 2 or bool(data.spec.channels))
 
 
 def samples(x: Tensor, data: DataSet, renderings: Sequence[Rendering] = ()) -> bytes:
-    """Draw the first 64 samples as a grid, or the samples with `renderings` of their conditions; 2,000 vectors as points."""
-    if renderings and len(data.spec.shape) > 1:
+    """Draw the first samples, or the samples with `renderings` of their conditions, or columns of a table over real data."""
+    if renderings and is_picture(data.spec):
         return _png(grid(x[: len(renderings)], data.spec, columns=ACROSS, renderings=renderings))
-    return _png(grid(x[: GRID if len(data.spec.shape) > 1 else 2000], data.spec))
+    if is_table(data):
+        held = data.x("test")
+        n = min(len(x), len(held), POINTS)
+        return _png(grid(torch.cat([held[:n], x[:n]]), data.spec, rows=("real data", "samples")))
+    if len(data.spec.shape) > 1 and not is_picture(data.spec):
+        return _png(grid(x[:FEW], data.spec, columns=ACROSS))
+    return _png(grid(x[: GRID if is_picture(data.spec) else POINTS], data.spec))
 
 
-def real(data: DataSet) -> bytes:
-    """Draw held-out samples in the same way."""
-    return samples(data.x("test"), data)
+def real(data: DataSet) -> bytes | None:
+    """Draw held-out samples in the same way. None for tables, which are drawn over them."""
+    return None if is_table(data) else samples(data.x("test"), data)
 
 
 def neighbours(subject: Subject, evaluator: Evaluator) -> bytes | None:
     """Draw eight samples, each with the training samples whose features are nearest to its right. None for vectors."""
     data = evaluator.data
-    if not data.spec.is_image:
+    if len(data.spec.shape) == 1:
         return None
     x, found = subject.samples.x[:ROWS], subject.features(evaluator.extractors[0], evaluator.n)[:ROWS]
     rows = []
     for i, feature in enumerate(found):
         order = np.argsort(((evaluator.train_features - feature) ** 2).sum(1))[:NEIGHBOURS]
         rows.append(torch.cat([x[i : i + 1], evaluator.reference.train[torch.from_numpy(order)]]))
-    return _png(tiles(to_uint8(torch.cat(rows), data.spec), columns=1 + NEIGHBOURS))
+    across = ["sample", "nearest", *[""] * (NEIGHBOURS - 1)]
+    return _png(grid(torch.cat(rows), data.spec, columns=1 + NEIGHBOURS, across=across))
 
 
 def distances(subject: Subject, evaluator: Evaluator) -> bytes:
@@ -86,7 +99,7 @@ def losses(subjects: Sequence[Subject]) -> bytes | None:
             axes.set_yscale("log")
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=7)
-        axes.set_title(name, fontsize=9)
+        axes.set_title(plain(name), fontsize=9)
         axes.set_xlabel("minutes", fontsize=8)
         _plain(axes)
     for axes in list(figure.axes)[len(curves) :]:
@@ -120,7 +133,7 @@ def quality_against_time(subjects: Sequence[Subject]) -> bytes | None:
                 markersize=3,
                 linewidth=1.2,
                 capsize=2,
-                label=subject.name,
+                label=plain(subject.name),
             )
     if not drawn:
         return None
@@ -142,7 +155,7 @@ def quality_against_cost(subjects: Sequence[Subject]) -> bytes | None:
         if costs:
             drawn = True
             seconds, values = [cost.seconds for cost in costs], [cost.distance for cost in costs]
-            axes.plot(seconds, values, color=colour, marker="o", markersize=4, linewidth=1, label=s.name)
+            axes.plot(seconds, values, color=colour, marker="o", markersize=4, linewidth=1, label=plain(s.name))
             for cost in costs:
                 axes.annotate(cost.setting, (cost.seconds, cost.distance), (4, 4), textcoords="offset points", fontsize=7)
     if not drawn:
@@ -167,7 +180,7 @@ def ranking(subjects: Sequence[Subject]) -> bytes:
     if metric.real is not None:
         axes.axvline(metric.real.value, color="#57534e", linewidth=0.8, linestyle=":")
     axes.set(xlabel=f"{metric.name} (dotted: real data)", xscale="log" if metric.value.value > 0 else "linear")
-    axes.set_yticks(range(len(subjects)), [s.name for s in reversed(subjects)])
+    axes.set_yticks(range(len(subjects)), [plain(s.name) for s in reversed(subjects)])
     axes.set_ylim(-0.6, len(subjects) - 0.4)
     return _save(figure)
 

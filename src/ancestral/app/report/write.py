@@ -13,6 +13,7 @@ from typing import Any
 from ancestral.app.evaluation import Comparison, Evaluator, Metric
 from ancestral.app.evaluation.result import COSTS, DIRECTIONS
 from ancestral.app.evaluation.verdict import LINES
+from ancestral.app.pictures import is_picture
 from ancestral.app.report import figures
 from ancestral.files import disk_errors, write_atomically
 from ancestral.version import __version__
@@ -50,7 +51,7 @@ def html(comparison: Comparison, evaluator: Evaluator, title: str) -> str:
         costs=costs(comparison),
         pairs=pairs(comparison),
         names=[s.name for s in comparison.subjects],
-        pixelated=evaluator.data.spec.is_image,
+        pixelated=is_picture(evaluator.data.spec),
         ranking=figures.ranking(comparison.subjects) if several else None,
         real=figures.real(evaluator.data),
         grids=[

@@ -112,6 +112,15 @@ class Conditions:
             return self.sweep.count
         return max(len(self.classes), len(self.prompts), len(self.numbers), 1)
 
+    @property
+    def labels(self) -> list[str]:
+        """The different conditions that the samples take in turn, in words; [] if there is one."""
+        if self.sweep is not None:
+            return [f"{self.sweep.name} {value:.4g}" for value in self.sweep.values()]
+        classes = [f"class {name}" if name.isdigit() else name for name in self.classes]
+        several = [values for values in (classes, self.prompts, self.numbers) if len(values) > 1]
+        return [", ".join(values) for values in zip(*several, strict=True)]
+
     def condition(self, model: GenerativeModel, spec: DataSpec | None, n: int | None = None) -> dict[str, Any]:
         """Return the condition of n samples as `model.sample` takes it. If n is None, one condition serves all samples.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.sampling.guidance import denoising
@@ -66,6 +68,16 @@ class EditRequest:
                 return Upscale(read_picture(picture, spec, name, picture_size(picture)))
             assert self.mask is not None
             return Inpaint(read_picture(picture, spec, name), self._known(picture, self.mask, spec))
+        return None
+
+    def picture(self, spec: DataSpec) -> Tensor | None:
+        """Return what is given as pictures `(1, *shape)` for people, or None: a hole is grey, a small picture is enlarged."""
+        for name, picture in self.given.items():
+            x = read_picture(picture, spec, name, picture_size(picture) if name == "upscale" else None).float()
+            if self.mask is not None:
+                low, high = spec.range or (0.0, 1.0)
+                return torch.where(self._known(picture, self.mask, spec), x, (low + high) / 2)[:1]
+            return F.interpolate(x, spec.shape[1:], mode="nearest")[:1]
         return None
 
     def _known(self, picture: Picture, mask: Picture, spec: DataSpec | None) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
-from ancestral.app.pictures import render
+from ancestral.app.plots import render
 from ancestral.app.theory.claims import Clouds, Sides, Verdict
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ continued run gives the same bits as an uninterrupted one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -390,9 +390,11 @@ class Trainer:
         path = self.run.samples / f"step-{self.step:08d}.png"
         self.state.fit_after()
         with self.averaged():
-            x, renderings = _preview_of(self.model, self.stage, self.state.data, self.data)
+            parts, renderings = _preview_of(self.model, self.stage, self.state.data, self.data)
+        rows = tuple(parts)
+        columns = len(parts[rows[0]]) if len(rows) > 1 else None
         with disk_errors(self.run.path):
-            save_grid(x, path, self.data.spec, renderings=renderings)
+            save_grid(torch.cat([*parts.values()]), path, self.data.spec, columns, renderings, rows if len(rows) > 1 else ())
         return path
 
     def averaged(self) -> AbstractContextManager[None]:
@@ -445,10 +447,12 @@ class Trainer:
         self.run.rewind_metrics(self.step)
 
 
-def _preview_of(model: GenerativeModel, stage: Stage, seen: DataSet, data: DataSet) -> tuple[Tensor, Sequence[Rendering]]:
+def _preview_of(
+    model: GenerativeModel, stage: Stage, seen: DataSet, data: DataSet
+) -> tuple[Mapping[str, Tensor], Sequence[Rendering]]:
     """Return the samples of a preview, always with the same seeds and conditions, and their rendered conditions.
 
-    If the stage has pictures of its own, these are returned.
+    The samples are one part; if the stage has pictures of its own, these are returned with the labels of their rows.
 
     Args:
         model: The model of the run.
@@ -461,4 +465,4 @@ def _preview_of(model: GenerativeModel, stage: Stage, seen: DataSet, data: DataS
         return stage.pictures(seen.batch(few, "test").to(model.device)), ()
     n = SHOWN if len(model.shape) > 1 else 512
     rows = torch.linspace(0, len(data.test) - 1, n).long()
-    return model.sample(n, data.asked(rows), seeds=range(n)), data.render(rows)
+    return {"samples": model.sample(n, data.asked(rows), seeds=range(n))}, data.render(rows)

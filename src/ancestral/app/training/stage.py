@@ -45,7 +45,8 @@ class Stage:
         share: The share of the budget.
         name: The name, "" if there is only one stage.
         train: Changes of the recipe's section `train`.
-        pictures: A function that draws a preview from held-out samples. None: the preview has samples of the run's model.
+        pictures: A function that returns the rows of a preview, made from held-out samples, by their labels. None: the
+            preview has samples of the run's model.
         look: A check of the result of the earlier stages, before this one begins.
     """
 
@@ -54,7 +55,7 @@ class Stage:
     share: float = 1.0
     name: str = ""
     train: Mapping[str, Any] = field(default_factory=dict)
-    pictures: Callable[[Batch], Tensor] | None = None
+    pictures: Callable[[Batch], Mapping[str, Tensor]] | None = None
     look: Callable[[], Diagnosis] | None = None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ancestral.app.data import DataSet
@@ -41,11 +40,11 @@ def stages_of(model: GenerativeModel, data: DataSet, recipe: FamilyRecipe, *, fl
     return (*first, Stage(model.prior, latents, 1 - share, STAGES[1], look=lambda: look(model, data)))
 
 
-def _pairs(model: Autoencoder) -> Callable[[Batch], Tensor]:
-    """Return a function that puts each sample beside its reconstruction."""
+def _pairs(model: Autoencoder) -> Callable[[Batch], dict[str, Tensor]]:
+    """Return a function that returns samples and their reconstructions."""
 
-    def pairs(batch: Batch) -> Tensor:
+    def pairs(batch: Batch) -> dict[str, Tensor]:
         with model.inference():
-            return torch.stack([batch.x, model.reconstruct(batch.x)], 1).flatten(0, 1)
+            return {"data": batch.x, "reconstruction": model.reconstruct(batch.x)}
 
     return pairs
