@@ -82,13 +82,13 @@ def fields() -> DataSet:
     scales = np.array([[30, -5], [1e5, 0], [0.01, 0], [300, 100], [1, -0.5]])
     x = np.stack([scale * blobs(200, seed=i) + offset for i, (scale, offset) in enumerate(scales)], 1)
     names = ["temperature, °C", "pressure, Pa", "humidity", "wind, m/s", "vorticity"]
-    return from_columns({"x": x.astype(np.float32), "channel_names": names}, layout="images")
+    return from_columns({"x": x.astype(np.float32), "channel_names": names}, axes="n c h w")
 
 
 def sensors() -> DataSet:
     x = waves(200, 3, 96) * [[1], [50], [1e4]] + [[0], [300], [0]]
     names = ["acceleration, m/s²", "temperature, K", "load, N"]
-    return from_columns({"x": x.astype(np.float32), "channel_names": names}, layout="signals")
+    return from_columns({"x": x.astype(np.float32), "channel_names": names}, axes="n c l")
 
 
 def table(columns: int) -> DataSet:
@@ -106,7 +106,7 @@ def table(columns: int) -> DataSet:
     for i in range(columns - 5):
         known[f"factor {i + 1}"] = (hidden[:, i % 3] + random.randn(2000)) * 10.0 ** (i % 5 - 2)
     values = np.stack([column.astype(np.float64) for column in known.values()], 1)[:, :columns]
-    return from_columns({"x": values, "channel_names": list(known)[:columns]}, layout="vectors")
+    return from_columns({"x": values, "channel_names": list(known)[:columns]}, axes="n d")
 
 
 def noised(data: DataSet, n: int, count: int = 9) -> list[torch.Tensor]:
@@ -171,7 +171,7 @@ def _() -> Image.Image:
 
 @entry("samples", "alike-channels.png", SAMPLE, "Signals whose channels have like ranges share their axes")
 def _() -> Image.Image:
-    named = from_columns({"x": waves(200, 3, 64).astype(np.float32), "channel_names": ["x", "y", "z"]}, layout="signals")
+    named = from_columns({"x": waves(200, 3, 64).astype(np.float32), "channel_names": ["x", "y", "z"]}, axes="n c l")
     return of(named, 8, columns=4)
 
 

@@ -24,8 +24,11 @@ def figure(monkeypatch):
     return found
 
 
-def named(x, names, layout):
-    return from_columns({"x": x, "channel_names": names}, layout=layout)
+AXES = {"images": "n c h w", "signals": "n c l", "vectors": "n d"}
+
+
+def named(x, names, kind):
+    return from_columns({"x": x, "channel_names": names}, axes=AXES[kind])
 
 
 def draw(data, n, **how):

@@ -130,7 +130,10 @@ def test_wrong_requests_are_one_sentence(words, code, message, tmp_path):
     ("words", "message"),
     [
         (["compare", "digits", "--models", "vae", "gan"], "several models take commas: --models vae,gan"),
-        (["train", "digits", "--condition", "class", "text"], "several conditions take commas: --condition class,text"),
+        (
+            ["train", "digits", "--condition", "class", "text"],
+            "several conditions take commas (train, compare: --condition class,text)",
+        ),
         (["sample", "runs/x", "--seeds", "3", "7"], "unexpected 7: an option with several values takes them with commas"),
     ],
 )

@@ -75,7 +75,7 @@ def test_channels_of_images_that_could_be_first_or_last(found, shape, axes):
     data = load(floats(10, *found))
     other = {"n c h w": "n h w c", "n h w c": "n c h w"}[axes]
     assert data.spec.shape == shape
-    assert data.notes[0].endswith(f'; the axes are taken as "{axes}", give others with --axes, e.g. --axes "{other}"')
+    assert data.notes[0].endswith(f'; the axes are taken as "{axes}" (train, compare: --axes "{other}" for the other order)')
     moved = load(floats(10, *found), axes=other)
     assert moved.spec.shape == (found if other == "n c h w" else (found[2], found[0], found[1]))
     assert "axes" not in moved.notes[0]
@@ -165,7 +165,7 @@ def test_npz_with_everything(tmp_path, y):
         (floats(4, 0), r"^the array has shape \(4, 0\): expected"),
         (
             floats(2, 2, 2, 2, 2),
-            r"^the array has shape \(2, 2, 2, 2, 2\), which has 5 axes, and samples have at most 3: name the axes with --axes",
+            r"^the array has shape \(2, 2, 2, 2, 2\), which has 5 axes, and samples have at most 3: name the axes",
         ),
         (floats(1, 4), r"^array holds 1 sample: at least 2 are needed"),
         (np.array([["a", "b"]]), r"^the array must hold numbers, found the type <U1$"),

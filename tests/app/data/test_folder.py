@@ -324,7 +324,7 @@ def test_images_that_do_not_fit_into_memory_are_refused_with_a_size_that_fits(tm
         load(tmp_path, size=2000)
     assert str(caught.value) == (
         f"10 images of {tmp_path} at 2000x2000 need 0.0 GB, more than half of the 0.0 GB of memory that is free: "
-        "choose a smaller size, for example --size 312"
+        "choose a smaller size, for example 312 (train, compare: --size 312)"
     )
     assert load(tmp_path, size=312).spec.shape == (1, 312, 312)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10))

@@ -294,8 +294,8 @@ def usual_axes(x: np.ndarray, where: str, shape: tuple[int, ...] | None) -> tupl
     """Return the axes of an array for which none were given, and a remark for the note if others are likely too."""
     if x.ndim > 4:
         raise DataError(
-            f"{where} has shape {x.shape}, which has {x.ndim} axes, and samples have at most 3: name the axes with --axes, "
-            'where a letter that occurs twice joins two axes; "n n h w c" takes each slice as an image'
+            f"{where} has shape {x.shape}, which has {x.ndim} axes, and samples have at most 3: name the axes (train, "
+            'compare: --axes "n n h w c" takes each slice as an image, since a letter that occurs twice joins two axes)'
         )
     fits = (axes for axes in ORDERS[x.ndim] if shape is not None and arranged(x, axes, where).shape[1:] == shape)
     if known := next(fits, None):
@@ -314,7 +314,7 @@ def usual_axes(x: np.ndarray, where: str, shape: tuple[int, ...] | None) -> tupl
     else:
         first = a <= c
     axes, other = ("n c h w", "n h w c") if first else ("n h w c", "n c h w")
-    return axes, f'; the axes are taken as "{axes}", give others with --axes, e.g. --axes "{other}"'
+    return axes, f'; the axes are taken as "{axes}" (train, compare: --axes "{other}" for the other order)'
 
 
 def described(n: int, layout: str, shape: tuple[int, ...]) -> str:

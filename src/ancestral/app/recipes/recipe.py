@@ -150,7 +150,11 @@ def parse(assignments: tuple[str, ...]) -> dict[str, Any]:
         except yaml.YAMLError:
             equals = ""
         if not equals:
-            hint = "; several conditions take commas: --condition class,text" if assignment in names("condition") else ""
+            hint = (
+                "; several conditions take commas (train, compare: --condition class,text)"
+                if assignment in names("condition")
+                else ""
+            )
             raise UsageError(f"cannot read {assignment!r}: write a setting as section.name=value, e.g. train.batch=128{hint}")
     return settings
 
