@@ -68,8 +68,13 @@ def test_other_data_at_the_place_are_refused(place):
     with pytest.raises(AncestralError, match=r"have changed since it was trained: restore them$"):
         data_of(Run("runs/points"))
     np.save("other.npy", np.ones((60, 2), np.float32) * np.arange(60)[:, None])
+    before = Run("runs/points").recipe_file.read_bytes()
     with pytest.raises(UsageError, match=r"another recipe \(data.source: data/points.npy -> other.npy"):
         begin("other.npy", "runs/points")
+    shutil.copy("data/points.npy", "other.npy")
+    with pytest.raises(UsageError, match=r"another recipe"):
+        plan("other.npy", out="runs/points", settings=(*SMALL, "train.lr=1")).begin()
+    assert Run("runs/points").recipe_file.read_bytes() == before
 
 
 def test_evaluation_without_the_data_compares_with_others_as_the_message_says(place, capsys):
@@ -90,6 +95,8 @@ def test_data_from_python_are_named_as_such_and_can_be_saved(place):
         data_of(Run("runs/array"))
     np.save("x.npy", x)
     begin("x.npy", "runs/array")
+    assert len(data_of(Run("runs/array")).train) == 54
+    begin(x, "runs/array", "3it")  # which does not forget the file
     assert len(data_of(Run("runs/array")).train) == 54
 
 

@@ -88,16 +88,17 @@ class Run:
             for folder in (self.path, self.checkpoints, self.model, self.samples):
                 for leftover in folder.glob(".*.tmp"):  # from a process that was killed
                     leftover.unlink()
-        stored = self.recipe
+        stored = before = self.recipe
         if stored.data.source != recipe.data.source and self._trained_on(fingerprint):
             stored = stored.model_copy(update={"data": stored.data.model_copy(update={"source": recipe.data.source})})
-            self.rewrite(stored)
         different = stored.differences(recipe)
         if any(not change.startswith("train.budget:") for change in different):
             raise UsageError(
                 f"{self.path} holds a run of another recipe ({'; '.join(different)}): "
                 "choose another folder with --out, or delete this one"
             )
+        if stored is not before:
+            self.rewrite(stored)
 
     def _trained_on(self, fingerprint: str | None) -> bool:
         """Return whether the run is of the data with this fingerprint."""
@@ -119,7 +120,7 @@ class Run:
             "version": __version__,
             "model": recipe.model.model_dump(mode="json"),
             "data": spec.to_json(),
-            "source": self._paths(recipe.data.source),
+            "source": self._paths(recipe.data.source) or self._stored_paths(),
         }
         with disk_errors(self.path):
             write_atomically(self.model / "config.json", json.dumps(config, indent=1).encode())
@@ -134,6 +135,13 @@ class Run:
             return paths | {"relative": os.path.relpath(path, self.path)}
         except ValueError:  # on another drive of Windows
             return paths
+
+    def _stored_paths(self) -> dict[str, str] | None:
+        """Return the paths of the data that config.json has, which remain if the run continues with data given in Python."""
+        try:
+            return self._config().get("source")
+        except AncestralError:
+            return None
 
     @property
     def sources(self) -> list[str]:
