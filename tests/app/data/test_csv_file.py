@@ -26,7 +26,7 @@ NUMBERS = [[float(i), i / 4 + 0.125] for i in range(20)]
 def test_columns_of_numbers_are_vectors_and_label_is_the_class(tmp_path, separator):
     suffix = "tsv" if separator == "\t" else "csv"
     data = load(table(tmp_path / f"t.{suffix}", ("age", "income", "label"), ROWS, separator, "utf-8-sig"))
-    assert (data.spec.names, data.spec.classes, everything(data)) == (("age", "income"), ("a", "b"), NUMBERS)
+    assert (data.spec.channels, data.spec.classes, everything(data)) == (("age", "income"), ("a", "b"), NUMBERS)
     assert data.notes[0] == "read as 20 vectors of 2 numbers"
 
 
@@ -39,13 +39,13 @@ def test_a_column_of_words_is_named_with_the_way_to_use_it(tmp_path):
 def test_decimal_commas_rows_without_values_and_an_index(tmp_path):
     rows = [(i, i, str(y).replace(".", ","), name) for i, y, name in ROWS]
     data = load(table(tmp_path / "t.csv", ("", "age", "income", "by"), [*rows, ("", "", "", "")], ";"))
-    assert (data.spec.names, everything(data)) == (("age", "income"), NUMBERS)
+    assert (data.spec.channels, everything(data)) == (("age", "income"), NUMBERS)
     assert "columns not used: (an index without a name), by" in data.notes
 
 
 def test_a_table_without_names(tmp_path):
     data = load(table(tmp_path / "t.csv", None, [row[:2] for row in ROWS]))
-    assert (data.spec.names, everything(data)) == (("column1", "column2"), NUMBERS)
+    assert (data.spec.channels, everything(data)) == (("column1", "column2"), NUMBERS)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def _table(x: Tensor, spec: DataSpec) -> bytes:
 
     text = StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(spec.names or [f"column{i + 1}" for i in range(spec.dims)])
+    table.writerow(spec.channels or [f"column{i + 1}" for i in range(spec.dims)])
     for row in _array(x, spec):
         table.writerow([int(value) if value == int(value) else str(value) for value in row])
     return text.getvalue().encode()

@@ -40,6 +40,7 @@ AXES = {"n d": "vectors", "n l": "signals", "n c l": "signals", "n h w": "images
 ORDERS = {2: ("n d", "n l"), 3: ("n c l", "n l c", "n h w"), 4: ("n c h w", "n h w c")}  # by number of axes
 DATA, LABELS = ("x", "images", "data", "x_train", "arr_0"), ("y", "labels", "y_train")
 TEST_DATA, TEST_LABELS = ("x_test",), ("y_test",)
+CHANNEL_NAMES = "channel_names"
 CHANNELS = (1, 3, 4)
 EXPECTED = "expected (N, D) vectors, (N, C, L) signals, (N, H, W) or (N, H, W, C) images"
 
@@ -52,6 +53,7 @@ def array_file(path: Path, axes: str | None = None, labels: Any = None, shape: t
     - `x` (or `images`, `data`, `x_train`, `arr_0`, or a single array): the samples.
     - `y` (or `labels`, `y_train`), optional: the labels.
     - `x_test`, `y_test`, optional: the held-out split.
+    - `channel_names`, optional: the names of the channels of the samples, which are the columns of a table.
     - `captions`, `boxes`, `maps`, `conditioning`, `number`, `number_names`, and arrays of any other name with a row for each
       sample, optional: the annotations that `joined` reads. Those of the held-out split end in `_test`, e.g. `captions_test`.
 
@@ -71,7 +73,7 @@ def array_file(path: Path, axes: str | None = None, labels: Any = None, shape: t
         axes = named_axes(axes)
     if labels is not None and y is not None:
         raise DataError(f"{path} already holds labels ({y}): leave out `labels`")
-    names = {name for column in KNOWN for name in (column, f"{column}_test")} | {NUMBER_NAMES}
+    names = {name for column in KNOWN for name in (column, f"{column}_test")} | {NUMBER_NAMES, CHANNEL_NAMES}
     further = [key for key in arrays.keys() - {data, y, x_test, y_test} - names if _goes_with(arrays, key, data, x_test)]
     kept = [*KNOWN, *sorted(further)]
     tested = [] if x_test is None else [f"{key}_test" for key in further]
@@ -86,6 +88,7 @@ def array_file(path: Path, axes: str | None = None, labels: Any = None, shape: t
         beside={column: arrays[column] for column in kept if column in arrays},
         beside_test={column: arrays[f"{column}_test"] for column in kept if f"{column}_test" in arrays},
         number_names=[str(name) for name in arrays.get(NUMBER_NAMES, ())],
+        channels=[str(name) for name in arrays.get(CHANNEL_NAMES, ())],
         axes=axes,
         shape=shape,
         notes=(f"arrays not used: {listed(unused)}",) if unused else (),
@@ -121,9 +124,9 @@ def from_array(
     beside: Mapping[str, Any] | None = None,
     beside_test: Mapping[str, Any] | None = None,
     number_names: Sequence[str] = (),
+    channels: Sequence[str] = (),
     axes: str | None = None,
     shape: tuple[int, ...] | None = None,
-    names: Sequence[str] = (),
     levels: int | None = None,
     notes: tuple[str, ...] = (),
 ) -> DataSet:
@@ -140,9 +143,9 @@ def from_array(
         beside: annotations of the samples by name; see `joined`.
         beside_test: annotations of the held-out split.
         number_names: names of the numbers among the annotations.
+        channels: names of the channels of the samples, which are the columns of a table.
         axes: the names of the axes, such as "n h w c". None: their number and the type decide.
         shape: the shape of a sample of other data `(c, ...)`. If the array can be read so, it is.
-        names: names of the numbers of vectors.
         levels: the number of levels of uint8 samples; None: decided from the values.
         notes: further notes for the user.
 
@@ -179,6 +182,9 @@ def from_array(
     if held_out is not None and (beside or {}).keys() != (beside_test or {}).keys():
         one = ", ".join(sorted((beside or {}).keys() ^ (beside_test or {}).keys()))
         raise DataError(f"{where} has {one} for one split only: give each with and without _test, or neither")
+    if channels and len(channels) != len(train["x"].values[0]):
+        given, there = len(channels), count(len(train["x"].values[0]), "channel")
+        raise DataError(f"{count(given, 'name')} are given for {there} of {where}: give one for each")
     about = [f"read as {described(sum(map(len, quantised)), layout, tuple(train['x'].values.shape[1:]))}{doubt}"]
     if "number" in train:
         numbers = train["number"]
@@ -187,8 +193,9 @@ def from_array(
     if others := [column for column in train if column not in STANDARD]:
         about.append(f"further columns, for conditions that read them: {listed(others)}")
     about += notes
+    names = named(train, held_out)
     return assemble(
-        name, train, held_out, levels=levels, classes=classes, names=names, **named(train, held_out), notes=tuple(about)
+        name, train, held_out, levels=levels, classes=classes, channels=tuple(channels), **names, notes=tuple(about)
     )
 
 
@@ -204,7 +211,7 @@ def from_columns(
 
     Args:
         columns: `x` `(N, ...)` as in `from_array`; `class`; `text`, `boxes`, `map`, `image`, `number` as `joined` reads them,
-            by either name (`text` or `captions`, ...); `number_names`; columns of any other name.
+            by either name (`text` or `captions`, ...); `number_names`, `channel_names`; columns of any other name.
         name: the name of the data.
         axes: the names of the axes of `x`, as in `from_array`.
         shape: the shape of a sample, as in `from_array`.
@@ -219,11 +226,20 @@ def from_columns(
     if x is None:
         raise DataError(f"the columns hold no samples: expected one named x, found {', '.join(given) or 'nothing'}")
     y = next((given.pop(key) for key in ("class", *LABELS) if key in given), labels)
-    number_names = given.pop(NUMBER_NAMES, ())
+    number_names, channels = given.pop(NUMBER_NAMES, ()), given.pop(CHANNEL_NAMES, ())
     plural = {column: array for array, column in reversed(COLUMNS.items())}
     beside = {plural.get(key, key): values for key, values in given.items()}
-    where = "the columns"
-    return from_array(x, name=name, where=where, labels=y, beside=beside, number_names=number_names, axes=axes, shape=shape)
+    return from_array(
+        x,
+        name=name,
+        where="the columns",
+        labels=y,
+        beside=beside,
+        number_names=number_names,
+        channels=[str(channel) for channel in channels],
+        axes=axes,
+        shape=shape,
+    )
 
 
 def _goes_with(arrays: Mapping[str, np.ndarray], key: str, data: str, x_test: str | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def assemble(
     classes: tuple[str, ...] = (),
     box_classes: tuple[str, ...] = (),
     map_classes: tuple[str, ...] = (),
-    names: Sequence[str] = (),
+    channels: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> DataSet:
     """Make a `DataSet` of samples that have channels first and are either uint8 levels (`levels` given) or real numbers.
@@ -41,7 +41,7 @@ def assemble(
         classes: names of the classes of the samples.
         box_classes: names of the classes of boxes.
         map_classes: names of the classes of maps.
-        names: names of the numbers of vectors.
+        channels: names of the channels of the samples, which are the columns of a table.
         notes: notes for the user.
 
     Raises:
@@ -86,7 +86,7 @@ def assemble(
         number_mean=number_mean,
         number_std=number_std,
         columns=tuple((column, shape_of(train[column])) for column in sorted(train) if column not in STANDARD),
-        names=tuple(map(printable, names)),
+        channels=tuple(map(printable, channels)),
         allowed=allowed if any(allowed) else (),
     )
     if values := described(spec):

@@ -86,7 +86,7 @@ def described(spec: DataSpec, most: int = 5) -> str:
     if len(set(kinds)) == 1:
         return kinds[0]
     word = "number" if len(spec.shape) == 1 else "channel"
-    names = spec.names or [f"{word} {i + 1}" for i in range(len(kinds))]
+    names = spec.channels or [f"{word} {i + 1}" for i in range(len(kinds))]
     shown = [f"{name} ({kind})" for name, kind in zip(names, kinds, strict=True) if kind]
     return ", ".join(shown[:most]) + (f" and {len(shown) - most:,} more" if len(shown) > most else "")
 

@@ -34,6 +34,7 @@ def resize(data: DataSet, size: tuple[int, int]) -> DataSet:
         classes=spec.classes,
         box_classes=spec.box_classes,
         map_classes=spec.map_classes,
+        channels=spec.channels,
         notes=(*data.notes, f"resized from {old} to {new}", *cropped([(spec.shape[1], spec.shape[2])], size), *notes),
     )
 

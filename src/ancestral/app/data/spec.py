@@ -39,7 +39,7 @@ class DataSpec:
         number_mean: mean of each number over the training samples for which it is known.
         number_std: standard deviation of each number over these samples.
         columns: name and shape of each further column, for conditions that read it.
-        names: names of the numbers of a vector, () if they have none.
+        channels: names of the channels (first axis of `shape`), which are the columns of a table; `()` if they have none.
         allowed: what each channel can be, in model units: a few values, "whole" numbers, "count" (whole numbers from 0), or
             None for any number. () if every channel can be any number.
     """
@@ -64,7 +64,7 @@ class DataSpec:
     number_mean: tuple[float, ...] = ()
     number_std: tuple[float, ...] = ()
     columns: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    names: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
     allowed: tuple[Allowed, ...] = ()
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class DataSpec:
         """Return the description of these data as latents: real numbers with mean 0 and deviation 1 in each channel."""
         c = shape[0]
         real: dict[str, Any] = {"kind": "real", "range": None, "levels": None, "mean": (0.0,) * c, "std": (1.0,) * c}
-        real |= {"names": (), "allowed": ()}
+        real |= {"channels": (), "allowed": ()}
         return replace(self, name=f"{self.name} latents", shape=shape, canvas=self.canvas, **real)
 
     def to_json(self) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[s
         beside={"number": np.stack([_known(table[column]) for column in extra], axis=1)} if extra else None,
         number_names=extra,
         axes="n d",
-        names=() if lists else numbers,
+        channels=[] if lists else numbers,
         notes=(*_unused(table, {*used, *extra, label}), *hint),
     )
 
