@@ -89,6 +89,13 @@ def test_axes_decide_which_arrays_of_a_file_belong_to_the_samples(tmp_path):
     assert (data.spec.shape, data.spec.classes, data.spec.numbers) == ((3, 6, 7), ("0", "1"), ("angle",))
 
 
+def test_channels_have_names(tmp_path):
+    np.savez(tmp_path / "a.npz", x=floats(20, 3), channel_names=["a", "b\n", "c"])
+    assert load(tmp_path / "a.npz").spec.channels == ("a", "b\\n", "c")
+    with pytest.raises(DataError, match=r"^2 names are given for 3 channels of the columns: give one for each$"):
+        load({"x": floats(20, 3), "channel_names": ["a", "b"]})
+
+
 def test_channels_last_are_moved_not_reshaped():
     array = ints(20, 6, 7, 3)
     data = load(array)
