@@ -25,7 +25,7 @@ from ancestral.metrics.estimate import Estimate, half_samples
 from ancestral.metrics.frechet import frechet, frechet_infinity, frechet_pairs, gaussian_distance2
 from ancestral.metrics.kernel import Scale, holm, kid, mmd, paired_permutation
 from ancestral.metrics.memory import EXPECTED, copy_rate, data_copying, duplicate_rate, nearest
-from ancestral.metrics.neighbours import Manifold, prdc
+from ancestral.metrics.neighbours import Manifold, expected_coverage, neighbour_rates
 from ancestral.metrics.sliced import sliced_wasserstein
 from ancestral.metrics.vendi import centred_vendi, vendi
 
@@ -38,6 +38,7 @@ __all__ = [
     "copy_rate",
     "data_copying",
     "duplicate_rate",
+    "expected_coverage",
     "frechet",
     "frechet_infinity",
     "frechet_pairs",
@@ -47,8 +48,8 @@ __all__ = [
     "kid",
     "mmd",
     "nearest",
+    "neighbour_rates",
     "paired_permutation",
-    "prdc",
     "sliced_wasserstein",
     "vendi",
 ]
