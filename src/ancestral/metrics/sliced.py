@@ -36,7 +36,7 @@ def sliced_wasserstein(x: np.ndarray, reference: np.ndarray, projections: int = 
     Args:
         x: Features of the samples.
         reference: Features of the reference.
-        projections: Number of directions; whole bases are drawn while d is smaller.
+        projections: The least number of directions if d is smaller, since bases are whole; else their number.
         seed: Random seed of the directions, which are the same for all x.
     """
     directions = _directions(x.shape[1], projections, seed)
@@ -50,7 +50,7 @@ def sliced_wasserstein(x: np.ndarray, reference: np.ndarray, projections: int = 
         total = 0.0
         for start in range(0, len(directions), BLOCK):
             part = slice(start, start + BLOCK)
-            mine = ours[part][chosen[order[part]]].reshape(-1, len(rows))  # in order, as they were
+            mine = ours[part][chosen[order[part]]].reshape(-1, len(rows))  # still sorted
             total += _transport(mine, theirs[part])
         return x.shape[1] * total / len(directions)
 
@@ -73,7 +73,7 @@ def _directions(d: int, count: int, seed: int) -> np.ndarray:
 
 
 def _transport(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the sum over rows of W_2^2 of sorted samples `(p, n)` and `(p, m)`: both quantile functions are steps."""
+    """Return the sum over rows of W_2^2 of sorted samples `(p, n)` and `(p, m)`, whose quantile functions are steps."""
     n, m = a.shape[1], b.shape[1]
     if n == m:
         return float(((a - b) ** 2).sum()) / n
