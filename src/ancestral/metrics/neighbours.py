@@ -61,7 +61,8 @@ class Manifold:
     @cached_property
     def clipped_radii(self) -> np.ndarray:
         """The radii, none larger than their median `(n,)`."""
-        return np.minimum(self.radii, np.median(self.radii))
+        result: np.ndarray = np.minimum(self.radii, np.median(self.radii))
+        return result
 
     @cached_property
     def clipped_density(self) -> float:

@@ -52,7 +52,7 @@ def sliced_wasserstein(x: np.ndarray, reference: np.ndarray, projections: int = 
             part = slice(start, start + BLOCK)
             mine = ours[part][chosen[order[part]]].reshape(-1, len(rows))  # still sorted
             total += _transport(mine, theirs[part])
-        return x.shape[1] * total / len(directions)
+        return float(total * x.shape[1] / len(directions))
 
     return Estimate(distance(np.arange(len(x))), half_samples(distance, len(x)), len(x))
 
@@ -76,7 +76,7 @@ def _transport(a: np.ndarray, b: np.ndarray) -> float:
     """Return the sum over rows of W_2^2 of sorted samples `(p, n)` and `(p, m)`, whose quantile functions are steps."""
     n, m = a.shape[1], b.shape[1]
     if n == m:
-        return float(((a - b) ** 2).sum()) / n
+        return float(((a - b) ** 2).sum() / n)
     ends = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)  # of the steps, in units of 1 / (n m)
     difference = a[:, (ends - 1) // m] - b[:, (ends - 1) // n]
-    return float((difference**2).sum(0) @ np.diff(ends, prepend=0)) / (n * m)
+    return float((difference**2).sum(0) @ np.diff(ends, prepend=0) / (n * m))
