@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def yardstick(data: DataSet, n: int, by_classifier: bool, epochs: int) -> tuple[
             frechet(features(network, data.batch(rows).x), real),
         )
     held = data.batch(torch.arange(len(data.test)), "test").x.flatten(1).numpy()
-    distance = lambda x: sliced_wasserstein(x.flatten(1).numpy(), held).value  # noqa: E731
+    distance = lambda x: math.sqrt(sliced_wasserstein(x.flatten(1).numpy(), held).value / held.shape[1])  # noqa: E731
     return "sliced Wasserstein distance", distance, distance(data.batch(rows).x)
 
 

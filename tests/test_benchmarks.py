@@ -253,6 +253,49 @@ def test_search(bench, pictures):
     assert finite(found)
 
 
+def test_sanity(bench):
+    """A check of scores and distances with two settings, and those of copies, whose verdicts hold for few samples too."""
+    names = ("Sphere vs. Torus", "Copies of the training set (ours)", "Repeated samples (ours)")
+    printed = bench("sanity", "--n", 80, "--repeats", 1, "--only", *names, "--json", "sanity.json")
+    found = read("sanity.json")
+    assert finite(found)
+    assert found["results"]["Copies of the training set (ours)"] == {"D1b": {"copy-rate": "P", "c_t": "P"}}
+    duplicates = found["curves"]["Repeated samples (ours)"][""]["duplicates"]
+    assert duplicates[0] < 0.3 < duplicates[-1] == 1
+    assert found["results"]["Sphere vs. Torus"]["D4"].keys() >= {"precision", "clipped-density", "clipped-coverage", "vendi"}
+    assert found["curves"]["Sphere vs. Torus"].keys() == {"real sphere", "real torus"}
+    for kind in ("fidelity", "diversity", "distance", "copies"):
+        assert f"## {kind}" in printed
+
+
+def test_sanity_criteria():
+    """The shapes of the paper's criteria, on curves that have them and on curves that do not."""
+    named = runpy.run_path(str(FOLDER / "sanity.py"))
+    x = np.linspace(-1, 1, 5)
+    curves = {"bell": (0, 0.5, 1, 0.5, 0), "falls": (1, 0.9, 0.5, 0.2, 0), "flat": (0.97, 1, 0.98, 1, 0.96)}
+    shapes = {"bell": named["bell"](0), "falls": named["falls"], "flat": named["flat"]}
+    for shape, criterion in shapes.items():
+        assert [name for name, y in curves.items() if criterion(x, np.array(y))] == [shape]
+    assert named["rises"](x, np.arange(5) / 4)
+    assert named["settles"](x, np.array([0.5, 0.2, 0, 0.01, 0.02]))
+    assert not named["settles"](x, np.array([0, 0, 0, 0.1, 0.2]))
+    valley = named["valley"](0)
+    assert valley(x, np.array([1e-3, 4e-4, 0, 30, 100]))  # each side by its own largest value
+    assert not valley(x, np.array([0, 0, 0, 30, 100]))
+    assert not valley(x, np.array([3, 4, 3, 4, 3]))
+    either = named["low_or_high"](shapes["bell"], named["rises"])
+    assert [either(x, np.array(y)) for y in (curves["bell"], np.arange(5) / 4, curves["flat"])] == ["L", "H", False]
+    assert [named["mark"](found) for found in ([True, "L"], [True, True], ["L", "H"], [True, False])] == ["L", "P", "F", "F"]
+
+
+def test_every_metric_of_features_has_a_class():
+    """Those of one image or of the model need no class; a new metric of features does."""
+    classes = {name for names in runpy.run_path(str(FOLDER / "sanity.py"))["CLASSES"].values() for name in names}
+    entries = [ancestral.registry.entry("metric", name) for name in ancestral.registry.names("metric")]
+    wanted = {e.name for e in entries if e.value.__module__.startswith("ancestral.metrics") and e.name != "rfd"}
+    assert wanted == classes
+
+
 @absent("diffusers")
 def test_solvers(bench, trained, pictures):
     """Every solver of the registry beside the schedulers; one of each by the classifier."""

@@ -1,15 +1,27 @@
-"""`{metrics}`: the table of all registered metrics: name, meaning, which values are better."""
+"""Tables of the metrics.
+
+`{metrics}`: all registered metrics: name, meaning, which values are better.
+`{sanity}`: which metrics pass which checks, by `benchmarks/results/sanity.json`, in the tables of `benchmarks/sanity.py`.
+"""
 
 from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
 
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RESULTS = BENCHMARKS / "results" / "sanity.json"
+
 
 def table() -> list[str]:
-    """The lines of the table in Markdown."""
+    """The lines of the table of metrics in Markdown."""
     import ancestral.app.evaluation  # noqa: F401 (it registers the metrics)
     from ancestral import registry
     from ancestral.app.evaluation.result import DIRECTIONS
@@ -21,13 +33,37 @@ def table() -> list[str]:
     return lines
 
 
-class Metrics(SphinxDirective):
+def checks() -> list[str]:
+    """The lines of the tables of checks in Markdown, one table for each class of metrics."""
+    tables = runpy.run_path(str(BENCHMARKS / "sanity.py"))["tables"]
+    results = json.loads(RESULTS.read_text())["results"]
+    return [line for kind, lines in tables(results) for line in (f"**{kind.capitalize()}**", "", *lines, "")]
+
+
+class Lines(SphinxDirective):
+    """Markdown that a function makes."""
+
+    made: Callable[[], list[str]]
+
     def run(self) -> list[nodes.Node]:
         parent = nodes.Element()
-        self.state.nested_parse(StringList(table(), "metrics"), self.content_offset, parent)
+        self.state.nested_parse(StringList(self.made(), self.name), self.content_offset, parent)
         return parent.children
+
+
+class Metrics(Lines):
+    made = staticmethod(table)
+
+
+class Sanity(Lines):
+    made = staticmethod(checks)
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(RESULTS))
+        return super().run()
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("metrics", Metrics)
+    app.add_directive("sanity", Sanity)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,6 +1,7 @@
 """Distances against closed forms and against the packages that compute the same."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,10 +23,18 @@ from ancestral.metrics import (
 )
 from ancestral.metrics.frechet import moments
 from ancestral.metrics.kernel import Scale
+from ancestral.metrics.sliced import _directions
 
 
 def normal(seed, n, d, mean=0.0, std=1.0):
     return mean + std * np.random.default_rng(seed).normal(size=(n, d))
+
+
+def whitened(seed, n, d):
+    """Normal points with mean 0 and covariance I exactly."""
+    x = normal(seed, n, d)
+    x -= x.mean(0)
+    return x @ np.linalg.inv(np.linalg.cholesky(x.T @ x / n)).T
 
 
 def covariance(seed, d):
@@ -76,7 +85,7 @@ def test_extrapolation_removes_the_bias():
 def test_error_bars_cover_the_expectation_at_their_rate():
     """Of the Fréchet distance, KID and the sliced distance: two errors around a value hold the mean of all in about 95 %."""
     reference = normal(0, 2000, 6)
-    for metric in (frechet, kid, sliced_wasserstein):
+    for metric in (frechet, kid, partial(sliced_wasserstein, projections=30)):
         found = [metric(normal(i + 1, 300, 6, 0.3, 1.2), reference) for i in range(80)]
         centre = np.mean([e.value for e in found])
         inside = np.mean([abs(e.value - centre) < 2 * e.std_err for e in found])
@@ -206,22 +215,71 @@ def test_mmd_tells_a_shift():
     assert shifted.value > 4 * shifted.std_err
 
 
-def test_sliced_wasserstein_of_a_shift_in_closed_form():
-    """A shift by v moves each projection by theta.v, and E (theta.v)^2 = |v|^2 / d."""
-    x = normal(0, 2000, 4)
-    v = np.array([1.0, 2.0, -1.0, 0.5])
-    exact = np.sqrt((v**2).sum() / 4)
-    assert sliced_wasserstein(x + v, x, projections=4000).value == pytest.approx(exact, rel=0.03)
+@pytest.mark.parametrize("d", [1, 3, 50])
+def test_sliced_wasserstein_of_a_shift_is_exact(d):
+    """A shift by v moves each projection by theta.v, and over a whole basis (theta.v)^2 sums to |v|^2."""
+    x, v = normal(0, 100, d), normal(1, 1, d)
+    found = sliced_wasserstein(x + v, x, projections=60)
+    assert found.value == pytest.approx((v**2).sum(), rel=1e-9)
 
 
-def test_sliced_wasserstein_agrees_with_pot():
+def test_sliced_wasserstein_of_isotropic_gaussians_is_the_frechet_distance():
+    """|m|^2 + d (s - 1)^2, in a random basis of its own for each seed."""
+    d, s, m = 6, 1.4, np.array([0.5, -1.0, 0.2, 0.0, 0.3, 0.1])
+    x, y = m + s * normal(0, 3000, d), normal(1, 3000, d)
+    exact = (m**2).sum() + d * (s - 1) ** 2
+    assert gaussian_distance2((m, s**2 * np.eye(d)), (np.zeros(d), np.eye(d))) == pytest.approx(exact)
+    found = sliced_wasserstein(x, y, projections=60)
+    assert found.value == pytest.approx(exact, abs=3 * found.std_err)
+    assert found.std_err < 0.05 * exact
+
+
+def test_sliced_wasserstein_of_anisotropic_gaussians_in_closed_form():
+    """d E_theta (sqrt(theta' A theta) - sqrt(theta' B theta))^2, over the directions used, whose mean is that over all."""
+    a, b = np.array([[4.0, 1.5], [1.5, 1.0]]), np.array([[1.0, -0.5], [-0.5, 2.0]])
+
+    def expected(theta):
+        return 2 * (np.sqrt(((theta @ a) * theta).sum(1)) - np.sqrt(((theta @ b) * theta).sum(1))) ** 2
+
+    x, y = (whitened(i, 4000, 2) @ np.linalg.cholesky(c).T for i, c in enumerate((a, b)))
+    assert sliced_wasserstein(x, y, projections=40).value == pytest.approx(expected(_directions(2, 40, 0)).mean(), rel=0.02)
+    angle = np.arange(1000) * 2 * np.pi / 1000
+    found = expected(_directions(2, 4000, 0))
+    assert found.mean() == pytest.approx(
+        expected(np.stack([np.cos(angle), np.sin(angle)], 1)).mean(), abs=3 * found.std() / np.sqrt(4000)
+    )
+
+
+@pytest.mark.parametrize("sizes", [(300, 300), (300, 170), (90, 300)])
+def test_sliced_wasserstein_agrees_with_pot(sizes):
     import ot
 
-    x, y = normal(0, 300, 3), normal(1, 300, 3, 0.5, 2.0)
-    directions = np.random.default_rng(0).normal(size=(3, 128))
-    directions /= np.linalg.norm(directions, axis=0)
-    theirs = ot.sliced_wasserstein_distance(x, y, projections=directions, p=2)
-    assert sliced_wasserstein(x, y).value == pytest.approx(float(theirs), rel=1e-6)
+    x, y = normal(0, sizes[0], 3), normal(1, sizes[1], 3, 0.5, 2.0)
+    directions = _directions(3, 100, 0)
+    theirs = ot.sliced_wasserstein_distance(x, y, projections=directions.T, p=2)
+    assert sliced_wasserstein(x, y, projections=100).value == pytest.approx(3 * float(theirs) ** 2, rel=1e-6)
+
+
+def test_sliced_wasserstein_needs_few_samples():
+    """Its value for equal distributions grows with d, where that of the Fréchet distance grows with d^2."""
+    pairs = {d: [(normal(2 * i, 80, d), normal(2 * i + 1, 80, d)) for i in range(10)] for d in (4, 32)}
+    sliced, gaussians = (
+        {d: np.mean([metric(x, y) for x, y in pairs[d]]) for d in pairs}
+        for metric in (
+            lambda x, y: sliced_wasserstein(x, y, projections=40).value,
+            lambda x, y: gaussian_distance2(moments(x), moments(y)),
+        )
+    )
+    assert sliced[32] / sliced[4] == pytest.approx(8, rel=0.25)
+    assert gaussians[32] / gaussians[4] > 24
+    assert sliced[32] < gaussians[32] / 2
+
+
+def test_sliced_wasserstein_sees_what_two_moments_do_not():
+    """Signs against a Gaussian of the same moments, in each of two coordinates: a Fréchet distance of no more than noise."""
+    x, y = np.sign(normal(0, 2000, 2)), normal(1, 2000, 2)
+    assert frechet(x, y).value < 0.01
+    assert sliced_wasserstein(x, y, projections=100).value > 0.1
 
 
 def test_vendi_agrees_with_its_package_and_knows_its_extremes():

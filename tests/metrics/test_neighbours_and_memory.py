@@ -1,36 +1,36 @@
-"""Precision, recall, density, coverage; copies and duplicates."""
+"""Rates of nearest neighbours; copies and duplicates."""
 
 import numpy as np
 import pytest
 
-from ancestral.metrics import copy_rate, data_copying, duplicate_rate, nearest, prdc
+from ancestral.metrics import copy_rate, data_copying, duplicate_rate, expected_coverage, nearest, neighbour_rates
 
 
 def normal(seed, n, d, mean=0.0, std=1.0):
     return mean + std * np.random.default_rng(seed).normal(size=(n, d))
 
 
-def test_prdc_agrees_with_its_package():
+def test_four_rates_agree_with_their_package():
     from prdc import compute_prdc
 
     x, y = normal(0, 300, 6, 0.3, 0.8), normal(1, 300, 6)
     theirs = compute_prdc(y, x, nearest_k=5)
-    ours = prdc(x, y)
+    ours = neighbour_rates(x, y)
     for name, value in theirs.items():
         assert ours[name].value == pytest.approx(value, abs=1e-12), name
 
 
 def test_coverage_of_equal_distributions():
     """1 - 2^-k in expectation (Naeem et al. 2020, lemma 2)."""
-    values = [prdc(normal(2 * i, 400, 8), normal(2 * i + 1, 400, 8))["coverage"].value for i in range(10)]
+    values = [neighbour_rates(normal(2 * i, 400, 8), normal(2 * i + 1, 400, 8))["coverage"].value for i in range(10)]
     assert np.mean(values) == pytest.approx(1 - 2**-5, abs=0.01)
 
 
 def test_dropping_a_mode_costs_recall_and_coverage_but_no_precision():
     both = np.concatenate([normal(0, 300, 4, -4), normal(1, 300, 4, 4)])
     one = normal(2, 600, 4, -4)
-    whole = prdc(np.concatenate([normal(3, 300, 4, -4), normal(4, 300, 4, 4)]), both)
-    dropped = prdc(one, both)
+    whole = neighbour_rates(np.concatenate([normal(3, 300, 4, -4), normal(4, 300, 4, 4)]), both)
+    dropped = neighbour_rates(one, both)
     assert dropped["precision"].value > 0.95 * whole["precision"].value
     assert dropped["recall"].value < 0.6 * whole["recall"].value
     assert dropped["coverage"].value < 0.6 * whole["coverage"].value
@@ -40,24 +40,107 @@ def test_repeated_images_are_seen_in_recall_and_coverage():
     """Five hundred real images, each twenty times: a Fréchet distance hardly sees it."""
     real = normal(0, 1000, 4)
     repeated = np.tile(normal(1, 50, 4), (20, 1))
-    rates = prdc(repeated, real)
+    rates = neighbour_rates(repeated, real)
     assert rates["recall"].value < 0.2
     assert rates["coverage"].value < 0.5
 
 
-def test_prdc_wants_sets_of_one_size():
+def test_rates_want_sets_of_one_size():
     with pytest.raises(ValueError, match="equal size; got 10 and 20"):
-        prdc(normal(0, 10, 2), normal(1, 20, 2))
+        neighbour_rates(normal(0, 10, 2), normal(1, 20, 2))
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.8])
 @pytest.mark.parametrize("n", [100, 200, 390, 400, 1000])
-def test_errors_of_prdc_are_of_the_size_of_its_spread(n, shift):
-    """Of all four, at every n, for equal and for unequal distributions of four dimensions."""
-    found = [prdc(normal(2 * i, n, 4, shift), normal(2 * i + 1, n, 4)) for i in range(40 if n < 1000 else 15)]
-    for name in ("precision", "recall", "density", "coverage"):
+def test_errors_of_rates_are_of_the_size_of_their_spread(n, shift):
+    """Of all six, at every n, for equal and for unequal distributions in R^4. A share that ends at 1 varies less."""
+    found = [neighbour_rates(normal(2 * i, n, 4, shift), normal(2 * i + 1, n, 4)) for i in range(40 if n < 1000 else 15)]
+    for name in found[0]:
         spread = np.std([f[name].value for f in found], ddof=1)
-        assert 0.65 * spread < np.mean([f[name].std_err for f in found]) < 2.2 * max(spread, 1 / n), name
+        most = 3.5 if name.startswith("clipped") and not shift else 2.2
+        assert 0.65 * spread < np.mean([f[name].std_err for f in found]) < most * max(spread, 1 / n), name
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_expected_coverage_of_good_samples(k):
+    """E min(J, k) / k of a beta-binomial J: m / n up to k samples, and m / (m + n - 1) for k = 1."""
+    n, most = 40, 120
+    f = expected_coverage(n, most, k)
+    np.testing.assert_allclose(f[: k + 1], np.arange(k + 1) / n, rtol=1e-9)
+    assert (np.diff(f) > 0).all()
+    if k == 1:
+        m = np.arange(most + 1)
+        np.testing.assert_allclose(f, m / (m + n - 1), rtol=1e-9)
+
+
+def test_expected_coverage_knows_no_distribution():
+    """Simulated in three spaces: Gaussian, uniform and heavy-tailed points."""
+    n, m, k = 40, 30, 3
+    random = np.random.default_rng(0)
+    for draw in (random.normal, random.uniform, random.standard_cauchy):
+        seen = []
+        for _ in range(150):
+            real, x = draw(size=(n, 2)), draw(size=(m, 2))
+            radii = np.sort(np.linalg.norm(real[:, None] - real, axis=2), axis=1)[:, k]
+            inside = np.linalg.norm(real[:, None] - x, axis=2) <= radii[:, None]
+            seen.append((np.minimum(inside.sum(1), k) / k).mean())
+        assert np.mean(seen) == pytest.approx(expected_coverage(n, m, k)[m], abs=4 * np.std(seen) / np.sqrt(150))
+
+
+@pytest.mark.parametrize(("n", "share"), [(100, 0.7), (400, 0.3), (400, 0.7)])
+def test_clipped_rates_are_the_share_of_good_samples(n, share):
+    """The good ones are drawn from the data, each sample with that probability; the others lie far off."""
+    found = []
+    for i in range(15):
+        x = normal(2 * i, n, 3)
+        x[np.random.default_rng(i).random(n) > share] += 100
+        found.append(neighbour_rates(x, normal(2 * i + 1, n, 3)))
+    for name in ("clipped-density", "clipped-coverage"):
+        values = np.array([f[name].value for f in found])
+        assert values.mean() == pytest.approx(share, abs=0.05), name
+        assert np.mean([abs(f[name].value - share) < 2 * f[name].std_err for f in found]) >= 0.8, name
+
+
+def test_clipped_density_is_linear_in_the_good_samples():
+    """Far samples add nothing, so it is the share of the others times their own value, and no more than 1."""
+    real, good = normal(0, 200, 5), normal(1, 200, 5, 0.4)
+    half = np.concatenate([good[:100], good[:100] + 1000])
+    whole = np.concatenate([good[:100], good[:100]])
+    rates = [neighbour_rates(x, real)["clipped-density"].value for x in (half, whole)]
+    assert 0.3 < rates[1] < 1
+    assert rates[0] == pytest.approx(rates[1] / 2, rel=1e-9)
+    dense = neighbour_rates(0.1 * normal(2, 200, 5), real)["clipped-density"]
+    assert dense.value == 1
+    assert dense.std_err > 0
+
+
+def test_clipped_rates_of_points_on_a_ring():
+    """Equal steps, k = 2: each real point lies in the balls of its two neighbours, and so does a sample halfway between."""
+    turn = 2 * np.pi * np.arange(40) / 40
+
+    def ring(angles, radius=1.0):
+        return radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+
+    between = neighbour_rates(ring(turn + np.pi / 40), ring(turn), k=2)
+    assert (between["clipped-density"].value, between["clipped-coverage"].value) == (1, 1)
+    quarter = neighbour_rates(ring(turn / 4 + np.pi / 160), ring(turn), k=2)
+    assert quarter["clipped-density"].value == 1
+    # samples from 1/8 to 79/8 steps: they lie in the balls of points 0 to 10, at least two in each
+    assert quarter["coverage"].value == pytest.approx(11 / 40)
+    share = quarter["clipped-coverage"].value
+    assert np.interp(40 * share, np.arange(41), expected_coverage(40, 40, 2)) == pytest.approx(11 / 40)
+    far = neighbour_rates(ring(turn, 3.0), ring(turn), k=2)
+    assert (far["clipped-density"].value, far["clipped-coverage"].value) == (0, 0)
+
+
+def test_an_outlier_of_the_data_has_no_large_ball_in_clipped_density():
+    """Samples between the data and their one outlier lie in its ball alone."""
+    real = normal(0, 300, 3)
+    real[0] = 100
+    rates = neighbour_rates(normal(1, 300, 3, 50), real)
+    assert rates["precision"].value == 1
+    assert rates["density"].value == pytest.approx(1 / 5)
+    assert rates["clipped-density"].value == 0
 
 
 def test_nearest():

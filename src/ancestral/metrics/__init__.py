@@ -1,7 +1,7 @@
 """Distances and rates between two sets of feature vectors: mathematics on arrays, without models or files.
 
-Every function takes float64 arrays `(n, d)`, the generated set first, and is deterministic: whatever it draws is drawn from a
-stream of its own, so that neither the order of calls nor a batch size changes a figure.
+Every function takes float64 arrays `(n, d)`, the generated set first, and is deterministic: it draws its random numbers from a
+stream of its own, so neither the order of calls nor a batch size changes a figure.
 
 Each metric is registered under its name with its meaning and with these facts:
 
@@ -9,14 +9,14 @@ Each metric is registered under its name with its meaning and with these facts:
     takes:   what the function is called with
              "features"        (default) features of the samples `(n, d)` and of the reference `(m, d)`
              "standardised"    the same, standardised by the training split
-             "components"      the same in the leading principal components of the reference, where n is small for all features
+             "components"      the same, in the leading principal components of the reference if n is too small for all features
              "equal features"  the same number of rows of both
              "samples"         the samples themselves and the reference's, tensors `(n, *shape)` in the units of the data
-             "evaluator"       the evaluator computes it from what it alone has, such as the training set or the model
-    every:   True: in the features of every extractor. False (default): of the first extractor alone
-    vectors: True: only for data that are vectors
-    strata:  True: the function also takes the classes of the samples and of the reference `(n,)` where their numbers were
-             fixed, not drawn, else None
+             "evaluator"       the evaluator calls it with what only the evaluator has, such as the training set or the model
+    every:   True: it is computed in the features of every extractor. False (default): only in those of the first extractor
+    vectors: True: it is computed only for data that are vectors
+    strata:  True: the function also takes the classes of the samples and of the reference `(n,)` if the number of each class
+             was fixed and not drawn, else None
 
 The function returns an `Estimate`; one that computes several metrics returns them by name and is registered once for each.
 """
@@ -25,7 +25,7 @@ from ancestral.metrics.estimate import Estimate, half_samples
 from ancestral.metrics.frechet import frechet, frechet_infinity, frechet_pairs, gaussian_distance2
 from ancestral.metrics.kernel import Scale, holm, kid, mmd, paired_permutation
 from ancestral.metrics.memory import EXPECTED, copy_rate, data_copying, duplicate_rate, nearest
-from ancestral.metrics.neighbours import Manifold, prdc
+from ancestral.metrics.neighbours import Manifold, expected_coverage, neighbour_rates
 from ancestral.metrics.sliced import sliced_wasserstein
 from ancestral.metrics.vendi import centred_vendi, vendi
 
@@ -38,6 +38,7 @@ __all__ = [
     "copy_rate",
     "data_copying",
     "duplicate_rate",
+    "expected_coverage",
     "frechet",
     "frechet_infinity",
     "frechet_pairs",
@@ -47,8 +48,8 @@ __all__ = [
     "kid",
     "mmd",
     "nearest",
+    "neighbour_rates",
     "paired_permutation",
-    "prdc",
     "sliced_wasserstein",
     "vendi",
 ]

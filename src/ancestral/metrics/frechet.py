@@ -2,8 +2,8 @@
 
     d^2 = |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)),
 
-the squared 2-Wasserstein distance of two Gaussians. Of finite samples it is biased upwards by about c/n (Chong & Forsyth 2020,
-arXiv:1911.07023): distances at different n are not comparable, and a straight line in 1/n leads to n = infinity.
+is the squared 2-Wasserstein distance of two Gaussians. From finite samples it is biased upwards by about c/n (Chong & Forsyth
+2020, arXiv:1911.07023). So distances at different n are not comparable; a straight line in 1/n extrapolates to n = infinity.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Moments = tuple[np.ndarray, np.ndarray]
 
 
 def gaussian_distance2(a: Moments, b: Moments) -> float:
-    """The squared distance of N(mu_a, S_a) and N(mu_b, S_b), from (mean `(d,)`, covariance `(d, d)`) each.
+    """Return the squared distance of N(mu_a, S_a) and N(mu_b, S_b), given the mean `(d,)` and covariance `(d, d)` of each.
 
-    tr (S_a S_b)^(1/2) is the sum of the square roots of the eigenvalues of S_a^(1/2) S_b S_a^(1/2), which is symmetric, so
-    nothing complex or iterative is needed and a singular covariance does no harm.
+    tr (S_a S_b)^(1/2) is the sum of the square roots of the eigenvalues of S_a^(1/2) S_b S_a^(1/2). This matrix is symmetric,
+    so no complex numbers and no iterations are needed, and a covariance may be singular.
     """
     (mean_a, cov_a), (mean_b, cov_b) = a, b
     values, vectors = np.linalg.eigh(cov_a)
@@ -30,7 +30,7 @@ def gaussian_distance2(a: Moments, b: Moments) -> float:
 
 
 def moments(x: np.ndarray) -> Moments:
-    """Mean and unbiased covariance of `(n, d)`."""
+    """Return the mean and the unbiased covariance of `(n, d)`."""
     return x.mean(0), np.atleast_2d(np.cov(x, rowvar=False))
 
 
@@ -43,7 +43,7 @@ def moments(x: np.ndarray) -> Moments:
     every=True,
 )
 def frechet(x: np.ndarray, reference: np.ndarray) -> Estimate:
-    """The squared Fréchet distance of two sets `(n, d)`, with its error over the choice of x."""
+    """Return the squared Fréchet distance of two sets `(n, d)` and `(m, d)`, with its error over the choice of x."""
     against = moments(reference)
     value = gaussian_distance2(moments(x), against)
     return Estimate(value, half_samples(lambda rows: gaussian_distance2(moments(x[rows]), against), len(x)), len(x))
@@ -57,9 +57,9 @@ def frechet(x: np.ndarray, reference: np.ndarray) -> Estimate:
     takes="evaluator",
 )
 def frechet_pairs(x: np.ndarray, y: np.ndarray) -> Estimate:
-    """The squared distance of two sets `(n, d)` whose rows are pairs, with its error over the choice of pairs.
+    """Return the squared distance of two sets `(n, d)` whose rows are pairs, with its error over the choice of pairs.
 
-    What the two have in common cancels: it is 0 for equal sets at every n, where that of independent ones is not.
+    What the two have in common cancels: the distance is 0 for equal sets at every n. That of independent sets is not.
     """
     value = gaussian_distance2(moments(x), moments(y))
     error = half_samples(lambda rows: gaussian_distance2(moments(x[rows]), moments(y[rows])), len(x))
@@ -68,9 +68,9 @@ def frechet_pairs(x: np.ndarray, y: np.ndarray) -> Estimate:
 
 @register("metric", "fd-infinity", "fd extrapolated to infinitely many samples", better="lower", takes="components")
 def frechet_infinity(x: np.ndarray, reference: np.ndarray, points: int = 10, seed: int = 0) -> Estimate:
-    """The distance extrapolated in 1/n to infinitely many generated samples, by least squares over sizes from n/5 to n.
+    """Return the distance extrapolated in 1/n to infinitely many generated samples, by least squares over sizes from n/5 to n.
 
-    The error is that of the intercept over random halves of x.
+    Its error is the spread of the intercept over random halves of x.
     """
     against = moments(reference)
 

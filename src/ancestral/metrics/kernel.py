@@ -2,8 +2,8 @@
 
     MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y)                            (Gretton et al. 2012, JMLR 13, lemma 6)
 
-With the kernel (x.y / d + 1)^3 of features it is the kernel inception distance, KID (Bińkowski et al. 2018, arXiv:1801.01401);
-its expectation depends on neither size, and it is zero for equal distributions.
+With the kernel (x.y / d + 1)^3 of features it is the kernel inception distance, KID (Bińkowski et al. 2018, arXiv:1801.01401).
+Its expectation does not depend on the sizes of the sets, and is zero for equal distributions.
 """
 
 from __future__ import annotations
@@ -23,18 +23,22 @@ BLOCK = 2048  # rows of a kernel matrix held at a time
 
 
 def cubic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(a.b / d + 1)^3: compares moments up to the third."""
+    """Return (a.b / d + 1)^3 `(n, m)`, a kernel that compares moments up to the third."""
     k: np.ndarray = a @ b.T / a.shape[1] + 1
     cube: np.ndarray = k * k * k  # much faster than k**3
     return cube
 
 
 def gaussian(bandwidth: float) -> Kernel:
-    """Sum of exp(-|a - b|^2 / (2 s^2)) over s = bandwidth times 1/4, 1/2, 1, 2, 4: sensitive at several scales."""
+    """Return the sum of exp(-|a - b|^2 / (2 s^2)) over s = bandwidth times 1/4, 1/2, 1, 2, 4: sensitive at several scales."""
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        distance2 = _distance2(a, b)
-        return sum((np.exp(-distance2 / (2 * (bandwidth * f) ** 2)) for f in (0.25, 0.5, 1, 2, 4)), np.zeros_like(distance2))
+        k = np.exp(-_distance2(a, b) / (2 * (4 * bandwidth) ** 2))
+        total: np.ndarray = k.copy()
+        for _ in range(4):
+            k = k**2 * k**2  # half the scale is the fourth power
+            total += k
+        return total
 
     return kernel
 
@@ -49,9 +53,9 @@ def gaussian(bandwidth: float) -> Kernel:
     strata=True,
 )
 def kid(x: np.ndarray, reference: np.ndarray, strata: Strata = None, reference_strata: Strata = None) -> Estimate:
-    """KID of features `(n, d)` and `(m, d)`, unbiased at every n and m; it may be slightly negative.
+    """Return the KID of features `(n, d)` and `(m, d)`, unbiased at every n and m; it may be slightly negative.
 
-    It is unbiased if the features are standardised by numbers that depend on neither set (`Scale`), as the evaluator's are.
+    It is unbiased if the features are standardised by numbers that depend on neither set (`Scale`), as in the evaluator.
 
     Args:
         x: Features of the samples.
@@ -72,20 +76,20 @@ def kid(x: np.ndarray, reference: np.ndarray, strata: Strata = None, reference_s
     strata=True,
 )
 def mmd(x: np.ndarray, reference: np.ndarray, strata: Strata = None, reference_strata: Strata = None) -> Estimate:
-    """MMD^2 with Gaussian kernels of about the median distance of standard normal vectors, sqrt(2 d).
+    """Return MMD^2 with Gaussian kernels of about the median distance of standard normal vectors, sqrt(2 d).
 
     The median distance is the usual bandwidth (Gretton et al. 2012, section 8). This one depends on neither set, so the
     estimate is unbiased for features that are standardised as those of `kid`.
-    strata, reference_strata: see `kid`.
+    For the arguments, see `kid`.
     """
     return _mmd2(x, reference, gaussian(float(np.sqrt(2 * x.shape[1]))), strata, reference_strata)
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Units in which each feature has mean 0 and deviation 1, so that scales do not count: (f - mean) / std.
+    """Units in which each feature has mean 0 and deviation 1: (f - mean) / std. The scales of the features do not count.
 
-    For an unbiased distance they come from samples that belong to neither set.
+    For an unbiased distance, mean and std come from samples that belong to neither set.
     """
 
     mean: np.ndarray
@@ -190,10 +194,17 @@ def _sums(a: np.ndarray, b: np.ndarray, kernel: Kernel, strata: np.ndarray, own:
 
 
 def paired_permutation(a: np.ndarray, b: np.ndarray, reference: np.ndarray, permutations: int = 999, seed: int = 0) -> float:
-    """The two-sided p-value of "a and b, drawn from the same seeds, are equally far from the reference" by KID.
+    """Return the two-sided p-value of "a and b, drawn from the same seeds, are equally far from the reference" by KID.
 
-    Under the null a pair may be swapped, so the difference KID(a) - KID(b) is compared with those of random swaps
-    (Good 2005, "Permutation tests"); exact for any n. a, b: `(n, d)` each, standardised as for `kid`.
+    Under the null hypothesis a pair may be swapped, so the difference KID(a) - KID(b) is compared with those of random swaps
+    (Good 2005, "Permutation tests"). The test is exact for any n.
+
+    Args:
+        a: Features of one set of samples `(n, d)`, standardised as for `kid`.
+        b: Features of the other set `(n, d)`; row i has the same seed as row i of a.
+        reference: Features of the reference `(m, d)`.
+        permutations: The number of random swaps.
+        seed: Random seed of the swaps.
     """
     n = len(a)
     both = np.concatenate([a, b])
@@ -201,8 +212,8 @@ def paired_permutation(a: np.ndarray, b: np.ndarray, reference: np.ndarray, perm
     np.fill_diagonal(k, 0)
     cross = _sums(both, reference, cubic, np.zeros(len(reference), int))[:, 0] / len(reference)
     swap = np.random.default_rng(seed).random((n, permutations)) < 0.5
-    swap = np.concatenate([np.zeros((n, 1), dtype=bool), swap], 1)  # the first is what was seen
-    member = np.concatenate([~swap, swap]).astype(np.float64)  # (2n, 1 + permutations): who is called a
+    swap = np.concatenate([np.zeros((n, 1), dtype=bool), swap], 1)  # the first is the observed one
+    member = np.concatenate([~swap, swap]).astype(np.float64)  # (2n, 1 + permutations): which rows are called a
 
     def distance(of: np.ndarray) -> np.ndarray:
         result: np.ndarray = (of * (k @ of)).sum(0) / (n * (n - 1)) - 2 * (of * cross[:, None]).sum(0) / n
@@ -213,7 +224,7 @@ def paired_permutation(a: np.ndarray, b: np.ndarray, reference: np.ndarray, perm
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """P-values adjusted for their number: those below 0.05 hold together at that rate (Holm 1979)."""
+    """Return p-values adjusted for their number: a false one is below 0.05 with a probability of at most 0.05 (Holm 1979)."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted, largest = [1.0] * len(p_values), 0.0
     for rank, i in enumerate(order):

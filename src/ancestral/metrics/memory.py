@@ -1,6 +1,6 @@
-"""Does the model make new data, or does it copy its training set?
+"""Copies of the training set, and duplicates.
 
-Copies are closer to the training set than new data can be. How close new data come is known from a held-out split:
+Copies are closer to the training set than new data are. How close new data come is known from a held-out split:
 
     copy rate: the share of samples nearer to a training sample than the nearest 1 % of held-out samples are; .01 for a model
                that does not copy, 1 for one that repeats the training set
@@ -26,7 +26,13 @@ CELL = 20  # points of each kind that a cell needs
 
 
 def nearest(x: np.ndarray, points: np.ndarray, *, own: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """(distance, index) `(n,)` of the nearest of `points` `(m, d)`. own: x is points, and none is its own neighbour."""
+    """Return the distance `(n,)` to the nearest of `points` `(m, d)`, and its index `(n,)`.
+
+    Args:
+        x: Vectors `(n, d)`.
+        points: The points `(m, d)`.
+        own: Whether x is `points`, so that no point is its own neighbour.
+    """
     found = []
     all_points = torch.from_numpy(points)
     for start in range(0, len(x), BLOCK):
@@ -47,13 +53,13 @@ def nearest(x: np.ndarray, points: np.ndarray, *, own: bool = False) -> tuple[np
     takes="evaluator",
 )
 def copy_rate(to_train: np.ndarray, held_out_to_train: np.ndarray) -> Estimate:
-    """From distances to the nearest training sample: of samples `(n,)` and of held-out data `(m,)`."""
+    """Return the copy rate, from the distances to the nearest training sample of samples `(n,)` and of held-out data `(m,)`."""
     return _rate(to_train <= np.quantile(held_out_to_train, EXPECTED))
 
 
 @register("metric", "duplicates", "share that repeat one another", better="as real", takes="evaluator")
 def duplicate_rate(within: np.ndarray, within_real: np.ndarray) -> Estimate:
-    """From distances to the nearest other one of the same set: among samples `(n,)` and among as many real ones `(n,)`."""
+    """Return the share of duplicates, from distances to the nearest other one: of samples `(n,)` and real samples `(n,)`."""
     return _rate(within <= np.quantile(within_real, EXPECTED))
 
 
@@ -75,10 +81,16 @@ def data_copying(
     cells: np.ndarray | None = None,
     held_out_cells: np.ndarray | None = None,
 ) -> tuple[float, float]:
-    """C_T, a z-score, and its deviation where samples are as far from the training set as held-out points.
+    """Return C_T, a z-score, and its deviation if samples are as far from the training set as held-out points.
 
-    cells: the cell that each sample `(n,)` and each held-out point `(m,)` lies in; None: one cell.
-    Cells with too few of either are left out; the others count by their share of the held-out points (eq. 4 of the paper).
+    Cells with too few samples or held-out points are left out. The others count by their share of the held-out points (eq. 4 of
+    the paper).
+
+    Args:
+        to_train: Distances of the samples to the nearest training sample `(n,)`.
+        held_out_to_train: The same of held-out points `(m,)`.
+        cells: The cell of each sample `(n,)`. None: there is one cell.
+        held_out_cells: The cell of each held-out point `(m,)`.
     """
     cells = np.zeros(len(to_train), int) if cells is None else cells
     held_out_cells = np.zeros(len(held_out_to_train), int) if held_out_cells is None else held_out_cells
@@ -95,7 +107,7 @@ def data_copying(
 
 
 def _mann_whitney(a: np.ndarray, b: np.ndarray) -> float:
-    """The z-score of "a is larger than b": 0 in expectation, with variance 1, where both are drawn alike."""
+    """Return the z-score of "a is larger than b": mean 0 and variance 1 if both have one distribution."""
     n, m = len(a), len(b)
     u = rankdata(np.concatenate([a, b]))[:n].sum() - n * (n + 1) / 2
     return float((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))

@@ -9,10 +9,14 @@ from ancestral.registry import register
 
 
 def vendi(x: np.ndarray, centre: np.ndarray | None = None) -> Estimate:
-    """exp(-sum_i l_i log l_i) over the eigenvalues l of K/n, K the cosine similarities.
+    """Return exp(-sum_i l_i log l_i) over the eigenvalues l of K/n, where K holds the cosine similarities.
 
-    Friedman & Dieng 2022 (arXiv:2210.02410). 1 where all are alike, n where all are orthogonal. The eigenvalues of K/n are
-    those of the d x d matrix X'X/n of unit vectors. x: `(n, d)`. centre: subtracted first, e.g. the mean of the reference.
+    Source: Friedman & Dieng 2022 (arXiv:2210.02410). The score is 1 if all are alike, and n if all are orthogonal. The
+    eigenvalues of K/n are those of the d x d matrix X'X/n of unit vectors.
+
+    Args:
+        x: Features `(n, d)`.
+        centre: A vector `(d,)` that is subtracted first, such as the mean of the reference.
     """
     centred = x if centre is None else x - centre
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-12)
@@ -28,5 +32,5 @@ def vendi(x: np.ndarray, centre: np.ndarray | None = None) -> Estimate:
 
 @register("metric", "vendi", "how many different samples there are", better="as real")
 def centred_vendi(x: np.ndarray, reference: np.ndarray) -> Estimate:
-    """The Vendi score about the mean of the reference."""
+    """Return the Vendi score about the mean of the reference."""
     return vendi(x, reference.mean(0))

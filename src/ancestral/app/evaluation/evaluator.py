@@ -36,7 +36,7 @@ from ancestral.models import HasReconstruction
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
 
-FORMAT = 2  # version of the figures of real data in the cache
+FORMAT = 3  # version of the figures of real data in the cache
 N = 2000
 LEAST = 20  # samples
 Values = dict[tuple[str, str], Estimate]  # by metric and extractor ("" for a metric without extractor)
