@@ -272,7 +272,8 @@ def sample(
     in_rows = sweep is not None or 1 < sampling.columns <= (WIDE if sampling.columns == sampling.n else sampling.n)
     columns = sampling.columns if in_rows else None
     across = conditions.labels if in_rows and not shown else ()
-    write(x, out, spec, sampling.seeds, columns, shown, across, request.edit.shown(spec) if out.suffix == ".png" else None)
+    given = request.edit.shown(spec) if out.suffix.lower() == ".png" else None
+    write(x, out, spec, sampling.seeds, columns, shown, across, given)
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
     reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
