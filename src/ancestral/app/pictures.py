@@ -33,7 +33,11 @@ def is_picture(spec: DataSpec) -> bool:
     """
     if not spec.is_image or spec.shape[0] not in (1, 3, 4):
         return False
-    return spec.kind != "real" or (spec.shape[0] < 4 and spec.range is not None and -1 <= spec.range[0] <= spec.range[1] <= 1)
+    if spec.kind != "real":
+        return True
+    if spec.range is None:  # a saved model does not know the range of its data
+        return spec.shape[0] == 3
+    return spec.shape[0] < 4 and spec.range[0] >= -1 and spec.range[1] <= 1
 
 
 def to_uint8(x: Tensor, spec: DataSpec) -> np.ndarray:

@@ -292,7 +292,7 @@ def sample(
     in_rows = sweep is not None or 1 < sampling.columns <= (WIDE if sampling.columns == sampling.n else sampling.n)
     columns = sampling.columns if in_rows else None
     across = conditions.labels if in_rows and not renderings else ()
-    given = request.edit.picture(spec) if out.suffix == ".png" else None
+    given = request.edit.picture(spec) if out.suffix.lower() == ".png" else None
     written = write(x, out, spec, sampling.seeds, columns, renderings, across, given)
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
