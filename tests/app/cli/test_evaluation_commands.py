@@ -139,6 +139,35 @@ def test_compare_trains_continues_and_reports(capsys, tmp_path, monkeypatch):
     assert again == out
 
 
+def test_compare_trains_each_family_several_times(capsys, tmp_path):
+    """The first seed's run is used again, the others stand beside it, and together they are one subject."""
+    words = ("compare", "moons", "--models", "vae,gan", "--for", "5it", "-n", "60", "--device", "cpu", "--json")
+    code, out, err = ask(capsys, *words)
+    assert code == 0, err
+    assert "one training of each model" in json.loads(out)["verdict"][-1]
+    folder = tmp_path / "runs/compare-moons"
+    weights = (folder / "gan/model/model.safetensors").read_bytes()
+    code, out, err = ask(capsys, *words, "--seeds", "2")
+    assert code == 0, err
+    found = json.loads(out)
+    assert not any("one training" in sentence for sentence in found["verdict"])
+    assert (folder / "gan/model/model.safetensors").read_bytes() == weights
+    assert (folder / "gan-seed1/model/model.safetensors").read_bytes() != weights
+    assert an.load(folder / "gan-seed1").config() == an.load(folder / "gan").config()
+    subjects = {e["subject"]: e["trainings"] for e in found["evaluations"]}
+    assert subjects == {"gan": 2, "vae": 2} | dict.fromkeys(("gaussian", "mixture", "kernel", "copy"), 1)
+    assert [e["subject"] for e in found["trainings"]["gan"]] == ["gan, seed 0", "gan, seed 1"]
+    assert "each training of gan" in (folder / "report.html").read_text()
+    trained = [str(folder / name) for name in ("gan", "gan-seed1", "vae")]
+    code, out, err = ask(capsys, "compare", *trained, "-n", "60", "--device", "cpu", "--json")
+    assert code == 0, err
+    subjects = {e["subject"]: e["trainings"] for e in json.loads(out)["evaluations"]}
+    assert (subjects[trained[0]], subjects[trained[2]]) == (2, 1)
+    code, _, err = ask(capsys, "compare", "moons", "--seeds", "0")
+    assert code == 2
+    assert "trained at least once" in err
+
+
 def test_compare_runs(run, capsys):
     ask(capsys, "train", "digits", "--for", "5it", "--out", "runs/b", "--device", "cpu", "-q", *SETTINGS)
     code, out, err = ask(capsys, "compare", "runs/a", "runs/b", "-n", "60", "--features", "random", "--device", "cpu", "--json")

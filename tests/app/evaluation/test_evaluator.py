@@ -114,6 +114,27 @@ def test_better_is_only_what_two_extractors_agree_on(evaluator, fresh):
     assert "better than bad" in text
 
 
+def test_several_trainings_are_compared_by_their_means_and_spread(evaluator, fresh):
+    """One good and one bad training are not shown to be better than a bad one; two good ones are. Features are shared."""
+
+    def training(seed, noise):
+        x = (fresh(seed=seed).x + noise * torch.rand(400, 1, 12, 12)).clamp(0, 1)
+        return Subject(f"seed {seed}", Samples(x))
+
+    bad = Subject("bad", training(9, 0.4).samples)
+    mixed = Subject.of_trainings("mixed", [training(5, 0.0), training(6, 0.5)])
+    good = Subject.of_trainings("good", [training(7, 0.0), training(8, 0.0)])
+    comparison = Comparison.of([bad, mixed, good], evaluator)
+    assert comparison.better("good", "bad")
+    assert not comparison.better("mixed", "bad")
+    assert not comparison.better("good", "mixed")
+    assert "the spread between trainings" in comparison.rule
+    assert "but not the spread" in Comparison.of([bad], evaluator).rule
+    first, second = (t.evaluation.headline.value.value for t in mixed.trainings)
+    assert mixed.evaluation.headline.value.value == pytest.approx((first + second) / 2)
+    assert mixed.evaluation.headline.value.std_err == pytest.approx(abs(first - second) / 2**0.5)
+
+
 def test_baselines_are_what_they_say(data, evaluator):
     for name in names("baseline"):
         samples = baseline(name, data, 400)
@@ -133,9 +154,9 @@ def test_the_verdict_names_the_baselines_that_a_model_beats_and_loses_to(evaluat
     model = Subject("noise", noise)
     kernel = baseline("kernel", data, 400)
     comparison = Comparison.of([model, Subject("kernel", kernel, baseline=True)], evaluator)
-    assert "far from real data" in comparison.verdict[0]
-    assert comparison.verdict[0].endswith("It does not beat kernel, which needs no training: train longer.")
-    assert "noise does not beat kernel, which needs no training." in comparison.verdict
+    assert "times that of real data" in comparison.verdict[0]
+    assert comparison.verdict[0].endswith("kernel is better and needs no training: train longer.")
+    assert "noise is worse than kernel, which needs no training." in comparison.verdict
     good = Subject("good", fresh())
     comparison = Comparison.of([good, Subject("static", noise, baseline=True)], evaluator)
     assert "cannot be told from real data by this distance" in comparison.verdict[0]
