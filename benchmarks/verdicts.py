@@ -45,9 +45,10 @@ from ancestral.metrics.frechet import gaussian_distance2, moments
 from ancestral.runtime import Runtime
 
 CPU = Runtime.choose("cpu", "fp32", parameters=1)
-SPLITS, TRAIN, COPIED, POINTS = 12, 2000, 20, 9
-BASES, GAPS, MOST = (0.0, 1.0, 4.0), (0.5, 2.0), 15.0  # in floors
+TRAIN, COPIED, POINTS = 2000, 20, 9
+BASES, GAPS, MOST = (0.0, 3.0), (2.0, 4.0, 8.0), 15.0  # in floors
 OTHER = " of another"
+WAYS = ("noise", "blur", "shift", "loss", "shares", "copies")
 Random = np.random.Generator
 
 
@@ -78,8 +79,12 @@ class Mixture:
     """Eight unit Gaussians in 16 dimensions, the mean of each 3 on an axis of its own: these axes may be exchanged."""
 
     name, modes, dims = "mixture", 8, 16
-    strongest: ClassVar = {"noise": 4.0, "shift": 4.0, "loss": 1.0, "shares": 2.0, "copies": 1.0}
-    unlike = tuple((how, how + OTHER, floors) for how in ("loss", "shift") for floors in (0.5, 1.0, 2.0, 4.0))
+    strongest: ClassVar = {"noise": 4.0, "shift": 20.0, "loss": 1.0, "shares": 2.0, "copies": 1.0}
+    unlike = tuple(
+        (how, how + OTHER, floors)
+        for how in ("loss", "shift")
+        for floors in (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
+    )
 
     def __init__(self) -> None:
         self.copied = self._clean(COPIED, np.random.default_rng(99), np.ones(self.modes) / self.modes)
@@ -110,7 +115,7 @@ class Garments:
 
     name = "pictures"
     strongest: ClassVar = {"noise": 0.5, "blur": 2.0, "loss": 1.0, "shares": 2.0, "copies": 1.0}
-    unlike = (("asked", "", 0.0),) * 4  # a conditional and an unconditional model, both perfect
+    unlike = (("asked", "", 0.0),) * 10  # a conditional and an unconditional model, both perfect
 
     def __init__(self, source: str, size: int | None, seen: int) -> None:
         data = load(source, size=size)
@@ -168,9 +173,9 @@ class Scale:
     floors: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, world: World, n: int, held_out: int, many: int) -> Scale:
+    def of(cls, world: World, n: int, held_out: int, splits: int, many: int) -> Scale:
         found = []
-        for split in range(SPLITS):
+        for split in range(splits):
             evaluator = world.evaluator(split, n, held_out)
             real = evaluator.evaluate(Subject("real", world.draw("", 0, n, *streams(3, split)))).headline.real
             assert real is not None
@@ -209,9 +214,9 @@ Model = tuple[str, Sequence[float]]  # how it is worse than the data, and the fl
 class Bench:
     """Makes comparisons in a world, and counts what is said of single subjects."""
 
-    def __init__(self, world: World, n: int, held_out: int, many: int):
-        self.world, self.n, self.held_out = world, n, held_out
-        self.scale = Scale.of(world, n, held_out, many)
+    def __init__(self, world: World, n: int, held_out: int, splits: int, many: int):
+        self.world, self.n, self.held_out, self.splits = world, n, held_out, splits
+        self.scale = Scale.of(world, n, held_out, splits, many)
         self.made = 0
         self.said: dict[str, Counter[str]] = defaultdict(Counter)
 
@@ -221,7 +226,7 @@ class Bench:
     def trainings(self, *models: Model, paired: bool = False) -> tuple[list[list[Subject]], Evaluator]:
         """Return the evaluated trainings of each model, and their evaluator. paired: the samples of all are correlated."""
         self.made += 1
-        evaluator, found = self.world.evaluator(self.made % SPLITS, self.n, self.held_out), []
+        evaluator, found = self.world.evaluator(self.made % self.splits, self.n, self.held_out), []
         for i, (how, floors) in enumerate(models):
             members: list[Subject] = []
             for k, f in enumerate(floors):
@@ -273,37 +278,38 @@ def judged(comparison: Comparison, *floors: float) -> Counter[str]:
 Counts = dict[str, Counter[str]]
 
 
-def single(bench: Bench, repeats: int, bases: Sequence[float]) -> Counts:
+def single(bench: Bench, repeats: int, ways: Sequence[str]) -> Counts:
     """Compare two or four subjects of one training each."""
     found: Counts = defaultdict(Counter)
     for repeat in range(repeats):
-        for how in bench.world.strongest:
-            for base in (b for b in bases if bench.reaches(how, b)):
-                found["equal"] += judged(bench.compare((how, [base]), (how, [base])), base, base)
+        for how in (w for w in ways if w in bench.world.strongest):
+            for base in (b for b in BASES if bench.reaches(how, b)):
+                found["equal"].update(judged(bench.compare((how, [base]), (how, [base])), base, base))
                 for gap in (g for g in GAPS if bench.reaches(how, base + g)):
                     two = bench.compare((how, [base]), (how, [base + gap]), paired=repeat % 2 > 0)
-                    found[f"gap {gap:g}"] += judged(two, base, base + gap)
+                    found[f"gap {gap:g} above {base:g}"].update(judged(two, base, base + gap))
+                    found[f"{how}: gap {gap:g} above {base:g}"].update(judged(two, base, base + gap))
             four = [1.0, 1.0, 3.0, 5.0]
             if bench.reaches(how, four[-1]):
-                found["four"] += judged(bench.compare(*((how, [f]) for f in four)), *four)
+                found["four"].update(judged(bench.compare(*((how, [f]) for f in four)), *four))
         for a, b, floors in bench.world.unlike:
-            if bench.reaches(a, floors):
-                found["unlike"] += judged(bench.compare((a, [floors]), (b, [floors])), floors, floors)
+            if a in (*ways, "asked") and bench.reaches(a, floors):
+                found["unlike"].update(judged(bench.compare((a, [floors]), (b, [floors])), floors, floors))
     return found
 
 
-def families(bench: Bench, repeats: int, seeds: int) -> dict[str, Counts]:
+def families(bench: Bench, repeats: int, seeds: int, spreads: Sequence[float]) -> dict[str, Counts]:
     """Compare two families by the first training of each, and by all. Trainings vary by a standard deviation in floors."""
     found: dict[str, Counts] = {}
-    for spread in (0.5, 1.0):
-        for gap in (0.0, *GAPS[1:]):
+    for spread in spreads:
+        for gap in (0.0, 4.0):
             counts = found[f"spread {spread:g}, gap {gap:g}"] = {"one training": Counter(), f"{seeds} trainings": Counter()}
             for repeat in range(repeats):
                 random = np.random.default_rng((7, repeat, int(10 * spread), int(10 * gap)))
                 floors = [np.clip(mean + spread * random.normal(size=seeds), 0, None) for mean in (3.0, 3.0 + gap)]
                 trainings, evaluator = bench.trainings(*(("shift", list(f)) for f in floors))
-                counts[f"{seeds} trainings"] += judged(compared(trainings, evaluator), 3, 3 + gap)
-                counts["one training"] += judged(compared([members[:1] for members in trainings], evaluator), 3, 3 + gap)
+                counts[f"{seeds} trainings"].update(judged(compared(trainings, evaluator), 3, 3 + gap))
+                counts["one training"].update(judged(compared([members[:1] for members in trainings], evaluator), 3, 3 + gap))
     return found
 
 
@@ -323,11 +329,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=14, help="of the pictures (14)")
     parser.add_argument("--n", type=int, default=250, help="samples of each subject (250)")
     parser.add_argument("--held-out", type=int, default=500, help="real samples (500)")
+    parser.add_argument("--splits", type=int, default=12, help="into training and held-out data, in turns (12)")
     parser.add_argument("--many", type=int, default=5000, help="samples from which the distance of a distribution is known")
     parser.add_argument("--seen", type=int, default=40_000, help="images that the classifier is trained on (40000)")
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, help="in which samples get worse (all)")
     parser.add_argument("--repeats", type=int, default=2, help="of each pair (2)")
     parser.add_argument("--families", type=int, default=20, help="comparisons of each kind of family (20)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each family (3)")
+    parser.add_argument("--spreads", nargs="+", type=float, default=(0.5, 1.0), help="of trainings, in floors (0.5 1)")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     begun = time.monotonic()
@@ -336,19 +345,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         os.environ["ANCESTRAL_CACHE"] = place  # of splits that nobody needs again
         for world in (Mixture(), pictures):
-            bench = Bench(world, options.n, options.held_out, options.many)
-            counts = single(bench, options.repeats, BASES)
+            bench = Bench(world, options.n, options.held_out, options.splits, options.many)
+            counts = single(bench, options.repeats, options.ways)
             print(f"\n## {world.name}\n\nOne floor is {bench.scale.floor:.3g}.\n\n{table(counts)}\n", flush=True)
             for floors, said in sorted(bench.said.items()):
                 print(f"{floors}: {dict(said)}")
             results[world.name] = {"floor": bench.scale.floor, "verdicts": counts, "said of one": bench.said}
             for case, count in counts.items():
-                totals[case] += count
-        print(f"\n## both\n\n{table(totals)}", flush=True)
+                totals[case].update(count)
         results["both"] = totals
+        every = [count for case, count in totals.items() if ":" not in case]
+        made, wrong = (sum(count[key] for count in every) for key in ("comparisons", "wrong"))
+        print(f"\n## both\n\n{table(totals)}\n\nwrong: {wrong} of {made} ({wrong / made:.1%})", flush=True)
         if options.families:
-            bench = Bench(Mixture(), options.n, options.held_out, options.many)
-            results["families"] = several = families(bench, options.families, options.seeds)
+            bench = Bench(Mixture(), options.n, options.held_out, options.splits, options.many)
+            results["families"] = several = families(bench, options.families, options.seeds, options.spreads)
             for case, rows in several.items():
                 print(f"\n## families: {case}\n\n{table(rows, decides='gap 0' not in case)}", flush=True)
     print(f"\n{time.monotonic() - begun:.0f} s")

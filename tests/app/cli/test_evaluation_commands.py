@@ -140,14 +140,15 @@ def test_compare_trains_continues_and_reports(capsys, tmp_path, monkeypatch):
 
 
 def test_compare_trains_each_family_several_times(capsys, tmp_path):
-    """The first seed's run is used again, the others stand beside it, and together they are one subject."""
-    words = ("compare", "moons", "--models", "vae,gan", "--for", "5it", "-n", "60", "--device", "cpu", "--json")
-    code, out, err = ask(capsys, *words)
-    assert code == 0, err
-    assert "one training of each model" in json.loads(out)["verdict"][-1]
+    """The run of the first seed is used again, the other stands beside it, and both are one subject, also as run folders."""
+    from ancestral.app.compare import _by_recipe
+    from ancestral.app.training.run import Run
+
     folder = tmp_path / "runs/compare-moons"
+    an.train("moons", "gan", "3it", folder / "gan", device="cpu", quiet=True)
     weights = (folder / "gan/model/model.safetensors").read_bytes()
-    code, out, err = ask(capsys, *words, "--seeds", "2")
+    words = ("--models", "gan", "--for", "3it", "--seeds", "2", "-n", "40", "--device", "cpu", "--json")
+    code, out, err = ask(capsys, "compare", "moons", *words)
     assert code == 0, err
     found = json.loads(out)
     assert not any("one training" in sentence for sentence in found["verdict"])
@@ -155,14 +156,17 @@ def test_compare_trains_each_family_several_times(capsys, tmp_path):
     assert (folder / "gan-seed1/model/model.safetensors").read_bytes() != weights
     assert an.load(folder / "gan-seed1").config() == an.load(folder / "gan").config()
     subjects = {e["subject"]: e["trainings"] for e in found["evaluations"]}
-    assert subjects == {"gan": 2, "vae": 2} | dict.fromkeys(("gaussian", "mixture", "kernel", "copy"), 1)
+    assert subjects == {"gan": 2} | dict.fromkeys(("gaussian", "mixture", "kernel", "copy"), 1)
     assert [e["subject"] for e in found["trainings"]["gan"]] == ["gan, seed 0", "gan, seed 1"]
     assert "each training of gan" in (folder / "report.html").read_text()
-    trained = [str(folder / name) for name in ("gan", "gan-seed1", "vae")]
-    code, out, err = ask(capsys, "compare", *trained, "-n", "60", "--device", "cpu", "--json")
-    assert code == 0, err
-    subjects = {e["subject"]: e["trainings"] for e in json.loads(out)["evaluations"]}
-    assert (subjects[trained[0]], subjects[trained[2]]) == (2, 1)
+    first, second = Run(folder / "gan"), Run(folder / "gan-seed1")
+    assert _by_recipe([first, second]) == {str(first.path): [first, second]}
+    longer = Run(tmp_path / "longer")
+    longer.create(first.recipe.model_copy(update={"train": first.recipe.train.model_copy(update={"budget": "9it"})}))
+    same = Run(tmp_path / "same")
+    same.create(first.recipe)
+    groups = _by_recipe([first, longer, same])  # another budget is another recipe, and equal seeds are no second training
+    assert groups == {str(run.path): [run] for run in (first, longer, same)}
     code, _, err = ask(capsys, "compare", "moons", "--seeds", "0")
     assert code == 2
     assert "trained at least once" in err

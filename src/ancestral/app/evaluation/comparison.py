@@ -1,9 +1,9 @@
 """Comparison of several models: which is better, by how much, and whether the difference is real.
 
-The verdict follows one rule. A is better than B if the kernel distance to the data is smaller for A in the features of every
-extractor, and the p-values of "both are equally far from the data", adjusted by Holm for all pairs, are below 0.05. The error
-counts the samples, the reference and, for a model that was trained several times, the spread between its trainings. If
-extractors disagree or a test is not significant, neither is better. `benchmarks/verdicts.py` measures how often it is wrong.
+The verdict follows one rule. A is better than B if the kernel distance to the data is smaller for A in the most trustworthy
+features, those of the first extractor, with a p-value of "both are equally far from the data" below 0.05, adjusted by Holm for
+all pairs, and if no other extractor shows the contrary in the same way. The error counts the samples, the reference and, for a
+model that was trained several times, the spread between its trainings. `benchmarks/verdicts.py` measures how often it is wrong.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from ancestral.metrics import difference, holm, kid_jackknife
 LEVEL = 0.05
 MOST, REFERENCE = 2000, 4000  # samples of each subject, and of the reference, in a test
 RULE = (
-    "A is called better than B if the kernel distance to the data is smaller for A in the features of every extractor, and the "
-    "p-values of the hypothesis that both are equally far from the data, adjusted by Holm for all pairs, are below 0.05. "
+    "A is called better than B if the kernel distance to the data is smaller for A in the features of the first extractor, the "
+    "p-value of the hypothesis that both are equally far from the data, adjusted by Holm for all pairs, is below 0.05, and no "
+    "other extractor shows the contrary in the same way. "
 )
 ONE = "The test counts the error of the samples and of the held-out data, but not the spread between trainings."
 SEVERAL = "The test (Welch's t) counts the error of the samples and of the held-out data, and the spread between trainings."
@@ -109,7 +110,7 @@ def _test(subjects: Sequence[Subject], evaluator: Evaluator) -> list[Pair]:
     for i, (a, b) in enumerate(couples):
         by = {name: values[i] for name, values in differences.items()}
         p = {name: values[i] for name, values in p_values.items()}
-        sure = all(value < LEVEL for value in p.values())
-        better = a.name if all(d < 0 for d in by.values()) else b.name if all(d > 0 for d in by.values()) else None
-        pairs.append(Pair(a.name, b.name, by, p, better if sure else None))
+        first, *others = [(a.name if by[name] < 0 else b.name) if p[name] < LEVEL else None for name in by]
+        contradicted = any(other not in (first, None) for other in others)
+        pairs.append(Pair(a.name, b.name, by, p, None if contradicted else first))
     return pairs

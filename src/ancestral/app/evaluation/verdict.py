@@ -123,13 +123,11 @@ def still_falls(rows: Sequence[Mapping[str, Any]]) -> bool:
 def _beaten(better: Better, honest: Sequence[Subject], baselines: Sequence[Subject]) -> list[str]:
     """Return which baselines, that need no training, each model beats, which are better, and which are neither."""
     found = []
-    for words, relation in (
-        ("worse than", lambda s, b: better(b, s)),
-        ("not shown to be better than", lambda s, b: not better(s, b) and not better(b, s)),
-    ):
+    for words in ("worse than", "not shown to be better than"):
         groups: dict[tuple[str, ...], list[str]] = {}
         for s in honest:
-            if names := tuple(b.name for b in baselines if relation(s.name, b.name)):
+            unbeaten = [b.name for b in baselines if not better(s.name, b.name)]
+            if names := tuple(b for b in unbeaten if better(b, s.name) == (words == "worse than")):
                 groups.setdefault(names, []).append(s.name)
         found += [f"{_listed(g)} {'is' if len(g) == 1 else 'are'} {words} {_untrained(b)}." for b, g in groups.items()]
     winners = [s.name for s in honest if all(better(s.name, b.name) for b in baselines)]
