@@ -98,6 +98,8 @@ def test_several_trainings_are_one_column_with_their_spread_and_a_fold():
     stored = as_json(comparison)
     assert [e["subject"] for e in stored["trainings"]["gan"]] == ["gan, seed 0", "gan, seed 1", "gan, seed 2"]
     assert stored["evaluations"][0]["trainings"] == 3
+    equal = Subject.of_trainings("gan", [subject(f"gan, seed {i}", 5.0) for i in range(2)])
+    assert equal.evaluation.headline.value == Estimate(5.0, pytest.approx(0.3), 500)  # not 0: they are equal by chance
 
 
 def test_a_model_copies_if_one_of_its_trainings_does():

@@ -66,7 +66,7 @@ class Evaluation:
         cost: samples_per_second, nfe, parameters, memory, training_seconds and images, if known.
         how: Options of the sampler.
         notes: Sentences for the reader.
-        trainings: The number of trainings of which the figures are means; their errors are then standard deviations.
+        trainings: The number of trainings of which the figures are means; see `mean`.
     """
 
     subject: str
@@ -120,13 +120,17 @@ class Evaluation:
 
     @classmethod
     def mean(cls, subject: str, of: Sequence[Evaluation]) -> Evaluation:
-        """Return the means over several trainings, by the same evaluator, with the standard deviations between trainings."""
+        """Return the means over several trainings, by the same evaluator.
+
+        Their errors are the standard deviations between trainings, and at least the error of one training: two trainings may be
+        near each other by chance.
+        """
         first, metrics = of[0], []
         for metric in first.metrics:
             found = [m.value for evaluation in of if (m := evaluation.get(metric.name)) is not None]
             if len(found) == len(of):
-                values = [v.value for v in found]
-                metrics.append(replace(metric, value=Estimate(fmean(values), stdev(values), found[0].n)))
+                values, own = [v.value for v in found], fmean((v.std_err or 0.0) ** 2 for v in found) ** 0.5
+                metrics.append(replace(metric, value=Estimate(fmean(values), max(stdev(values), own), found[0].n)))
         keys = [key for key in first.cost if all(key in evaluation.cost for evaluation in of)]
         cost = {key: fmean(evaluation.cost[key] for evaluation in of) for key in keys}
         return replace(first, subject=subject, metrics=tuple(metrics), cost=cost, trainings=len(of))

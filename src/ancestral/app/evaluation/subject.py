@@ -69,7 +69,7 @@ class Subject:
     def of_trainings(cls, name: str, trainings: Sequence[Subject]) -> Subject:
         """Return one subject for several trainings of a model that differ in their seeds.
 
-        Its figures are means over the trainings with their standard deviations. Its samples, curves and recipe are those of the
+        Its figures are those of `Evaluation.mean`. Its samples, curves and recipe are those of the
         first training.
         """
         first = trainings[0]

@@ -87,8 +87,7 @@ def _above_real(evaluation: Evaluation) -> bool:
     value, real = evaluation.headline.value, evaluation.headline.real
     if real is None:
         return True
-    error = math.hypot((value.std_err or 0) / math.sqrt(evaluation.trainings), real.std_err or 0)
-    return value.value - real.value > 2 * error
+    return value.value - real.value > 2 * math.hypot(value.std_err or 0, real.std_err or 0)
 
 
 def _next(better: Better, best: Subject, baselines: Sequence[Subject]) -> str:

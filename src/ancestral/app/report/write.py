@@ -147,8 +147,8 @@ def about_trainings(groups: Sequence[Mapping[str, Any]]) -> str:
         return ""
     counts = ", ".join(f"{group['name']} over {len(group['members'])} trainings" for group in groups)
     return (
-        f"Figures are means of {counts}. Their errors are standard deviations between trainings. Pictures and curves are "
-        "those of the first training."
+        f"Figures are means of {counts}. Their errors are standard deviations between trainings, and at least the error of one "
+        "training. Pictures and curves are those of the first training."
     )
 
 
