@@ -247,7 +247,7 @@ class Bench:
         answer, *others = Comparison.of([subject], evaluator).verdict
         said = self.said[f"{floors:g} floors"]
         said["all"] += 1
-        said["cannot be told from real data"] += "cannot be told from real data" in answer
+        said["within two standard errors of real data"] += "within two standard errors" in answer
         said["repeats its training data"] += subject.copies
         if how.removesuffix(OTHER) not in ("loss", "shares", "copies"):
             said["whole"] += 1

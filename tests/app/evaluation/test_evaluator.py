@@ -187,7 +187,7 @@ def test_the_verdict_names_the_baselines_that_a_model_beats_and_loses_to(evaluat
     assert "noise is worse than kernel, which needs no training." in comparison.verdict
     good = Subject("good", fresh())
     comparison = Comparison.of([good, Subject("static", noise, baseline=True)], evaluator)
-    assert "cannot be told from real data by this distance" in comparison.verdict[0]
+    assert "within two standard errors of that of real data" in comparison.verdict[0]
     assert "good beats every baseline." in comparison.verdict
 
 

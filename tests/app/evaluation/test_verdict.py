@@ -33,7 +33,7 @@ def compared(*subjects, better=()):
 @pytest.mark.parametrize(
     ("fd", "words"),
     [
-        (2.4, "cannot be told from real data by this distance"),
+        (2.4, "its distance is within two standard errors of that of real data"),
         (2.9, "its distance is 1.4 times that of real data"),
         (60.0, "its distance is 30.0 times that of real data"),
     ],

@@ -77,7 +77,7 @@ def _reading(evaluation: Evaluation) -> str:
     if real is None:
         return "no distance of real data is known"
     if not _above_real(evaluation):
-        return "its samples cannot be told from real data by this distance"
+        return "its distance is within two standard errors of that of real data"
     times = value.value / real.value if real.value > 0 else math.inf
     return f"its distance is {f'{times:,.1f} times' if math.isfinite(times) else 'above'} that of real data"
 
