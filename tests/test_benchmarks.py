@@ -414,6 +414,22 @@ def test_gpu(bench, device):
     assert finite(found)
 
 
+def test_verdicts(bench):
+    words = ("--size", 8, "--n", 24, "--held-out", 60, "--many", 60, "--seen", 300, "--splits", 2, "--repeats", 1)
+    words = (*words, "--ways", "noise", "--families", 1, "--spreads", 1, "--seeds", 2, "--json", "verdicts.json")
+    printed = bench("verdicts", "--source", "digits", *words)
+    found = read("verdicts.json")
+    of_worlds = [found[world]["verdicts"] for world in ("mixture", "pictures")]
+    for case, count in found["both"].items():
+        for key in ("comparisons", "wrong", "decided"):
+            assert count[key] == sum(verdicts[case][key] for verdicts in of_worlds if case in verdicts)
+        assert 0 <= count["wrong"] <= count["comparisons"]
+    assert {"equal", "unlike"} <= set(found["both"])
+    assert found["mixture"]["floor"] > 0
+    assert {count["comparisons"] for rows in found["families"].values() for count in rows.values()} == {1}
+    assert "| one training | 1 |" in printed
+
+
 def test_versions(bench):
     """This state beside itself; the script is started by name, since each process of its own runs it again."""
     root = FOLDER.parent

@@ -9,6 +9,7 @@ import torch
 
 from ancestral.metrics import (
     Estimate,
+    difference,
     frechet,
     frechet_infinity,
     frechet_pairs,
@@ -16,8 +17,8 @@ from ancestral.metrics import (
     half_samples,
     holm,
     kid,
+    kid_jackknife,
     mmd,
-    paired_permutation,
     sliced_wasserstein,
     vendi,
 )
@@ -295,12 +296,51 @@ def test_vendi_agrees_with_its_package_and_knows_its_extremes():
     assert vendi(np.eye(16)).value == pytest.approx(16)
 
 
-def test_permutation_test_is_calibrated_and_has_power():
-    reference = normal(0, 400, 4)
-    p = [paired_permutation(normal(2 * i + 1, 80, 4), normal(2 * i + 2, 80, 4), reference, 199) for i in range(60)]
-    assert np.mean(np.array(p) < 0.1) < 0.25
-    assert np.mean(p) == pytest.approx(0.5, abs=0.13)
-    assert paired_permutation(normal(1, 80, 4), normal(2, 80, 4, 1.0), reference, 199) == pytest.approx(1 / 200)
+def test_the_jackknife_of_a_difference_is_that_of_deletions():
+    """The deviations of a difference are the deleted values of the difference itself, and common rows cancel."""
+    a, b, y = normal(0, 30, 3), normal(1, 30, 3, 0.4), normal(2, 20, 3)
+    one, other = kid_jackknife(a, y), kid_jackknife(b, y)
+
+    def without(rows):
+        return np.array([kid(np.delete(a, i, 0), y).value - kid(np.delete(b, i, 0), y).value for i in rows])
+
+    deleted = without(range(30))
+    np.testing.assert_allclose(one.samples - other.samples, (deleted - deleted.mean()) * np.sqrt(29 / 30))
+    assert kid(a, y).std_err == pytest.approx(one.estimate.std_err)
+    assert difference([one], [one]) == (0, 1)
+
+
+def test_unlike_samples_that_are_equally_far_are_told_apart_at_the_level():
+    """A shift of one coordinate is as far as that of another; a test that exchanges samples would reject at 0.3."""
+    p = []
+    for i in range(60):
+        a, b = normal(3 * i + 1, 120, 8), normal(3 * i + 2, 120, 8)
+        a[:, 0] += 0.7
+        b[:, 1] += 0.7
+        y = normal(3 * i, 100, 8)
+        p.append(difference([kid_jackknife(a, y)], [kid_jackknife(b, y)])[1])
+    assert 0 < np.mean(np.array(p) < 0.2) < 0.35
+    assert np.mean(np.array(p) < 0.05) < 0.12
+    near, far = kid_jackknife(normal(1, 80, 4), normal(0, 400, 4)), kid_jackknife(normal(2, 80, 4, 1.0), normal(0, 400, 4))
+    assert difference([near], [far])[1] < 1e-4
+
+
+def test_several_trainings_are_compared_as_by_welch():
+    """Without an error of samples and reference it is Welch's t-test of scipy; with one, equal trainings are as one."""
+    from scipy.stats import ttest_ind
+
+    from ancestral.metrics import Jackknife
+
+    def trainings(*values, error=0.0):
+        return [Jackknife(value, np.full(5, error), np.zeros(5)) for value in values]
+
+    a, b = (1.0, 1.3, 0.8), (1.6, 1.5, 2.2, 1.9)
+    value, p = difference(trainings(*a), trainings(*b))
+    assert value == pytest.approx(np.mean(a) - np.mean(b))
+    assert p == pytest.approx(ttest_ind(a, b, equal_var=False).pvalue)
+    zero = trainings(0.0)
+    assert difference(trainings(1, 1, 1, error=0.2), zero) == difference(trainings(1, error=0.2), zero)
+    assert difference(trainings(*a), zero)[1] > 0.001
 
 
 def test_holm():

@@ -36,6 +36,7 @@ def compare(
     *,
     models: Sequence[str] | None = None,
     budget: str | None = None,
+    seeds: int = 1,
     out: Path | None = None,
     n: int = N,
     size: int | str | None = None,
@@ -49,12 +50,14 @@ def compare(
 ) -> tuple[Comparison, Path]:
     """Train families on one source under one budget, or take existing runs of one source, and compare them.
 
-    Finished runs in the folder are used again, and interrupted ones are continued.
+    Finished runs in the folder are used again, and interrupted ones are continued. Runs of one recipe that differ only in their
+    seeds are trainings of one subject.
 
     Args:
         sources: One source of data, or several run folders.
         models: Names of `FAMILIES`. None: all that the data allow.
-        budget: The training time of each family, such as "2m". None: a time that suits the data.
+        budget: The time of each training, such as "2m". None: a time that suits the data.
+        seeds: The number of trainings of each family, with seeds that follow each other.
         out: The folder of the comparison. None: runs/compare-NAME.
         n: Number of samples of each model to compare. Small data sets use fewer.
         size: Size of images in pixels: one side, or height and width as "64x128".
@@ -73,20 +76,25 @@ def compare(
         KeyboardInterrupt: If a signal stops it. All is saved before.
     """
     reporter = reporter or Reporter(quiet=True)
+    if seeds < 1:
+        raise UsageError(f"each family is trained at least once, and --seeds is {seeds}")
     sources = [sources] if isinstance(sources, str | Path) else sources
     runs = [as_run(source) for source in sources]
     if len(sources) > 1 or runs[0] is not None:
         if missing := [str(source) for source, run in zip(sources, runs, strict=True) if run is None]:
             hint = "; several models take commas: --models vae,gan" if set(missing) & set(FAMILIES) else ""
             raise UsageError(f"compare takes one source of data, or run folders; not a run folder: {', '.join(missing)}{hint}")
-        given = {str(run.path): run for run in runs if run is not None}
-        if any(value is not None for value in (models, budget, size, axes, condition)):
-            raise UsageError("existing runs cannot be changed: leave --models, --for, --size, --axes and --condition out")
-        if reserved := [str(path) for path in given if path in names("baseline")]:
+        existing = {str(run.path): run for run in runs if run is not None}
+        if any(value is not None for value in (models, budget, size, axes, condition)) or seeds > 1:
+            raise UsageError(
+                "existing runs cannot be changed: leave --models, --for, --seeds, --size, --axes and --condition out"
+            )
+        if reserved := [str(path) for path in existing if path in names("baseline")]:
             raise UsageError(f"{reserved[0]} is the name of a baseline: give the run as ./{reserved[0]}")
-        data = _same_data(list(given.values()), reporter)
+        data = _same_data(list(existing.values()), reporter)
         out = out or Path("runs") / f"compare-{data.spec.name}"
         evaluator = _prepared(data, n, extractors, device, weights, reporter)
+        given = _by_recipe(list(existing.values()))
     else:
         if strange := [name for name in models or () if name not in FAMILIES]:
             raise UsageError(unknown("model", strange[0], FAMILIES))
@@ -113,15 +121,22 @@ def compare(
         data = next(iter(plans.values())).data
         evaluator = _prepared(data, n, extractors, device, weights, reporter)
         given = {}
-        for name, planned in plans.items():
-            if _train(name, planned, evaluator, reporter):
-                given[name] = planned.run
+        for k in range(seeds):  # a comparison that is stopped has every family once before it has one twice
+            for name, first in plans.items():
+                planned = first if k == 0 else _again(sources[0], first, first.recipe.train.seed + k, device)
+                if _train(planned.run.path.name, planned, evaluator, reporter):
+                    given.setdefault(name, []).append(planned.run)
     subjects = []
-    for name, run in given.items():
-        with reporter.live() as line:
-            evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
-            subjects.append(evaluate_run(run, evaluator, {}, device, name))
-            subjects[-1].costs = _costs(run, evaluator, device)
+    for name, trainings in given.items():
+        members = []
+        for run in trainings:
+            label = name if len(trainings) == 1 else f"{name}, seed {run.recipe.train.seed}"
+            with reporter.live() as line:
+                evaluator.progress = lambda text, label=label: line.update(f"{label}: {text}")  # type: ignore[misc]
+                members.append(evaluate_run(run, evaluator, {}, device, label))
+                if run is trainings[0]:
+                    members[0].costs = _costs(run, evaluator, device)
+        subjects.append(members[0] if len(members) == 1 else Subject.of_trainings(name, members))
     with reporter.live() as line:
         for name in names("baseline"):
             evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
@@ -158,6 +173,33 @@ def _train(name: str, planned: Plan, evaluator: Evaluator, reporter: Reporter) -
         reporter.say(f"stopped and saved in {planned.run.path}: the same command continues the comparison")
         raise KeyboardInterrupt
     return True
+
+
+def _again(source: str | Path, first: Plan, seed: int, device: str) -> Plan:
+    """Plan another training of the same recipe, in a folder beside the first one's that ends in its seed."""
+    path = first.run.path
+    return plan(
+        source,
+        out=path.with_name(f"{path.name}-seed{seed}"),
+        recipe=first.recipe.model_dump(mode="json"),
+        settings=(f"train.seed={seed}",),
+        device=device,
+        data=first.data,
+    )
+
+
+def _by_recipe(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Group the runs of one recipe with different seeds. A group has the path of its first run as its name."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        recipe = run.recipe
+        key = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": 0})}).dump()
+        groups.setdefault(key, []).append(run)
+    found: dict[str, list[Run]] = {}
+    for group in groups.values():
+        different = len({run.recipe.train.seed for run in group}) == len(group)
+        found |= {str(group[0].path): group} if different else {str(run.path): [run] for run in group}
+    return found
 
 
 def _costs(run: Run, evaluator: Evaluator, device: str) -> tuple[Cost, ...]:

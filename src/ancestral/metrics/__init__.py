@@ -23,7 +23,7 @@ The function returns an `Estimate`; one that computes several metrics returns th
 
 from ancestral.metrics.estimate import Estimate, half_samples
 from ancestral.metrics.frechet import frechet, frechet_infinity, frechet_pairs, gaussian_distance2
-from ancestral.metrics.kernel import Scale, holm, kid, mmd, paired_permutation
+from ancestral.metrics.kernel import Jackknife, Scale, difference, holm, kid, kid_jackknife, mmd
 from ancestral.metrics.memory import EXPECTED, copy_rate, data_copying, duplicate_rate, nearest
 from ancestral.metrics.neighbours import Manifold, expected_coverage, neighbour_rates
 from ancestral.metrics.sliced import sliced_wasserstein
@@ -32,11 +32,13 @@ from ancestral.metrics.vendi import centred_vendi, vendi
 __all__ = [
     "EXPECTED",
     "Estimate",
+    "Jackknife",
     "Manifold",
     "Scale",
     "centred_vendi",
     "copy_rate",
     "data_copying",
+    "difference",
     "duplicate_rate",
     "expected_coverage",
     "frechet",
@@ -46,10 +48,10 @@ __all__ = [
     "half_samples",
     "holm",
     "kid",
+    "kid_jackknife",
     "mmd",
     "nearest",
     "neighbour_rates",
-    "paired_permutation",
     "sliced_wasserstein",
     "vendi",
 ]

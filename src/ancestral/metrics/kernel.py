@@ -8,10 +8,11 @@ Its expectation does not depend on the sizes of the sets, and is zero for equal 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtr
 
 from ancestral.metrics.estimate import Estimate
 from ancestral.registry import register
@@ -63,7 +64,7 @@ def kid(x: np.ndarray, reference: np.ndarray, strata: Strata = None, reference_s
         strata: The class of each sample, if the numbers of each class were fixed and not drawn. None: they were drawn.
         reference_strata: The same for the reference.
     """
-    return _mmd2(x, reference, cubic, strata, reference_strata)
+    return kid_jackknife(x, reference, strata, reference_strata).estimate
 
 
 @register(
@@ -82,7 +83,42 @@ def mmd(x: np.ndarray, reference: np.ndarray, strata: Strata = None, reference_s
     estimate is unbiased for features that are standardised as those of `kid`.
     For the arguments, see `kid`.
     """
-    return _mmd2(x, reference, gaussian(float(np.sqrt(2 * x.shape[1]))), strata, reference_strata)
+    return _mmd2(x, reference, gaussian(float(np.sqrt(2 * x.shape[1]))), strata, reference_strata).estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Jackknife:
+    """An estimate from samples and a reference, with the share of each row in its error.
+
+    The squares of all deviations sum to the jackknife variance. Two estimates with the same reference, and samples of the same
+    seeds, may be subtracted: what their rows have in common cancels.
+
+    Attributes:
+        value: The estimate.
+        samples: The deviations `(n,)` of the samples.
+        reference: The deviations `(m,)` of the reference.
+    """
+
+    value: float
+    samples: np.ndarray
+    reference: np.ndarray
+
+    @property
+    def estimate(self) -> Estimate:
+        """The value with its standard error."""
+        variance = (self.samples**2).sum() + (self.reference**2).sum()
+        return Estimate(self.value, float(np.sqrt(variance)), len(self.samples))
+
+    @classmethod
+    def mean(cls, of: Sequence[Jackknife]) -> Jackknife:
+        """Return the mean of estimates with the same reference, from equal numbers of samples."""
+        values, samples, reference = zip(*((j.value, j.samples, j.reference) for j in of), strict=True)
+        return cls(float(np.mean(values)), np.mean(samples, 0), np.mean(reference, 0))
+
+
+def kid_jackknife(x: np.ndarray, reference: np.ndarray, strata: Strata = None, reference_strata: Strata = None) -> Jackknife:
+    """Return the estimate of `kid` with the share of each row in its error."""
+    return _mmd2(x, reference, cubic, strata, reference_strata)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +147,7 @@ class Scale:
         return result
 
 
-def _mmd2(x: np.ndarray, y: np.ndarray, kernel: Kernel, x_strata: Strata = None, y_strata: Strata = None) -> Estimate:
+def _mmd2(x: np.ndarray, y: np.ndarray, kernel: Kernel, x_strata: Strata = None, y_strata: Strata = None) -> Jackknife:
     """Estimate MMD^2 without bias, with the delete-one jackknife error over both sets.
 
     E k(x, x') of independent x, x' is estimated by the mean over pairs of strata a, b, weighted by their shares w_a w_b:
@@ -129,8 +165,8 @@ def _mmd2(x: np.ndarray, y: np.ndarray, kernel: Kernel, x_strata: Strata = None,
     value = within_x + within_y - 2 * between
     # a deletion changes the mean over its own stratum, whose share stays
     means_x, means_y = xy.sum(1) / len(y), yx.sum(1) / len(x)
-    variance = _jackknife(without_x - 2 * _without(means_x, a), a) + _jackknife(without_y - 2 * _without(means_y, b), b)
-    return Estimate(value, float(np.sqrt(variance)), len(x))
+    samples, reference = without_x - 2 * _without(means_x, a), without_y - 2 * _without(means_y, b)
+    return Jackknife(value, _deviations(samples, a), _deviations(reference, b))
 
 
 def _strata(labels: Strata, n: int) -> np.ndarray:
@@ -173,11 +209,12 @@ def _without(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
     return result
 
 
-def _jackknife(without: np.ndarray, strata: np.ndarray) -> float:
-    """Return the variance from the values without each row: the sum of that of each stratum."""
+def _deviations(without: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Return from the values without each row the deviations whose squares sum to the jackknife variance."""
     count = np.bincount(strata)
     deviation = without - (np.bincount(strata, without) / count)[strata]
-    return float(((count - 1) / count * np.bincount(strata, deviation**2)).sum())
+    result: np.ndarray = np.sqrt((count - 1) / count)[strata] * deviation
+    return result
 
 
 def _sums(a: np.ndarray, b: np.ndarray, kernel: Kernel, strata: np.ndarray, own: bool = False) -> np.ndarray:
@@ -193,34 +230,31 @@ def _sums(a: np.ndarray, b: np.ndarray, kernel: Kernel, strata: np.ndarray, own:
     return sums
 
 
-def paired_permutation(a: np.ndarray, b: np.ndarray, reference: np.ndarray, permutations: int = 999, seed: int = 0) -> float:
-    """Return the two-sided p-value of "a and b, drawn from the same seeds, are equally far from the reference" by KID.
+def difference(a: Sequence[Jackknife], b: Sequence[Jackknife]) -> tuple[float, float]:
+    """Return the difference of two mean distances, and the two-sided p-value of "it is 0".
 
-    Under the null hypothesis a pair may be swapped, so the difference KID(a) - KID(b) is compared with those of random swaps
-    (Good 2005, "Permutation tests"). The test is exact for any n.
+        D = mean_i a_i - mean_j b_j,        t = D / sqrt(V_samples + V_reference + s_a^2 / |a| + s_b^2 / |b|)
+
+    The first two variances are those of the jackknife. The spread s^2 between several trainings of one model counts as in
+    Welch's t-test, and the degrees of freedom are those of Welch and Satterthwaite over all parts. s^2 holds the error of the
+    samples too, so that this error counts twice where the samples of the trainings are independent: the test is then
+    conservative. It is also conservative where all distributions are equal, since the jackknife then doubles the variance.
+
+    No exchange of samples is assumed: two distributions may differ and yet be equally far from the reference's.
 
     Args:
-        a: Features of one set of samples `(n, d)`, standardised as for `kid`.
-        b: Features of the other set `(n, d)`; row i has the same seed as row i of a.
-        reference: Features of the reference `(m, d)`.
-        permutations: The number of random swaps.
-        seed: Random seed of the swaps.
+        a: The distances of the trainings of one model, or a single one.
+        b: Those of the other, with the same reference and as many samples.
     """
-    n = len(a)
-    both = np.concatenate([a, b])
-    k = cubic(both, both)
-    np.fill_diagonal(k, 0)
-    cross = _sums(both, reference, cubic, np.zeros(len(reference), int))[:, 0] / len(reference)
-    swap = np.random.default_rng(seed).random((n, permutations)) < 0.5
-    swap = np.concatenate([np.zeros((n, 1), dtype=bool), swap], 1)  # the first is the observed one
-    member = np.concatenate([~swap, swap]).astype(np.float64)  # (2n, 1 + permutations): which rows are called a
-
-    def distance(of: np.ndarray) -> np.ndarray:
-        result: np.ndarray = (of * (k @ of)).sum(0) / (n * (n - 1)) - 2 * (of * cross[:, None]).sum(0) / n
-        return result
-
-    differences = np.abs(distance(member) - distance(1 - member))
-    return float((differences >= differences[0] * (1 - 1e-12)).mean())
+    mean_a, mean_b = Jackknife.mean(a), Jackknife.mean(b)
+    value, samples, reference = (getattr(mean_a, k) - getattr(mean_b, k) for k in ("value", "samples", "reference"))
+    parts = [((samples**2).sum(), len(samples) - 1), ((reference**2).sum(), len(reference) - 1)]
+    parts += [(np.var([j.value for j in of], ddof=1) / len(of), len(of) - 1) for of in (a, b) if len(of) > 1]
+    variance = sum(v for v, _ in parts)
+    if variance == 0:
+        return float(value), float(value == 0)
+    freedom = variance**2 / sum(v**2 / f for v, f in parts)
+    return float(value), float(2 * stdtr(freedom, -abs(value) / np.sqrt(variance)))
 
 
 def holm(p_values: list[float]) -> list[float]:

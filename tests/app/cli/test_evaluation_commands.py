@@ -139,6 +139,39 @@ def test_compare_trains_continues_and_reports(capsys, tmp_path, monkeypatch):
     assert again == out
 
 
+def test_compare_trains_each_family_several_times(capsys, tmp_path):
+    """The run of the first seed is used again, the other stands beside it, and both are one subject, also as run folders."""
+    from ancestral.app.compare import _by_recipe
+    from ancestral.app.training.run import Run
+
+    folder = tmp_path / "runs/compare-moons"
+    an.train("moons", "gan", "3it", folder / "gan", device="cpu", quiet=True)
+    weights = (folder / "gan/model/model.safetensors").read_bytes()
+    words = ("--models", "gan", "--for", "3it", "--seeds", "2", "-n", "40", "--device", "cpu", "--json")
+    code, out, err = ask(capsys, "compare", "moons", *words)
+    assert code == 0, err
+    found = json.loads(out)
+    assert not any("one training" in sentence for sentence in found["verdict"])
+    assert (folder / "gan/model/model.safetensors").read_bytes() == weights
+    assert (folder / "gan-seed1/model/model.safetensors").read_bytes() != weights
+    assert an.load(folder / "gan-seed1").config() == an.load(folder / "gan").config()
+    subjects = {e["subject"]: e["trainings"] for e in found["evaluations"]}
+    assert subjects == {"gan": 2} | dict.fromkeys(("gaussian", "mixture", "kernel", "copy"), 1)
+    assert [e["subject"] for e in found["trainings"]["gan"]] == ["gan, seed 0", "gan, seed 1"]
+    assert "each training of gan" in (folder / "report.html").read_text()
+    first, second = Run(folder / "gan"), Run(folder / "gan-seed1")
+    assert _by_recipe([first, second]) == {str(first.path): [first, second]}
+    longer = Run(tmp_path / "longer")
+    longer.create(first.recipe.model_copy(update={"train": first.recipe.train.model_copy(update={"budget": "9it"})}))
+    same = Run(tmp_path / "same")
+    same.create(first.recipe)
+    groups = _by_recipe([first, longer, same])  # another budget is another recipe, and equal seeds are no second training
+    assert groups == {str(run.path): [run] for run in (first, longer, same)}
+    code, _, err = ask(capsys, "compare", "moons", "--seeds", "0")
+    assert code == 2
+    assert "trained at least once" in err
+
+
 def test_compare_runs(run, capsys):
     ask(capsys, "train", "digits", "--for", "5it", "--out", "runs/b", "--device", "cpu", "-q", *SETTINGS)
     code, out, err = ask(capsys, "compare", "runs/a", "runs/b", "-n", "60", "--features", "random", "--device", "cpu", "--json")

@@ -10,6 +10,7 @@ import ancestral as an
 from ancestral.app.data import DataSet
 from ancestral.app.data.arrays import from_array
 from ancestral.app.evaluation import Comparison, Evaluation, Evaluator, Samples, Subject, baseline, classes
+from ancestral.app.evaluation.extractors import Coordinates
 from ancestral.app.evaluation.extractors import classifier as classifier_module
 from ancestral.app.evaluation.samples import rows_for
 from ancestral.app.recipes.base import units
@@ -100,7 +101,7 @@ def test_shuffling_changes_nothing(evaluator, fresh):
         assert a[name].value.value == pytest.approx(b[name].value.value, rel=1e-5, abs=1e-7), name
 
 
-def test_better_is_only_what_two_extractors_agree_on(evaluator, fresh):
+def test_better_is_what_the_first_extractor_shows_and_no_other_contradicts(evaluator, fresh):
     good = Subject("good", fresh())
     same = Subject("same", fresh(seed=6))
     noisy = Samples((fresh(seed=7).x + 0.4 * torch.rand(400, 1, 12, 12)).clamp(0, 1))
@@ -112,6 +113,54 @@ def test_better_is_only_what_two_extractors_agree_on(evaluator, fresh):
     text = " ".join(comparison.verdict)
     assert "cannot be distinguished from it" in text
     assert "better than bad" in text
+
+
+def test_an_extractor_that_shows_the_contrary_takes_a_ranking_back():
+    """Each of two extractors sees two of six coordinates. A third that sees no difference changes nothing."""
+
+    class Part(Coordinates):
+        def __init__(self, *columns):
+            super().__init__(0.0, 1.0)
+            self.name, self.columns = f"part{columns[0]}", list(columns)
+
+        def __call__(self, x, progress=None):
+            return super().__call__(x)[:, self.columns]
+
+    random = np.random.default_rng(0)
+    data = an.load_data(random.normal(size=(400, 6)).astype(np.float32))
+    shifts = {"a": [0, 0, 1.5, 1.5, 0, 0], "b": [1.5, 1.5, 0, 0, 0, 0]}
+
+    def better(*extractors):
+        evaluator = Evaluator(data, n=100, extractors=extractors, runtime=CPU)
+        draw = np.random.default_rng(1)
+        x = {name: torch.from_numpy(draw.normal(size=(100, 6)) + shift).float() for name, shift in shifts.items()}
+        return Comparison.of([Subject(name, Samples(of)) for name, of in x.items()], evaluator).pairs[0].better
+
+    assert better(Part(0, 1)) == better(Part(0, 1), Part(4, 5)) == "a"
+    assert better(Part(2, 3)) == "b"
+    assert better(Part(0, 1), Part(2, 3)) is None
+
+
+def test_several_trainings_are_compared_by_their_means_and_spread():
+    """One good and one bad training together are not shown to be better than a bad one; two good ones are."""
+    random = np.random.default_rng(0)
+    evaluator = Evaluator(an.load_data(random.normal(size=(400, 6)).astype(np.float32)), n=100, runtime=CPU)
+
+    def training(name, shift):
+        return Subject(name, Samples(torch.from_numpy(random.normal(size=(100, 6)) + shift).float()))
+
+    bad = training("bad", 1.0)
+    mixed = Subject.of_trainings("mixed", [training("mixed 0", 0.0), training("mixed 1", 1.2)])
+    good = Subject.of_trainings("good", [training("good 0", 0.0), training("good 1", 0.0)])
+    comparison = Comparison.of([bad, mixed, good], evaluator)
+    assert comparison.better("good", "bad")
+    assert not comparison.better("mixed", "bad")
+    assert not comparison.better("good", "mixed")
+    assert "the spread between trainings" in comparison.rule
+    assert "but not the spread" in Comparison.of([bad], evaluator).rule
+    first, second = (t.evaluation.headline.value.value for t in mixed.trainings)
+    assert mixed.evaluation.headline.value.value == pytest.approx((first + second) / 2)
+    assert mixed.evaluation.headline.value.std_err == pytest.approx(abs(first - second) / 2**0.5)
 
 
 def test_baselines_are_what_they_say(data, evaluator):
@@ -133,12 +182,12 @@ def test_the_verdict_names_the_baselines_that_a_model_beats_and_loses_to(evaluat
     model = Subject("noise", noise)
     kernel = baseline("kernel", data, 400)
     comparison = Comparison.of([model, Subject("kernel", kernel, baseline=True)], evaluator)
-    assert "far from real data" in comparison.verdict[0]
-    assert comparison.verdict[0].endswith("It does not beat kernel, which needs no training: train longer.")
-    assert "noise does not beat kernel, which needs no training." in comparison.verdict
+    assert "times that of real data" in comparison.verdict[0]
+    assert comparison.verdict[0].endswith("kernel is better and needs no training: train longer.")
+    assert "noise is worse than kernel, which needs no training." in comparison.verdict
     good = Subject("good", fresh())
     comparison = Comparison.of([good, Subject("static", noise, baseline=True)], evaluator)
-    assert "cannot be told from real data by this distance" in comparison.verdict[0]
+    assert "within two standard errors of that of real data" in comparison.verdict[0]
     assert "good beats every baseline." in comparison.verdict
 
 

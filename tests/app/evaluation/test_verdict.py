@@ -7,19 +7,19 @@ import torch
 from ancestral.app.evaluation import Comparison, Evaluation, Metric, Samples, Subject
 from ancestral.app.evaluation.comparison import Pair
 from ancestral.app.evaluation.verdict import still_falls, verdict
-from ancestral.app.report.write import markdown, table
+from ancestral.app.report.write import as_json, markdown, table
 from ancestral.metrics import Estimate
 
 
-def subject(name, fd, *, copy_rate=0.01, density=0.9, baseline=False, rows=(), recipe=""):
+def subject(name, fd, *, copy_rate=0.01, density=0.9, baseline=False, rows=(), recipe="", family=None):
     metrics = (
         Metric("fd-f", Estimate(fd, 0.3, 500), Estimate(2.0, 0.2, 500), "lower", "distance", "fd"),
         Metric("density-f", Estimate(density, 0.02, 500), Estimate(1.0, 0.02, 500), "as real", "density", "density"),
         Metric("copy-rate", Estimate(copy_rate, 0.01, 500), Estimate(0.01, None, 500), "as real", "copies", "copy-rate"),
         Metric("c_t", Estimate(-9.0 if copy_rate > 0.5 else 0.0, 1.0, 500), Estimate(0.0, None, 500), "as real", "z", "c_t"),
     )
-    evaluation = Evaluation(name, None, "data", "test", 500, 500, {"f": "features"}, False, metrics)
-    found = Subject(name, Samples(torch.zeros(2, 2)), baseline=baseline, rows=rows, recipe=recipe)
+    evaluation = Evaluation(name, family, "data", "test", 500, 500, {"f": "features"}, False, metrics)
+    found = Subject(name, Samples(torch.zeros(2, 2)), family=family, baseline=baseline, rows=rows, recipe=recipe)
     found.keep("here", evaluation)
     return found
 
@@ -33,10 +33,9 @@ def compared(*subjects, better=()):
 @pytest.mark.parametrize(
     ("fd", "words"),
     [
-        (2.4, "cannot be told from real data by this distance"),
-        (2.9, "its samples are close to real data"),
-        (5.8, "recognisable, not yet convincing, 2.9 times the distance of real data"),
-        (60.0, "far from real data, 30.0 times the distance of real data"),
+        (2.4, "its distance is within two standard errors of that of real data"),
+        (2.9, "its distance is 1.4 times that of real data"),
+        (60.0, "its distance is 30.0 times that of real data"),
     ],
 )
 def test_one_run_is_described_in_words(fd, words):
@@ -65,11 +64,47 @@ def test_a_model_no_better_than_a_baseline_is_named():
     gaussian, copy = subject("gaussian", 61.0, baseline=True), subject("copy", 1.9, copy_rate=1.0, baseline=True)
     comparison = compared(diffusion, vae, gaussian, copy, better=[("diffusion", "vae"), ("diffusion", "gaussian")])
     assert comparison.verdict[0].startswith("diffusion is the best model")
-    assert "vae does not beat gaussian, which needs no training." in comparison.verdict
+    assert "vae is not shown to be better than gaussian, which needs no training." in comparison.verdict
     assert "diffusion beats every baseline." in comparison.verdict
     alone = compared(vae, gaussian, copy)
-    assert "It does not beat gaussian, which needs no training: train longer." in alone.verdict[0]
+    assert "It is not shown to be better than gaussian, which needs no training: train longer." in alone.verdict[0]
     assert any("copy repeats its training data" in sentence for sentence in alone.verdict)
+    beaten = compared(vae, gaussian, copy, better=[("gaussian", "vae")])
+    assert beaten.verdict[0].endswith("gaussian is better and needs no training: train longer.")
+    assert "vae is worse than gaussian, which needs no training." in beaten.verdict
+
+
+def test_one_training_of_each_is_said():
+    gan, vae = subject("gan", 5.0, family="gan"), subject("vae", 9.0, family="vae")
+    assert compared(gan, vae).verdict[-1].startswith("There is one training of each model.")
+    several = Subject.of_trainings("gan", [gan, subject("gan, seed 1", 7.0, family="gan")])
+    assert compared(several, vae).verdict[-1].startswith("There is one training of vae.")
+    assert not any("one training" in sentence for sentence in compared(several).verdict)
+    assert not any("one training" in sentence for sentence in compared(gan).verdict)  # nothing it could be better than
+    samples = subject("theirs", 5.0), subject("ours", 5.0)  # nothing is known of a training
+    assert not any("one training" in sentence for sentence in compared(*samples).verdict)
+
+
+def test_several_trainings_are_one_column_with_their_spread_and_a_fold():
+    trainings = [subject(f"gan, seed {i}", fd, family="gan") for i, fd in enumerate((5.0, 7.0, 9.0))]
+    comparison = compared(Subject.of_trainings("gan", trainings), subject("vae", 30.0, family="vae"))
+    assert "fd-f 7.0 ± 2.0 over 3 trainings, real data 2.00 ± 0.20" in comparison.verdict[0]
+    page = markdown(comparison, "title")
+    assert "| fd-f (less is better) | ● 7.0 ± 2.0 | 30.00 ± 0.30 |" in page
+    assert "Figures are means of gan over 3 trainings." in page
+    fold = page.partition("each training of gan")[2]
+    assert "| metric | gan, seed 0 | gan, seed 1 | gan, seed 2 |" in fold
+    assert "| fd-f (less is better) | 5.00 ± 0.30 | 7.00 ± 0.30 | 9.00 ± 0.30 |" in fold
+    stored = as_json(comparison)
+    assert [e["subject"] for e in stored["trainings"]["gan"]] == ["gan, seed 0", "gan, seed 1", "gan, seed 2"]
+    assert stored["evaluations"][0]["trainings"] == 3
+    equal = Subject.of_trainings("gan", [subject(f"gan, seed {i}", 5.0) for i in range(2)])
+    assert equal.evaluation.headline.value == Estimate(5.0, pytest.approx(0.3), 500)  # not 0: they are equal by chance
+
+
+def test_a_model_copies_if_one_of_its_trainings_does():
+    thief = Subject.of_trainings("gan", [subject("gan, seed 0", 5.0), subject("gan, seed 1", 1.8, copy_rate=0.99)])
+    assert thief.copies
 
 
 def test_copiers_and_baselines_are_never_the_best():

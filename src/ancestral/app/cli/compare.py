@@ -17,6 +17,7 @@ def compare(
         str | None, Parameter(help=f"Families, separated by commas: {listed('family')}. Default: all that the data allow.")
     ] = None,
     budget: Annotated[str | None, Parameter(name="--for")] = None,
+    seeds: int = 1,
     out: Path | None = None,
     n: Annotated[int, Parameter(name=["-n", "--count"])] = 2000,
     size: str | None = None,
@@ -38,7 +39,9 @@ def compare(
     sources
         One source of data, as in `ancestral train`, or several run folders of the same data.
     budget
-        Training time of each family: 90s, 5m, 20000it. Default: a time that suits the data.
+        Time of each training: 90s, 5m, 20000it. Default: a time that suits the data.
+    seeds
+        Number of trainings of each family, with different random seeds. From 2 on, the verdict counts the spread between them.
     out
         Folder of the comparison. Default: runs/compare-NAME.
     n
@@ -68,6 +71,7 @@ def compare(
         sources,
         models=models.split(",") if models else None,
         budget=budget,
+        seeds=seeds,
         out=out,
         n=n,
         size=size,

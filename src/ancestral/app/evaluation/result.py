@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 from ancestral.errors import AncestralError
@@ -65,6 +66,7 @@ class Evaluation:
         cost: samples_per_second, nfe, parameters, memory, training_seconds and images, if known.
         how: Options of the sampler.
         notes: Sentences for the reader.
+        trainings: The number of trainings of which the figures are means; see `mean`.
     """
 
     subject: str
@@ -79,6 +81,7 @@ class Evaluation:
     cost: Mapping[str, float] = field(default_factory=dict)
     how: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    trainings: int = 1
 
     def __getitem__(self, name: str) -> Metric:
         """Return the metric of that name, such as "fd-classifier". Raises KeyError, which names those that there are."""
@@ -114,6 +117,23 @@ class Evaluation:
         a, b, c = (max(len(row[i]) for row in rows) for i in range(3))
         table = [f"{name:{a}}  {value:>{b}}  {real:>{c}}  {meaning}".rstrip() for name, value, real, meaning in rows]
         return "\n".join([head, *(f"  {name}: {about}" for name, about in self.extractors.items()), *table, *self.notes])
+
+    @classmethod
+    def mean(cls, subject: str, of: Sequence[Evaluation]) -> Evaluation:
+        """Return the means over several trainings, by the same evaluator.
+
+        Their errors are the standard deviations between trainings, and at least the error of one training: two trainings may be
+        near each other by chance.
+        """
+        first, metrics = of[0], []
+        for metric in first.metrics:
+            found = [m.value for evaluation in of if (m := evaluation.get(metric.name)) is not None]
+            if len(found) == len(of):
+                values, own = [v.value for v in found], fmean((v.std_err or 0.0) ** 2 for v in found) ** 0.5
+                metrics.append(replace(metric, value=Estimate(fmean(values), max(stdev(values), own), found[0].n)))
+        keys = [key for key in first.cost if all(key in evaluation.cost for evaluation in of)]
+        cost = {key: fmean(evaluation.cost[key] for evaluation in of) for key in keys}
+        return replace(first, subject=subject, metrics=tuple(metrics), cost=cost, trainings=len(of))
 
     def save(self, path: Path) -> None:
         with disk_errors(path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class Subject:
         recipe: The recipe as YAML.
         findings: The problems of the model that were found during training.
         costs: Quality at several settings of the sampler.
+        trainings: If the model was trained several times, the subjects of the trainings. See `of_trainings`.
     """
 
     name: str
@@ -59,11 +61,36 @@ class Subject:
     recipe: str = ""
     findings: Sequence[str] = ()
     costs: tuple[Cost, ...] = ()
+    trainings: tuple[Subject, ...] = ()
     _features: dict[Extractor, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _evaluation: tuple[object, Evaluation] | None = field(default=None, init=False, repr=False)
 
+    @classmethod
+    def of_trainings(cls, name: str, trainings: Sequence[Subject]) -> Subject:
+        """Return one subject for several trainings of a model that differ in their seeds.
+
+        Its figures are those of `Evaluation.mean`. Its samples, curves and recipe are those of the
+        first training.
+        """
+        first = trainings[0]
+        keys = [key for key in first.cost if all(key in t.cost for t in trainings)]
+        return replace(
+            first,
+            name=name,
+            cost={key: fmean(t.cost[key] for t in trainings) for key in keys},
+            findings=[f"{t.name}: {finding}" for t in trainings for finding in t.findings],
+            trainings=tuple(trainings),
+        )
+
+    @property
+    def members(self) -> tuple[Subject, ...]:
+        """The subjects of the single trainings, or the subject itself if there is one."""
+        return self.trainings or (self,)
+
     def features(self, extractor: Extractor, n: int, progress: Progress = silent) -> np.ndarray:
         """Return the features `(n, d)` of the first n samples. They are extracted once for the largest n asked for."""
+        if self.trainings:
+            return self.trainings[0].features(extractor, n, progress)
         known = self._features.get(extractor)
         if known is None or len(known) < min(n, len(self.samples)):
             known = self._features[extractor] = extractor(self.samples.x[:n], progress)
@@ -74,19 +101,28 @@ class Subject:
         self._evaluation = evaluator, evaluation
 
     def evaluated_by(self, evaluator: object) -> bool:
-        """Return whether this evaluator made the stored evaluation."""
+        """Return whether this evaluator made the stored evaluation, or those of all trainings."""
+        if self.trainings:
+            return all(t.evaluated_by(evaluator) for t in self.trainings)
         return self._evaluation is not None and self._evaluation[0] is evaluator
 
     @property
     def evaluation(self) -> Evaluation:
-        """The stored evaluation. Raises UsageError if there is none yet."""
+        """The stored evaluation, or the mean of those of all trainings. Raises UsageError if there is none yet."""
+        if self.trainings:
+            return Evaluation.mean(self.name, [t.evaluation for t in self.trainings])
         if self._evaluation is None:
             raise UsageError(f"{self.name} has not been evaluated: call Evaluator.evaluate or Comparison.of first")
         return self._evaluation[1]
 
     @property
     def copies(self) -> bool:
-        """Whether the samples repeat the training data: a copy rate above 5 % and beyond chance, and a negative C_T."""
+        """Whether the samples repeat the training data: a copy rate above 5 % and beyond chance, and a negative C_T.
+
+        A model that was trained several times copies if one of its trainings does.
+        """
+        if self.trainings:
+            return any(t.copies for t in self.trainings)
         rate, z = self.evaluation["copy-rate"].value, self.evaluation["c_t"].value
         beyond = rate.value - 3 * (rate.std_err or 0.0)
         return rate.value > 0.05 and beyond > 0.01 and z.value < 0

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from ancestral.app.evaluation.result import Metric
+from ancestral.app.evaluation.result import Evaluation
 from ancestral.app.evaluation.subject import Subject
 from ancestral.metrics import Estimate
 
-CLOSE, CONVINCING = 1.5, 3.0  # times the distance of real data
 LINES = 5  # of a verdict that everybody reads; the others are for those who ask
 
 
@@ -39,6 +38,13 @@ def verdict(subjects: Sequence[Subject], better: Better) -> tuple[str, ...]:
         sentences += _beaten(better, honest, baselines) + _speed(honest) + _variety(honest) + _likelihoods(honest)
     if any(s.evaluation.coarse for s in subjects):
         sentences.append("The features are those of a random network, so the order is only a rough guide.")
+    once = [s for s in honest if s.family is not None and not s.trainings]
+    if once and len(subjects) > 1:
+        of = "each model" if len(once) == len(honest) else _listed([s.name for s in once])
+        sentences.append(
+            f"There is one training of {of}. The errors do not count the spread between trainings, so other trainings may have "
+            "another order: `compare SOURCE --seeds 3` counts it."
+        )
     return tuple(sentences)
 
 
@@ -50,40 +56,48 @@ def _answer(better: Better, models: Sequence[Subject], honest: Sequence[Subject]
         names = _listed([s.name for s in models])
         return f"{names} repeat{_s(models)} the training data: train for less long, with more data or with a smaller network."
     best, *others = honest
-    metric = best.evaluation.headline
+    metric, trainings = best.evaluation.headline, best.evaluation.trainings
     worse = [s.name for s in others if better(best.name, s.name)]
     equal = [s.name for s in others if s.name not in worse]
-    figure = f"{metric.name} {metric.value}" + (f", real data {metric.real}" if metric.real else "")
+    figure = f"{metric.name} {metric.value}" + (f" over {trainings} trainings" if trainings > 1 else "")
+    figure += f", real data {metric.real}" if metric.real else ""
     if not others:
-        first = f"{best.name}: {_reading(metric)} ({figure})."
+        first = f"{best.name}: {_reading(best.evaluation)} ({figure})."
     elif not equal:
-        first = f"{best.name} is the best model ({figure}); {_reading(metric)}."
+        first = f"{best.name} is the best model ({figure}); {_reading(best.evaluation)}."
     else:
         first = f"{best.name} has the smallest distance ({figure}), but {_listed(equal)} cannot be distinguished from it"
         first += f"; it is better than {_listed(worse)}." if worse else "."
-    stronger = [s for s in baselines if not better(best.name, s.name)]
-    return f"{first} {_next(best, metric, stronger)}"
+    return f"{first} {_next(better, best, baselines)}"
 
 
-def _reading(metric: Metric) -> str:
-    """Return what a distance says, from how often it is that of real data."""
-    if metric.real is None:
+def _reading(evaluation: Evaluation) -> str:
+    """Return how often a distance is that of real data, if it is above that by more than two standard errors."""
+    value, real = evaluation.headline.value, evaluation.headline.real
+    if real is None:
         return "no distance of real data is known"
-    value, real = metric.value, metric.real
-    if value.value - real.value <= 2 * math.hypot(value.std_err or 0, real.std_err or 0):
-        return "its samples cannot be told from real data by this distance"
+    if not _above_real(evaluation):
+        return "its distance is within two standard errors of that of real data"
     times = value.value / real.value if real.value > 0 else math.inf
-    if times <= CLOSE:
-        return "its samples are close to real data"
-    often = f"{times:,.1f} times the distance of real data" if math.isfinite(times) else "far from that of real data"
-    return f"its samples are {'recognisable, not yet convincing' if times <= CONVINCING else 'far from real data'}, {often}"
+    return f"its distance is {f'{times:,.1f} times' if math.isfinite(times) else 'above'} that of real data"
 
 
-def _next(best: Subject, metric: Metric, stronger: Sequence[Subject]) -> str:
+def _above_real(evaluation: Evaluation) -> bool:
+    """Return whether the headline distance is above that of real data by more than two standard errors."""
+    value, real = evaluation.headline.value, evaluation.headline.real
+    if real is None:
+        return True
+    return value.value - real.value > 2 * math.hypot(value.std_err or 0, real.std_err or 0)
+
+
+def _next(better: Better, best: Subject, baselines: Sequence[Subject]) -> str:
     """Return what to do next."""
-    if stronger:
-        return f"It does not beat {_listed([s.name for s in stronger])}, which need{_s(stronger)} no training: train longer."
-    if metric.real is not None and "cannot be told" in _reading(metric):
+    if stronger := [b.name for b in baselines if better(b.name, best.name)]:
+        one = len(stronger) == 1
+        return f"{_listed(stronger)} {'is' if one else 'are'} better and need{'s' if one else ''} no training: train longer."
+    if unbeaten := [b.name for b in baselines if not better(best.name, b.name)]:
+        return f"It is not shown to be better than {_untrained(unbeaten)}: train longer."
+    if not _above_real(best.evaluation):
         return "Look at the samples beside real data before you trust a figure."
     if still_falls(best.rows):
         return "Train longer: its loss still falls."
@@ -106,21 +120,23 @@ def still_falls(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _beaten(better: Better, honest: Sequence[Subject], baselines: Sequence[Subject]) -> list[str]:
-    """Return which baselines, that need no training, each model beats, and which it does not."""
+    """Return which baselines, that need no training, each model beats, which are better, and which are neither."""
     found = []
-    silent = {s.name: [b.name for b in baselines if not better(s.name, b.name)] for s in honest}
-    if losers := [name for name, names in silent.items() if names]:
+    for words in ("worse than", "not shown to be better than"):
         groups: dict[tuple[str, ...], list[str]] = {}
-        for name in losers:
-            groups.setdefault(tuple(silent[name]), []).append(name)
-        found += [
-            f"{_listed(group)} do{'es' if len(group) == 1 else ''} not beat {_listed(names)}, which "
-            f"need{'s' if len(names) == 1 else ''} no training."
-            for names, group in groups.items()
-        ]
-    if baselines and (winners := [name for name, names in silent.items() if not names]):
+        for s in honest:
+            unbeaten = [b.name for b in baselines if not better(s.name, b.name)]
+            if names := tuple(b for b in unbeaten if better(b, s.name) == (words == "worse than")):
+                groups.setdefault(names, []).append(s.name)
+        found += [f"{_listed(g)} {'is' if len(g) == 1 else 'are'} {words} {_untrained(b)}." for b, g in groups.items()]
+    winners = [s.name for s in honest if all(better(s.name, b.name) for b in baselines)]
+    if baselines and winners:
         found.append(f"{_listed(winners)} beat{'s' if len(winners) == 1 else ''} every baseline.")
     return found
+
+
+def _untrained(names: Sequence[str]) -> str:
+    return f"{_listed(names)}, which need{'s' if len(names) == 1 else ''} no training"
 
 
 def _speed(honest: Sequence[Subject]) -> list[str]:

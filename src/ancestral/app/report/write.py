@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ancestral.app.evaluation import Comparison, Evaluator, Metric
+from ancestral.app.evaluation import Comparison, Evaluator, Metric, Subject
 from ancestral.app.evaluation.result import COSTS, DIRECTIONS
 from ancestral.app.evaluation.verdict import LINES
 from ancestral.app.pictures import is_picture
@@ -47,6 +47,8 @@ def html(comparison: Comparison, evaluator: Evaluator, title: str) -> str:
         sign=SIGN,
         first=comparison.subjects[0].evaluation,
         rows=table(comparison),
+        trainings=trainings(comparison),
+        about_trainings=about_trainings(trainings(comparison)),
         likelihoods=likelihoods(comparison),
         costs=costs(comparison),
         pairs=pairs(comparison),
@@ -82,10 +84,17 @@ def markdown(comparison: Comparison, title: str) -> str:
     lines += [f"| {row['name']} ({row['sign']}) | {' | '.join(_signed(row))} | {row['real']} |" for row in table(comparison)]
     if len(names) > 1:
         lines += ["", f"{SIGN} the best model, and every model that is within two standard errors of it."]
+    groups = trainings(comparison)
+    lines += ["", about_trainings(groups)] if groups else []
     for heading, rows in (("likelihood", likelihoods(comparison)), ("cost", costs(comparison))):
         if rows:
             lines += ["", f"| {heading} | {' | '.join(names)} |", f"|{'---|' * (1 + len(names))}"]
             lines += [f"| {row['name']} | {' | '.join(_signed(row))} |" for row in rows]
+    for group in groups:
+        lines += ["", f"<details><summary>each training of {group['name']}</summary>", ""]
+        lines += [f"| metric | {' | '.join(group['members'])} |", f"|{'---|' * (1 + len(group['members']))}"]
+        lines += [f"| {row['name']} ({row['sign']}) | {' | '.join(row['values'])} |" for row in group["rows"]]
+        lines += ["", "</details>"]
     return "\n".join(lines) + "\n"
 
 
@@ -110,22 +119,43 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "rule": comparison.rule,
         "evaluations": [asdict(s.evaluation) for s in comparison.subjects],
         "baselines": [s.name for s in comparison.subjects if s.baseline],
+        "trainings": {s.name: [asdict(t.evaluation) for t in s.trainings] for s in comparison.subjects if s.trainings},
         "pairs": [asdict(pair) for pair in comparison.pairs],
     }
 
 
 def table(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the rows of the main table: all metrics of all subjects except likelihoods."""
-    return _rows(comparison, lambda metric: metric.kind not in LIKELIHOODS)
+    return _rows(comparison.subjects, lambda metric: metric.kind not in LIKELIHOODS)
 
 
 def likelihoods(comparison: Comparison) -> list[dict[str, Any]]:
-    return _rows(comparison, lambda metric: metric.kind in LIKELIHOODS)
+    return _rows(comparison.subjects, lambda metric: metric.kind in LIKELIHOODS)
 
 
-def _rows(comparison: Comparison, wanted: Callable[[Metric], bool]) -> list[dict[str, Any]]:
-    evaluations = [s.evaluation for s in comparison.subjects]
-    honest = [not s.baseline and not s.copies for s in comparison.subjects]
+def trainings(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the name, the trainings and the rows of each model that was trained several times."""
+    return [
+        {"name": s.name, "members": [t.name for t in s.trainings], "rows": _rows(s.trainings, lambda metric: True)}
+        for s in comparison.subjects
+        if s.trainings
+    ]
+
+
+def about_trainings(groups: Sequence[Mapping[str, Any]]) -> str:
+    """Return the sentences that say what the figures of models with several trainings are. "" if there are none."""
+    if not groups:
+        return ""
+    counts = ", ".join(f"{group['name']} over {len(group['members'])} trainings" for group in groups)
+    return (
+        f"Figures are means of {counts}. Their errors are standard deviations between trainings, and at least the error of one "
+        "training. Pictures and curves are those of the first training."
+    )
+
+
+def _rows(subjects: Sequence[Subject], wanted: Callable[[Metric], bool]) -> list[dict[str, Any]]:
+    evaluations = [s.evaluation for s in subjects]
+    honest = [not s.baseline and not s.copies for s in subjects]
     known: dict[str, Metric] = {}
     for evaluation in evaluations:
         known |= {metric.name: metric for metric in evaluation.metrics if wanted(metric) and metric.name not in known}

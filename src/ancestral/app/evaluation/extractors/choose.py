@@ -19,7 +19,7 @@ from ancestral.networks import imagenet
 from ancestral.registry import entry
 from ancestral.runtime import Runtime
 
-MOST = 2  # a ranking is claimed only if both agree
+MOST = 2  # the first decides a ranking, unless the second shows the contrary
 
 
 @built_in("extractor", "classifier", needs="classes")
