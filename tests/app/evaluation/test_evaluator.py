@@ -8,7 +8,7 @@ import torch
 
 import ancestral as an
 from ancestral.app.data import DataSet
-from ancestral.app.data.arrays import from_array
+from ancestral.app.data.arrays import from_array, from_columns
 from ancestral.app.evaluation import Comparison, Evaluation, Evaluator, Samples, Subject, baseline, classes
 from ancestral.app.evaluation.extractors import Coordinates
 from ancestral.app.evaluation.extractors import classifier as classifier_module
@@ -304,3 +304,17 @@ def test_reconstructions_are_evaluated(evaluator, fresh):
     assert moved["psnr"].value.value == pytest.approx(-20 * math.log10(0.2), abs=1e-4)
     assert moved["rfd-classifier"].value.value > 10 * moved["rfd-classifier"].real.value
     assert evaluator.evaluate(Subject("none", fresh())).get("psnr") is None
+
+
+def test_samples_of_balanced_far_classes_have_the_distance_of_real_data():
+    """The held-out split is balanced too. Between random parts, whose class counts vary, the distance is far larger."""
+    random = np.random.default_rng(0)
+    means = 8 * random.normal(size=(10, 3))
+    labels = np.arange(3420) % 10
+    x = (means[labels] + random.normal(size=(3420, 3))).astype(np.float32)
+    evaluator = Evaluator(from_columns({"x": x[:1800], "class": labels[:1800]}))
+    fd = evaluator.evaluate(Subject("perfect", Samples(torch.from_numpy(x[1800:])))).headline
+    assert fd.value.value / 3 < fd.real.value < 3 * fd.value.value
+    assert evaluator.evaluate(Subject("real", Samples(evaluator.reference.real))).headline.value.value == pytest.approx(
+        fd.real.value, rel=0.05
+    )

@@ -36,7 +36,7 @@ from ancestral.models import HasReconstruction
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
 
-FORMAT = 3  # version of the figures of real data in the cache
+FORMAT = 4  # version of the figures of real data in the cache
 N = 2000
 LEAST = 20  # samples
 Values = dict[tuple[str, str], Estimate]  # by metric and extractor ("" for a metric without extractor)
@@ -276,22 +276,25 @@ class Evaluator:
         return values
 
     def _real_metrics(self, metrics: Sequence[registry.Entry]) -> Values:
-        """Compute the registered metrics between two random parts of the real data, of the sizes of the comparison.
+        """Compute the registered metrics of n real samples in place of samples, or their value for a perfect model.
 
-        The held-out split has fixed numbers of each class, and so has the rest: these two are no independent draws. Two random
-        parts of both together are exchangeable, so that a kernel distance between them has the expectation 0.
+        The reference is that of all samples, because its classes can be balanced: samples are nearer to such a reference than
+        to a random one. Kernel distances take the shares of the classes into account, and so compare two random parts of both
+        sets together. These are exchangeable, so their distance has the expectation 0.
         """
         real, reference = self.reference.real, self.reference.samples
+        exchanged = [metric for metric in metrics if metric.facts.get("strata")]
+        others = [metric for metric in metrics if not metric.facts.get("strata")]
         order = np.random.RandomState(2).permutation(len(real) + len(reference))
         rows, rest = order[: len(real)], order[len(real) :]
         both = torch.cat([real, reference])
         features = [np.concatenate(pair) for pair in zip(self.real_features, self.reference_features, strict=True)]
-        return self._registered(
+        return self._registered(real, self.real_features, reference, self.reference_features, others) | self._registered(
             both[torch.from_numpy(rows)],
             [f[rows] for f in features],
             both[torch.from_numpy(rest)],
             [f[rest] for f in features],
-            metrics,
+            exchanged,
         )
 
     def _measured_real(self) -> Values:
