@@ -89,7 +89,8 @@ def test_a_condition():
     words = ("sample", "run", "--sweep", "brightness=0:1:5", "-n", 2, "--steps", 3, "--quiet", "--out")
     assert command(*words, "strip.npz") == command(*words, "strip.png") == 0
     with np.load("strip.npz") as stored, Image.open("strip.png") as strip:
-        assert strip.size[0] > 2 * strip.size[1]  # 2 rows of 5
+        assert strip.size[0] == 252  # 5 columns
+        assert 102 < strip.size[1] < 152  # 2 rows and labels
         assert stored["seeds"].tolist() == [0] * 5 + [1] * 5
         values = torch.linspace(0, 1, 5).repeat(2)
         same = model.sample(10, {"brightness": values}, seeds=stored["seeds"].tolist(), steps=3)

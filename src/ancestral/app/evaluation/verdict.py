@@ -43,7 +43,7 @@ def verdict(subjects: Sequence[Subject], better: Better) -> tuple[str, ...]:
         of = "each model" if len(once) == len(honest) else _listed([s.name for s in once])
         sentences.append(
             f"There is one training of {of}. The errors do not count the spread between trainings, so other trainings may have "
-            "another order: `compare SOURCE --seeds 3` counts it."
+            "another order: `ancestral compare SOURCE --seeds 3` counts it."
         )
     return tuple(sentences)
 
