@@ -214,8 +214,8 @@ Model = tuple[str, Sequence[float]]  # how it is worse than the data, and the fl
 class Bench:
     """Makes comparisons in a world, and counts what is said of single subjects."""
 
-    def __init__(self, world: World, n: int, held_out: int, splits: int, many: int):
-        self.world, self.n, self.held_out, self.splits = world, n, held_out, splits
+    def __init__(self, world: World, n: int, held_out: int, splits: int, many: int, seed: int):
+        self.world, self.n, self.held_out, self.splits, self.seed = world, n, held_out, splits, seed
         self.scale = Scale.of(world, n, held_out, splits, many)
         self.made = 0
         self.said: dict[str, Counter[str]] = defaultdict(Counter)
@@ -226,14 +226,16 @@ class Bench:
     def trainings(self, *models: Model, paired: bool = False) -> tuple[list[list[Subject]], Evaluator]:
         """Return the evaluated trainings of each model, and their evaluator. paired: the samples of all are correlated."""
         self.made += 1
-        evaluator, found = self.world.evaluator(self.made % self.splits, self.n, self.held_out), []
+        split = self.seed * self.splits + self.made % self.splits
+        evaluator, found = self.world.evaluator(split, self.n, self.held_out), []
         for i, (how, floors) in enumerate(models):
             members: list[Subject] = []
             for k, f in enumerate(floors):
                 strength = self.scale.strength(how, f)
                 assert strength is not None, (how, f)
-                shared, own = streams(self.made, 0 if paired else 1 + 100 * i + k), streams(self.made, 1 + 100 * i + k)
-                members.append(Subject("abcd"[i] + str(k), self.world.draw(how, strength, self.n, shared[0], own[1])))
+                shared, _ = streams(5, self.seed, self.made, 0 if paired else 1 + 100 * i + k)
+                _, own = streams(5, self.seed, self.made, 1 + 100 * i + k)
+                members.append(Subject("abcd"[i] + str(k), self.world.draw(how, strength, self.n, shared, own)))
                 self._read(members[-1], how, f, evaluator)
             found.append(members)
         return found, evaluator
@@ -305,7 +307,7 @@ def families(bench: Bench, repeats: int, seeds: int, spreads: Sequence[float]) -
         for gap in (0.0, 4.0):
             counts = found[f"spread {spread:g}, gap {gap:g}"] = {"one training": Counter(), f"{seeds} trainings": Counter()}
             for repeat in range(repeats):
-                random = np.random.default_rng((7, repeat, int(10 * spread), int(10 * gap)))
+                random = np.random.default_rng((7, bench.seed, repeat, int(10 * spread), int(10 * gap)))
                 floors = [np.clip(mean + spread * random.normal(size=seeds), 0, None) for mean in (3.0, 3.0 + gap)]
                 trainings, evaluator = bench.trainings(*(("shift", list(f)) for f in floors))
                 counts[f"{seeds} trainings"].update(judged(compared(trainings, evaluator), 3, 3 + gap))
@@ -333,19 +335,20 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=5000, help="samples from which the distance of a distribution is known")
     parser.add_argument("--seen", type=int, default=40_000, help="images that the classifier is trained on (40000)")
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, help="in which samples get worse (all)")
-    parser.add_argument("--repeats", type=int, default=2, help="of each pair (2)")
+    parser.add_argument("--repeats", type=int, default=3, help="of each pair (3)")
+    parser.add_argument("--seed", type=int, default=0, help="of splits and samples (0)")
     parser.add_argument("--families", type=int, default=20, help="comparisons of each kind of family (20)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each family (3)")
     parser.add_argument("--spreads", nargs="+", type=float, default=(0.5, 1.0), help="of trainings, in floors (0.5 1)")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     begun = time.monotonic()
-    results: dict[str, object] = {"n": options.n, "held_out": options.held_out, "level": LEVEL}
+    results: dict[str, object] = {"n": options.n, "held_out": options.held_out, "level": LEVEL, "seed": options.seed}
     pictures, totals = Garments(options.source, options.size, options.seen), defaultdict(Counter)
     with tempfile.TemporaryDirectory() as place:
         os.environ["ANCESTRAL_CACHE"] = place  # of splits that nobody needs again
         for world in (Mixture(), pictures):
-            bench = Bench(world, options.n, options.held_out, options.splits, options.many)
+            bench = Bench(world, options.n, options.held_out, options.splits, options.many, options.seed)
             counts = single(bench, options.repeats, options.ways)
             print(f"\n## {world.name}\n\nOne floor is {bench.scale.floor:.3g}.\n\n{table(counts)}\n", flush=True)
             for floors, said in sorted(bench.said.items()):
@@ -358,7 +361,7 @@ def main() -> None:
         made, wrong = (sum(count[key] for count in every) for key in ("comparisons", "wrong"))
         print(f"\n## both\n\n{table(totals)}\n\nwrong: {wrong} of {made} ({wrong / made:.1%})", flush=True)
         if options.families:
-            bench = Bench(Mixture(), options.n, options.held_out, options.splits, options.many)
+            bench = Bench(Mixture(), options.n, options.held_out, options.splits, options.many, options.seed)
             results["families"] = several = families(bench, options.families, options.seeds, options.spreads)
             for case, rows in several.items():
                 print(f"\n## families: {case}\n\n{table(rows, decides='gap 0' not in case)}", flush=True)

@@ -57,7 +57,7 @@ def test_readings_round_trip(reading, level):
 
 
 def test_unknown_reading():
-    with pytest.raises(ValueError, match="unknown reading 'noise'"):
+    with pytest.raises(ValueError, match="unknown prediction type 'noise'"):
         Prediction.of("noise", torch.zeros(1), torch.zeros(1), 1.0, 1.0)
 
 

@@ -51,26 +51,24 @@ class Prediction:
     def score(self) -> Tensor:
         return -self.eps / self.sigma
 
-    def read(self, reading: PredictionType) -> Tensor:
+    def read(self, form: PredictionType) -> Tensor:
         """Return the form of that name."""
-        value: Tensor = getattr(self, reading)
+        value: Tensor = getattr(self, form)
         return value
 
     @classmethod
-    def of(
-        cls, reading: PredictionType, value: Tensor, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor
-    ) -> Prediction:
-        """Make the prediction whose form `reading` is `value`. Raises ValueError for an unknown form."""
-        if reading == "x":
+    def of(cls, form: PredictionType, value: Tensor, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Prediction:
+        """Make the prediction whose given form is `value`. Raises ValueError for an unknown form."""
+        if form == "x":
             x = value
-        elif reading == "eps":
+        elif form == "eps":
             x = (x_t - sigma * value) / alpha
-        elif reading == "v":
+        elif form == "v":
             x = (alpha * x_t - sigma * value) / (alpha**2 + sigma**2)
-        elif reading == "velocity":
+        elif form == "velocity":
             x = (x_t - sigma * value) / (alpha + sigma)
-        elif reading == "score":
+        elif form == "score":
             x = (x_t + sigma**2 * value) / alpha
         else:
-            raise ValueError(f"unknown reading {reading!r}: choose {', '.join(PREDICTION_TYPES)}")
+            raise ValueError(f"unknown prediction type {form!r}: choose {', '.join(PREDICTION_TYPES)}")
         return cls(x, x_t, alpha, sigma)

@@ -97,7 +97,7 @@ class Autoencoder(GenerativeModel):
         """Return eq. 1, {"total", "error": e, "kl", "perceptual": d, "weight": lambda}, or the critic's loss, `(n,)` each."""
         x = self.standardize.normalize(batch.x)
         if player == "critic":
-            return self._judged(x, noise) if self.progress >= self.heard - ALONE else {}
+            return self._critic_loss(x, noise) if self.progress >= self.heard - ALONE else {}
         with torch.enable_grad():
             code, x_hat = self._coded(x, noise)
             seen = x_hat.detach().requires_grad_()
@@ -105,11 +105,11 @@ class Autoencoder(GenerativeModel):
             pull = _gradient(reconstruction, seen)
             total = reconstruction.detach()
             if self.patches is not None and self.progress >= self.heard:
-                game = self._game(x, seen)
-                push = _gradient(game, seen)
+                adversarial = self._adversarial(x, seen)
+                push = _gradient(adversarial, seen)
                 weight = self.weight * self.ratio(x_hat, pull, push, batch)
-                total, pull = total + weight * game.detach(), pull + weight * push
-                terms["weight"] = weight * self.loss_unit * torch.ones_like(game)
+                total, pull = total + weight * adversarial.detach(), pull + weight * push
+                terms["weight"] = weight * self.loss_unit * torch.ones_like(adversarial)
             total = total + _carry(pull, x_hat) + self.beta * code.kl.sum(1)
             if code.penalty is not None:
                 total = total + code.penalty
@@ -134,7 +134,7 @@ class Autoencoder(GenerativeModel):
         s2 = batch.mean(e).clamp(min=1e-8)
         return self.dimensions / 2 * ((2 * math.pi * s2).log() + e / s2), terms
 
-    def _game(self, x: Tensor, x_hat: Tensor) -> Tensor:
+    def _adversarial(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Return J_G `(n,)`, plus the distance of the critic's features if there is no perceptual distance."""
         assert self.patches is not None
         with frozen(self.patches):
@@ -143,10 +143,10 @@ class Autoencoder(GenerativeModel):
             if self.objective.paired or not self.perceptual:
                 with torch.no_grad():
                     real, there = self.patches(x)
-            game = self.objective.generator(fake, real).mean(1)
-            return game if self.perceptual or there is None else game + difference(there, here)
+            adversarial = self.objective.generator(fake, real).mean(1)
+            return adversarial if self.perceptual or there is None else adversarial + difference(there, here)
 
-    def _judged(self, x: Tensor, noise: Noise) -> dict[str, Tensor]:
+    def _critic_loss(self, x: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the critic's loss."""
         assert self.patches is not None
         with torch.no_grad():

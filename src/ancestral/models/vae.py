@@ -6,8 +6,7 @@ Latents explain the data, p(x) = int p(x | z) p(z) dz, and an encoder infers the
 
 the evidence lower bound, in nats, of x in the units of the data. Its two terms are separate, and no constant is dropped.
 Training may weight the second term by beta (Higgins et al. 2017), increase it from 0 (Bowman et al. 2016), and not count the
-first
-`free_bits` of each latent dimension (Kingma et al. 2016, arXiv:1606.04934, eq. 15). Samples come from p(z), or from the
+first `free_bits` of each latent dimension (Kingma et al. 2016, arXiv:1606.04934, eq. 15). Samples come from p(z), or from the
 aggregate prior, which is fitted to the encoded data (`mixture`).
 """
 

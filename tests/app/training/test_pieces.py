@@ -71,7 +71,7 @@ def test_recipe_round_trips_through_its_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "settings", "reading"),
+    ("shape", "settings", "expected"),
     [
         ((1, 28, 28), {}, ("velocity", 1.0)),  # patches of 2x2
         ((3, 32, 32), {}, ("velocity", 1.0)),
@@ -84,10 +84,10 @@ def test_recipe_round_trips_through_its_file(tmp_path):
         ((200,), {}, ("velocity", 1.0)),
     ],
 )
-def test_where_a_patch_holds_many_numbers_a_network_need_not_carry_their_noise(shape, settings, reading):
+def test_where_a_patch_holds_many_numbers_a_network_need_not_carry_their_noise(shape, settings, expected):
     c = shape[0]
     spec = DataSpec("set", shape, "uint8", (0.0, 1.0), 256, (0.0,) * c, (1.0,) * c, (), 9, "00ff")
-    assert DiffusionRecipe(**settings).reading(spec) == reading
+    assert DiffusionRecipe(**settings).prediction_type(spec) == expected
 
 
 def test_sizes_that_follow_from_the_data_are_stored_in_the_run():

@@ -36,7 +36,7 @@ class DiffusionRecipe(DenoisingRecipe):
 
     def build(self, spec: DataSpec) -> Diffusion:
         conditioner = self.conditioner(spec)
-        target, sigma_data = self.reading(spec)
+        target, sigma_data = self.prediction_type(spec)
         return Diffusion(
             self.network(spec, conditioner.widths),
             spec.shape,
@@ -53,10 +53,10 @@ class DiffusionRecipe(DenoisingRecipe):
     def settled(self, spec: DataSpec) -> Self:
         if self.target is not None:
             return self
-        target, sigma_data = self.reading(spec)
+        target, sigma_data = self.prediction_type(spec)
         return self.model_copy(update={"target": target, "sigma_data": None if target == "velocity" else sigma_data})
 
-    def reading(self, spec: DataSpec) -> tuple[PredictionType, float]:
+    def prediction_type(self, spec: DataSpec) -> tuple[PredictionType, float]:
         """Return the target for such samples and its sigma_data."""
         if self.target is None and self.sigma_data is None:
             crowded = spec.levels is not None and self.net != "dit" and self.folded(spec) > CROWDED
