@@ -315,22 +315,29 @@ class Trainer:
             each = (time.monotonic() - self._timed) / TIMED
             total = self.step + max(0.0, self.budget.amount - self.seconds) / each
             passes = total * self.state.batch / len(self.data.train)
-            least = self.recipe.model.least_steps
             self._notes.append(
                 f"about {total:,.0f} steps fit into {self.recipe.train.budget}: {passes:.1f} passes through the data"
             )
-            if total < least:
+            if (few := self._too_few(total)) is not None:
+                least, samples = few
                 self._notes.append(
-                    f"{total:,.0f} steps are too few: with less than about {least:,} samples will be noise; {self._remedy}"
+                    f"{total:,.0f} steps are too few: with less than about {least:,} samples will be {samples}; {self._remedy}"
                 )
 
     @property
     def verdict(self) -> str | None:
         """A warning at the end of training if it had too few steps, or None."""
-        least = self.recipe.model.least_steps
-        if self.step >= least or self.budget.unit != "seconds" or self.concluded:
+        few = self._too_few(self.step)
+        if few is None or self.budget.unit != "seconds" or self.concluded:
             return None
-        return f"only {self.step:,} steps fitted into {self.recipe.train.budget}: samples will be noise; {self._remedy}"
+        return f"only {self.step:,} steps fitted into {self.recipe.train.budget}: samples will be {few[1]}; {self._remedy}"
+
+    def _too_few(self, steps: float) -> tuple[int, str] | None:
+        """Return the number of steps that is missed, and what samples will be, or None if there are enough steps."""
+        least = self.recipe.model.least_steps
+        if steps >= least:
+            return None
+        return (least // 2, "noise") if steps < least // 2 else (least, "rough")
 
     @property
     def _remedy(self) -> str:
