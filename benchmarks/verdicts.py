@@ -8,13 +8,13 @@ coordinates as features, and of fashion-mnist at 14x14, with a classifier and a 
     equal     two subjects of one distribution: each "better" is wrong
     unlike    two distributions that a symmetry makes equally far from the data, such as two lost modes; or a conditional and
               an unconditional model, both perfect: each "better" is wrong
-    gap g     the same change, stronger in one of them by g floors: "better" is right of the weaker one alone
-    four      four subjects, two of them equal and the others at gaps of two floors: one wrong pair makes the verdict wrong
+    gap g     the same change, stronger in one of them by g units: "better" is right of the weaker one alone
+    four      four subjects, two of them equal and the others at gaps of two units: one wrong pair makes the verdict wrong
     families  models whose trainings vary: the truth is that of the means over all trainings
 
-A floor is the headline distance, Fréchet's in the first features, of real data at the same n. A gap of g floors means that the
-Fréchet distances of the two distributions, measured with many samples less that of real data, differ by g floors. Each
-comparison is made by `Comparison.of`, with held-out data of its own: one of twelve splits.
+The unit of distance, D in the documentation, is the headline distance, Fréchet's in the first features, of real data at the
+same n. A gap of g units means that the Fréchet distances of the two distributions, measured with many samples less that of
+real data, differ by g units. Each comparison is made by `Comparison.of`, with held-out data of its own: one of twelve splits.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from ancestral.runtime import Runtime
 
 CPU = Runtime.choose("cpu", "fp32", parameters=1)
 TRAIN, COPIED, POINTS = 2000, 20, 9
-BASES, GAPS, MOST = (0.0, 3.0), (2.0, 4.0, 8.0), 15.0  # in floors
+BASES, GAPS, MOST = (0.0, 3.0), (2.0, 4.0, 8.0), 15.0  # in units
 OTHER = " of another"
 WAYS = ("noise", "blur", "shift", "loss", "shares", "copies")
 Random = np.random.Generator
@@ -57,7 +57,7 @@ class World(Protocol):
 
     name: str
     strongest: dict[str, float]
-    unlike: tuple[tuple[str, str, float], ...]  # pairs of ways that are equally far at so many floors
+    unlike: tuple[tuple[str, str, float], ...]  # pairs of ways that are equally far at so many units
 
     def evaluator(self, split: int, n: int, held_out: int) -> Evaluator: ...
 
@@ -81,9 +81,7 @@ class Mixture:
     name, modes, dims = "mixture", 8, 16
     strongest: ClassVar = {"noise": 4.0, "shift": 20.0, "loss": 1.0, "shares": 2.0, "copies": 1.0}
     unlike = tuple(
-        (how, how + OTHER, floors)
-        for how in ("loss", "shift")
-        for floors in (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
+        (how, how + OTHER, units) for how in ("loss", "shift") for units in (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
     )
 
     def __init__(self) -> None:
@@ -166,11 +164,11 @@ class Garments:
 
 @dataclass
 class Scale:
-    """The strength at which the Fréchet distance of a way of getting worse is so many floors above that of real data."""
+    """The strength at which the Fréchet distance of a way of getting worse is so many units above that of real data."""
 
-    floor: float
+    unit: float
     strengths: dict[str, np.ndarray]
-    floors: dict[str, np.ndarray]
+    units: dict[str, np.ndarray]
 
     @classmethod
     def of(cls, world: World, n: int, held_out: int, splits: int, many: int) -> Scale:
@@ -185,30 +183,30 @@ class Scale:
         def summary(how: str, strength: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
             return moments(project(e(world.draw(how, strength, many, *streams(4, seed)).x)))
 
-        floor, reference = float(np.mean(found)), summary("", 0, 0)
-        bias, strengths, floors = gaussian_distance2(summary("", 0, 1), reference), {}, {}
+        unit, reference = float(np.mean(found)), summary("", 0, 0)
+        bias, strengths, units = gaussian_distance2(summary("", 0, 1), reference), {}, {}
         for how, strongest in world.strongest.items():
 
             def above(strength: float, how: str = how) -> float:
-                return (gaussian_distance2(summary(how, strength, 1), reference) - bias) / floor
+                return (gaussian_distance2(summary(how, strength, 1), reference) - bias) / unit
 
             while above(strongest) > MOST:
                 strongest *= 0.75
             strengths[how] = strongest * np.linspace(0, 1, POINTS)
-            floors[how] = np.maximum.accumulate([0.0, *map(above, strengths[how][1:])])
-        return cls(floor, strengths, floors)
+            units[how] = np.maximum.accumulate([0.0, *map(above, strengths[how][1:])])
+        return cls(unit, strengths, units)
 
-    def strength(self, how: str, floors: float) -> float | None:
-        """Return the strength for that many floors, or None if the strongest change does not reach them."""
+    def strength(self, how: str, units: float) -> float | None:
+        """Return the strength for that many units, or None if the strongest change does not reach them."""
         how = how.removesuffix(OTHER)
         if how not in self.strengths:
             return 0.0
-        if floors > self.floors[how][-1]:
+        if units > self.units[how][-1]:
             return None
-        return float(np.interp(np.sqrt(floors), np.sqrt(self.floors[how]), self.strengths[how]))
+        return float(np.interp(np.sqrt(units), np.sqrt(self.units[how]), self.strengths[how]))
 
 
-Model = tuple[str, Sequence[float]]  # how it is worse than the data, and the floors of each of its trainings
+Model = tuple[str, Sequence[float]]  # how it is worse than the data, and the units of each of its trainings
 
 
 class Bench:
@@ -220,17 +218,17 @@ class Bench:
         self.made = 0
         self.said: dict[str, Counter[str]] = defaultdict(Counter)
 
-    def reaches(self, how: str, floors: float) -> bool:
-        return self.scale.strength(how, floors) is not None
+    def reaches(self, how: str, units: float) -> bool:
+        return self.scale.strength(how, units) is not None
 
     def trainings(self, *models: Model, paired: bool = False) -> tuple[list[list[Subject]], Evaluator]:
         """Return the evaluated trainings of each model, and their evaluator. paired: the samples of all are correlated."""
         self.made += 1
         split = self.seed * self.splits + self.made % self.splits
         evaluator, found = self.world.evaluator(split, self.n, self.held_out), []
-        for i, (how, floors) in enumerate(models):
+        for i, (how, units) in enumerate(models):
             members: list[Subject] = []
-            for k, f in enumerate(floors):
+            for k, f in enumerate(units):
                 strength = self.scale.strength(how, f)
                 assert strength is not None, (how, f)
                 shared, _ = streams(5, self.seed, self.made, 0 if paired else 1 + 100 * i + k)
@@ -244,10 +242,10 @@ class Bench:
         found, evaluator = self.trainings(*models, paired=paired)
         return compared(found, evaluator)
 
-    def _read(self, subject: Subject, how: str, floors: float, evaluator: Evaluator) -> None:
+    def _read(self, subject: Subject, how: str, units: float, evaluator: Evaluator) -> None:
         """Count what the verdict says of one subject alone."""
         answer, *others = Comparison.of([subject], evaluator).verdict
-        said = self.said[f"{floors:g} floors"]
+        said = self.said[f"{units:g} units"]
         said["all"] += 1
         said["within two standard errors of real data"] += "within two standard errors" in answer
         said["repeats its training data"] += subject.copies
@@ -269,12 +267,12 @@ def streams(*key: int) -> tuple[Random, Random]:
     return np.random.default_rng((*key, 0)), np.random.default_rng((*key, 1))
 
 
-def judged(comparison: Comparison, *floors: float) -> Counter[str]:
+def judged(comparison: Comparison, *units: float) -> Counter[str]:
     """Count a verdict, whether one of its pairs is wrong, and whether it decides all pairs that differ."""
-    truth = dict(zip("abcd", floors, strict=False))
+    truth = dict(zip("abcd", units, strict=False))
     wrong = any(p.better is not None and truth[p.better] >= max(truth[p.a], truth[p.b]) for p in comparison.pairs)
     decided = all(p.better is not None for p in comparison.pairs if truth[p.a] != truth[p.b])
-    return Counter({"comparisons": 1, "wrong": int(wrong), "decided": int(decided and len(set(floors)) > 1)})
+    return Counter({"comparisons": 1, "wrong": int(wrong), "decided": int(decided and len(set(units)) > 1)})
 
 
 Counts = dict[str, Counter[str]]
@@ -294,22 +292,22 @@ def single(bench: Bench, repeats: int, ways: Sequence[str]) -> Counts:
             four = [1.0, 1.0, 3.0, 5.0]
             if bench.reaches(how, four[-1]):
                 found["four"].update(judged(bench.compare(*((how, [f]) for f in four)), *four))
-        for a, b, floors in bench.world.unlike:
-            if a in (*ways, "asked") and bench.reaches(a, floors):
-                found["unlike"].update(judged(bench.compare((a, [floors]), (b, [floors])), floors, floors))
+        for a, b, units in bench.world.unlike:
+            if a in (*ways, "asked") and bench.reaches(a, units):
+                found["unlike"].update(judged(bench.compare((a, [units]), (b, [units])), units, units))
     return found
 
 
 def families(bench: Bench, repeats: int, seeds: int, spreads: Sequence[float]) -> dict[str, Counts]:
-    """Compare two families by the first training of each, and by all. Trainings vary by a standard deviation in floors."""
+    """Compare two families by the first training of each, and by all. Trainings vary by a standard deviation in units."""
     found: dict[str, Counts] = {}
     for spread in spreads:
         for gap in (0.0, 4.0):
             counts = found[f"spread {spread:g}, gap {gap:g}"] = {"one training": Counter(), f"{seeds} trainings": Counter()}
             for repeat in range(repeats):
                 random = np.random.default_rng((7, bench.seed, repeat, int(10 * spread), int(10 * gap)))
-                floors = [np.clip(mean + spread * random.normal(size=seeds), 0, None) for mean in (3.0, 3.0 + gap)]
-                trainings, evaluator = bench.trainings(*(("shift", list(f)) for f in floors))
+                units = [np.clip(mean + spread * random.normal(size=seeds), 0, None) for mean in (3.0, 3.0 + gap)]
+                trainings, evaluator = bench.trainings(*(("shift", list(f)) for f in units))
                 counts[f"{seeds} trainings"].update(judged(compared(trainings, evaluator), 3, 3 + gap))
                 counts["one training"].update(judged(compared([members[:1] for members in trainings], evaluator), 3, 3 + gap))
     return found
@@ -339,7 +337,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of splits and samples (0)")
     parser.add_argument("--families", type=int, default=20, help="comparisons of each kind of family (20)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each family (3)")
-    parser.add_argument("--spreads", nargs="+", type=float, default=(0.5, 1.0), help="of trainings, in floors (0.5 1)")
+    parser.add_argument("--spreads", nargs="+", type=float, default=(0.5, 1.0), help="of trainings, in units (0.5 1)")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     begun = time.monotonic()
@@ -350,10 +348,10 @@ def main() -> None:
         for world in (Mixture(), pictures):
             bench = Bench(world, options.n, options.held_out, options.splits, options.many, options.seed)
             counts = single(bench, options.repeats, options.ways)
-            print(f"\n## {world.name}\n\nOne floor is {bench.scale.floor:.3g}.\n\n{table(counts)}\n", flush=True)
-            for floors, said in sorted(bench.said.items()):
-                print(f"{floors}: {dict(said)}")
-            results[world.name] = {"floor": bench.scale.floor, "verdicts": counts, "said of one": bench.said}
+            print(f"\n## {world.name}\n\nOne unit is {bench.scale.unit:.3g}.\n\n{table(counts)}\n", flush=True)
+            for units, said in sorted(bench.said.items()):
+                print(f"{units}: {dict(said)}")
+            results[world.name] = {"unit": bench.scale.unit, "verdicts": counts, "said of one": bench.said}
             for case, count in counts.items():
                 totals[case].update(count)
         results["both"] = totals

@@ -425,7 +425,7 @@ def test_verdicts(bench):
             assert count[key] == sum(verdicts[case][key] for verdicts in of_worlds if case in verdicts)
         assert 0 <= count["wrong"] <= count["comparisons"]
     assert {"equal", "unlike"} <= set(found["both"])
-    assert found["mixture"]["floor"] > 0
+    assert found["mixture"]["unit"] > 0
     assert {count["comparisons"] for rows in found["families"].values() for count in rows.values()} == {1}
     assert "| one training | 1 |" in printed
 

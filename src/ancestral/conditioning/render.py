@@ -37,7 +37,7 @@ class Rendering:
 
 
 def colour(number: int) -> tuple[int, int, int]:
-    """Return the colour of a class. The hues of consecutive classes differ by a golden section, so no hue repeats."""
+    """Return the colour of a class. Consecutive classes differ in hue by the golden ratio, so no two are equal."""
     r, g, b = colorsys.hsv_to_rgb(number * 0.61803399 % 1, 0.75, 0.95)
     return round(255 * r), round(255 * g), round(255 * b)
 
