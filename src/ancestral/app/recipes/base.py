@@ -25,7 +25,7 @@ class FamilyRecipe(Section):
     """The model of a run.
 
     `training` has the default values of the recipe's section `train` for the family. With fewer than `least_steps` steps, its
-    samples are rough, and with fewer than half of them noise.
+    samples are rough, and with fewer than a quarter of them noise.
     """
 
     training: ClassVar[dict[str, Any]] = {}

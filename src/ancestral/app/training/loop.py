@@ -337,7 +337,7 @@ class Trainer:
         least = self.recipe.model.least_steps
         if steps >= least:
             return None
-        return (least // 2, "noise") if steps < least // 2 else (least, "rough")
+        return (least // 4, "noise") if steps < least // 4 else (least, "rough")
 
     @property
     def _remedy(self) -> str:
