@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ancestral.app.data import DataSet, DataSpec, built_in, size_of
 from ancestral.app.data import load as load_data
+from ancestral.app.processes import joined, processes
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes.own import OWN
 from ancestral.app.recipes.recipe import DEFAULT_FAMILY, Recipe, family_of, override, parse
@@ -53,6 +54,8 @@ def train(
 ) -> GenerativeModel:
     """Train a model in a run folder, or continue the run in it, and return the averaged model.
 
+    If several processes call it together (torchrun), they train one model, which each of them returns.
+
     Args:
         source: the data, as in `ancestral.app.data.load`.
         model: the family, or a model object, which is trained itself. None: diffusion.
@@ -77,24 +80,27 @@ def train(
         AncestralError: if training fails.
         KeyboardInterrupt: if a signal stops the training. All is saved before.
     """
-    reporter = Reporter(quiet=quiet)
-    trainer = plan(
-        source,
-        model=model,
-        budget=budget,
-        out=out,
-        size=size,
-        axes=axes,
-        condition=condition,
-        autoencoder=autoencoder,
-        start_from=start_from,
-        device=device,
-        settings=settings,
-        reporter=reporter,
-    ).begin(reporter, optimizer, lr_schedule)
-    steps = _calling(trainer, callbacks) if callbacks else None
-    if follow(trainer, reporter, steps=steps) is not None:
-        raise KeyboardInterrupt(f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}")
+    with joined():
+        reporter = Reporter(quiet=quiet)
+        trainer = plan(
+            source,
+            model=model,
+            budget=budget,
+            out=out,
+            size=size,
+            axes=axes,
+            condition=condition,
+            autoencoder=autoencoder,
+            start_from=start_from,
+            device=device,
+            settings=settings,
+            reporter=reporter,
+        ).begin(reporter, optimizer, lr_schedule)
+        steps = _calling(trainer, callbacks) if callbacks else None
+        if follow(trainer, reporter, steps=steps) is not None:
+            raise KeyboardInterrupt(
+                f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}"
+            )
     if isinstance(model, GenerativeModel):
         return trainer.finished()
     return load(trainer.run.path, device=device)
@@ -153,7 +159,8 @@ class Plan:
         Raises:
             UsageError: if the folder holds another run.
         """
-        self.run.create(self.recipe, self.data.spec.fingerprint)
+        with processes().main_first():
+            self.run.create(self.recipe, self.data.spec.fingerprint)
         reporter = reporter or Reporter(quiet=True)
         with reporter.live():
             return Trainer(
@@ -233,8 +240,9 @@ def plan(
     values = override(values, {key: value for key, value in wanted.items() if value is not None} | parse(settings))
     if (asked_size := size_of(values.get("data", {}).get("size"))) is not None:
         values["data"]["size"] = asked_size[0] if asked_size[0] == asked_size[1] else list(asked_size)
+    group = processes()
     if data is None:
-        with reporter.live() as line:
+        with group.main_first(), reporter.live() as line:
             data = load_data(
                 source,
                 size=asked_size or run.image_size,
@@ -251,7 +259,7 @@ def plan(
     Budget.parse(checked.train.budget)
     asked_model = recipe_given or (values.get("model") or {}).keys() & {"width", "channels", "blocks", "patch", "net"}
     if given is None and not run.recipe_file.is_file() and not asked_model and checked.train.start_from is None:
-        family, notes = pace.suited(checked, data, device)
+        family, notes = group.shared(pace.suited(checked, data, device) if group.main else (checked.model, ()))
         checked = checked.model_copy(update={"model": family})
         data = replace(data, notes=(*data.notes, *notes))
     if given is not None:
@@ -269,7 +277,9 @@ def plan(
         notes = finetuning.start(network, checked.train.start_from)
         data = replace(data, notes=(*data.notes, *notes))
     parameters = sum(p.numel() for p in network.parameters())
-    runtime = Runtime.choose(device, checked.train.precision, parameters=parameters, float64=holds_float64(network))
+    runtime = Runtime.choose(
+        group.device(device), checked.train.precision, parameters=parameters, float64=holds_float64(network)
+    )
     return Plan(checked, data, network, runtime, run, started)
 
 

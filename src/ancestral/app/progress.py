@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -15,18 +15,20 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ancestral.app.processes import processes
 from ancestral.app.training.loop import Step, Trainer
 from ancestral.app.training.trackers import Tracker, tracked
 
 PLAIN_EVERY = 10.0  # seconds between lines if the output is not a terminal
+REDRAWN = 8  # times a second, on a terminal
 BAR = 24  # characters
 
 
 class Reporter:
-    """Writer of messages to standard error. Standard output is only for results."""
+    """Writer of messages to standard error, by the main process. Standard output is only for results."""
 
     def __init__(self, *, quiet: bool = False):
-        self.quiet = quiet
+        self.quiet = quiet or not processes().main
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._line: Line | None = None
 
@@ -43,7 +45,7 @@ class Reporter:
                 self._line = Line(self)
                 yield self._line
                 return
-            with Live(console=self.console, refresh_per_second=8, transient=True) as live:
+            with Live(console=self.console, refresh_per_second=REDRAWN, transient=True) as live:
                 self._line = Line(self, live)
                 yield self._line
         finally:
@@ -62,38 +64,38 @@ class Line:
         self.reporter, self.live = reporter, live
         self.printed = 0.0
 
-    def update(self, text: str, *, last: bool = False) -> None:
+    def update(self, text: str | Callable[[], str], *, last: bool = False) -> None:
+        """Show a text, which is only made if it is shown: a terminal is redrawn 8 times a second."""
+        every = PLAIN_EVERY if self.live is None else 1 / REDRAWN
+        if self.reporter.quiet or not (last or time.monotonic() - self.printed >= every):
+            return
+        self.printed = time.monotonic()
+        text = text if isinstance(text, str) else text()
         if self.live is not None:
             self.live.update(Text(text))
-        elif last or time.monotonic() - self.printed >= PLAIN_EVERY:
-            self.printed = time.monotonic()
+        else:
             self.reporter.say(text)
 
 
-@dataclass
-class Stop:
-    """The signal that asked to stop, or None."""
-
-    signal: int | None = None
-
-
 @contextmanager
-def stoppable() -> Iterator[Stop]:
-    """Turn Ctrl-C and SIGTERM into a request to stop at the next safe point. A second Ctrl-C stops at once."""
-    stop = Stop()
+def stoppable(stop: Callable[[int], None]) -> Iterator[None]:
+    """Call `stop` with the signal at Ctrl-C and SIGTERM, in place of their effect. A second Ctrl-C stops at once."""
+    asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.signal is not None and number == signal.SIGINT:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.signal = number
+        asked = True
+        stop(number)
 
     try:
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # only the main thread can handle signals
-        yield stop
+        yield
         return
     try:
-        yield stop
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -113,7 +115,7 @@ def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iter
     """
     for note in trainer.data.notes:
         reporter.say(f"  {note}")
-    with stoppable() as stop, reporter.live() as line:
+    with stoppable(trainer.stop), reporter.live() as line:
         step, health, stage = None, "", ""
         reported: tuple[str, ...] = ()
         for step in tracked(trainer if steps is None else steps, *trackers):
@@ -129,15 +131,12 @@ def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iter
                     if finding not in reported:
                         reporter.say(f"step {step.step}: {finding}")
                 reported = step.diagnosis.findings
-            line.update(describe(step, health))
-            if stop.signal is not None and step.progress < 1:
-                trainer.save()
-                return stop.signal
+            line.update(partial(describe, step, health))
         if step is not None:
             line.update(describe(step, health), last=True)
         for note in trainer.notes:  # notes after the last step
             reporter.say(note)
-    return None
+    return trainer.stopped
 
 
 def describe(step: Step, health: str = "") -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
+from ancestral.app.cli.options import launched
 from ancestral.app.cli.output import print_everywhere
 from ancestral.errors import AncestralError
 from ancestral.version import __version__
@@ -48,45 +52,69 @@ for name, summary in (
     app.command(f"ancestral.app.cli.{name}:{name}", name=name, help=summary)
 
 
+PARALLEL = ("train", "compare")  # commands whose processes work together; evaluate and report share files
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 for success, 1 for a failure, 2 for a wrong request, 128 + n if signal n stopped the work."""
     arguments = sys.argv[1:] if arguments is None else arguments
     print_everywhere((sys.stdout, sys.stderr))
+    if not (launched() and arguments and arguments[0] in PARALLEL):
+        sys.exit(_run(arguments))
+    from ancestral.app.processes import joined
+
+    with joined() as group:
+        if not group.main:
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
+        code = _run(arguments, group.says)
+        if code:
+            _leave(code)  # without the others, which may be gone
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once. The threads of torch.distributed abort a process that ends while they run."""
+    sys.stderr.flush()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _run(arguments: list[str], says: Callable[[str], bool] = lambda message: True) -> int:
+    """Run a command and return its exit code. says: whether this process is the one that tells a message."""
     try:
-        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
     except UnusedCliTokensError as error:
         words = " ".join(error.unused_tokens or [])
-        code = _fail(
-            f"unexpected {words}: an option with several values takes them with commas, as in --seeds 3,7", 2, arguments
-        )
+        message, code = f"unexpected {words}: an option with several values takes them with commas, as in --seeds 3,7", 2
     except CycloptsError as error:
-        code = _fail(" ".join(str(error).split()), 2, arguments)
+        message, code = " ".join(str(error).split()), 2
     except AncestralError as error:
-        code = _fail(str(error), error.exit_code, arguments)
+        message, code = str(error), error.exit_code
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in FULL):
             raise
         remedy = SMALLER.get(arguments[0] if arguments else "", "close other programs")
-        code = _fail(f"the memory is full: {remedy}", 1, arguments)
+        message, code = f"the memory is full: {remedy}", 1
     except KeyboardInterrupt:
-        code = 130
+        return 130
     except BrokenPipeError:
         sys.stderr.close()
-        code = 141
+        return 141
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        code = _fail(f"{where}{(error.strerror or str(error)).lower()}; fix this and run the command again", 1, arguments)
-    sys.exit(code or 0)
+        message, code = f"{where}{(error.strerror or str(error)).lower()}; fix this and run the command again", 1
+    if says(message):
+        _tell(message, code, arguments)
+    return code
 
 
-def _fail(message: str, code: int, arguments: list[str]) -> int:
+def _tell(message: str, code: int, arguments: list[str]) -> None:
     if "--json" in arguments:
         import json
 
         print(json.dumps({"error": message, "exit_code": code}))
     else:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {_escape(message)}")
-    return code
 
 
 def _escape(text: str) -> str:

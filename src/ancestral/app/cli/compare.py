@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ancestral.app.cli.options import Features
+from ancestral.app.cli.options import Features, in_processes
 from ancestral.builtin import listed
 
 
@@ -26,6 +26,7 @@ def compare(
     features: Features = None,
     inception_weights: Path | None = None,
     device: str = "auto",
+    nproc: int = 1,
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
@@ -54,11 +55,15 @@ def compare(
         File of the standard FID's weights, for the features inception.
     device
         Device: auto, cpu, cuda or mps.
+    nproc
+        Number of processes on this machine that train together, as in `ancestral train`.
     json
         Print the result as JSON.
     quiet
         Print the verdict only.
     """
+    if (code := in_processes(nproc)) is not None:
+        return code
     from ancestral.app import compare as comparing
     from ancestral.app.progress import Reporter, emit
     from ancestral.app.report.write import as_json

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from ancestral.app.cli.options import in_processes
 from ancestral.builtin import explained
 
 
@@ -36,6 +37,7 @@ def train(
     patience: int | None = None,
     print_recipe: bool = False,
     device: str = "auto",
+    nproc: int = 1,
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
@@ -79,6 +81,9 @@ def train(
         Print the complete recipe and stop.
     device
         Device: auto, cpu, cuda or mps.
+    nproc
+        Number of processes on this machine that train together, one for each GPU or share of the cores. The result does not
+        depend on it. On several machines start the command with torchrun.
     json
         Print the result as JSON.
     quiet
@@ -87,6 +92,8 @@ def train(
     import time
 
     started = time.monotonic()
+    if (code := in_processes(nproc)) is not None:
+        return code
     from dataclasses import replace
 
     from ancestral.app.api import plan

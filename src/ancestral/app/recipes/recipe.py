@@ -47,7 +47,10 @@ class TrainRecipe(Section):
     budget: str = Field(description="90s, 2m, 20000it, 5epochs")
     epochs: float | None = Field(None, gt=0, description="passes through the data after which a time budget also ends")
     batch: int = Field(64, ge=1, description="samples per step")
-    accumulate: int = Field(1, ge=1, description="parts into which a batch is split to save memory")
+    accumulate: int = Field(1, ge=1, description="parts into which a batch is split, to save memory or for several processes")
+    ordered: bool = Field(
+        False, description="add the gradients of parts in order, so that any number of processes gives the same bits"
+    )
     lr: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
     beta2: float = Field(0.99, ge=0, lt=1, description="decay of AdamW's mean of squared gradients")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,33 +61,33 @@ class Intervals:
 
     Args:
         progress: The progress of the run so far, in [0, 1].
+        seconds: The time of the run so far.
         images: The number of images seen so far.
         previews: The number of previews, spread evenly over the progress.
         diagnoses: The number of health checks, spread evenly over the progress.
         checkpoint_every: Seconds between checkpoints.
     """
 
-    def __init__(self, progress: float, images: int, *, previews: int, diagnoses: int, checkpoint_every: float):
+    def __init__(self, progress: float, seconds: float, images: int, *, previews: int, diagnoses: int, checkpoint_every: float):
         self.previews, self.diagnoses = Moments(previews, progress), Moments(diagnoses, progress)
         self.checkpoint_every = checkpoint_every
-        self.saved = self.logged = time.monotonic()
+        self.saved = self.logged = seconds
         self.images = images
         self.rate = 0.0
 
-    def checkpoint_due(self) -> bool:
-        due = time.monotonic() - self.saved >= self.checkpoint_every
+    def checkpoint_due(self, seconds: float) -> bool:
+        due = seconds - self.saved >= self.checkpoint_every
         if due:
-            self.saved = time.monotonic()
+            self.saved = seconds
         return due
 
-    def log_due(self, images: int, *, now_at_least: bool) -> bool:
+    def log_due(self, seconds: float, images: int, *, now_at_least: bool) -> bool:
         """Return `now_at_least` or whether a second has passed since the last log.
 
         If true, `rate` becomes the number of images per second since the last log.
         """
-        now = time.monotonic()
-        due = now_at_least or now - self.logged >= LOG_EVERY
+        due = now_at_least or seconds - self.logged >= LOG_EVERY
         if due:
-            self.rate = (images - self.images) / max(now - self.logged, 1e-9)
-            self.logged, self.images = now, images
+            self.rate = (images - self.images) / max(seconds - self.logged, 1e-9)
+            self.logged, self.images = seconds, images
         return due

@@ -22,6 +22,7 @@ from torch import Tensor
 from ancestral.app import migration
 from ancestral.app.data import DataSet
 from ancestral.app.pictures import save_grid
+from ancestral.app.processes import processes
 from ancestral.app.recipes.recipe import Recipe
 from ancestral.app.training.budget import Budget, Intervals
 from ancestral.app.training.checkpoint import other_tensors, restore_others
@@ -29,8 +30,9 @@ from ancestral.app.training.player import MakeOptimizer, PlayerState
 from ancestral.app.training.run import Run
 from ancestral.app.training.stage import Progress, Stage, StageState, silent
 from ancestral.app.training.stages import stages_of
+from ancestral.app.training.strategies import Replicated
 from ancestral.conditioning.render import Rendering
-from ancestral.errors import AncestralError
+from ancestral.errors import AncestralError, UsageError
 from ancestral.files import disk_errors
 from ancestral.models import Diagnosis, GenerativeModel, HasPostFit, HasProgress
 from ancestral.runtime import Runtime
@@ -67,8 +69,8 @@ class Step:
     images: int
     seconds: float
     progress: float
-    losses: dict[str, float]
-    grad_norms: dict[str, float]
+    losses: Mapping[str, float]
+    grad_norms: Mapping[str, float]
     lr: float
     rate: float
     memory: int
@@ -126,6 +128,8 @@ class Trainer:
         optimizer: MakeOptimizer | None = None,
         lr_schedule: Callable[[int, float], float] | None = None,
     ):
+        self.processes = processes()
+        self.strategy = Replicated(self.processes, recipe.train.accumulate, ordered=recipe.train.ordered)
         model.conditioner.fit(data.train.all_columns)
         self.model, self.run, self.recipe, self.runtime = model, run, recipe, runtime
         self.data = data.encoded(model.conditioner)
@@ -144,12 +148,17 @@ class Trainer:
         self.failed: str | None = None  # how the model has failed, by the last diagnosis
         self.hopeless = 0  # failed diagnoses in a row
         self.concluded: str | None = None  # why training ends before its budget
+        self.stopped: int | None = None  # the signal by which training was stopped
+        self._asked = 0  # the signal that asked this process to stop
         self._before = 0.0  # seconds of earlier sessions of this run
         self._started = time.monotonic() if started is None else started
+        self._elapsed = 0.0  # seconds of this session, by the clock of the main process
+        self._tick()
         self._taken, self._timed = 0, 0.0  # steps of this session, and the time after the first of them
         self._resume()
         self._change_budget()
-        run.describe(data.spec, recipe)
+        if self.processes.main:
+            run.describe(data.spec, recipe)
 
     def _enter(self, number: int, begun: int) -> None:
         """Enter training stage `number`, which began at step `begun`."""
@@ -157,7 +166,8 @@ class Trainer:
         stage = self.stage
         data = stage.data(self.run.path, self.show)
         train = self.recipe.train.model_copy(update=dict(stage.train))
-        self.state = StageState(stage.model, data, train, self.runtime, flip=self.recipe.data.flip, optimizer=self.optimizer)
+        flip = self.recipe.data.flip
+        self.state = StageState(stage.model, data, train, self.runtime, self.strategy, flip=flip, optimizer=self.optimizer)
         if stage.name:
             self._notes.append(f"stage {number + 1} of {len(self.stages)}: the {stage.name}, {stage.share:.0%} of the budget")
             self._notes += stage.model.notes
@@ -171,7 +181,7 @@ class Trainer:
             found = self.stage.look()
             self._notes.append(found.line)
             numbers = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 3)}
-            self.run.append_metrics(numbers | found.row())
+            self._record(numbers | found.row())
 
     @property
     def stage(self) -> Stage:
@@ -189,8 +199,23 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """The time spent on this run so far, in all sessions together."""
-        return self._before + time.monotonic() - self._started
+        """The time spent on this run so far, in all sessions together. It is read once a step."""
+        return self._before + self._elapsed
+
+    def _tick(self) -> int:
+        """Read the clock of the main process, and return the signal that asked any process to stop, or 0."""
+        own = time.monotonic() - self._started if self.processes.main else 0.0
+        self._elapsed, asked = self.processes.largest(own, self._asked)
+        return int(asked)
+
+    def stop(self, signal: int) -> None:
+        """Save and end the iteration after the current step, because of a signal. All processes stop after the same step."""
+        self._asked = signal
+
+    def _record(self, row: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl, in the main process."""
+        if self.processes.main:
+            self.run.append_metrics(row)
 
     @property
     def epochs(self) -> float:
@@ -218,6 +243,7 @@ class Trainer:
         train = self.recipe.train
         intervals = Intervals(
             self.progress,
+            self.seconds,
             self.images,
             previews=train.previews,
             diagnoses=train.diagnoses,
@@ -249,6 +275,7 @@ class Trainer:
                 self.step += 1
                 self.images += self.state.batch
                 self.skipped += failure is not None
+                asked = self._tick()
                 progress = self.progress
                 diagnosis = self.state.diagnose() if intervals.diagnoses.due(progress) else None
                 if diagnosis is not None:
@@ -257,10 +284,12 @@ class Trainer:
                     if not self.failed and not isinstance(self.stage.model, HasPostFit):
                         self._save_model()  # the model has just passed its check
                 picture = self._preview() if intervals.previews.due(progress) else None
-                if intervals.checkpoint_due():
+                if intervals.checkpoint_due(self.seconds):
                     self.save()
                 logged = intervals.log_due(
-                    self.images, now_at_least=self.step == 1 or progress >= 1 or failure is not None or diagnosis is not None
+                    self.seconds,
+                    self.images,
+                    now_at_least=self.step == 1 or progress >= 1 or failure is not None or diagnosis is not None,
                 )
                 self._measure(progress)
                 notes, self._notes = self._notes, []
@@ -282,8 +311,12 @@ class Trainer:
                     stage=self.stage.name,
                 )
                 if logged:
-                    self.run.append_metrics(state.row())
+                    self._record(state.row())
                 yield state
+                if asked and progress < 1:
+                    self.save()
+                    self.stopped = asked
+                    return
                 if self.hopeless >= HOPELESS:
                     self.save()
                     raise AncestralError(f"training stopped at step {self.step}: {self.failed}; {self.run.remaining_model}")
@@ -383,36 +416,63 @@ class Trainer:
             "data": self.data.fingerprint,
             "parameters": self.parameters,
         }
-        self.run.save_checkpoint(self.step, tensors, numbers, self.recipe.train.keep)
+        if self.processes.main:
+            self.run.save_checkpoint(self.step, tensors, numbers, self.recipe.train.keep)
         if self.failed is None:
             self.state.fit_after()
             self._save_model()
 
     def _save_model(self) -> None:
         with self.averaged():
-            self.run.save_model(self.model)
+            if self.processes.main:
+                self.run.save_model(self.model)
 
     def _preview(self) -> Path:
         """Write a picture with samples of the current averaged model."""
         path = self.run.samples / f"step-{self.step:08d}.png"
         self.state.fit_after()
         with self.averaged():
-            parts, renderings = _preview_of(self.model, self.stage, self.state.data, self.data)
+            parts, renderings = self._pictures()
         rows = tuple(parts)
         columns = len(parts[rows[0]]) if len(rows) > 1 else None
+        if not self.processes.main:
+            return path
         with disk_errors(self.run.path):
             save_grid(torch.cat([*parts.values()]), path, self.data.spec, columns, renderings, rows if len(rows) > 1 else ())
         return path
+
+    def _pictures(self) -> tuple[Mapping[str, Tensor], Sequence[Rendering]]:
+        """Return the samples of a preview, always with the same seeds and conditions, and their rendered conditions.
+
+        The samples are one part; if the stage has pictures of its own, these are returned with the labels of their rows.
+        """
+        if self.stage.pictures is not None:
+            seen = self.state.data
+            few = torch.arange(min(SHOWN // 2, len(seen.test)))
+            return self.stage.pictures(seen.batch(few, "test").to(self.model.device)), ()
+        n = SHOWN if len(self.model.shape) > 1 else 512
+        rows = torch.linspace(0, len(self.data.test) - 1, n).long()
+        return {"samples": self._drawn(n, self.data.asked(rows), range(n))}, self.data.render(rows)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Replace the model's parameters by their moving averages inside the context."""
         return self.state.averaged()
 
     def draw(self, n: int, condition: Any, seeds: Sequence[int]) -> Tensor:
-        """Draw samples `(n, *shape)` of the current averaged model, after the fit of its parts without a gradient."""
+        """Draw samples `(n, *shape)` of the current averaged model, after the fit of its parts without a gradient.
+
+        Each process draws a part of them and receives all.
+        """
         self.state.fit_after()
         with self.averaged():
-            return self.model.sample(n, condition, seeds=seeds)
+            return self._drawn(n, condition, seeds)
+
+    def _drawn(self, n: int, condition: Any, seeds: Sequence[int]) -> Tensor:
+        each = -(-n // self.processes.count)
+        rows = (torch.arange(each) + each * self.processes.rank).clamp(max=n - 1)  # equally many in each process
+        own = {name: value[rows] if isinstance(value, Tensor) else value for name, value in (condition or {}).items()}
+        x = self.model.sample(each, own, seeds=[seeds[i] for i in rows.tolist()])
+        return self.processes.stacked(x).flatten(0, 1)[:n]
 
     def finished(self) -> GenerativeModel:
         """Return the trained model with its averaged weights, in evaluation mode."""
@@ -426,14 +486,22 @@ class Trainer:
 
     def _resume(self) -> None:
         stored = self.run.load_checkpoint()
+        steps = self.processes.gathered(-1 if stored is None else stored.numbers["step"])
+        if len(set(steps)) > 1:
+            raise UsageError(
+                f"the processes find different checkpoints in {self.run.path}: put the run folder on a disk that all machines "
+                "share"
+            )
         if stored is None:
-            self.run.rewind_metrics(0)
+            if self.processes.main:
+                self.run.rewind_metrics(0)
             self._begin(0)
             return
         tensors, numbers = stored.tensors, stored.numbers
         for damaged in stored.damaged:  # renamed, so that it is not taken for the newest checkpoint
             self._notes.append(f"{damaged.name} is damaged; continuing from {stored.file.name}")
-            damaged.rename(damaged.with_suffix(".damaged"))
+            if self.processes.main:
+                damaged.rename(damaged.with_suffix(".damaged"))
         if numbers["data"] != self.data.fingerprint:
             raise AncestralError(
                 f"the data of {self.run.path} have changed since it began: restore them, or start a new run with another --out"
@@ -451,25 +519,5 @@ class Trainer:
         self.step, self.images, self.skipped = numbers["step"], numbers["images"], numbers["skipped"]
         self._before, self.concluded = numbers["seconds"], numbers.get("concluded")
         self.failed, self.hopeless = numbers.get("failed"), numbers.get("hopeless", 0)
-        self.run.rewind_metrics(self.step)
-
-
-def _preview_of(
-    model: GenerativeModel, stage: Stage, seen: DataSet, data: DataSet
-) -> tuple[Mapping[str, Tensor], Sequence[Rendering]]:
-    """Return the samples of a preview, always with the same seeds and conditions, and their rendered conditions.
-
-    The samples are one part; if the stage has pictures of its own, these are returned with the labels of their rows.
-
-    Args:
-        model: The model of the run.
-        stage: The stage.
-        seen: The data of the stage.
-        data: The data of the run.
-    """
-    if stage.pictures is not None:
-        few = torch.arange(min(SHOWN // 2, len(seen.test)))
-        return stage.pictures(seen.batch(few, "test").to(model.device)), ()
-    n = SHOWN if len(model.shape) > 1 else 512
-    rows = torch.linspace(0, len(data.test) - 1, n).long()
-    return {"samples": model.sample(n, data.asked(rows), seeds=range(n))}, data.render(rows)
+        if self.processes.main:
+            self.run.rewind_metrics(self.step)

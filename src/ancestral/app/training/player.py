@@ -81,9 +81,11 @@ class PowerEMA:
         self.gamma = gamma_of(std)
         self.t = 0
 
-    def update(self, value: Tensor) -> None:
+    def update(self, value: Tensor, valid: Tensor | None = None) -> None:
+        """Add a value. valid: bool `()` on its device; the average stays as it is where it is false."""
         self.t += 1
-        self.average.lerp_(value.detach(), 1 - (1 - 1 / self.t) ** (self.gamma + 1))
+        weight = 1 - (1 - 1 / self.t) ** (self.gamma + 1)
+        self.average.lerp_(value.detach(), weight if valid is None else valid * weight)
 
 
 class NoAverage(PowerEMA):
@@ -93,7 +95,7 @@ class NoAverage(PowerEMA):
         self.average = value.detach().clone()
         self.t = 0
 
-    def update(self, value: Tensor) -> None:
+    def update(self, value: Tensor, valid: Tensor | None = None) -> None:
         self.t += 1
         self.average.copy_(value.detach())
 
@@ -138,13 +140,21 @@ class PlayerState:
                 fused=True,
             )
         self.base = [group["lr"] for group in self.optimizer.param_groups]
+        self.guarded = optimizer is None  # the fused kernel can skip a step by itself
 
-    def step(self, factor: float) -> None:
-        """Make one update. Learning rates are `factor` times those with which the optimiser was made."""
+    def step(self, factor: float, valid: Tensor | None = None) -> None:
+        """Make one update. Learning rates are `factor` times those with which the optimiser was made.
+
+        Args:
+            factor: The factor of the learning rates.
+            valid: bool `()` on the device. Where it is false, nothing changes. Only for `guarded` optimisers.
+        """
         for group, lr in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = factor * lr
+        if valid is not None:
+            self.optimizer.found_inf = (~valid).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler sets it
         self.optimizer.step()
-        self.ema.update(self.flat.value)
+        self.ema.update(self.flat.value, valid)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors that training needs to continue, by "player/quantity/parameter"."""

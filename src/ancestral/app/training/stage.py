@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ancestral.app.data import DataSet
 from ancestral.app.recipes.recipe import TrainRecipe
 from ancestral.app.training.nonfinite import broken_in_backward, broken_in_forward
 from ancestral.app.training.player import MakeOptimizer, PlayerState
+from ancestral.app.training.strategies import Replicated
 from ancestral.batch import Batch, Part
 from ancestral.models import Diagnosis, GenerativeModel, HasDiagnosis, HasPostFit, HasRunningState
 from ancestral.noise import PartNoise, StreamNoise
@@ -91,29 +92,92 @@ class _SumNeededError(Exception):
 
 
 class _Sums:
-    """`Part.reduce` for parts that are computed one after the other. It raises _SumNeededError if a sum is not known yet."""
+    """`Part.reduce`, with the sums that are `known`. A further sum is `direct`, or raises _SumNeededError if there is none."""
 
-    def __init__(self, known: list[Tensor]):
-        self.known, self.count = known, 0
+    def __init__(self, known: list[Tensor], direct: Callable[[Tensor], Tensor] | None):
+        self.known, self.direct, self.count = known, direct, 0
 
     def __call__(self, value: Tensor) -> Tensor:
         self.count += 1
         if self.count > len(self.known):
-            raise _SumNeededError(value)
+            if self.direct is None:
+                raise _SumNeededError(value)
+            self.known.append(self.direct(value))
         return self.known[self.count - 1]
+
+
+class Update:
+    """The numbers of one update of a player, which are copied from the device while it works on.
+
+    Args:
+        player: The name of the player.
+        names: The names of its loss terms.
+        numbers: The means of the terms over the batch, then the norm of the gradient.
+        failure: A function that returns the name of the tensor that is not finite.
+    """
+
+    def __init__(self, player: str, names: Sequence[str], numbers: Tensor, failure: Callable[[], str]):
+        self.player, self.names, self.failure = player, tuple(names), failure
+        self._host = numbers.to("cpu", non_blocking=True)
+        self._copied = torch.cuda.Event() if numbers.is_cuda else None
+        if self._copied is not None:
+            self._copied.record()
+
+    @cached_property
+    def values(self) -> list[float]:
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._host.tolist()
+
+    @property
+    def losses(self) -> dict[str, float]:
+        return {f"{self.player}/{name}": value for name, value in zip(self.names, self.values, strict=False)}
+
+    @property
+    def norm(self) -> float:
+        return self.values[-1]
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.losses[f"{self.player}/total"]) and math.isfinite(self.norm)
+
+
+class Readings(Mapping[str, float]):
+    """Numbers by name, which are read when they are first asked for."""
+
+    def __init__(self, read: Callable[[], dict[str, float]]):
+        self._read = read
+
+    @cached_property
+    def _numbers(self) -> dict[str, float]:
+        return self._read()
+
+    def __getitem__(self, name: str) -> float:
+        return self._numbers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
 
 class StageState:
     """The training state of a stage: the players of one model, their data, and the order of the data.
 
-    A global batch is computed in `train.accumulate` parts. Its noise and order depend on (seed, step), and its statistics are
-    sums over all parts. Losses and gradients do not depend on the number of parts, except by rounding and dropout.
+    A global batch is computed in parts, by one process or several (`strategy`). Its noise and order depend on (seed, step), and
+    its statistics are sums over all parts. Losses and gradients do not depend on the number of parts or processes, except by
+    rounding and dropout.
+
+    On CUDA the numbers of an update are read while the next one is computed, so that the device never waits for the program. An
+    update that is not finite then changes nothing on the device, and is reported one update later.
 
     Args:
         model: The model.
         data: The data.
         train: The recipe's settings.
         runtime: Device and precision.
+        strategy: Where the parts of a batch are computed.
         flip: Whether half of the images are mirrored.
         optimizer: As in `PlayerState`.
     """
@@ -124,17 +188,23 @@ class StageState:
         data: DataSet,
         train: TrainRecipe,
         runtime: Runtime,
+        strategy: Replicated,
         *,
         flip: bool,
         optimizer: MakeOptimizer | None = None,
     ):
         self.model, self.data, self.train, self.runtime, self.flip = model, data, train, runtime, flip
+        self.strategy = strategy
         model.precision = runtime.autocast
         self.batch = min(train.batch, len(data.train))
+        strategy.divide(torch.arange(self.batch))  # raises UsageError
         names = {id(p): name for name, p in model.named_parameters()}
         self.players = [
             PlayerState(player, train, [names[id(p)] for p in player.parameters], optimizer) for player in model.players()
         ]
+        strategy.processes.copy([*(state.flat.value for state in self.players), *model.buffers()])
+        self.deferred = runtime.device.type == "cuda"
+        self._pending: dict[str, Update] = {}
         self._samplers: dict[int, EpochSampler] = {}
 
     def indices(self, position: int, turn: int = 0) -> Tensor:
@@ -143,7 +213,7 @@ class StageState:
             self._samplers[turn] = EpochSampler(len(self.data.train), self.train.seed + turn)
         return self._samplers[turn].at(position, self.batch)
 
-    def update(self, step: int, images: int, factor: float) -> tuple[dict[str, float], dict[str, float], str | None]:
+    def update(self, step: int, images: int, factor: float) -> tuple[Mapping[str, float], Mapping[str, float], str | None]:
         """Make one step of every player that is due at this step.
 
         Args:
@@ -154,75 +224,101 @@ class StageState:
         Returns:
             Losses, norms of the gradients, and the name of the tensor that was not finite, or None.
         """
-        losses: dict[str, float] = {}
-        norms: dict[str, float] = {}
+        updates: list[Update] = []
+        failure = None
         for number, state in enumerate(self.players):
             if step % state.player.every:
                 continue
             for turn in range(state.turns):
                 key = step * len(self.players) + number + turn * TURN_KEY
-                terms, norm, failure = self._step(state, self.indices(images, turn), key, factor)
-                losses |= {f"{state.player.name}/{name}": value for name, value in terms.items()}
-                if norm is not None:
-                    norms[state.player.name] = norm
+                update, failure = self._step(state, self.indices(images, turn), key, factor)
+                updates += [] if update is None else [update]
                 if failure is not None:
-                    return losses, norms, failure
-        return losses, norms, None
+                    break
+            if failure is not None:
+                break
+        losses = Readings(lambda: {name: value for update in updates for name, value in update.losses.items()})
+        return losses, Readings(lambda: {update.player: update.norm for update in updates}), failure
 
-    def _step(
-        self, state: PlayerState, index: Tensor, key: int, factor: float
-    ) -> tuple[dict[str, float], float | None, str | None]:
-        """Make one turn of a player on a global batch. Returns (means of loss terms, gradient norm, non-finite tensor)."""
-        parts = index.chunk(self.train.accumulate)
+    def _step(self, state: PlayerState, index: Tensor, key: int, factor: float) -> tuple[Update | None, str | None]:
+        """Make one turn of a player on a global batch. Returns its numbers, and a tensor that was not finite or None."""
+        parts, own = self.strategy.divide(index)
         known: list[Tensor] = []  # sums over all parts
-        records: dict[str, Tensor] = {}
-        means: dict[str, float] = {}
+        records: list[dict[str, Tensor]] = []
+        means: list[Tensor] = []
         state.flat.grad.zero_()  # the losses of other players may have added gradients
-        for i in range(len(parts)):
-            terms, part = self._loss(parts, i, state, key, known)
+        for i in own:
+            terms, part = self._loss(parts, own, i, state, key, known)
             if not terms:
-                return {}, None, None
+                return None, None
             share = len(parts[i]) / len(index) / self.model.loss_unit
-            total = terms["total"].float().mean() * share
-            if not math.isfinite(total.item()):
-                return means, None, broken_in_forward(self.model, partial(self._loss, parts, i, state, key, known))
-            torch.autograd.backward(total)
-            values = torch.stack([term.detach().float().mean() for term in terms.values()]).tolist()  # one synchronisation
-            for name, mean in zip(terms, values, strict=True):
-                means[name] = means.get(name, 0.0) + mean * share
-            for name, value in part.records.items():
-                records[name] = records[name] + value if name in records else value
-        grad = state.flat.grad
-        norm = grad.norm().item()
-        if not math.isfinite(norm):
-            return means, norm, broken_in_backward(self.model)
-        if self.train.clip is not None and norm > self.train.clip:
-            grad.mul_(self.train.clip / norm)
-        state.step(factor)
+            self.strategy.backward(terms["total"].float().mean() * share, state)
+            means.append(torch.stack([term.detach().float().mean() for term in terms.values()]) * share)
+            records.append(part.records)
+        self.strategy.reduce(state, len(parts))
+        norm = state.flat.grad.norm()
+        if self.train.clip is not None:
+            state.flat.grad.mul_((self.train.clip / norm).clamp(max=1).nan_to_num(1.0))
+        numbers = torch.cat([self.strategy.total(means, len(parts)), norm[None]])
+        sums = {name: self.strategy.total([record[name] for record in records], len(parts)) for name in records[0]}
+        update = Update(state.player.name, tuple(terms), numbers, partial(self._not_finite, parts, own, state, key, known))
+        failure = self.settle(state.player.name)
+        if self.deferred and state.guarded and not sums:
+            self._pending[state.player.name] = update
+            state.step(factor, numbers[[list(terms).index("total"), -1]].isfinite().all())
+        elif update.finite:
+            state.step(factor)
+        else:
+            return update, update.failure()
         if isinstance(self.model, HasRunningState):
-            self.model.after_step(state.player.name, records, len(index))
-        return means, norm, None
+            self.model.after_step(state.player.name, sums, len(index))
+        return update, failure
+
+    def settle(self, player: str) -> str | None:
+        """Read the update of a player that was not read yet. Returns the name of the tensor that was not finite, or None."""
+        update = self._pending.pop(player, None)
+        if update is None or update.finite:
+            return None
+        next(state for state in self.players if state.player.name == player).ema.t -= 1
+        return update.failure()
+
+    def _not_finite(self, parts: tuple[Tensor, ...], own: range, state: PlayerState, key: int, known: list[Tensor]) -> str:
+        """Return the name of the tensor that was not finite, of the first process that has one."""
+        found = None
+        for i in own:
+            with torch.no_grad():
+                terms, _ = self._loss(parts, own, i, state, key, known)
+            if not terms["total"].isfinite().all():
+                found = broken_in_forward(self.model, partial(self._loss, parts, own, i, state, key, known))
+                break
+        every = self.strategy.processes.gathered(found)
+        found = next((name for name in every if name is not None), None)
+        return found or broken_in_backward(self.model)
 
     def _loss(
-        self, parts: tuple[Tensor, ...], i: int, state: PlayerState, key: int, known: list[Tensor]
+        self, parts: tuple[Tensor, ...], own: range, i: int, state: PlayerState, key: int, known: list[Tensor]
     ) -> tuple[dict[str, Tensor], Part]:
         """Return the loss terms of part i with noise keyed by (seed, key). Needed sums over all parts are added to `known`."""
+        total = partial(self.strategy.total, parts=len(parts))
+        direct = (lambda value: total([value])) if len(own) == 1 else None
         while True:
             try:
-                return self._attempt(parts, i, state, key, known)
-            except _SumNeededError as mine:
-                total = mine.value
-                for j in range(len(parts)):
-                    if j != i:
-                        with torch.no_grad():
-                            try:
-                                self._attempt(parts, j, state, key, known)
-                            except _SumNeededError as other:
-                                total = total + other.value
-                known.append(total)
+                return self._attempt(parts, i, state, key, _Sums(known, direct))
+            except _SumNeededError as needed:
+                values = []
+                for j in own:
+                    if j == i:
+                        values.append(needed.value)
+                        continue
+                    with torch.no_grad():
+                        try:
+                            self._attempt(parts, j, state, key, _Sums(known, None))
+                        except _SumNeededError as other:
+                            values.append(other.value)
+                known.append(total(values))
 
     def _attempt(
-        self, parts: tuple[Tensor, ...], i: int, state: PlayerState, key: int, known: list[Tensor]
+        self, parts: tuple[Tensor, ...], i: int, state: PlayerState, key: int, sums: _Sums
     ) -> tuple[dict[str, Tensor], Part]:
         sizes = [len(part) for part in parts]
         n, start = sum(sizes), sum(sizes[:i])
@@ -231,7 +327,7 @@ class StageState:
         noise: StreamNoise | PartNoise = whole
         part = Part(0, n)
         if len(parts) > 1:
-            part, noise = Part(start, n, _Sums(known)), PartNoise(whole, slice(start, start + sizes[i]))
+            part, noise = Part(start, n, sums), PartNoise(whole, slice(start, start + sizes[i]))
         flip = (noise.uniform() < 0.5).cpu() if self.flip else None
         batch = self.data.batch(parts[i], flip=flip, noise=noise).to(self.runtime.device)
         with self.runtime.autocast():
@@ -258,6 +354,7 @@ class StageState:
             batch = self.data.batch(torch.linspace(0, len(self.data.train) - 1, n).long())
             with self.averaged(), self.model.inference():
                 self.model.fit_after(batch.to(self.runtime.device))
+            self.strategy.processes.copy(self.model.buffers())
 
     def diagnose(self) -> Diagnosis | None:
         """Run the model's health check, always on the same samples with the same noise."""
@@ -268,10 +365,13 @@ class StageState:
         train, test = (torch.linspace(0, len(part) - 1, n).long() for part in (self.data.train, self.data.test))
         device = self.runtime.device
         with self.model.inference():
-            return self.model.diagnose(self.data.batch(train).to(device), self.data.batch(test, "test").to(device), noise)
+            found = self.model.diagnose(self.data.batch(train).to(device), self.data.batch(test, "test").to(device), noise)
+        return self.strategy.processes.shared(found)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors of the players that training needs to continue."""
+        for state in self.players:
+            self.settle(state.player.name)
         return {key: t for state in self.players for key, t in state.tensors().items()}
 
     def restore(self, tensors: Mapping[str, Tensor], updates: list[int]) -> None:
