@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from uuid import uuid4
@@ -53,11 +54,13 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
     except ChildFailedError as failed:
-        rank, failure = failed.get_first_failure()
-        if failure.exitcode >= 0:  # it has said why
-            return int(failure.exitcode)
+        codes = {rank: failure.exitcode for rank, failure in failed.failures.items()}
+        killed = {rank: -code for rank, code in codes.items() if code < 0 and -code != signal.SIGTERM}  # by others than us
+        if not killed:  # the process that failed has said why
+            return int(failed.get_first_failure()[1].exitcode)
+        rank, number = next(iter(killed.items()))
         raise AncestralError(
-            f"process {rank} of {count} was killed by signal {-failure.exitcode}: run the same command again, which continues "
-            "from the last checkpoint"
+            f"process {rank} of {count} was killed by signal {number}: run the same command again, which continues from the last "
+            "checkpoint"
         ) from None
     return 0

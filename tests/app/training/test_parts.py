@@ -1,9 +1,17 @@
-"""A global batch in parts: as many or as few, losses, gradients and running means are the same."""
+"""A global batch in parts, of one process or several: losses, gradients and running means are the same."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ancestral.app.api import plan
+from ancestral.app.processes import joined
 from ancestral.noise import PartNoise, StreamNoise
 
 SMALL = ("train.batch=30", "train.previews=0", "train.diagnoses=0", "train.precision=fp32", "train.warmup=1")
@@ -35,9 +43,9 @@ KINDS = {
 }
 
 
-def trained(folder, kind, accumulate, steps):
+def trained(folder, kind, accumulate, steps, *, ordered=False):
     source, model, condition, settings = KINDS[kind]
-    settings = (*SMALL, *settings, f"train.accumulate={accumulate}")
+    settings = (*SMALL, *settings, f"train.accumulate={accumulate}", f"train.ordered={ordered}")
     t = plan(source, model=model, condition=condition, budget="20it", out=folder, settings=settings, device="cpu").begin(
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e-3, momentum=0.5)
     )  # Adam turns rounding into signs
@@ -102,3 +110,52 @@ def test_what_follows_a_batch_stays_where_the_step_is_not_finite(tmp_path, monke
     monkeypatch.setattr(t.model, "losses", broken)
     assert t.state.update(1, 30, 1.0)[2] is not None
     assert all(torch.equal(buffer, before[name]) for name, buffer in t.model.named_buffers())
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What one process makes of every kind of model, with six parts of each batch."""
+    folder = tmp_path_factory.mktemp("alone")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    made = {kind: trained(folder / str(number), kind, 6, 3) for number, kind in enumerate(KINDS)}
+    torch.set_num_threads(before)
+    return made
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_any_number_of_processes_gives_the_same_bits(tmp_path, alone, count):
+    """30 samples in six parts: losses of three steps, and the weights, statistics and counters after them."""
+    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}")
+    done = subprocess.run(
+        [*launch, __file__, str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    different = []
+    for number, (kind, (trainer, steps)) in enumerate(alone.items()):
+        weights = load_file(tmp_path / f"{number}.safetensors")
+        losses = json.loads((tmp_path / f"{number}.json").read_text(encoding="utf-8"))
+        same = all(torch.equal(value, weights[name]) for name, value in trainer.model.state_dict().items())
+        if not same or losses != [dict(step.losses) for step in steps]:
+            different.append(kind)
+    assert not different
+
+
+def in_processes(folder):
+    """Train every kind of model with all processes that run this file, and write what came out."""
+    with joined() as group:
+        for number, kind in enumerate(KINDS):
+            trainer, steps = trained(folder / str(number), kind, 6, 3, ordered=True)
+            if group.main:
+                tensors = {name: value.contiguous() for name, value in trainer.model.state_dict().items()}
+                save_file(tensors, folder / f"{number}.safetensors")
+                (folder / f"{number}.json").write_text(json.dumps([dict(step.losses) for step in steps]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    in_processes(Path(sys.argv[1]))
