@@ -34,6 +34,7 @@ from ancestral.runtime import Precision, Runtime, holds_float64
 Source = str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet | Dataset[Any] | DataLoader[Any]
 
 
+@joined()
 def train(
     source: Source,
     model: str | GenerativeModel | None = None,
@@ -80,27 +81,24 @@ def train(
         AncestralError: if training fails.
         KeyboardInterrupt: if a signal stops the training. All is saved before.
     """
-    with joined():
-        reporter = Reporter(quiet=quiet)
-        trainer = plan(
-            source,
-            model=model,
-            budget=budget,
-            out=out,
-            size=size,
-            axes=axes,
-            condition=condition,
-            autoencoder=autoencoder,
-            start_from=start_from,
-            device=device,
-            settings=settings,
-            reporter=reporter,
-        ).begin(reporter, optimizer, lr_schedule)
-        steps = _calling(trainer, callbacks) if callbacks else None
-        if follow(trainer, reporter, steps=steps) is not None:
-            raise KeyboardInterrupt(
-                f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}"
-            )
+    reporter = Reporter(quiet=quiet)
+    trainer = plan(
+        source,
+        model=model,
+        budget=budget,
+        out=out,
+        size=size,
+        axes=axes,
+        condition=condition,
+        autoencoder=autoencoder,
+        start_from=start_from,
+        device=device,
+        settings=settings,
+        reporter=reporter,
+    ).begin(reporter, optimizer, lr_schedule)
+    steps = _calling(trainer, callbacks) if callbacks else None
+    if follow(trainer, reporter, steps=steps) is not None:
+        raise KeyboardInterrupt(f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}")
     if isinstance(model, GenerativeModel):
         return trainer.finished()
     return load(trainer.run.path, device=device)

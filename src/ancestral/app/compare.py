@@ -14,14 +14,18 @@ from ancestral.app.data import DataSet
 from ancestral.app.evaluate import as_run, data_of, drawn, evaluate_run, identity
 from ancestral.app.evaluation import Comparison, Cost, Evaluator, N, Subject, baseline
 from ancestral.app.evaluation.live import evaluated
+from ancestral.app.evaluation.reference import reference_of
+from ancestral.app.processes import LostProcessError, joined, processes
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes import FAMILIES
 from ancestral.app.report import write
 from ancestral.app.training.budget import Budget
 from ancestral.app.training.run import Run
+from ancestral.app.training.stage import silent
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
 from ancestral.metrics import frechet
+from ancestral.models import GenerativeModel
 from ancestral.registry import names
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
@@ -31,6 +35,7 @@ SWEEP_N = 1000
 LIVE = 8  # evaluations during each training
 
 
+@joined()
 def compare(
     sources: str | Path | Sequence[str | Path],
     *,
@@ -47,11 +52,12 @@ def compare(
     device: str = "auto",
     weights: Path | None = None,
     reporter: Reporter | None = None,
-) -> tuple[Comparison, Path]:
+) -> tuple[Comparison, Path] | None:
     """Train families on one source under one budget, or take existing runs of one source, and compare them.
 
     Finished runs in the folder are used again, and interrupted ones are continued. Runs of one recipe that differ only in their
-    seeds are trainings of one subject.
+    seeds are trainings of one subject. Several processes (torchrun) train each model and draw its samples together, and the
+    main process evaluates them.
 
     Args:
         sources: One source of data, or several run folders.
@@ -70,7 +76,7 @@ def compare(
         reporter: The object that shows the progress.
 
     Returns:
-        The comparison and the path of the report.
+        The comparison and the path of the report, or None in a process that only helps to train and draw.
 
     Raises:
         KeyboardInterrupt: If a signal stops it. All is saved before.
@@ -126,6 +132,11 @@ def compare(
                 planned = first if k == 0 else _again(sources[0], first, first.recipe.train.seed + k, device)
                 if _train(planned.run.path.name, planned, evaluator, reporter):
                     given.setdefault(name, []).append(planned.run)
+    if evaluator is None:
+        for trainings in given.values():
+            for run in trainings:
+                _help(run, data, reference_of(data, "test", n).n, device, costs=run is trainings[0])
+        return None
     subjects = []
     for name, trainings in given.items():
         members = []
@@ -151,7 +162,7 @@ def compare(
     return comparison, path
 
 
-def _train(name: str, planned: Plan, evaluator: Evaluator, reporter: Reporter) -> bool:
+def _train(name: str, planned: Plan, evaluator: Evaluator | None, reporter: Reporter) -> bool:
     """Train to the end of the budget, which begins now, with evaluations during training. A finished run is not changed.
 
     Returns:
@@ -166,6 +177,8 @@ def _train(name: str, planned: Plan, evaluator: Evaluator, reporter: Reporter) -
     try:
         with closing(evaluated(trainer, evaluator, replace(budget, amount=budget.amount / LIVE))) as steps:
             stopped = follow(trainer, reporter, steps=steps)
+    except LostProcessError:
+        raise
     except AncestralError as error:
         reporter.say(f"{name}: {error}")
         return (planned.run.model / "model.safetensors").is_file()
@@ -205,7 +218,7 @@ def _by_recipe(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def _costs(run: Run, evaluator: Evaluator, device: str) -> tuple[Cost, ...]:
     """Measure the headline distance at several numbers of solver steps, or once for a model whose sampler has no steps."""
     model = run.load_model(device)
-    settings = [{"steps": steps} for steps in SWEEP] if "steps" in model.options else [{}]
+    settings = _settings(model)
     file = run.path / "evaluation" / "costs.json"
     key = f"{identity(run)} {evaluator.reference.key} {list(evaluator.descriptions)} {settings}"
     if file.exists() and (stored := json.loads(file.read_text(encoding="utf-8")))["key"] == key:
@@ -222,9 +235,25 @@ def _costs(run: Run, evaluator: Evaluator, device: str) -> tuple[Cost, ...]:
     return tuple(costs)
 
 
+def _settings(model: GenerativeModel) -> list[dict[str, int]]:
+    """Return the settings of the sampler whose costs are measured."""
+    return [{"steps": steps} for steps in SWEEP] if "steps" in model.options else [{}]
+
+
+def _help(run: Run, data: DataSet, n: int, device: str, *, costs: bool) -> None:
+    """Draw this process's part of the samples that the main process evaluates. costs: also those of `_costs`."""
+    model = run.load_model(device)
+    drawn(run, model, data, n, {}, silent)
+    for how in _settings(model) if costs else []:
+        drawn(run, model, data, min(SWEEP_N, n), how, silent)
+
+
 def _prepared(
     data: DataSet, n: int, extractors: Sequence[str] | None, device: str, weights: Path | None, reporter: Reporter
-) -> Evaluator:
+) -> Evaluator | None:
+    """Return the evaluator of the main process, and None in others."""
+    if not processes().main:
+        return None
     runtime = Runtime.choose(device, parameters=10**6)
     with reporter.live() as line:
         evaluator = Evaluator(data, n=n, extractors=extractors, runtime=runtime, weights=weights, progress=line.update)

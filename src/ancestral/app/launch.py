@@ -60,7 +60,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
             return int(failed.get_first_failure()[1].exitcode)
         rank, number = next(iter(killed.items()))
         raise AncestralError(
-            f"process {rank} of {count} was killed by signal {number}: run the same command again, which continues from the last "
-            "checkpoint"
+            f"process {rank} of {count} was killed by signal {number}: run the same command again, which continues from the "
+            "last checkpoint"
         ) from None
     return 0

@@ -72,7 +72,7 @@ def compare(
     if not sources:
         raise UsageError("compare needs a source of data, e.g. `ancestral compare digits --for 2m`, or several run folders")
     reporter = Reporter(quiet=quiet or json)
-    comparison, path = comparing.compare(
+    found = comparing.compare(
         sources,
         models=models.split(",") if models else None,
         budget=budget,
@@ -87,6 +87,9 @@ def compare(
         weights=inception_weights,
         reporter=reporter,
     )
+    if found is None:  # a process that helps another one
+        return 0
+    comparison, path = found
     if json:
         emit(as_json(comparison) | {"report": str(path)})
         return 0

@@ -99,6 +99,7 @@ def train(
     from ancestral.app.api import plan
     from ancestral.app.evaluation import Evaluator
     from ancestral.app.evaluation.live import evaluated
+    from ancestral.app.processes import processes
     from ancestral.app.progress import Reporter, count, duration, follow
     from ancestral.app.recipes.recipe import Recipe
     from ancestral.app.training.budget import Budget
@@ -133,11 +134,13 @@ def train(
         print(planned.recipe.dump(), end="")
         return 0
     begun = time.monotonic()
-    evaluator = None
+    evaluator = every = None
     if evaluate_every is not None:
         every = Budget.parse(evaluate_every)
         with reporter.live() as line:  # the time for features of the real data is not training time
-            evaluator = Evaluator(planned.data, runtime=Runtime.choose(device, parameters=10**6), progress=line.update)
+            if processes().main:
+                runtime = Runtime.choose(device, parameters=10**6)
+                evaluator = Evaluator(planned.data, runtime=runtime, progress=line.update)
         planned = replace(planned, started=planned.started + time.monotonic() - begun)
     elif patience is not None:
         raise UsageError("--patience counts evaluations during training: ask for them with --evaluate-every, e.g. 2m")
@@ -159,7 +162,7 @@ def train(
         f"{trainer.recipe.model.family}, {count(trainer.parameters)} parameters, on {trainer.runtime}; "
         f"{'continuing at step ' + str(trainer.step) + ' of' if resumed else 'for'} {trainer.recipe.train.budget} in {run.path}"
     )
-    steps = evaluated(trainer, evaluator, every, patience) if evaluator is not None else None
+    steps = evaluated(trainer, evaluator, every, patience) if every is not None else None
     stopped = follow(trainer, reporter, *(tracker(name, run) for name in track), steps=steps)
     if stopped is not None:
         reporter.say(f"stopped and saved at step {trainer.step}; continue with the same command")

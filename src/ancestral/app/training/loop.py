@@ -181,7 +181,7 @@ class Trainer:
             found = self.stage.look()
             self._notes.append(found.line)
             numbers = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 3)}
-            self._record(numbers | found.row())
+            self.record(numbers | found.row())
 
     @property
     def stage(self) -> Stage:
@@ -212,7 +212,7 @@ class Trainer:
         """Save and end the iteration after the current step, because of a signal. All processes stop after the same step."""
         self._asked = signal
 
-    def _record(self, row: Mapping[str, Any]) -> None:
+    def record(self, row: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl, in the main process."""
         if self.processes.main:
             self.run.append_metrics(row)
@@ -311,7 +311,7 @@ class Trainer:
                     stage=self.stage.name,
                 )
                 if logged:
-                    self._record(state.row())
+                    self.record(state.row())
                 yield state
                 if asked and progress < 1:
                     self.save()
