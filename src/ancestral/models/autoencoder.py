@@ -116,6 +116,10 @@ class Autoencoder(GenerativeModel):
         self.coder.record(batch, code, noise)
         return {"total": total, **terms, "kl": code.kl.sum(1)}
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Return the encoder and the decoder."""
+        return self.coder.networks()
+
     def after_step(self, player: str, sums: Mapping[str, Tensor], n: int) -> None:
         """Update the codebook, which is not learned by gradient."""
         if player == "autoencoder":

@@ -195,6 +195,10 @@ class GenerativeModel(nn.Module):
         """Return the players that are trained. Most families have one."""
         return (Player("model", tuple(self.parameters())),)
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Return the modules that hold most parameters and are only called as a whole, so that they can be sharded."""
+        return ()
+
     def loss(
         self, x: Tensor, condition: Mapping[str, Any] | None = None, seed: int = 0, *, player: str | None = None
     ) -> dict[str, Tensor]:

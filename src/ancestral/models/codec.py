@@ -78,6 +78,10 @@ class LatentCodec(nn.Module):
     def record(self, batch: Batch, code: Encoding, noise: Noise) -> None:
         """Record the sums over a part of a training batch that `after_step` needs."""
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Return the networks that are only called as a whole."""
+        return ()
+
     def after_step(self, sums: Mapping[str, Tensor]) -> None:
         """Update the parts that are not learned by gradient, from the recorded sums over a training batch."""
 
@@ -94,6 +98,9 @@ class Amortised(LatentCodec):
         super().__init__()
         self.encoder, self.posterior, self.decoder = encoder, posterior, decoder
         self.latent = posterior.latent
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.encoder, self.decoder)
 
     def features(self, y: Tensor, context: Context) -> Tensor:
         return cast(Tensor, self.encoder(y, context)).float()

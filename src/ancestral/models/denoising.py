@@ -80,6 +80,10 @@ class DenoisingModel(GenerativeModel):
         self.levels = levels
         self.latent_shape = self.shape
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Return the network of the denoiser."""
+        return (self.denoiser.network,)
+
     def sample_path(
         self,
         noise: Noise,

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner, Context
@@ -97,6 +98,11 @@ class GAN(GenerativeModel):
             Player("discriminator", tuple(self.discriminator.parameters())),
             Player("generator", (*self.generator.parameters(), *self.conditioner.parameters())),
         )
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Return the generator, and the discriminator unless `after_step` reads its weights for spectral normalisation."""
+        free = not any(parametrize.is_parametrized(module) for module in self.discriminator.modules())
+        return (self.generator, self.discriminator) if free else (self.generator,)
 
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """Return the player's loss by the objective, and D's penalties, `(n,)` each."""

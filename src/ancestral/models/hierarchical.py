@@ -53,6 +53,9 @@ class Hierarchical(LatentCodec):
         self.head = Head(plan, outputs)
         self.from_context = plan.spatial(plan.channels)
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.encoder,)
+
     def features(self, y: Tensor, context: Context) -> list[Tensor]:
         return cast(list[Tensor], self.encoder(y[..., None] if self.vectors else y, context))
 

@@ -56,6 +56,9 @@ class Quantised(LatentCodec):
         self.register_buffer("counts", torch.ones(codes))
         self.register_buffer("sums", self.codebook.clone())
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.encoder, self.decoder)
+
     def features(self, y: Tensor, context: Context) -> Tensor:
         """Return z_e. Each vector is normalised, so that neither it nor the codebook can diverge."""
         h = cast(Tensor, self.encoder(y, context)).float()

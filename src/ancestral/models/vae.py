@@ -140,6 +140,10 @@ class VAE(GenerativeModel):
             kl = torch.where(batch.mean(kl) > self.free_bits, kl, self.free_bits)
         return kl.sum(1)
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Return the encoder and the decoder."""
+        return self.coder.networks()
+
     def after_step(self, player: str, sums: Mapping[str, Tensor], n: int) -> None:
         """Count the training samples, and update the parts that are not learned by gradient."""
         self.seen += n

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import ancestral
 from ancestral.app.api import plan
 from ancestral.app.processes import joined
 from ancestral.noise import PartNoise, StreamNoise
@@ -43,12 +44,17 @@ KINDS = {
 }
 
 
-def trained(folder, kind, accumulate, steps, *, ordered=False):
+def sgd(parameters):
+    """Return an optimiser that, unlike Adam, does not turn rounding into signs."""
+    return torch.optim.SGD(parameters, lr=1e-3, momentum=0.5)
+
+
+def trained(folder, kind, accumulate, steps, setting="train.ordered=false"):
     source, model, condition, settings = KINDS[kind]
-    settings = (*SMALL, *settings, f"train.accumulate={accumulate}", f"train.ordered={ordered}")
+    settings = (*SMALL, *settings, f"train.accumulate={accumulate}", setting)
     t = plan(source, model=model, condition=condition, budget="20it", out=folder, settings=settings, device="cpu").begin(
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e-3, momentum=0.5)
-    )  # Adam turns rounding into signs
+        optimizer=sgd
+    )
     found = []
     for step in t:
         found.append(step)
@@ -114,7 +120,7 @@ def test_what_follows_a_batch_stays_where_the_step_is_not_finite(tmp_path, monke
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """What one process makes of every kind of model, with six parts of each batch."""
+    """What one process makes of every kind of model, with six parts of each batch, by both optimisers of `trained`."""
     folder = tmp_path_factory.mktemp("alone")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -126,36 +132,70 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize("count", [2, 3])
 def test_any_number_of_processes_gives_the_same_bits(tmp_path, alone, count):
     """30 samples in six parts: losses of three steps, and the weights, statistics and counters after them."""
-    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}")
-    done = subprocess.run(
-        [*launch, __file__, str(tmp_path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    launch(count, tmp_path, "train.ordered=true")
     different = []
     for number, (kind, (trainer, steps)) in enumerate(alone.items()):
-        weights = load_file(tmp_path / f"{number}.safetensors")
-        losses = json.loads((tmp_path / f"{number}.json").read_text(encoding="utf-8"))
+        weights, losses = made_by(tmp_path, number)
         same = all(torch.equal(value, weights[name]) for name, value in trainer.model.state_dict().items())
         if not same or losses != [dict(step.losses) for step in steps]:
             different.append(kind)
     assert not different
 
 
-def in_processes(folder):
+def test_shards_give_the_same_losses(tmp_path, monkeypatch):
+    """FSDP2 on two processes against one process, by AdamW, which turns the rounding of a few weights into signs."""
+    launch(2, tmp_path, "train.strategy=sharded")
+    assert ancestral.load(tmp_path / "both stages").sample(2).shape == (2, 1, 8, 8)
+    monkeypatch.setattr(sys.modules[__name__], "sgd", None)
+    for number, kind in enumerate(KINDS):
+        trainer, steps = trained(tmp_path / f"alone{number}", kind, 6, 3, "train.accumulate=6")
+        weights, losses = made_by(tmp_path, number)
+        for found, step in zip(losses, steps, strict=True):
+            assert found == pytest.approx(dict(step.losses), rel=1e-3, abs=1e-4), kind
+        assert losses[0] == pytest.approx(dict(steps[0].losses), rel=1e-5, abs=1e-6)
+        assert {name: value.shape for name, value in weights.items()} == {
+            name: value.shape for name, value in trainer.model.state_dict().items()
+        }
+        pairs = [(weights[name].double(), value.double()) for name, value in trainer.model.state_dict().items()]
+        moved = torch.cat([(a - b).abs().flatten() for a, b in pairs])
+        assert moved.quantile(0.9) < 1e-4, kind
+
+
+def launch(count, folder, setting):
+    """Run `in_processes` in several processes, by torchrun."""
+    run = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}")
+    source = str(Path(ancestral.__file__).parents[1])
+    done = subprocess.run(
+        [*run, __file__, str(folder), setting],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def made_by(folder, number):
+    """Return weights and losses that `in_processes` wrote."""
+    return load_file(folder / f"{number}.safetensors"), json.loads((folder / f"{number}.json").read_text(encoding="utf-8"))
+
+
+def in_processes(folder, setting):
     """Train every kind of model with all processes that run this file, and write what came out."""
+    global sgd  # noqa: PLW0603
+    if setting == "train.strategy=sharded":
+        sgd = None
+        small = ("model.autoencoder.width=4", "model.prior.channels=[8, 8]", "train.previews=1", "train.batch=30", setting)
+        ancestral.train("digits", "latent", "4it", folder / "both stages", settings=small, device="cpu", quiet=True)
     with joined() as group:
         for number, kind in enumerate(KINDS):
-            trainer, steps = trained(folder / str(number), kind, 6, 3, ordered=True)
+            trainer, steps = trained(folder / str(number), kind, 6, 3, setting)
+            tensors = {name: value.contiguous() for name, value in trainer.strategy.state_dict(trainer.model).items()}
             if group.main:
-                tensors = {name: value.contiguous() for name, value in trainer.model.state_dict().items()}
                 save_file(tensors, folder / f"{number}.safetensors")
                 (folder / f"{number}.json").write_text(json.dumps([dict(step.losses) for step in steps]), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    in_processes(Path(sys.argv[1]))
+    in_processes(Path(sys.argv[1]), sys.argv[2])

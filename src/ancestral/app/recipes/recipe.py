@@ -48,6 +48,9 @@ class TrainRecipe(Section):
     epochs: float | None = Field(None, gt=0, description="passes through the data after which a time budget also ends")
     batch: int = Field(64, ge=1, description="samples per step")
     accumulate: int = Field(1, ge=1, description="parts into which a batch is split, to save memory or for several processes")
+    strategy: Literal["replicated", "sharded"] = Field(
+        "replicated", description="what several processes hold: the whole model each, or shards of it (FSDP2)"
+    )
     ordered: bool = Field(
         False, description="add the gradients of parts in order, so that any number of processes gives the same bits"
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ancestral.app.data import DataSet
 from ancestral.app.data.dataset import Split, SplitName
+from ancestral.app.processes import processes
 from ancestral.app.training.stage import Progress, silent
 from ancestral.batch import Batch
 from ancestral.fidelity import fidelity, words
@@ -109,7 +110,7 @@ def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tel
 
     for name, split, mirrored in wanted:
         raw[name] = _encode(model, data, split, mirrored, progress)
-    if file is not None and time.monotonic() - begun > SLOW:
+    if file is not None and processes().main and time.monotonic() - begun > SLOW:
         with disk_errors(file.parent):
             write_atomically(file, save(raw, {"of": of}))
     return raw

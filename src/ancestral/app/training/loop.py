@@ -30,7 +30,7 @@ from ancestral.app.training.player import MakeOptimizer, PlayerState
 from ancestral.app.training.run import Run
 from ancestral.app.training.stage import Progress, Stage, StageState, silent
 from ancestral.app.training.stages import stages_of
-from ancestral.app.training.strategies import Replicated
+from ancestral.app.training.strategies import strategy_of
 from ancestral.conditioning.render import Rendering
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import disk_errors
@@ -129,7 +129,8 @@ class Trainer:
         lr_schedule: Callable[[int, float], float] | None = None,
     ):
         self.processes = processes()
-        self.strategy = Replicated(self.processes, recipe.train.accumulate, ordered=recipe.train.ordered)
+        settings = recipe.train
+        self.strategy = strategy_of(settings.strategy, self.processes, settings.accumulate, ordered=settings.ordered)
         model.conditioner.fit(data.train.all_columns)
         self.model, self.run, self.recipe, self.runtime = model, run, recipe, runtime
         self.data = data.encoded(model.conditioner)
@@ -392,7 +393,7 @@ class Trainer:
         Raises:
             AncestralError: If a tensor of the model is not finite. Nothing is written then.
         """
-        for name, value in self.model.state_dict().items():
+        for name, value in self.strategy.state_dict(self.model).items():
             if not value.isfinite().all():
                 raise AncestralError(
                     f"training stopped at step {self.step}: {name} of the model is not finite; the last checkpoint is in "
@@ -424,8 +425,9 @@ class Trainer:
 
     def _save_model(self) -> None:
         with self.averaged():
-            if self.processes.main:
-                self.run.save_model(self.model)
+            tensors = self.strategy.state_dict(self.model)
+        if self.processes.main:
+            self.run.save_model(tensors)
 
     def _preview(self) -> Path:
         """Write a picture with samples of the current averaged model."""

@@ -44,15 +44,38 @@ class FlatParameters:
         assert grad is not None
         return grad
 
+    def clear(self) -> None:
+        """Set the gradient to 0."""
+        self.grad.zero_()
+
+    def norm(self) -> Tensor:
+        """Return the norm `()` of the gradient."""
+        norm: Tensor = torch.linalg.vector_norm(self.grad)
+        return norm
+
+    def apply(self) -> None:
+        """Give the model the values, after they have changed. Here the model's parameters are views of them."""
+
+    def whole(self, flat: Tensor) -> Iterator[Tensor]:
+        """Yield each parameter's part of a buffer like `value`, in the parameter's shape."""
+        return views(self.parameters, flat)
+
+    def fill(self, flat: Tensor, tensors: Iterable[Tensor]) -> None:
+        """Copy one tensor for each parameter into a buffer like `value`. It is the inverse of `whole`."""
+        for part, tensor in zip(views(self.parameters, flat), tensors, strict=True):
+            part.copy_(tensor)
+
     @contextmanager
     def holding(self, other: Tensor) -> Iterator[None]:
         """Replace the values by those of another buffer, e.g. the moving average, inside the context."""
         own = self.value.data.clone()
         self.value.data.copy_(other)
+        self.apply()
         try:
             yield
         finally:
             self.value.data.copy_(own)
+            self.apply()
 
 
 def views(parameters: Iterable[Tensor], flat: Tensor) -> Iterator[Tensor]:
@@ -119,15 +142,23 @@ class PlayerState:
         names: The names of the player's parameters in its model.
         optimizer: A function from parameters to an optimiser of torch's kind with parameter groups. None: fused AdamW with the
             recipe's settings, on the flat buffer.
+        flatten: A function from parameters to their buffer.
     """
 
-    def __init__(self, player: Player, train: TrainRecipe, names: list[str], optimizer: MakeOptimizer | None = None):
+    def __init__(
+        self,
+        player: Player,
+        train: TrainRecipe,
+        names: list[str],
+        optimizer: MakeOptimizer | None = None,
+        flatten: Callable[[Iterable[nn.Parameter]], FlatParameters] = FlatParameters,
+    ):
         self.player, self.names = player, names
         self.name_of = {id(p): name for p, name in zip(player.parameters, names, strict=True)}
         own = train.players.get(player.name)
         self.lr = train.lr if own is None or own.lr is None else own.lr
         self.turns = 1 if own is None else own.turns
-        self.flat = FlatParameters(player.parameters)
+        self.flat = flatten(player.parameters)
         self.ema = NoAverage(self.flat.value) if train.ema is None else PowerEMA(self.flat.value, train.ema)
         if optimizer is not None:
             self.optimizer = optimizer(list(player.parameters))
@@ -154,6 +185,7 @@ class PlayerState:
         if valid is not None:
             self.optimizer.found_inf = (~valid).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler sets it
         self.optimizer.step()
+        self.flat.apply()
         self.ema.update(self.flat.value, valid)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -178,6 +210,7 @@ class PlayerState:
         prefix = f"{self.player.name}/"
         own = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
         self._fill("value", self.flat.value.data, own)
+        self.flat.apply()
         self._fill("average", self.ema.average, own)
         self.ema.t = updates
         keys = list(dict.fromkeys(name.partition("/")[0] for name in own))
@@ -200,9 +233,8 @@ class PlayerState:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _named(self, key: str, flat: Tensor) -> dict[str, Tensor]:
-        parts = views(self.player.parameters, flat)
+        parts = self.flat.whole(flat)
         return {f"{self.player.name}/{key}/{name}": part for name, part in zip(self.names, parts, strict=True)}
 
     def _fill(self, key: str, flat: Tensor, own: dict[str, Tensor]) -> None:
-        for name, part in zip(self.names, views(self.player.parameters, flat), strict=True):
-            part.copy_(own.pop(f"{key}/{name}"))
+        self.flat.fill(flat, [own.pop(f"{key}/{name}") for name in self.names])

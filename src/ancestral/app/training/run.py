@@ -24,7 +24,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from ancestral.app import migration
 from ancestral.app.data import DataSpec, built_in
@@ -68,7 +68,7 @@ class Run:
         return Recipe.load(self.recipe_file)
 
     def create(self, recipe: Recipe, fingerprint: str | None = None) -> None:
-        """Make the folder, or check that it holds the same recipe. The budget may differ, and the place of the same data.
+        """Make the folder, or check that it holds the same recipe. Budget, strategy and the place of the same data may differ.
 
         Args:
             recipe: The recipe.
@@ -92,7 +92,7 @@ class Run:
         if stored.data.source != recipe.data.source and self._trained_on(fingerprint):
             stored = stored.model_copy(update={"data": stored.data.model_copy(update={"source": recipe.data.source})})
         different = stored.differences(recipe)
-        if any(not change.startswith("train.budget:") for change in different):
+        if any(not change.startswith(("train.budget:", "train.strategy:")) for change in different):
             raise UsageError(
                 f"{self.path} holds a run of another recipe ({'; '.join(different)}): "
                 "choose another folder with --out, or delete this one"
@@ -168,9 +168,9 @@ class Run:
         there = self.weights.is_file()
         return f"the averaged model from before the failure is in {self.model}" if there else "no model was written before"
 
-    def save_model(self, model: nn.Module) -> None:
-        """Write the model's current weights."""
-        tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+    def save_model(self, weights: Mapping[str, Tensor]) -> None:
+        """Write the weights of the model, by name."""
+        tensors = {name: t.detach().contiguous() for name, t in weights.items()}
         with disk_errors(self.path):
             write_atomically(self.weights, save(tensors, {"checksum": checksum(tensors)}))
 

@@ -19,6 +19,7 @@ from ancestral.app.training.nonfinite import broken_in_backward, broken_in_forwa
 from ancestral.app.training.player import MakeOptimizer, PlayerState
 from ancestral.app.training.strategies import Replicated
 from ancestral.batch import Batch, Part
+from ancestral.errors import UsageError
 from ancestral.models import Diagnosis, GenerativeModel, HasDiagnosis, HasPostFit, HasRunningState
 from ancestral.noise import PartNoise, StreamNoise
 from ancestral.runtime import Runtime
@@ -198,11 +199,14 @@ class StageState:
         model.precision = runtime.autocast
         self.batch = min(train.batch, len(data.train))
         strategy.divide(torch.arange(self.batch))  # raises UsageError
+        if optimizer is not None and not strategy.per_parameter:
+            raise UsageError("an own optimiser needs the whole parameters: set train.strategy=replicated")
+        strategy.prepare(model)
         names = {id(p): name for name, p in model.named_parameters()}
         self.players = [
-            PlayerState(player, train, [names[id(p)] for p in player.parameters], optimizer) for player in model.players()
+            PlayerState(player, train, [names[id(p)] for p in player.parameters], optimizer, strategy.flatten)
+            for player in model.players()
         ]
-        strategy.processes.copy([*(state.flat.value for state in self.players), *model.buffers()])
         self.deferred = runtime.device.type == "cuda"
         self._pending: dict[str, Update] = {}
         self._samplers: dict[int, EpochSampler] = {}
@@ -246,17 +250,17 @@ class StageState:
         known: list[Tensor] = []  # sums over all parts
         records: list[dict[str, Tensor]] = []
         means: list[Tensor] = []
-        state.flat.grad.zero_()  # the losses of other players may have added gradients
+        state.flat.clear()  # the losses of other players may have added gradients
         for i in own:
             terms, part = self._loss(parts, own, i, state, key, known)
             if not terms:
                 return None, None
             share = len(parts[i]) / len(index) / self.model.loss_unit
-            self.strategy.backward(terms["total"].float().mean() * share, state)
+            self.strategy.backward(terms["total"].float().mean() * share, state, last=i == own[-1])
             means.append(torch.stack([term.detach().float().mean() for term in terms.values()]) * share)
             records.append(part.records)
         self.strategy.reduce(state, len(parts))
-        norm = state.flat.grad.norm()
+        norm = state.flat.norm()
         if self.train.clip is not None:
             state.flat.grad.mul_((self.train.clip / norm).clamp(max=1).nan_to_num(1.0))
         numbers = torch.cat([self.strategy.total(means, len(parts)), norm[None]])
@@ -346,6 +350,8 @@ class StageState:
         self.fit_after()
         for state in self.players:
             state.flat.value.data.copy_(state.ema.average)
+            state.flat.apply()
+        self.strategy.release(self.model)
 
     def fit_after(self) -> None:
         """Fit the averaged model's parts without a gradient, if it has any."""

@@ -8,13 +8,13 @@ the batch is cut. Shares are of the global batch, so the sum is the gradient of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral.app.processes import Processes
-from ancestral.app.training.player import PlayerState
+from ancestral.app.training.player import FlatParameters, PlayerState
 from ancestral.errors import UsageError
 
 
@@ -23,14 +23,16 @@ class Replicated:
 
     Args:
         processes: The processes of the training.
-        accumulate: The least number of parts of a global batch.
+        parts: The least number of parts of a global batch.
         ordered: Whether sums over parts are taken in the order of the parts, one after the other. The results then have the
             same bits for every number of processes with the same parts, and each process receives the terms of all parts.
     """
 
-    def __init__(self, processes: Processes, accumulate: int = 1, *, ordered: bool = False):
+    per_parameter = True  # whether an optimiser can be given the parameters one by one
+
+    def __init__(self, processes: Processes, parts: int = 1, *, ordered: bool = False):
         self.processes, self.ordered = processes, ordered
-        self.parts = max(accumulate, processes.count)
+        self.parts = max(parts, processes.count)
         self._gradients: list[Tensor] = []
 
     def divide(self, index: Tensor) -> tuple[tuple[Tensor, ...], range]:
@@ -57,8 +59,23 @@ class Replicated:
         counts = [len(range(*part.indices(parts))) for part in self._shares(parts)]
         return folded([rows[rank, i] for rank, count in enumerate(counts) for i in range(count)])
 
-    def backward(self, loss: Tensor, player: PlayerState) -> None:
-        """Add the gradient of the loss of a part."""
+    def prepare(self, model: nn.Module) -> None:
+        """Give all processes the model of the main process. Called before the parameters are flattened."""
+        self.processes.copy([*model.parameters(), *model.buffers()])
+
+    def release(self, model: nn.Module) -> None:
+        """Give every process the whole model again, after the training of a stage."""
+
+    def flatten(self, parameters: Iterable[nn.Parameter]) -> FlatParameters:
+        """Return the buffer of a player's parameters."""
+        return FlatParameters(parameters)
+
+    def state_dict(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the whole tensors of a model by name."""
+        return model.state_dict()
+
+    def backward(self, loss: Tensor, player: PlayerState, *, last: bool) -> None:
+        """Add the gradient of the loss of a part. last: whether it is the last part of this process."""
         torch.autograd.backward(loss)
         if self.ordered and self.processes.count > 1:
             self._gradients.append(player.flat.grad.clone())
