@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +158,8 @@ class Plan:
         Raises:
             UsageError: if the folder holds another run.
         """
-        with processes().main_first():
-            self.run.create(self.recipe, self.data.spec.fingerprint)
+        processes().wait()  # until all have read what is in the folder
+        processes().by_main(lambda: self.run.create(self.recipe, self.data.spec.fingerprint))
         reporter = reporter or Reporter(quiet=True)
         with reporter.live():
             return Trainer(
@@ -257,7 +258,7 @@ def plan(
     Budget.parse(checked.train.budget)
     asked_model = recipe_given or (values.get("model") or {}).keys() & {"width", "channels", "blocks", "patch", "net"}
     if given is None and not run.recipe_file.is_file() and not asked_model and checked.train.start_from is None:
-        family, notes = group.shared(pace.suited(checked, data, device) if group.main else (checked.model, ()))
+        family, notes = group.by_main(partial(pace.suited, checked, data, device))
         checked = checked.model_copy(update={"model": family})
         data = replace(data, notes=(*data.notes, *notes))
     if given is not None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -141,14 +141,33 @@ class Processes:
         start = self.rank * size + min(self.rank, more)
         return slice(start, start + size + (self.rank < more))
 
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        self.gathered(None)
+
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """Let the first process of each machine do the work before the others, which then find its results on the disk."""
         if self.local:
-            self.gathered(None)
-        yield
-        if not self.local:
-            self.gathered(None)
+            self.wait()
+        try:
+            yield
+        finally:  # if the work fails, it fails in the others too
+            if not self.local:
+                self.wait()
+
+    def by_main(self, work: Callable[[], T]) -> T:
+        """Return the result of work that only the main process does. Its AncestralError is raised in all processes."""
+        outcome: tuple[Any, AncestralError | None] = (None, None)
+        if self.main:
+            try:
+                outcome = (work(), None)
+            except AncestralError as error:
+                outcome = (None, error)
+        result, failure = self.shared(outcome)
+        if failure is not None:
+            raise failure
+        return cast(T, result)
 
     def says(self, text: str) -> bool:
         """Return whether this process is the first to tell the user this text. The others that have it to say are silent."""
@@ -201,7 +220,7 @@ def joined() -> Iterator[Processes]:
         yield _joined
         if own:  # only after success: a process that waits for a lost one would never end
             gc.collect()
-            _joined.gathered(None)
+            _joined.wait()
             dist.destroy_process_group()
     finally:
         _joined = Processes()

@@ -162,8 +162,9 @@ def train(
         f"{trainer.recipe.model.family}, {count(trainer.parameters)} parameters, on {trainer.runtime}; "
         f"{'continuing at step ' + str(trainer.step) + ' of' if resumed else 'for'} {trainer.recipe.train.budget} in {run.path}"
     )
+    trackers = [tracker(name, run) for name in track] if processes().main else []
     steps = evaluated(trainer, evaluator, every, patience) if every is not None else None
-    stopped = follow(trainer, reporter, *(tracker(name, run) for name in track), steps=steps)
+    stopped = follow(trainer, reporter, *trackers, steps=steps)
     if stopped is not None:
         reporter.say(f"stopped and saved at step {trainer.step}; continue with the same command")
         _result(trainer, json, "stopped")

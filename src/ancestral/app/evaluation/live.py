@@ -45,7 +45,7 @@ def evaluated(trainer: Trainer, evaluator: Evaluator | None, every: Budget, pati
         nonlocal best, since
         best, since = (value, 0) if value < best - std_err else (best, since + 1)
 
-    for row in trainer.run.metrics():  # the evaluations before a resume
+    for row in group.by_main(trainer.run.metrics):  # the evaluations before a resume
         if f"live/kid-{name}" in row:
             passed = _count(trainer, every, row["seconds"], row["step"], row["images"])
             if (value := row[f"live/kid-{name}"]) is not None:

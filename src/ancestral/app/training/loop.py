@@ -325,11 +325,11 @@ class Trainer:
 
     def _change_budget(self) -> None:
         """Continue with a new budget if the recipe has one, but keep the old one if the new one is already spent."""
-        stored = self.run.recipe
-        self.changed = stored.train.budget != self.recipe.train.budget
+        stored = self.processes.by_main(lambda: self.run.recipe.train.budget)
+        self.changed = stored != self.recipe.train.budget
         if not self.changed:
             return
-        old, new = stored.train.budget, self.recipe.train.budget
+        old, new = stored, self.recipe.train.budget
         if self.progress >= 1 and not self.concluded:
             self._notes.append(f"the budget {new} is already spent: this run was trained for {old}")
             return
@@ -338,7 +338,8 @@ class Trainer:
             f"the budget changes from {old} to {new}, of which {self.progress:.0%} is spent; learning rate and average follow "
             "the new budget"
         )
-        self.run.rewrite(self.recipe)
+        if self.processes.main:
+            self.run.rewrite(self.recipe)
 
     def _measure(self, progress: float) -> None:
         """Measure the speed after the first steps of this session, and note how many steps fit into the budget."""
@@ -422,6 +423,7 @@ class Trainer:
         if self.failed is None:
             self.state.fit_after()
             self._save_model()
+        self.processes.wait()  # until the files are there
 
     def _save_model(self) -> None:
         with self.averaged():
