@@ -26,7 +26,7 @@ def decodings(monkeypatch):
     """A list that grows with every true decoding."""
     calls = []
     decode = decode_once.decode
-    monkeypatch.setattr(decode_once, "decode", lambda *given: calls.append(given) or decode(*given))
+    monkeypatch.setattr(decode_once, "decode", lambda *given, **how: calls.append(given) or decode(*given, **how))
     return calls
 
 

@@ -28,7 +28,7 @@ from ancestral.app.data.decode_once import decode_once
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import SUFFIXES
 from ancestral.app.data.labels import encode
-from ancestral.app.data.levels import quantise
+from ancestral.app.data.mapped import levels_of
 from ancestral.app.data.numbers import numbers_note, numbers_of
 from ancestral.errors import UsageError
 
@@ -110,7 +110,7 @@ def folder(
     captions, unused = read_captions(path, images, listing.metadata, listing.sidecars, (*read, *column))
     captioned = sum(text is not None for text in captions)
     classes, labels, unclassed = _classes(images, split_of) if given is None else _given_classes(given, about)
-    (array,), levels = quantise([decoded.pixels], images=layout == "images", levels=decoded.levels)
+    (array,), levels = levels_of([decoded.pixels], images=layout == "images", levels=decoded.levels)
     shown = (array.shape[-2], array.shape[-1]) if layout == "images" else (0, 0)
     boxes, box_classes, told = boxes_of(path, images, extras, shown)
     maps, map_classes = maps_of(path, images, extras, shown)
@@ -164,7 +164,7 @@ def stack(path: Path, size: tuple[int, int] | None = None, progress: Progress | 
         place=str(path.resolve()),
         state=repr(_state(path)),
     )
-    (array,), levels = quantise([decoded.pixels], images=True, levels=decoded.levels)
+    (array,), levels = levels_of([decoded.pixels], images=True, levels=decoded.levels)
     left_out = [f"left out {listed(decoded.left_out)}"] if decoded.left_out else []
     return assemble(path.stem, Split({"x": array}), levels=levels, notes=(*left_out, *decoded.notes))
 

@@ -1,0 +1,72 @@
+"""Start on data that are larger than they should be in memory: 100,000 images in a folder, the first time and again.
+
+Usage: python benchmarks/large.py [--images 100000] [--side 64] [--folder build/large]
+
+It writes the images once, then starts `ancestral train` in processes of their own, and prints the seconds until the first step
+(`import` included) and the peak memory of each. The first start decodes into the cache, the second finds it there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+START = """
+import resource, sys, time
+from ancestral.app.api import plan
+planned = plan(sys.argv[1], budget="1000it", out=sys.argv[2], settings=("train.batch=64", *sys.argv[3:]))
+for step in planned.begin():
+    if step.step >= 1:
+        break
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
+print(*planned.data.notes, sep="\\n")
+print(f"step {step.step}: {time.time() - float(sys.argv[0] or 0):.1f} s, peak {peak:.2f} GB")
+"""
+
+
+def write(folder: Path, images: int, side: int) -> None:
+    """Write images of smooth colours in 10 classes, with a little noise."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side] / side
+    for i in range(images):
+        file = folder / str(i % 10) / f"{i:07}.jpg"
+        if file.exists():
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        slopes = random.uniform(-120, 120, (3, 2))
+        plane = 128 + slopes[:, :1, None] * (y - 0.5) + slopes[:, 1:, None] * (x - 0.5)
+        pixels = (plane + random.normal(0, 8, plane.shape)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(file, quality=90)
+
+
+def start(folder: Path, name: str, settings: list[str]) -> None:
+    """Start a training in a process of its own, and print how long the first step took to come."""
+    out = folder.parent / f"run-{name}"
+    began = time.time()
+    command = f"import sys; sys.argv = [{str(began)!r}, *sys.argv[1:]]\n{START}"
+    environment = os.environ | {"ANCESTRAL_CACHE": str(folder.parent / "cache"), "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", command, str(folder), str(out), *settings], env=environment, check=True)
+    print(f"{name}: {time.time() - began:.1f} s in all\n", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--folder", type=Path, default=Path("build/large"))
+    given, settings = parser.parse_known_args()
+    folder = given.folder / "images"
+    write(folder, given.images, given.side)
+    for name in ("first", "second"):
+        start(folder, name, settings)
+
+
+if __name__ == "__main__":
+    main()
