@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ancestral.app.data import DataSet, DataSpec, built_in, size_of
+from ancestral.app.data import DataSet, DataSpec, built_in, name_of, size_of
 from ancestral.app.data import load as load_data
 from ancestral.app.processes import joined, processes
 from ancestral.app.progress import Reporter, follow
@@ -290,7 +290,7 @@ def default_budget(spec: DataSpec) -> str:
 
 def run_name(source: object, model: str | None) -> str:
     """Return the name of a run: NAME, or NAME-FAMILY for families other than the default."""
-    name = Path(source).resolve().stem if isinstance(source, str | Path) else "array"
+    name = name_of(source) if isinstance(source, str | Path) else "array"
     return name if model in (None, DEFAULT_FAMILY) else f"{name}-{model}"
 
 

@@ -10,7 +10,7 @@ import torch
 
 from ancestral.app.data import DataError, load
 from ancestral.app.data.cache import budget
-from ancestral.app.data.streamed import Streamed
+from ancestral.app.data.streamed import Streamed, evenly
 from ancestral.errors import UsageError
 
 
@@ -109,7 +109,10 @@ def test_a_large_file_is_mapped_and_converted_batch_by_batch(tmp_path, array, re
 def test_values_that_the_sample_did_not_show_are_refused_when_they_are_read(tmp_path, small_memory):
     array = np.zeros((500, 8, 8), dtype=np.uint8)
     array[:, 0] = 1
-    array[[1, 2, 5], 0, 0] = 7  # not in the sample
+    np.save(tmp_path / "x.npy", array)
+    trained = load(tmp_path / "x.npy").train["x"].selection.chosen
+    sampled = {0, *evenly(500, 64).tolist(), *trained[evenly(len(trained), 64)].tolist()}
+    array[next(row for row in trained.tolist() if row not in sampled), 0, 0] = 7
     np.save(tmp_path / "x.npy", array)
     data = load(tmp_path / "x.npy")
     assert data.spec.levels == 2

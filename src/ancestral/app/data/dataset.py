@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ancestral.app.data.columns import Column, Texts, column
+from ancestral.app.data.errors import printable
 from ancestral.app.data.hashing import COVERED, extended
 from ancestral.app.data.order import EpochSampler, Order, ShardOrder
 from ancestral.app.data.spec import DataSpec
@@ -302,6 +303,10 @@ class DataSet:
         if self.conditioner is not None:
             conditions |= self.conditioner.derive(x, noise or StreamNoise(len(x), 0, 0))
         return Batch(x, conditions)
+
+    def noted(self, *notes: str) -> DataSet:
+        """Return the same data with further notes."""
+        return replace(self, notes=(*self.notes, *map(printable, notes)))
 
     def prefetch(self, index: Tensor, split: SplitName = "train") -> None:
         """Take the hint that `batch` is called next with these rows. If they must be decoded, workers begin with it."""

@@ -74,7 +74,7 @@ def decode(
         names: one name per source, for messages.
         sources: the image files.
         size: (height, width) to which images are scaled and cropped. None: the common size of all images if they have at most
-            64x64 pixels, otherwise `_size` keeps their usual aspect.
+            64x64 pixels, otherwise `common_size` keeps their usual aspect.
         progress: called with (images decoded, images in all).
         allocate: makes the array of the pixels. None, or if it returns None: they are held in memory.
         trouble: why `allocate` returned None, for the error if the images do not fit into memory either.
@@ -90,7 +90,7 @@ def decode(
         if not pages:
             raise DataError(f"no image in {where} can be read: {listed(reasons)}")
         headers = [page.header for page in pages]
-        chosen = size or _size(headers)
+        chosen = size or common_size(headers)
         deep = [page for page in pages if page.header.depth > 8]
         extents = [found for _, found in _read(pool, sources, deep, lambda _, image: extent(image))]
         kind, levels, about = _kept_values(headers, extents)
@@ -183,7 +183,7 @@ def _attempt(function: Callable[[A], B]) -> Callable[[A], B | ImageError]:
     return attempt
 
 
-def _size(headers: Sequence[Header]) -> tuple[int, int]:
+def common_size(headers: Sequence[Header]) -> tuple[int, int]:
     """Return the common size of the images if it has at most 64x64 pixels, otherwise a size of multiples of 8.
 
     Its shorter side is the median shorter side, at most 64, and its aspect is the median aspect. If it would have more than

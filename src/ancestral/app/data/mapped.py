@@ -44,11 +44,11 @@ def _sample(array: np.ndarray) -> np.ndarray:
 
 def _column(array: np.ndarray, seen: np.ndarray, levels: int | None) -> Streamed:
     """Return the column of a mapped array. seen: the samples by which its levels were decided, after their conversion."""
-    source = Mapped(array, _converter(_sample(array), seen, levels))
+    source = Mapped(array, converter(_sample(array), seen, levels))
     return Streamed(source, Pictures if len(source.shape) == 3 else Values)
 
 
-def _converter(raw: np.ndarray, seen: np.ndarray, levels: int | None) -> Callable[[np.ndarray], np.ndarray] | None:
+def converter(raw: np.ndarray, seen: np.ndarray, levels: int | None) -> Callable[[np.ndarray], np.ndarray] | None:
     """Return the function that makes `seen` of `raw`, which refuses rows that do not fit. None: they are the same."""
     kind = seen.dtype
     if raw.dtype == kind and np.array_equal(raw, seen) and levels != 2:

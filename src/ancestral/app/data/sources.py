@@ -27,6 +27,7 @@ from ancestral.app.data.images import SUFFIXES, Header, ImageError, inspect_page
 from ancestral.app.data.resize import resize
 from ancestral.app.data.scenes import scenes
 from ancestral.app.data.scenes64 import scenes64
+from ancestral.app.data.shards import expanded, found_shards, is_folder_of_shards, shards, short_name
 from ancestral.app.data.table_file import table_file
 from ancestral.app.data.torch_data import from_torch
 from ancestral.errors import UsageError
@@ -43,7 +44,7 @@ BUILT_IN: dict[str, Callable[[Progress | None], DataSet]] = {
     "swiss-roll": lambda _: toys.swiss_roll(),
 }
 ARRAYS, TABLES, STACKS = (".npy", ".npz"), (".parquet", ".csv", ".tsv"), (".tif", ".tiff")
-FILES = (*ARRAYS, *TABLES)
+FILES = (*ARRAYS, *TABLES, ".tar")
 
 
 def load(
@@ -102,6 +103,16 @@ def load(
     return data if target is None else resize(data, target)
 
 
+def exists(source: str) -> bool:
+    """Return whether there is a file or a folder of that name, or a shard that fits the pattern."""
+    return bool(expanded(source)) or os.path.exists(os.path.expanduser(source))
+
+
+def name_of(source: str | Path) -> str:
+    """Return a short name for the data of a name, a path or a pattern."""
+    return Path(source).resolve().stem if expanded(str(source)) is None else short_name(str(source))
+
+
 def built_in() -> tuple[str, ...]:
     """Return the names of the built-in data sets."""
     return tuple(BUILT_IN)
@@ -115,6 +126,9 @@ def _from_path(
     shape: tuple[int, ...] | None,
     progress: Progress | None,
 ) -> DataSet:
+    if expanded(str(source)) is not None:
+        _only_for_arrays(str(source), labels, None)
+        return shards(found_shards(str(source)), short_name(str(source)), size, axes, progress)
     path = Path(os.path.expanduser(source))
     try:
         mode = path.stat().st_mode
@@ -128,7 +142,12 @@ def _from_path(
     suffix = "" if is_folder else path.suffix.lower()
     if suffix in ARRAYS:
         return array_file(path, axes, labels, shape)
-    _only_for_arrays(str(source), labels, None if is_folder else axes)
+    _only_for_arrays(str(source), labels, None if is_folder or suffix == ".tar" else axes)
+    if is_folder and is_folder_of_shards(path):
+        paths = sorted(path / name for name in os.listdir(path) if not name.startswith("."))
+        return shards(paths, Path(os.path.abspath(path)).name, size, axes, progress)
+    if suffix == ".tar":
+        return shards([path], path.stem, size, axes, progress)
     if is_folder:
         return folder(path, size, progress, axes, shape)
     if suffix in TABLES:

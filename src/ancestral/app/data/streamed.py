@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.app.data.columns import Column, Size, Texts
+from ancestral.app.data.columns import Column, Size
 from ancestral.app.data.errors import DataError
 
 HELD = 1 << 29  # bytes; a larger column is never held in memory as a whole
-SAMPLE = 4096  # rows that stand for a column that is not held
+SAMPLE = 2048  # rows that stand for a column that is not held
 AHEAD = 4096  # rows that are read ahead at most
 PART = 8  # rows that one task of a worker reads
 
@@ -80,6 +80,25 @@ class Chosen:
 
     def groups(self, starts: np.ndarray) -> np.ndarray | None:
         return None
+
+
+class Between:
+    """The rows from `start` up to `stop`."""
+
+    def __init__(self, start: int, stop: int):
+        self.start, self.stop = start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        found: np.ndarray = index + self.start
+        return found
+
+    def groups(self, starts: np.ndarray) -> np.ndarray | None:
+        inside = starts[(starts > self.start) & (starts < self.stop)]
+        found: np.ndarray = np.concatenate([[self.start], inside, [self.stop]]) - self.start
+        return found
 
 
 class Periodic:
@@ -147,6 +166,7 @@ class Streamed(Column):
         rows = self._rows(index)
         if not self.source.slow:
             return self._made(self.source.read(rows))
+        rows, back = np.unique(rows, return_inverse=True)
         found = np.empty((len(rows), *self.source.shape), self.source.dtype)
         tasks = [(i, self._ahead.pop(row, None)) for i, row in enumerate(rows.tolist())]
         missing = np.array([i for i, task in tasks if task is None], dtype=np.int64)
@@ -157,7 +177,7 @@ class Streamed(Column):
                 found[i] = task[0].result()[task[1]]
         for part, read in zip(parts, begun, strict=True):
             found[part] = read.result()
-        return self._made(found)
+        return self._made(found[back])
 
     def prefetch(self, index: Tensor) -> None:
         """Begin to read the rows of `index` in workers. A later `gather` takes the results. Fast sources ignore it."""
@@ -172,11 +192,12 @@ class Streamed(Column):
             self._ahead.pop(next(iter(self._ahead)))
 
     def select(self, index: Tensor) -> Self:
-        return self.view(Chosen(self._rows(index)))
+        return type(self)(self.source, self.make, Chosen(self._rows(index)))
 
     def view(self, selection: Selection) -> Self:
-        """Return the column of these rows of the source, without reading them."""
-        return type(self)(self.source, self.make, selection)
+        """Return the rows of a selection of the column, without reading them."""
+        whole = self.selection is None
+        return type(self)(self.source, self.make, selection if whole else Chosen(self._rows(_all(selection))))
 
     def resize(self, canvas: Size, size: Size) -> Self:
         return self.changed(lambda column: column.resize(canvas, size), (*self.source.shape[:-2], *size))
@@ -263,9 +284,8 @@ def _is_mapped(array: np.ndarray) -> bool:
     return base is not None
 
 
-def texts(source: Rows) -> Streamed:
-    """Return a column of texts."""
-    return Streamed(source, Texts)
+def _all(selection: Selection) -> Tensor:
+    return torch.from_numpy(selection.rows(np.arange(len(selection))))
 
 
 def evenly(n: int, most: int, each: int = 0) -> Tensor:
