@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ancestral.app.data import DataSet, DataSpec, built_in, name_of, size_of
 from ancestral.app.data import load as load_data
+from ancestral.app.data.streamed import Rows
 from ancestral.app.processes import joined, processes
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes.own import OWN
@@ -31,7 +32,7 @@ from ancestral.models import GenerativeModel
 from ancestral.models.saved import Network
 from ancestral.runtime import Precision, Runtime, holds_float64
 
-Source = str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet | Dataset[Any] | DataLoader[Any]
+Source = str | Path | np.ndarray | Tensor | Mapping[str, Any] | Rows | DataSet | Dataset[Any] | DataLoader[Any]
 
 
 @joined()

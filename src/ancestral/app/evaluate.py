@@ -112,6 +112,7 @@ def evaluate(
         helps = run is not None and rank_and_world()[0] > 0
         if evaluator is None:
             data, split = _reference(run, against, line)
+            data = data.sampled
             if run is not None and helps:
                 drawn(run, run.load_model(device), data, reference_of(data, split, n).n, how or {}, line.update)
                 return None
@@ -296,7 +297,7 @@ def _reference(run: Run | None, against: Real, line: Line) -> tuple[DataSet, Aga
 def _samples(subject: Any, data: DataSet, rescale: bool | None) -> Samples:
     """Load samples of other software at the size, the range and the levels of the data."""
     size = (data.spec.shape[1], data.spec.shape[2]) if data.spec.is_image else None
-    found = load_data(subject, size=size, shape=data.spec.shape)
+    found = load_data(subject, size=size, shape=data.spec.shape).sampled
     x = torch.cat([found.x("train"), found.x("test")])
     if x.shape[1] == 3 and data.spec.shape[0] == 1 and bool((x == x[:, :1]).all()):
         x = x[:, :1]

@@ -25,9 +25,11 @@ from ancestral.app.data.fashion_mnist import fashion_mnist
 from ancestral.app.data.folder import folder, stack
 from ancestral.app.data.images import SUFFIXES, Header, ImageError, inspect_pages
 from ancestral.app.data.resize import resize
+from ancestral.app.data.rows import from_rows
 from ancestral.app.data.scenes import scenes
 from ancestral.app.data.scenes64 import scenes64
 from ancestral.app.data.shards import expanded, found_shards, is_folder_of_shards, shards, short_name
+from ancestral.app.data.streamed import Rows
 from ancestral.app.data.table_file import table_file
 from ancestral.app.data.torch_data import from_torch
 from ancestral.errors import UsageError
@@ -48,7 +50,7 @@ FILES = (*ARRAYS, *TABLES, ".tar")
 
 
 def load(
-    source: str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet | Dataset[Any] | DataLoader[Any],
+    source: str | Path | np.ndarray | Tensor | Mapping[str, Any] | Rows | DataSet | Dataset[Any] | DataLoader[Any],
     *,
     size: int | tuple[int, int] | str | None = None,
     labels: Any = None,
@@ -56,7 +58,7 @@ def load(
     shape: tuple[int, ...] | None = None,
     progress: Progress | None = None,
 ) -> DataSet:
-    """Load data into memory, with their description.
+    """Load data with their description: into memory, or, if they are large or in shards, to be read on demand.
 
     The same files give the same samples in the same order and the same held-out split on every machine.
 
@@ -64,7 +66,8 @@ def load(
         source: a built-in name (`built_in()`), which has priority over a file of that name; a folder of images or of one `.npy`
             file a sample (`folder`); an `.npy` or `.npz` file (`array_file`); a `.parquet`, `.csv` or `.tsv` table
             (`table_file`); a TIFF of several pages (`stack`); an array or tensor of N samples (`from_array`); a mapping of
-            named columns (`from_columns`); a torch `Dataset` or `DataLoader` (`from_torch`); or a `DataSet`.
+            named columns (`from_columns`); rows that are read on demand (`from_rows`); a torch `Dataset` or `DataLoader`
+            (`from_torch`); or a `DataSet`.
         size: size of images: one side, or (height, width), also as "64x128". Images are scaled with antialiasing to cover it
             and cropped at the centre.
         labels: one number or name per sample, for arrays.
@@ -83,6 +86,10 @@ def load(
         data = from_array(source, labels=labels, axes=axes, shape=shape)
     elif isinstance(source, Dataset | DataLoader):
         data = from_torch(source, axes, shape)
+    elif isinstance(source, Rows) or (isinstance(source, Mapping) and isinstance(source.get("x"), Rows)):
+        given = source if isinstance(source, Mapping) else {"x": source}
+        _only_for_arrays("rows that are read on demand", labels, axes)
+        data = from_rows(given)
     elif isinstance(source, Mapping):
         data = from_columns(source, axes=axes, shape=shape, labels=labels)
     elif isinstance(source, DataSet):

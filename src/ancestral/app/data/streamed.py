@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ AHEAD = 4096  # rows that are read ahead at most
 PART = 8  # rows that one task of a worker reads
 
 
+@runtime_checkable
 class Rows(Protocol):
     """N rows of one shape that are read on demand.
 

@@ -334,7 +334,7 @@ class StageState:
         """Fit the averaged model's parts without a gradient, if it has any."""
         if isinstance(self.model, HasPostFit):
             n = min(len(self.data.train), FITTED, max(1000, 2**25 // self.model.dimensions))
-            batch = self.data.batch(torch.linspace(0, len(self.data.train) - 1, n).long())
+            batch = self.data.batch(torch.linspace(0, len(self.data.train) - 1, n, dtype=torch.float64).long())
             with self.averaged(), self.model.inference():
                 self.model.fit_after(batch.to(self.runtime.device))
             self.strategy.processes.copy(self.model.buffers())
@@ -345,7 +345,9 @@ class StageState:
             return None
         n = min(DIAGNOSED, len(self.data.train), len(self.data.test))
         noise = StreamNoise(n, self.train.seed, DIAGNOSIS_KEY, self.runtime.device)
-        train, test = (torch.linspace(0, len(part) - 1, n).long() for part in (self.data.train, self.data.test))
+        train, test = (
+            torch.linspace(0, len(part) - 1, n, dtype=torch.float64).long() for part in (self.data.train, self.data.test)
+        )
         device = self.runtime.device
         with self.model.inference():
             found = self.model.diagnose(self.data.batch(train).to(device), self.data.batch(test, "test").to(device), noise)
