@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ancestral.app.data import DataSet, DataSpec, built_in, name_of, size_of
+from ancestral.app.data import DataSet, DataSpec, built_in, is_name, name_of, size_of
 from ancestral.app.data import load as load_data
 from ancestral.app.data.streamed import Rows
 from ancestral.app.processes import joined, processes
@@ -297,7 +297,7 @@ def run_name(source: object, model: str | None) -> str:
 
 def _name_of(source: str | Path) -> str:
     """Return the source as the recipe has it: a built-in name, or a path that no built-in name hides."""
-    if isinstance(source, str) and source in built_in():
+    if isinstance(source, str) and is_name(source):
         return source
     path = os.path.normpath(source)
     return os.path.join(os.curdir, path) if path in built_in() else path

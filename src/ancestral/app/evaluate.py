@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.app.data import DataSet, exists
+from ancestral.app.data import DataSet, exists, is_name
 from ancestral.app.data import load as load_data
 from ancestral.app.data.sources import BUILT_IN
 from ancestral.app.evaluation import Comparison, Evaluation, Evaluator, Metric, N, Samples, Subject, draw
@@ -251,7 +251,7 @@ def data_of(run: Run, line: Line | None = None, otherwise: str = "") -> DataSet:
     """
     progress = (lambda done, total: line.update(f"reading {done:,} of {total:,}")) if line else None
     size, sources = run.recipe.data.size or run.image_size, run.sources
-    there = [source for source in sources if source in BUILT_IN or exists(source)]
+    there = [source for source in sources if is_name(source) or exists(source)]
     for source in there:
         data = load_data(source, size=size, axes=run.recipe.data.axes, progress=progress)
         if data.spec.fingerprint == run.spec.fingerprint:

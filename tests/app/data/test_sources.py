@@ -17,7 +17,7 @@ BUILT_IN = "digits, fashion-mnist, gaussians, moons, rings, scenes, scenes64, sw
 
 
 def test_the_room_offers_what_it_promises():
-    names = ["DataError", "DataSet", "DataSpec", "Split", "built_in", "exists", "load", "name_of", "size_of"]
+    names = ["DataError", "DataSet", "DataSpec", "Split", "built_in", "exists", "is_name", "load", "name_of", "size_of"]
     assert data_room.__all__ == names
     assert issubclass(DataError, AncestralError)
     assert (DataError.exit_code, UsageError.exit_code) == (1, 2)

@@ -308,6 +308,12 @@ class DataSet:
         """Return the same data with further notes."""
         return replace(self, notes=(*self.notes, *map(printable, notes)))
 
+    @property
+    def trouble(self) -> list[str]:
+        """Notes on samples that could not be read so far, and were replaced."""
+        sources = {id(c.source): c.source for part in (self.train, self.test) if isinstance(c := part["x"], Streamed)}
+        return [note for source in sources.values() for note in getattr(source, "trouble", ())]
+
     def prefetch(self, index: Tensor, split: SplitName = "train") -> None:
         """Take the hint that `batch` is called next with these rows. If they must be decoded, workers begin with it."""
         self.part(split)["x"].prefetch(index)

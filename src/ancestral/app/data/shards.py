@@ -149,7 +149,7 @@ def shards(
     else:
         train = samples
     data = assemble(name, train, test, levels=form.levels, classes=classes, notes=tuple(notes))
-    return data.noted(*source.trouble)
+    return data.noted(*data.trouble)
 
 
 def _in_splits(paths: Sequence[Path]) -> tuple[list[Path], int | None]:

@@ -23,6 +23,7 @@ from ancestral.app.data.digits import digits
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.fashion_mnist import fashion_mnist
 from ancestral.app.data.folder import folder, stack
+from ancestral.app.data.hugging_face import PREFIX, from_hub, hugging_face, is_hugging_face, is_saved, saved
 from ancestral.app.data.images import SUFFIXES, Header, ImageError, inspect_pages
 from ancestral.app.data.resize import resize
 from ancestral.app.data.rows import from_rows
@@ -67,7 +68,8 @@ def load(
             file a sample (`folder`); an `.npy` or `.npz` file (`array_file`); a `.parquet`, `.csv` or `.tsv` table
             (`table_file`); a TIFF of several pages (`stack`); an array or tensor of N samples (`from_array`); a mapping of
             named columns (`from_columns`); rows that are read on demand (`from_rows`); a torch `Dataset` or `DataLoader`
-            (`from_torch`); or a `DataSet`.
+            (`from_torch`); a data set of Hugging Face, its folder, or `hf:NAME` (`hugging_face`); tar shards (`shards`); or a
+            `DataSet`.
         size: size of images: one side, or (height, width), also as "64x128". Images are scaled with antialiasing to cover it
             and cropped at the centre.
         labels: one number or name per sample, for arrays.
@@ -84,8 +86,14 @@ def load(
         named_axes(axes)  # raises UsageError
     if isinstance(source, np.ndarray | Tensor):
         data = from_array(source, labels=labels, axes=axes, shape=shape)
+    elif is_hugging_face(source):
+        _only_for_arrays("a data set of Hugging Face", labels, None)
+        data = hugging_face(source, "", target, axes)
     elif isinstance(source, Dataset | DataLoader):
         data = from_torch(source, axes, shape)
+    elif isinstance(source, str) and source.startswith(PREFIX):
+        _only_for_arrays(source, labels, None)
+        data = from_hub(source, target, axes)
     elif isinstance(source, Rows) or (isinstance(source, Mapping) and isinstance(source.get("x"), Rows)):
         given = source if isinstance(source, Mapping) else {"x": source}
         _only_for_arrays("rows that are read on demand", labels, axes)
@@ -111,12 +119,19 @@ def load(
 
 
 def exists(source: str) -> bool:
-    """Return whether there is a file or a folder of that name, or a shard that fits the pattern."""
-    return bool(expanded(source)) or os.path.exists(os.path.expanduser(source))
+    """Return whether there is a file or a folder of that name, or a shard that fits the pattern; True for `hf:NAME`."""
+    return source.startswith(PREFIX) or bool(expanded(source)) or os.path.exists(os.path.expanduser(source))
+
+
+def is_name(source: str) -> bool:
+    """Return whether a source is no path but the name of built-in data, or of a data set on the hub (`hf:NAME`)."""
+    return source in BUILT_IN or source.startswith(PREFIX)
 
 
 def name_of(source: str | Path) -> str:
     """Return a short name for the data of a name, a path or a pattern."""
+    if str(source).startswith(PREFIX):
+        return str(source).removeprefix(PREFIX).rpartition("/")[2].replace(":", "-")
     return Path(source).resolve().stem if expanded(str(source)) is None else short_name(str(source))
 
 
@@ -150,6 +165,8 @@ def _from_path(
     if suffix in ARRAYS:
         return array_file(path, axes, labels, shape)
     _only_for_arrays(str(source), labels, None if is_folder or suffix == ".tar" else axes)
+    if is_folder and is_saved(path):
+        return saved(path, size, axes)
     if is_folder and is_folder_of_shards(path):
         paths = sorted(path / name for name in os.listdir(path) if not name.startswith("."))
         return shards(paths, Path(os.path.abspath(path)).name, size, axes, progress)

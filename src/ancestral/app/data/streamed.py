@@ -246,7 +246,7 @@ class Mapped:
     """The rows of an array, e.g. one that is mapped from a file, after `convert`.
 
     Args:
-        array: `(N, ...)`.
+        array: `(N, ...)`, or another object whose rows `(n, ...)` an index int64 `(n,)` gives.
         convert: A function of rows. None: they stay.
         starts: As in `Rows`.
         identity: As in `Rows`.
@@ -256,7 +256,7 @@ class Mapped:
 
     def __init__(
         self,
-        array: np.ndarray,
+        array: Any,
         convert: Callable[[np.ndarray], np.ndarray] | None = None,
         starts: np.ndarray | None = None,
         identity: str = "",
