@@ -117,7 +117,7 @@ def test_what_cannot_be_read(tmp_path, monkeypatch):
         load(of_images().to_iterable_dataset())
     with pytest.raises(DataError, match=r"has no column of images or of arrays of numbers: found name \(Value\)$"):
         load(datasets.Dataset.from_dict({"name": ["a", "b"]}))
-    with pytest.raises(DataError, match=r"has the splits a, none of them train: give one of them$"):
+    with pytest.raises(DataError, match=r"^the data set has the splits a, and none is called train: give one of them$"):
         load(datasets.DatasetDict(a=of_images(3)))
     uneven = datasets.Dataset.from_dict({"x": [[1.0], [1.0, 2.0], [3.0]]})
     with pytest.raises(DataError, match=r"^the arrays of the column x differ in shape: make them equal$"):

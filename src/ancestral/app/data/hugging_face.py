@@ -90,9 +90,7 @@ def hugging_face(source: Any, name: str = "", size: tuple[int, int] | None = Non
         train = next((source[lower[key]] for key in TRAIN if key in lower), None)
         held_out = [source[lower[key]] for key in TEST if key in lower]
         if train is None:
-            raise DataError(
-                f"the data set {name} has the splits {listed(list(source))}, and none is called train: give one of them"
-            )
+            raise DataError(f"the data set has the splits {listed(list(source))}, and none is called train: give one of them")
         if unused := [key for lowered, key in lower.items() if lowered not in (*TRAIN, *TEST)]:
             notes.append(f"splits not used: {listed(unused)}")
         test = _joined(held_out) if held_out else None
@@ -262,10 +260,8 @@ class _Captions:
     def read(self, rows: np.ndarray) -> np.ndarray:
         found = np.empty(len(rows), dtype=object)
         for i, text in enumerate(self.table[rows.tolist()][self.column]):
-            several = tuple(one for one in text if one) if isinstance(text, list) else ()
-            found[i] = (
-                several if len(several) > 1 else (several[0] if several else None) if isinstance(text, list) else text or None
-            )
+            several = tuple(one for one in (text if isinstance(text, list) else [text]) if one)
+            found[i] = several if len(several) > 1 else several[0] if several else None
         return found
 
 
