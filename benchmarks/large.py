@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/large.py [--images 100000] [--side 64] [--folder build/large]
 
-It writes the images once, then starts `ancestral train` in processes of their own, and prints the seconds until the first step
-(`import` included) and the peak memory of each. The first start decodes into the cache, the second finds it there.
+It writes the images once, then starts a training in processes of their own, and prints the seconds since the start of each
+(`import` included) and its peak memory. The first start decodes into the cache, the second finds it there. Linux only.
 """
 
 from __future__ import annotations
@@ -16,15 +16,31 @@ import time
 from pathlib import Path
 
 START = """
-import resource, sys, time
-from ancestral.app.api import plan
-planned = plan(sys.argv[1], budget="1000it", out=sys.argv[2], settings=("train.batch=64", *sys.argv[3:]))
-for step in planned.begin():
-    if step.step >= 1:
-        break
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
+import sys, threading, time
+from pathlib import Path
+began, source, out, *settings = sys.argv
+peak = [0.0]
+
+def watch():  # memory of the process without the pages of mapped files, which the system takes back when it needs them
+    while True:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        peak[0] = max(peak[0], *(int(line.split()[1]) / 1e6 for line in lines if line.startswith("RssAnon")))
+        time.sleep(0.1)
+
+threading.Thread(target=watch, daemon=True).start()
+
+def say(what):
+    print(f"{what}: {time.time() - float(began):.1f} s, peak {peak[0]:.2f} GB", flush=True)
+
+import ancestral.app.api as api
+say("imported")
+planned = api.plan(source, budget="1000it", out=out, settings=("train.batch=64", *settings))
+say("data read and network built")
+trainer = planned.begin()
+say("ready to train")
+next(iter(trainer))
+say("first step done")
 print(*planned.data.notes, sep="\\n")
-print(f"step {step.step}: {time.time() - float(sys.argv[0] or 0):.1f} s, peak {peak:.2f} GB")
 """
 
 

@@ -333,8 +333,11 @@ class DataSet:
         if not (self.train.streamed or self.test.streamed):
             return self
         train, test = (part.sample(KEPT) for part in (self.train, self.test))
-        note = f"{len(train):,} of {len(self.train):,} training samples, evenly spread, stand for all in comparisons"
-        return replace(self, train=train, test=test, notes=(*self.notes, note))
+        notes = self.notes
+        if len(train) < len(self.train):
+            told = f"{len(train):,} of {len(self.train):,} training samples, evenly spread, stand for all in comparisons"
+            notes = (*notes, told)
+        return replace(self, train=train, test=test, notes=notes)
 
     def asked(self, index: Tensor) -> dict[str, Tensor]:
         """Return the conditions of the held-out samples of `index` as `sample` takes them, {} if no conditions are encoded."""

@@ -71,7 +71,7 @@ class Evaluator:
         weights: Path | None = None,
         progress: Progress = silent,
     ):
-        self.notes = () if data.sampled is data else data.sampled.notes[-1:]
+        self.notes = data.sampled.notes[len(data.notes) :]
         self.data = data = data.sampled
         self.progress = progress
         self.runtime = runtime or Runtime.choose(parameters=10**6)
