@@ -49,8 +49,8 @@ def assemble(
     Raises:
         DataError: if a split would be empty.
     """
-    texts = [part["text"] for part in (train, test) if part is not None and "text" in part]
-    if replaced := sum(column.replaced for column in texts if isinstance(column, Texts)):
+    written = [part["text"] for part in (train, test) if part is not None and "text" in part]
+    if replaced := sum(column.replaced for column in written if isinstance(column, Texts)):
         notes = (*notes, f"{count(replaced, 'caption')} with a lone surrogate, which is no character: replaced by U+FFFD")
     if test is None:
         if len(train) < 2:
@@ -66,11 +66,13 @@ def assemble(
     if train.streamed:
         what = "mean, deviation and fingerprint are" if levels is not None else "mean, deviation, limits and fingerprint are"
         notes = (*notes, f"samples are read on demand; {what} those of {len(seen):,} evenly spread training samples")
-    x, texts, boxes, paired = (seen.value(name) for name in ("x", "text", "boxes", "image"))
+    held = {name: column if not isinstance(column := train[name], Streamed) else seen[name] for name in train}
+    x = seen["x"].values
+    texts, boxes, paired = (held[name].values if name in held else None for name in ("text", "boxes", "image"))
     found = fingerprint(seen, levels)
     mean, std = moments(x, levels)
     limits = () if levels is not None else tuple((float(c.min()), float(c.max())) for c in x.unbind(1))
-    numbers = seen["number"] if "number" in seen else Numbers(torch.empty(len(seen), 0))
+    numbers = held.get("number", Numbers(torch.empty(len(seen), 0)))
     assert isinstance(numbers, Numbers)
     number_mean, number_std = known_moments(numbers.values)
     allowed = allowed_values(x.numpy(), levels)
@@ -87,12 +89,12 @@ def assemble(
         fingerprint=of_sample(fingerprint(seen, levels), x_column)
         if isinstance(x_column, Streamed)
         else fingerprint(seen, levels),
-        captions=round(sum(text is not None for text in texts or ()) * len(train) / len(seen)),
+        captions=0 if texts is None else round(sum(text is not None for text in texts) * len(train) / len(texts)),
         boxes=max((len(rows) for rows in boxes or ()), default=0),
         box_classes=box_classes,
         map_classes=map_classes,
         paired=0 if paired is None else paired.shape[1],
-        numbers=numbers.names if "number" in seen else (),
+        numbers=numbers.names if "number" in held else (),
         number_mean=number_mean,
         number_std=number_std,
         columns=tuple((column, train[column].shape[1:]) for column in sorted(train) if column not in STANDARD),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -114,8 +115,9 @@ def _entries() -> list[tuple[float, int, list[Path]]]:
                 found.setdefault(file.with_suffix(""), []).append(file)
     entries = []
     for files in found.values():
-        status = [file.stat() for file in files if file.exists()]
-        entries.append((max(s.st_mtime for s in status), sum(s.st_size for s in status), files))
+        with contextlib.suppress(OSError):  # another process has deleted it
+            status = [file.stat() for file in files]
+            entries.append((max(s.st_mtime for s in status), sum(s.st_size for s in status), files))
     return entries
 
 

@@ -29,6 +29,7 @@ from ancestral.app.data.streamed import is_large
 HALF = 1 << 15  # half of the range of 16 bits
 PAGES = 64  # pages that are read while a file is open; each opening finds its way from the first page
 DARK = 64  # 16-bit colours below this level of 256 probably have fewer bits, such as 12
+CHOOSE = "; choose another size with --size"
 LARGEST = 64  # the side of a square with as many pixels as an image has at most if the user gives no size
 Progress = Callable[[int, int], None]
 Allocate = Callable[[tuple[int, ...], "np.dtype[Any]"], np.ndarray | None]  # (shape, type) -> an array of zeros, or None
@@ -274,7 +275,7 @@ def _notes(
     animated = sum(header.animated for header in headers)
     notes = []
     if changed:
-        notes.append(f"resized to {height}x{width}" + ("" if asked else "; choose another size with --size"))
+        notes.append(f"resized to {height}x{width}" + ("" if asked else CHOOSE))
     notes += cropped([(header.height, header.width) for header in headers], size)
     if enlarged:
         notes.append(f"{count(enlarged, 'image')} smaller than {height}x{width} enlarged")

@@ -19,7 +19,7 @@ import numpy as np
 
 from ancestral.app.data.assemble import chunks
 from ancestral.app.data.cache import BUDGET, NoRoomError, budget, cache_dir, make_room, mapped_file, touch
-from ancestral.app.data.decode import Decoded, Progress, decode
+from ancestral.app.data.decode import CHOOSE, Decoded, Progress, decode
 from ancestral.app.data.images import Source
 from ancestral.app.data.streamed import HELD, is_large
 from ancestral.files import write_atomically
@@ -42,12 +42,16 @@ def decode_once(
     `place` is the absolute path of the source, whose older entries at the same size are removed. `state` is a text that changes
     when the files change (their names, sizes and times of modification). The other arguments are those of `decode`.
     """
-    prefix = hashlib.blake2b(repr((place, size)).encode(errors="surrogateescape"), digest_size=8).hexdigest()
+    prefix = _prefix(place, size)
     key = hashlib.blake2b(repr((FORMAT, state)).encode(errors="surrogateescape"), digest_size=16).hexdigest()
     path = cache_dir() / "images" / f"{prefix}-{key}.npz"
     if found := _recall(path):
         touch(path)
         return _said(found, path)
+    unsized = cache_dir() / "images" / f"{_prefix(place, None)}-{key}.npz"
+    if size is not None and (found := _recall(unsized)) and found.pixels.shape[2:] == size:  # the size that was chosen
+        touch(unsized)
+        return _said(replace(found, notes=tuple(note.removesuffix(CHOOSE) for note in found.notes)), unsized)
     raw = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     trouble: list[str] = []
 
@@ -82,6 +86,10 @@ def decode_once(
     if trouble:
         return replace(decoded, notes=(*decoded.notes, f"the decoded images are not cached: {trouble[-1]}"))
     return _said(decoded, path)
+
+
+def _prefix(place: str, size: tuple[int, int] | None) -> str:
+    return hashlib.blake2b(repr((place, size)).encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
 def _kept(path: Path, raw: Path, decoded: Decoded, words: str) -> Decoded:

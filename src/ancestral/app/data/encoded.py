@@ -16,7 +16,7 @@ import numpy as np
 
 from ancestral.app.data.arrays import AXES, arranged, named_axes, numeric, usual_axes
 from ancestral.app.data.assemble import count
-from ancestral.app.data.decode import common_size, cropped, listed
+from ancestral.app.data.decode import CHOOSE, common_size, cropped, listed
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import ImageError, inspect, read
 from ancestral.app.data.levels import quantise
@@ -125,7 +125,7 @@ def _of_images(where: str, seen: Sequence[bytes], size: tuple[int, int] | None) 
     notes = []
     changed = sum((header.height, header.width) != chosen for header in headers)
     if changed:
-        notes.append(f"resized to {chosen[0]}x{chosen[1]}" + ("" if size else "; choose another size with --size"))
+        notes.append(f"resized to {chosen[0]}x{chosen[1]}" + ("" if size else CHOOSE))
     notes += cropped([(header.height, header.width) for header in headers], chosen)
     if not grey and (some := sum(header.grey for header in headers)):
         notes.append(f"grey and coloured images: all become RGB ({some:,} of {len(headers):,} that were looked at are grey)")
