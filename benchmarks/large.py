@@ -1,4 +1,4 @@
-"""Start on data that are larger than they should be in memory: 100,000 images in a folder, the first time and again.
+"""Start on data that are larger than they should be in memory: 100,000 images in a folder and in tar shards, first and again.
 
 Usage: python benchmarks/large.py [--images 100000] [--side 64] [--folder build/large]
 
@@ -9,9 +9,11 @@ It writes the images once, then starts a training in processes of their own, and
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -62,13 +64,28 @@ def write(folder: Path, images: int, side: int) -> None:
         Image.fromarray(pixels.transpose(1, 2, 0)).save(file, quality=90)
 
 
-def start(folder: Path, name: str, settings: list[str]) -> None:
+def pack(folder: Path, shards: Path, each: int = 1000) -> None:
+    """Write the images of a folder into tar shards, with their classes."""
+    files = sorted(folder.rglob("*.jpg"), key=lambda file: file.name)
+    shards.mkdir(parents=True, exist_ok=True)
+    for number, first in enumerate(range(0, len(files), each)):
+        if (path := shards / f"part-{number:04}.tar").exists():
+            continue
+        with tarfile.open(path, "w") as tar:
+            for file in files[first : first + each]:
+                for name, content in ((file.name, file.read_bytes()), (f"{file.stem}.cls", file.parent.name.encode())):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+
+
+def start(source: Path, place: Path, name: str, settings: list[str]) -> None:
     """Start a training in a process of its own, and print how long the first step took to come."""
-    out = folder.parent / f"run-{name}"
+    out = place / f"run-{name}"
     began = time.time()
     command = f"import sys; sys.argv = [{str(began)!r}, *sys.argv[1:]]\n{START}"
-    environment = os.environ | {"ANCESTRAL_CACHE": str(folder.parent / "cache"), "OMP_NUM_THREADS": "2"}
-    subprocess.run([sys.executable, "-c", command, str(folder), str(out), *settings], env=environment, check=True)
+    environment = os.environ | {"ANCESTRAL_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", command, str(source), str(out), *settings], env=environment, check=True)
     print(f"{name}: {time.time() - began:.1f} s in all\n", flush=True)
 
 
@@ -80,8 +97,11 @@ def main() -> None:
     given, settings = parser.parse_known_args()
     folder = given.folder / "images"
     write(folder, given.images, given.side)
-    for name in ("first", "second"):
-        start(folder, name, settings)
+    for name in ("folder, first", "folder, again"):
+        start(folder, given.folder, name, settings)
+    pack(folder, given.folder / "shards")
+    for name in ("shards, first", "shards, again"):
+        start(given.folder / "shards" / "part-*.tar", given.folder, name, settings)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from ancestral.app.data.errors import DataError
 
 HELD = 1 << 29  # bytes; a larger column is never held in memory as a whole
 SAMPLE = 2048  # rows that stand for a column that is not held
-AHEAD = 4096  # rows that are read ahead at most
+AHEAD = 1 << 27  # bytes of rows that were read ahead, or are read again soon, at most
 PART = 8  # rows that one task of a worker reads
 
 
@@ -163,34 +163,33 @@ class Streamed(Column):
         return self.gather(torch.arange(len(self))).values
 
     def gather(self, index: Tensor) -> Any:
-        """Read the rows of `index`, int64 `(n,)`, into memory. Rows that were read ahead are taken from there."""
+        """Read the rows of `index`, int64 `(n,)`, into memory. Those that were read ahead, or just now, are not read again."""
         rows = self._rows(index)
         if not self.source.slow:
             return self._made(self.source.read(rows))
         rows, back = np.unique(rows, return_inverse=True)
-        found = np.empty((len(rows), *self.source.shape), self.source.dtype)
-        tasks = [(i, self._ahead.pop(row, None)) for i, row in enumerate(rows.tolist())]
-        missing = np.array([i for i, task in tasks if task is None], dtype=np.int64)
-        parts = [missing[i : i + PART] for i in range(0, len(missing), PART)]
-        begun = [_workers().submit(self.source.read, rows[part]) for part in parts]
-        for i, task in tasks:
-            if task is not None:
-                found[i] = task[0].result()[task[1]]
-        for part, read in zip(parts, begun, strict=True):
-            found[part] = read.result()
-        return self._made(found[back])
+        tasks = self._begin(rows)
+        try:
+            return self._made(np.stack([task.result()[place] for task, place in tasks])[back])
+        except DataError:
+            self._ahead.clear()  # a file that is restored is read again
+            raise
 
     def prefetch(self, index: Tensor) -> None:
         """Begin to read the rows of `index` in workers. A later `gather` takes the results. Fast sources ignore it."""
-        if not self.source.slow:
-            return
-        rows = np.unique(self._rows(index))
-        rows = rows[[row not in self._ahead for row in rows.tolist()]]
-        for part in (rows[i : i + PART] for i in range(0, len(rows), PART)):
+        if self.source.slow:
+            self._begin(np.unique(self._rows(index)))
+
+    def _begin(self, rows: np.ndarray) -> list[tuple[Future[np.ndarray], int]]:
+        """Return the task and the place in it of each row, after new tasks have begun for rows that are in none."""
+        missing = rows[[row not in self._ahead for row in rows.tolist()]]
+        for part in (missing[i : i + PART] for i in range(0, len(missing), PART)):
             task = _workers().submit(self.source.read, part)
             self._ahead |= {row: (task, place) for place, row in enumerate(part.tolist())}
-        while len(self._ahead) > AHEAD:  # hints that nobody followed, the oldest first
-            self._ahead.pop(next(iter(self._ahead)))
+        found = [self._ahead[row] for row in rows.tolist()]
+        for row in list(self._ahead)[: max(0, len(self._ahead) - max(1, AHEAD // self.row_bytes))]:  # the oldest
+            del self._ahead[row]
+        return found
 
     def select(self, index: Tensor) -> Self:
         return type(self)(self.source, self.make, Chosen(self._rows(index)))
