@@ -226,7 +226,8 @@ def scan(root: Path) -> Listing:
                 listing.sidecars.append(relative)
             else:
                 listing.other.append(f"{relative} (not an image)")
-    stems = {posixpath.splitext(name)[0] for name in (*listing.images, *listing.arrays)}
+    samples = (*listing.images, *listing.arrays) if listing.sidecars else ()
+    stems = {posixpath.splitext(name)[0] for name in samples}
     lonely = [name for name in listing.sidecars if posixpath.splitext(name)[0] not in stems]
     listing.other += [f"{name} (not an image)" for name in lonely]
     listing.sidecars = [name for name in listing.sidecars if name not in set(lonely)]
