@@ -106,18 +106,34 @@ def test_a_large_file_is_mapped_and_converted_batch_by_batch(tmp_path, array, re
         assert data.batch(rows).x.dtype == held.batch(rows).x.dtype
 
 
-def test_values_that_the_sample_did_not_show_are_refused_when_they_are_read(tmp_path, small_memory):
-    array = np.zeros((500, 8, 8), dtype=np.uint8)
-    array[:, 0] = 1
-    np.save(tmp_path / "x.npy", array)
-    trained = load(tmp_path / "x.npy").train["x"].selection.chosen
+def with_one_other_value(path, array, value):
+    """Save an array with `value` in a row of training that is in no sample, and return the data."""
+    np.save(path, array)
+    trained = load(path).train["x"].selection.chosen
     sampled = {0, *evenly(500, 64).tolist(), *trained[evenly(len(trained), 64)].tolist()}
-    array[next(row for row in trained.tolist() if row not in sampled), 0, 0] = 7
-    np.save(tmp_path / "x.npy", array)
-    data = load(tmp_path / "x.npy")
-    assert data.spec.levels == 2
-    with pytest.raises(DataError, match=r"^the array holds values that do not fit the 2 levels .* such as 7: save it as uint8"):
+    array[next(row for row in trained.tolist() if row not in sampled), 0, 0] = value
+    np.save(path, array)
+    return load(path)
+
+
+def test_values_that_the_sample_did_not_show_are_refused_when_they_are_read(tmp_path, small_memory):
+    array = (np.random.RandomState(0).randint(256, size=(500, 8, 8)) / 255).astype(np.float32)
+    data = with_one_other_value(tmp_path / "x.npy", array, 0.501)
+    assert data.spec.levels == 256
+    with pytest.raises(
+        DataError, match=r"^the array holds values that do not fit the 256 levels .*, such as 0\.501: save it as"
+    ):
         data.batch(torch.arange(len(data.train)))
+
+
+@pytest.mark.parametrize("top", [1, 255])
+def test_bytes_are_binary_only_if_all_are(tmp_path, top, small_memory):
+    array = np.random.RandomState(0).randint(2, size=(500, 8, 8), dtype=np.uint8) * np.uint8(top)
+    np.save(tmp_path / "binary.npy", array)
+    assert load(tmp_path / "binary.npy").spec.levels == 2
+    data = with_one_other_value(tmp_path / "x.npy", array, 7)
+    assert data.spec.levels == 256
+    assert (data.batch(torch.arange(len(data.train))).x * 255).max() == pytest.approx(max(top, 7))
 
 
 def test_a_resized_map_stays_a_map(tmp_path, request):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ancestral.app.data.columns import Pictures, Values
 from ancestral.app.data.errors import DataError
-from ancestral.app.data.levels import quantise
+from ancestral.app.data.levels import every, quantise
 from ancestral.app.data.streamed import HELD, SAMPLE, Mapped, Streamed, evenly, is_large
 
 
@@ -28,10 +28,15 @@ def mapped(path: Path) -> np.ndarray | None:
 def levels_of(arrays: list[np.ndarray], images: bool, levels: int | None = None) -> tuple[list[Tensor | Streamed], int | None]:
     """Return the samples of arrays in memory as `quantise` does, and those of large mapped arrays as columns.
 
-    The levels of mapped arrays are decided by a sample of each, evenly spread.
+    The levels of mapped arrays are decided by a sample of each, evenly spread. Bytes are only called binary if all of them are.
     """
     seen = [_sample(array) if is_large(array) else array for array in arrays]
-    found, levels = quantise(seen, images, levels)
+    found, chosen = quantise(seen, images, levels)
+    if levels is None and chosen == 2 and all(array.dtype == np.uint8 for array in arrays):
+        top = max(int(part.max()) for part in seen)
+        if not every(arrays, lambda part: (part == 0) | (part == top)):
+            found, chosen = quantise(seen, images, 256)
+    levels = chosen
     columns = [
         _column(array, part.numpy(), levels) if is_large(array) else part for array, part in zip(arrays, found, strict=True)
     ]
@@ -58,12 +63,13 @@ def converter(raw: np.ndarray, seen: np.ndarray, levels: int | None) -> Callable
     def convert(rows: np.ndarray) -> np.ndarray:
         if levels is None:
             return rows.astype(kind)
-        values = np.rint(rows * scale) if scale != 1 or rows.dtype.kind == "f" else rows
-        top = levels - 1
-        if values.min() < 0 or values.max() > top or not np.allclose(values, rows * scale, rtol=0, atol=0.01):
+        scaled = rows * scale
+        values = np.rint(scaled)
+        wrong = (values < 0) | (values > levels - 1) | (abs(values - scaled) > 0.01)
+        if wrong.any():
             raise DataError(
                 f"the array holds values that do not fit the {levels} levels of its evenly spread samples, such as "
-                f"{float(rows.max()):.6g}: save it as uint8, or as real numbers in other units"
+                f"{float(rows[wrong][0]):.6g}: save it as uint8, or as real numbers in other units"
             )
         return values.astype(kind)
 
