@@ -126,6 +126,8 @@ def test_names_of_splits(tmp_path):
     assert "held out 25 of 100 samples: those of the test or validation shards" in data.notes
     assert torch.equal(data.test["x"].gather(torch.tensor([3])).values[0, 0], torch.from_numpy(pixels(3)))
     assert torch.equal(data.order(0).at(0, 75).sort().values, torch.arange(75))
+    assert data.train["x"].groups.tolist() == [0, 25, 50, 75]
+    assert data.test["x"].groups.tolist() == [0, 25]
 
 
 # order and prefetch
@@ -144,6 +146,8 @@ def test_an_epoch_has_each_sample_once_and_any_position_is_at_hand(tmp_path, mon
     for position, count in ((0, 1), (17, 40), (n - 3, 10), (2 * n + 5, 60), (21, 21)):
         assert torch.equal(data.order(5).at(position, count), whole[position : position + count])
     order = data.order(5)
+    assert all(torch.equal(order.at(e * n + 3, 4), whole[e * n + 3 : e * n + 7]) for e in range(3))  # the same window
+    assert ((whole[1:] - whole[:-1]) == 1).float().mean() < 0.5  # mixed within each
     backwards = [order.at(position, 10) for position in range(100, -10, -10)]
     assert torch.equal(torch.cat(backwards[::-1]), whole[:110])
     blocks = torch.tensor([len({*(row // 7 for row in whole[i : i + 15].tolist())}) for i in range(0, 60, 20)])
@@ -165,6 +169,9 @@ def test_decoding_happens_in_workers_and_prefetch_changes_no_result(tmp_path, mo
     )
     data.prefetch(index)
     data.prefetch(index[:4])  # a hint twice
+    for task, _ in list(data.train["x"]._ahead.values()):
+        task.result()
+    assert len(threads) == 9
     found = data.batch(index)
     assert torch.equal(found.x, expected.x)
     assert torch.equal(found.conditions["class"], expected.conditions["class"])
