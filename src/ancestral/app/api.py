@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ancestral.app.data import DataSet, DataSpec, built_in, size_of
+from ancestral.app.data import DataSet, DataSpec, built_in, is_name, name_of, size_of
 from ancestral.app.data import load as load_data
+from ancestral.app.data.streamed import Rows
 from ancestral.app.processes import joined, processes
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes.own import OWN
@@ -32,7 +33,7 @@ from ancestral.models import GenerativeModel
 from ancestral.models.saved import Network
 from ancestral.runtime import Precision, Runtime, holds_float64
 
-Source = str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet | Dataset[Any] | DataLoader[Any]
+Source = str | Path | np.ndarray | Tensor | Mapping[str, Any] | Rows | DataSet | Dataset[Any] | DataLoader[Any]
 
 
 @joined()
@@ -291,13 +292,13 @@ def default_budget(spec: DataSpec) -> str:
 
 def run_name(source: object, model: str | None) -> str:
     """Return the name of a run: NAME, or NAME-FAMILY for families other than the default."""
-    name = Path(source).resolve().stem if isinstance(source, str | Path) else "array"
+    name = name_of(source) if isinstance(source, str | Path) else "array"
     return name if model in (None, DEFAULT_FAMILY) else f"{name}-{model}"
 
 
 def _name_of(source: str | Path) -> str:
     """Return the source as the recipe has it: a built-in name, or a path that no built-in name hides."""
-    if isinstance(source, str) and source in built_in():
+    if isinstance(source, str) and is_name(source):
         return source
     path = os.path.normpath(source)
     return os.path.join(os.curdir, path) if path in built_in() else path

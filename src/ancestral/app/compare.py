@@ -152,7 +152,7 @@ def compare(
         for name in names("baseline"):
             evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
             evaluator.progress("drawing")
-            subjects.append(Subject(name, baseline(name, data, evaluator.n), baseline=True))
+            subjects.append(Subject(name, baseline(name, evaluator.data, evaluator.n), baseline=True))
             evaluator.evaluate(subjects[-1])
         evaluator.progress = line.update
         comparison = Comparison.of(subjects, evaluator)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.app.data import DataSet
+from ancestral.app.data import DataSet, exists, is_name
 from ancestral.app.data import load as load_data
 from ancestral.app.data.sources import BUILT_IN
 from ancestral.app.evaluation import Comparison, Evaluation, Evaluator, Metric, N, Samples, Subject, draw
@@ -112,6 +112,7 @@ def evaluate(
         helps = run is not None and rank_and_world()[0] > 0
         if evaluator is None:
             data, split = _reference(run, against, line)
+            data = data.sampled
             if run is not None and helps:
                 drawn(run, run.load_model(device), data, reference_of(data, split, n).n, how or {}, line.update)
                 return None
@@ -250,7 +251,7 @@ def data_of(run: Run, line: Line | None = None, otherwise: str = "") -> DataSet:
     """
     progress = (lambda done, total: line.update(f"reading {done:,} of {total:,}")) if line else None
     size, sources = run.recipe.data.size or run.image_size, run.sources
-    there = [source for source in sources if source in BUILT_IN or Path(source).expanduser().exists()]
+    there = [source for source in sources if is_name(source) or exists(source)]
     for source in there:
         data = load_data(source, size=size, axes=run.recipe.data.axes, progress=progress)
         if data.spec.fingerprint == run.spec.fingerprint:
@@ -296,7 +297,7 @@ def _reference(run: Run | None, against: Real, line: Line) -> tuple[DataSet, Aga
 def _samples(subject: Any, data: DataSet, rescale: bool | None) -> Samples:
     """Load samples of other software at the size, the range and the levels of the data."""
     size = (data.spec.shape[1], data.spec.shape[2]) if data.spec.is_image else None
-    found = load_data(subject, size=size, shape=data.spec.shape)
+    found = load_data(subject, size=size, shape=data.spec.shape).sampled
     x = torch.cat([found.x("train"), found.x("test")])
     if x.shape[1] == 3 and data.spec.shape[0] == 1 and bool((x == x[:, :1]).all()):
         x = x[:, :1]

@@ -288,7 +288,7 @@ def test_a_run_whose_default_size_was_another_still_finds_its_data(tmp_path, pic
     for i in range(6):
         picture(tmp_path / "set" / f"{i}.png", size=(100, 50))
     small = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=4", "train.previews=0")
-    monkeypatch.setattr(decoding, "_size", lambda headers: (48, 48))
+    monkeypatch.setattr(decoding, "common_size", lambda headers: (48, 48))
     train(tmp_path / "set", budget="2it", out=tmp_path / "run", settings=small, quiet=True, device="cpu")
     monkeypatch.undo()
     assert Run(tmp_path / "run").recipe.data.size is None

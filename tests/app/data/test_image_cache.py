@@ -26,7 +26,7 @@ def decodings(monkeypatch):
     """A list that grows with every true decoding."""
     calls = []
     decode = decode_once.decode
-    monkeypatch.setattr(decode_once, "decode", lambda *given: calls.append(given) or decode(*given))
+    monkeypatch.setattr(decode_once, "decode", lambda *given, **how: calls.append(given) or decode(*given, **how))
     return calls
 
 
@@ -115,3 +115,17 @@ def test_the_cache_lies_where_the_platform_has_it(monkeypatch, tmp_path):
     assert cache_dir() == Path("/home/a/.cache/ancestral")
     monkeypatch.setattr(cache_module.sys, "platform", "darwin")
     assert cache_dir() == Path("/home/a/Library/Caches/ancestral")
+
+
+def test_the_size_that_was_chosen_is_found_again_when_it_is_asked_for(tmp_path, cache, decodings, picture):
+    """A continued run asks for the size with which it began."""
+    for i in range(6):
+        picture(tmp_path / "set" / f"{i}.png", size=(100, 80))
+    first = load(tmp_path / "set")
+    assert any(note.endswith("; choose another size with --size") for note in first.notes)
+    second = load(tmp_path / "set", size=first.spec.shape[1:])
+    assert len(decodings) == len(kept(cache)) == 1
+    assert second.spec == first.spec
+    assert not any("--size" in note for note in second.notes)
+    load(tmp_path / "set", size=8)
+    assert len(decodings) == 2

@@ -17,7 +17,8 @@ BUILT_IN = "digits, fashion-mnist, gaussians, moons, rings, scenes, scenes64, sw
 
 
 def test_the_room_offers_what_it_promises():
-    assert data_room.__all__ == ["DataError", "DataSet", "DataSpec", "Split", "built_in", "load", "size_of"]
+    names = ["DataError", "DataSet", "DataSpec", "Split", "built_in", "exists", "is_name", "load", "name_of", "size_of"]
+    assert data_room.__all__ == names
     assert issubclass(DataError, AncestralError)
     assert (DataError.exit_code, UsageError.exit_code) == (1, 2)
     assert ", ".join(built_in()) == BUILT_IN
@@ -62,7 +63,7 @@ def test_unknown_names(source, message, tmp_path, monkeypatch):
     with pytest.raises(UsageError) as caught:
         load(source)
     assert str(caught.value).startswith(message)
-    assert str(caught.value).endswith(".npy, .npz, .parquet, .csv or .tsv file")
+    assert str(caught.value).endswith(".npy, .npz, .parquet, .csv, .tsv or .tar file")
 
 
 def test_paths_that_do_not_exist(tmp_path, monkeypatch):
@@ -83,7 +84,7 @@ def test_files_of_other_kinds(tmp_path, picture):
     with pytest.raises(UsageError, match=r"a\.png is a single image: give the folder that holds the images$"):
         load(picture(tmp_path / "a.png"))
     (tmp_path / "a.h5").write_text("1,2")
-    expected = r"a\.h5 is a file of an unknown type: expected .*\.parquet, \.csv, \.tsv or a folder of images; convert it to"
+    expected = r"a\.h5 is a file of an unknown type: .*\.parquet, \.csv, \.tsv, \.tar or a folder of images; convert it to"
     with pytest.raises(UsageError, match=expected):
         load(tmp_path / "a.h5")
 

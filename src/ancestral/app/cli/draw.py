@@ -159,7 +159,8 @@ def _forward(source: str, schedule: str, steps: int | None, seed: int, animated:
     process = schedule_of(schedule)
     data = load(source)
     n = 8 if len(data.spec.shape) > 1 else 2000
-    scale, index = Standardize(data.spec.shape, **units(data.spec)), torch.linspace(0, len(data.train) - 1, n).long()
+    scale = Standardize(data.spec.shape, **units(data.spec))
+    index = torch.linspace(0, len(data.train) - 1, n, dtype=torch.float64).long()
     x = scale.normalize(data.batch(index).x)
     eps = SampleNoise(range(seed, seed + n)).normal(data.spec.shape)
     count = steps or (FRAMES if animated else 8)

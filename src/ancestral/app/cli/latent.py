@@ -117,7 +117,7 @@ def latent_map(model: GenerativeModel, folder: Opened, condition: Any) -> Image:
     if isinstance(folder, SavedModel):
         raise UsageError("--latent-map shows the data of a run, and a saved model has none: give the run")
     data = data_of(folder).encoded(model.conditioner)
-    index = torch.linspace(0, len(data.train) - 1, min(POINTS, len(data.train))).long()
+    index = torch.linspace(0, len(data.train) - 1, min(POINTS, len(data.train)), dtype=torch.float64).long()
     batch = data.batch(index)
     with model.inference():
         z = torch.cat([encoder.encode(x.to(model.device), _known(model, x, c)) for x, c in _parts(batch.x, batch.conditions)])

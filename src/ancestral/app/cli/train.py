@@ -47,7 +47,8 @@ def train(
     ----------
     source
         Data: a built-in name (digits, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes, scenes64), a folder of
-        images, or an .npy, .npz, .parquet or .csv file.
+        images, an .npy, .npz, .parquet or .csv file, tar shards as 'data/part-*.tar' or 'data/part-{000..099}.tar', or a
+        data set of Hugging Face: the folder of save_to_disk, or hf:NAME.
     settings
         Further settings of the recipe as section.name=value, e.g. train.batch=128 model.schedule=linear. See --print-recipe.
     budget
@@ -171,6 +172,9 @@ def train(
         return 128 + stopped
     skipped = f", {trainer.skipped} skipped" if trainer.skipped else ""
     reporter.say(f"done: {trainer.step} steps{skipped}, {count(trainer.images)} images in {duration(trainer.seconds)}")
+    for note in data.trouble:
+        if note not in data.notes:  # it was said before
+            reporter.say(note)
     if (verdict := trainer.verdict) is not None:
         reporter.say(verdict)
         return _result(trainer, json, "finished")

@@ -75,7 +75,7 @@ def plain(name: str, values: Any) -> Column | None:
 
 def _read(split: Split, name: str, values: Any, where: str, number_names: Sequence[str]) -> Any:
     """Return the values of one column after a check of type and shape."""
-    shape = tuple(split["x"].values.shape)
+    shape = split["x"].shape
     n, space = shape[0], shape[2:]
     column = COLUMNS.get(name)
     if column == "number":

@@ -32,8 +32,10 @@ from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.decode import listed
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.labels import encode
-from ancestral.app.data.levels import check_finite, quantise
+from ancestral.app.data.levels import check_finite
+from ancestral.app.data.mapped import levels_of, mapped
 from ancestral.app.data.numbers import numbers_note
+from ancestral.app.data.streamed import SAMPLE, evenly, is_large
 from ancestral.errors import UsageError
 
 AXES = {"n d": "vectors", "n l": "signals", "n c l": "signals", "n h w": "images", "n c h w": "images"}  # in any order
@@ -96,7 +98,9 @@ def array_file(path: Path, axes: str | None = None, labels: Any = None, shape: t
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an `.npz` file by name, or that of an `.npy` file as `x`. Raises `DataError`."""
+    """Return the arrays of an `.npz` file by name, or that of an `.npy` file as `x`, mapped if large. Raises `DataError`."""
+    if (large := mapped(path)) is not None:
+        return {"x": large}
     try:
         with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
             loaded = np.load(file, allow_pickle=False)
@@ -159,7 +163,7 @@ def from_array(
     chosen, doubt = (named_axes(axes), "") if axes is not None else usual_axes(arrays[0], where, shape)
     ordered = [arranged(a, axes or chosen, where) for a in arrays]
     layout = AXES[named_axes(chosen)]
-    quantised, levels = quantise(ordered, layout == "images", levels)
+    quantised, levels = levels_of(ordered, layout == "images", levels)
     encoded: list[Tensor | None] = [None, None]
     classes: tuple[str, ...] = ()
     if labels is not None:
@@ -182,10 +186,10 @@ def from_array(
     if held_out is not None and (beside or {}).keys() != (beside_test or {}).keys():
         one = ", ".join(sorted((beside or {}).keys() ^ (beside_test or {}).keys()))
         raise DataError(f"{where} has {one} for one split only: give each with and without _test, or neither")
-    if channels and len(channels) != len(train["x"].values[0]):
-        given, there = len(channels), count(len(train["x"].values[0]), "channel")
+    if channels and len(channels) != train["x"].shape[1]:
+        given, there = len(channels), count(train["x"].shape[1], "channel")
         raise DataError(f"{count(given, 'name')} are given for {there} of {where}: give one for each")
-    about = [f"read as {described(sum(map(len, quantised)), layout, tuple(train['x'].values.shape[1:]))}{doubt}"]
+    about = [f"read as {described(sum(map(len, quantised)), layout, train['x'].shape[1:])}{doubt}"]
     if "number" in train:
         numbers = train["number"]
         assert isinstance(numbers, Numbers)
@@ -258,7 +262,7 @@ def numeric(x: np.ndarray | Tensor, where: str) -> np.ndarray:
         raise DataError(f"{where} must hold numbers, found the type {x.dtype}")
     if x.ndim < 2 or not x.size:
         raise DataError(f"{where} has shape {x.shape}: {EXPECTED}")
-    check_finite(x, where)
+    check_finite(x[evenly(len(x), SAMPLE, x[0].nbytes).numpy()] if is_large(x) else x, where)
     return x
 
 

@@ -8,15 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.app.data.columns import STANDARD, Column, Numbers, Texts
+from ancestral.app.data.columns import STANDARD, Numbers, Texts
 from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.discrete import allowed_values, described
 from ancestral.app.data.errors import DataError, printable
-from ancestral.app.data.hashing import fingerprint
+from ancestral.app.data.hashing import fingerprint, of_sample
 from ancestral.app.data.precision import CONSTANT
 from ancestral.app.data.spec import DataSpec, Kind
+from ancestral.app.data.streamed import HELD, Streamed, apart
 
 CHUNK = 1 << 22  # values examined at a time, so that float64 and int64 temporaries take at most 32 MB
+MOST_HELD_OUT = 10_000
 
 
 def assemble(
@@ -47,25 +49,30 @@ def assemble(
     Raises:
         DataError: if a split would be empty.
     """
-    texts = [part["text"] for part in (train, test) if part is not None and "text" in part]
-    if replaced := sum(column.replaced for column in texts if isinstance(column, Texts)):
+    written = [part["text"] for part in (train, test) if part is not None and "text" in part]
+    if replaced := sum(column.replaced for column in written if isinstance(column, Texts)):
         notes = (*notes, f"{count(replaced, 'caption')} with a lone surrogate, which is no character: replaced by U+FFFD")
     if test is None:
         if len(train) < 2:
             found = count(len(train), "sample")
             raise DataError(f"{name} holds {found}: at least 2 are needed, one to train on and one to hold out")
-        rule = "chosen at random" if train.labels is None else "the same share of each class"
-        kept, out = held_out(len(train), train.labels)
-        train, test = train.take(kept), train.take(out)
+        train, test, rule = _divided(train)
         notes = (*notes, f"held out {len(test):,} of {len(train) + len(test):,} samples, {rule}")
     elif not len(train) or not len(test):
         empty = "training" if not len(train) else "held-out"
         raise DataError(f"the {empty} split of {name} is empty: at least 1 sample is needed there")
     kind: Kind = "real" if levels is None else "binary" if levels == 2 else "uint8"
-    x, texts, boxes, paired = (train.value(name) for name in ("x", "text", "boxes", "image"))
+    x_column, seen = train["x"], train.sample()
+    if train.streamed:
+        what = "mean, deviation and fingerprint are" if levels is not None else "mean, deviation, limits and fingerprint are"
+        notes = (*notes, f"samples are read on demand; {what} those of {len(seen):,} evenly spread training samples")
+    held = {name: column if not isinstance(column := train[name], Streamed) else seen[name] for name in train}
+    x = seen["x"].values
+    texts, boxes, paired = (held[name].values if name in held else None for name in ("text", "boxes", "image"))
+    found = fingerprint(seen, levels)
     mean, std = moments(x, levels)
     limits = () if levels is not None else tuple((float(c.min()), float(c.max())) for c in x.unbind(1))
-    numbers = train["number"] if "number" in train else Numbers(torch.empty(len(train), 0))
+    numbers = held.get("number", Numbers(torch.empty(len(seen), 0)))
     assert isinstance(numbers, Numbers)
     number_mean, number_std = known_moments(numbers.values)
     allowed = allowed_values(x.numpy(), levels)
@@ -79,16 +86,18 @@ def assemble(
         std=std,
         classes=classes,
         size=len(train),
-        fingerprint=fingerprint(train, levels),
-        captions=sum(text is not None for text in texts or ()),
+        fingerprint=of_sample(fingerprint(seen, levels), x_column)
+        if isinstance(x_column, Streamed)
+        else fingerprint(seen, levels),
+        captions=0 if texts is None else round(sum(text is not None for text in texts) * len(train) / len(texts)),
         boxes=max((len(rows) for rows in boxes or ()), default=0),
         box_classes=box_classes,
         map_classes=map_classes,
         paired=0 if paired is None else paired.shape[1],
-        numbers=numbers.names if "number" in train else (),
+        numbers=numbers.names if "number" in held else (),
         number_mean=number_mean,
         number_std=number_std,
-        columns=tuple((column, shape_of(train[column])) for column in sorted(train) if column not in STANDARD),
+        columns=tuple((column, train[column].shape[1:]) for column in sorted(train) if column not in STANDARD),
         channels=tuple(map(printable, channels)),
         limits=limits,
         allowed=allowed if any(allowed) else (),
@@ -98,8 +107,20 @@ def assemble(
     return DataSet(spec, train, test, tuple(map(printable, notes)))
 
 
-def held_out(n: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return ascending indices `(train, test)` of n samples. A tenth is held out, at least 1 and at most 10,000.
+def _divided(samples: Split) -> tuple[Split, Split, str]:
+    """Return the training split, the held-out split, and how the latter was chosen. Samples in shards are not permuted."""
+    x, n = samples["x"], len(samples)
+    most = max(1, min(MOST_HELD_OUT, HELD // x.row_bytes)) if isinstance(x, Streamed) else MOST_HELD_OUT
+    if isinstance(x, Streamed) and x.groups is not None:
+        train, test = apart(n, max(1, min(n // 10, most)))
+        return samples.view(train), samples.view(test), f"every {test.period:,}th" if test.period > 3 else "evenly spread"
+    kept, out = held_out(n, samples.labels, most)
+    rule = "chosen at random" if samples.labels is None else "the same share of each class"
+    return samples.take(kept), samples.take(out), rule
+
+
+def held_out(n: int, labels: Tensor | None = None, most: int = MOST_HELD_OUT) -> tuple[Tensor, Tensor]:
+    """Return ascending indices `(train, test)` of n samples. A tenth is held out, at least 1 and at most `most`.
 
     With labels the choice is stratified by class, and a class of a single sample stays in training. The choice depends only on
     n and the labels, so it is the same on every machine and with every version of numpy.
@@ -112,7 +133,7 @@ def held_out(n: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         order = order[shared] if shared.any() else order
     # The samples are sorted by class and shuffled within each class, so evenly spaced picks are a stratified draw. At most one
     # of two neighbours is picked, so no whole class is held out.
-    size = max(1, min(n // 10, 10_000, len(order) // 2))
+    size = max(1, min(n // 10, most, len(order) // 2))
     picks = order[((np.arange(size) + 0.5) * len(order) / size).astype(np.int64)]
     out = np.zeros(n, dtype=bool)
     out[picks] = True
@@ -152,11 +173,6 @@ def known_moments(numbers: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]
         std = float(known.std(correction=0)) if len(known) else 0.0
         stds.append(std if std > rounding * abs(means[-1]) and std > 0 else 1.0)
     return tuple(means), tuple(stds)
-
-
-def shape_of(column: Column) -> tuple[int, ...]:
-    """Return the shape of one row of a column, () for texts."""
-    return tuple(column.values.shape[1:]) if isinstance(column.values, Tensor) else ()
 
 
 def chunks(array: np.ndarray) -> Iterator[np.ndarray]:

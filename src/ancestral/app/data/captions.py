@@ -64,7 +64,7 @@ def read_captions(
             notes.append(f"columns of {name} not used: {listed(sorted(unused))}")
     if several := sum(len(texts) > 1 for texts in captions.values()):
         notes.append(f"{count(several, 'image')} with several captions: one of them is drawn each time")
-    return [_row(captions[image]) or found.get(_stem(image)) for image in images], notes
+    return [_row(captions[image]) or (found.get(_stem(image)) if found else None) for image in images], notes
 
 
 def _row(texts: Sequence[str]) -> str | tuple[str, ...] | None:

@@ -46,9 +46,21 @@ class Column:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of rows and, for tensors, the shape of a row."""
+        return tuple(self.values.shape) if isinstance(self.values, Tensor) else (len(self),)
+
     def gather(self, index: Tensor) -> Self:
-        """Return the rows of `index`, int64 `(n,)`, as a column."""
+        """Return the rows of `index`, int64 `(n,)`, as a column in memory."""
         raise NotImplementedError
+
+    def prefetch(self, index: Tensor) -> None:
+        """Take the hint that the rows of `index` are gathered next. Columns in memory ignore it."""
+
+    def select(self, index: Tensor) -> Self:
+        """Return the same rows as `gather`, without reading those of a column that is read on demand."""
+        return self.gather(index)
 
     def mirror(self, rows: Tensor, canvas: Size) -> Self:
         """Return the column after a left-right flip of the images that `rows`, bool `(N,)`, marks. canvas: their size."""

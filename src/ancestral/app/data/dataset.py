@@ -1,22 +1,28 @@
-"""Data in memory. `Split` holds samples as named columns, and `DataSet` returns them as batches of floats.
+"""Data sets. `Split` holds samples as named columns, and `DataSet` returns them as batches of floats.
 
 Levels stay uint8, which takes a quarter of the memory of float32. They become floats only when a batch is drawn, by one
-`index_select` and one division. For small images this is faster than any queue of workers.
+`index_select` and one division. For small images this is faster than any queue of workers. Data that are larger than memory
+have the same interface: their columns are `Streamed` and read the rows of a batch. A part in memory stands for such data where
+all samples would be needed (`DataSet.sampled`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ancestral.app.data.columns import Column, Texts, column
+from ancestral.app.data.errors import printable
 from ancestral.app.data.hashing import COVERED, extended
+from ancestral.app.data.order import EpochSampler, Order, ShardOrder
 from ancestral.app.data.spec import DataSpec
+from ancestral.app.data.streamed import SAMPLE, Selection, Streamed, evenly
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner, Rendering
 from ancestral.errors import UsageError
@@ -24,6 +30,7 @@ from ancestral.noise import Noise, StreamNoise
 from ancestral.suggest import unknown
 
 SplitName = Literal["train", "test"]
+KEPT = 10_000  # samples of a split that stand for it in memory
 
 
 class Split:
@@ -35,6 +42,7 @@ class Split:
         columns: a `Column`, or N rows of values, for each name. None is left out. `x` is needed.
         conditions: the encoded conditions of a model, one tensor `(N, ...)` for each kind; see `DataSet.encoded`.
         choices: for kinds with several values per sample, their number `(N,)` and all values `(N, k, ...)`.
+        conditioner: the conditioner that encodes the samples of a batch, if the samples are read on demand.
 
     Raises:
         UsageError: if columns have different lengths.
@@ -45,8 +53,10 @@ class Split:
         columns: Mapping[str, Any],
         conditions: Mapping[str, Tensor] | None = None,
         choices: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+        conditioner: Conditioner | None = None,
     ):
         self._columns = {name: column(name, values) for name, values in columns.items() if values is not None}
+        self.conditioner = conditioner
         self.conditions = dict(conditions or {})
         self.choices = dict(choices or {})
         n = len(self)
@@ -72,19 +82,38 @@ class Split:
         return self._columns[name].values if name in self._columns else None
 
     @property
+    def streamed(self) -> bool:
+        """Whether the samples are read on demand."""
+        return isinstance(self._columns["x"], Streamed)
+
+    @property
     def columns(self) -> dict[str, Any]:
         """The values of the columns by name. Conditions read these."""
         return {name: column.values for name, column in self._columns.items()}
 
     @property
     def all_columns(self) -> dict[str, Any]:
-        """The same as `columns`, but with every text of samples that have several. Conditions are fitted to these."""
+        """The same as `columns`, but with every text of samples that have several, and without the samples themselves.
+
+        Conditions are fitted to these. Of samples that are read on demand these are the columns of a sample of them.
+        """
+        if self.streamed:
+            some = evenly(len(self), KEPT)
+            others = {name: column.gather(some) for name, column in self._columns.items() if name != "x"}
+            return {name: values for name, values in Split({"x": some, **others}).all_columns.items() if name != "x"}
         every = {name: column for name, column in self._columns.items() if isinstance(column, Texts) and any(column.others)}
         texts = {name: (*column.values, *(text for more in column.others for text in more)) for name, column in every.items()}
         return self.columns | texts
 
     def encoded(self, conditioner: Conditioner) -> Split:
-        """Return the same samples with a model's conditions. Of several texts of a sample, the first is its condition."""
+        """Return the same samples with a model's conditions. Of several texts of a sample, the first is its condition.
+
+        The conditions of samples that are read on demand are encoded with each batch.
+        """
+        if self.streamed:
+            lazy = Split(self._columns, conditioner=conditioner)
+            lazy.gathered(torch.arange(1))  # raises UsageError if a column is missing
+            return lazy
         choices = {}
         for name in conditioner.kinds:
             source = conditioner.source(name)
@@ -101,19 +130,41 @@ class Split:
     @property
     def canvas(self) -> tuple[int, int]:
         """Height and width of the images. Raises UsageError if the samples are not images."""
-        shape = tuple(self._columns["x"].values.shape)
+        shape = self._columns["x"].shape
         if len(shape) != 4:
             raise UsageError(f"only images can be mirrored or resized, and these samples have shape {shape[1:]}")
         return shape[2], shape[3]
 
     def with_columns(self, columns: Mapping[str, Any]) -> Split:
         """Return the same samples with these columns added or replaced. None removes a column."""
-        return Split({**self._columns, **columns}, self.conditions, self.choices)
+        return Split({**self._columns, **columns}, self.conditions, self.choices, self.conditioner)
 
     def take(self, index: Tensor) -> Split:
         """Return the samples of `index`, int64 `(n,)`, with all their columns and conditions."""
+        return self._with({name: column.select(index) for name, column in self._columns.items()}, index)
+
+    def gathered(self, index: Tensor, names: Collection[str] | None = None) -> Split:
+        """Return the same as `take` in memory: rows that are read on demand are read. names: the columns, by default all."""
+        columns = {name: c.gather(index) for name, c in self._columns.items() if names is None or name in names}
+        return self._with(columns, index) if self.conditioner is None else Split(columns).encoded(self.conditioner)
+
+    def view(self, selection: Selection) -> Split:
+        """Return the samples of a selection."""
+        index = torch.empty(0, dtype=torch.int64)
+        if any(not isinstance(column, Streamed) for column in self._columns.values()):
+            index = torch.from_numpy(selection.rows(np.arange(len(selection))))
+        columns = self._columns.items()
+        return Split({name: c.view(selection) if isinstance(c, Streamed) else c.gather(index) for name, c in columns})
+
+    def sample(self, most: int = SAMPLE) -> Split:
+        """Return at most `most` evenly spread samples, in memory, which stand for the split. A split in memory is returned."""
+        x = self._columns["x"]
+        return self.gathered(evenly(len(x), most, x.row_bytes)) if isinstance(x, Streamed) else self
+
+    def _with(self, columns: Mapping[str, Column], index: Tensor) -> Split:
+        """Return the columns with the conditions of `index`."""
         return Split(
-            {name: column.gather(index) for name, column in self._columns.items()},
+            columns,
             {name: rows.index_select(0, index) for name, rows in self.conditions.items()},
             {name: (counts[index], values[index]) for name, (counts, values) in self.choices.items()},
         )
@@ -230,6 +281,11 @@ class DataSet:
             UsageError: if the split is unknown, or `flip` is given and the samples are not images.
         """
         part = self.part(split)
+        if part.streamed:
+            part = part.gathered(
+                index, {"x", "class"} if self.conditioner is None else {"x", "class", *self.conditioner.sources}
+            )
+            index = torch.arange(len(index))
         samples = part["x"].gather(index)
         conditions = {"class": part["class"].gather(index).values} if "class" in part else {}
         conditions |= {name: column.index_select(0, index) for name, column in part.conditions.items()}
@@ -247,6 +303,41 @@ class DataSet:
         if self.conditioner is not None:
             conditions |= self.conditioner.derive(x, noise or StreamNoise(len(x), 0, 0))
         return Batch(x, conditions)
+
+    def noted(self, *notes: str) -> DataSet:
+        """Return the same data with further notes."""
+        return replace(self, notes=(*self.notes, *map(printable, notes)))
+
+    @property
+    def trouble(self) -> list[str]:
+        """Notes on samples that could not be read so far, and were replaced."""
+        sources = {id(c.source): c.source for part in (self.train, self.test) if isinstance(c := part["x"], Streamed)}
+        return [note for source in sources.values() for note in getattr(source, "trouble", ())]
+
+    def prefetch(self, index: Tensor, split: SplitName = "train") -> None:
+        """Take the hint that `batch` is called next with these rows. If they must be decoded, workers begin with it."""
+        self.part(split)["x"].prefetch(index)
+
+    def order(self, seed: int) -> Order:
+        """Return the order in which training takes the samples, which depends only on (seed, epoch, position).
+
+        It is a permutation of all samples, or, for samples in shards, one that keeps reads local (`ShardOrder`).
+        """
+        x = self.train["x"]
+        groups = x.groups if isinstance(x, Streamed) else None
+        return EpochSampler(len(self.train), seed) if groups is None else ShardOrder(groups, seed)
+
+    @cached_property
+    def sampled(self) -> DataSet:
+        """The data in memory: the same data, or, if they are read on demand, evenly spread samples of each split (`KEPT`)."""
+        if not (self.train.streamed or self.test.streamed):
+            return self
+        train, test = (part.sample(KEPT) for part in (self.train, self.test))
+        notes = self.notes
+        if len(train) < len(self.train):
+            told = f"{len(train):,} of {len(self.train):,} training samples, evenly spread, stand for all in comparisons"
+            notes = (*notes, told)
+        return replace(self, train=train, test=test, notes=notes)
 
     def asked(self, index: Tensor) -> dict[str, Tensor]:
         """Return the conditions of the held-out samples of `index` as `sample` takes them, {} if no conditions are encoded."""

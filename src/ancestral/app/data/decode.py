@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -24,12 +24,15 @@ from PIL import Image
 from ancestral.app.data.assemble import chunks, count
 from ancestral.app.data.errors import DataError, printable
 from ancestral.app.data.images import Header, ImageError, Source, each_page, extent, inspect_pages, read, read_values
+from ancestral.app.data.streamed import is_large
 
 HALF = 1 << 15  # half of the range of 16 bits
 PAGES = 64  # pages that are read while a file is open; each opening finds its way from the first page
 DARK = 64  # 16-bit colours below this level of 256 probably have fewer bits, such as 12
+CHOOSE = "; choose another size with --size"
 LARGEST = 64  # the side of a square with as many pixels as an image has at most if the user gives no size
 Progress = Callable[[int, int], None]
+Allocate = Callable[[tuple[int, ...], "np.dtype[Any]"], np.ndarray | None]  # (shape, type) -> an array of zeros, or None
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -61,6 +64,9 @@ def decode(
     sources: Sequence[Source],
     size: tuple[int, int] | None,
     progress: Progress | None = None,
+    *,
+    allocate: Allocate | None = None,
+    trouble: Sequence[str] = (),
 ) -> Decoded:
     """Decode every readable image of `sources` at one size, all to grey or all to RGB.
 
@@ -69,25 +75,30 @@ def decode(
         names: one name per source, for messages.
         sources: the image files.
         size: (height, width) to which images are scaled and cropped. None: the common size of all images if they have at most
-            64x64 pixels, otherwise `_size` keeps their usual aspect.
+            64x64 pixels, otherwise `common_size` keeps their usual aspect.
         progress: called with (images decoded, images in all).
+        allocate: makes the array of the pixels. None, or if it returns None: they are held in memory.
+        trouble: why `allocate` returned None, for the error if the images do not fit into memory either.
 
     Raises:
         DataError: if no image can be read, or if the images would not fit into memory.
     """
     with _pool() as pool:
-        inspected = list(pool.map(_attempt(inspect_pages), sources))
+        inspect = _attempt(inspect_pages)
+        inspected = list(pool.map(lambda i: inspect(sources[i]), range(len(sources))))  # sources may be read one by one
         pages = [_Page(i, header) for i, found in enumerate(inspected) if isinstance(found, list) for header in found]
         reasons = [f"{name} ({why.reason})" for name, why in zip(names, inspected, strict=True) if isinstance(why, ImageError)]
         if not pages:
             raise DataError(f"no image in {where} can be read: {listed(reasons)}")
         headers = [page.header for page in pages]
-        chosen = size or _size(headers)
+        chosen = size or common_size(headers)
         deep = [page for page in pages if page.header.depth > 8]
         extents = [found for _, found in _read(pool, sources, deep, lambda _, image: extent(image))]
         kind, levels, about = _kept_values(headers, extents)
         grey = all(header.grey for header in headers)
-        pixels = _allocate(where, len(pages), 1 if grey else 3, chosen, kind)
+        shape = (len(pages), 1 if grey else 3, *chosen)
+        found = allocate(shape, np.dtype(kind)) if allocate else None
+        pixels = found if found is not None else _allocate(where, shape, kind, trouble)
 
         def fill(slot: int, image: Source) -> bool:
             if kind == np.float32 or levels:
@@ -110,12 +121,12 @@ def decode(
     if not any(good):
         raise DataError(f"no image in {where} can be read: {listed(reasons)}")
     if not all(good):
-        pixels = pixels[good]
+        pixels = _packed(pixels, np.flatnonzero(good))
     used = [page for page, fine in zip(pages, good, strict=True) if fine]
     notes = (*_notes([page.header for page in used], size, chosen, sum(result is True for result in results)), *about)
     notes += tuple(_deep_colours([page.header for page in used], pixels))
     if not grey and all(_is_grey(part) for part in chunks(pixels)):
-        pixels = pixels[:, :1].copy()
+        pixels = pixels[:, :1] if is_large(pixels) else pixels[:, :1].copy()
     passing = any(isinstance(item, ImageError) and item.passing for item in (*inspected, *results))
     kept = np.array([page.file for page in used], dtype=np.int64)
     return Decoded(pixels, kept, tuple(reasons), notes, passing, levels)
@@ -173,7 +184,7 @@ def _attempt(function: Callable[[A], B]) -> Callable[[A], B | ImageError]:
     return attempt
 
 
-def _size(headers: Sequence[Header]) -> tuple[int, int]:
+def common_size(headers: Sequence[Header]) -> tuple[int, int]:
     """Return the common size of the images if it has at most 64x64 pixels, otherwise a size of multiples of 8.
 
     Its shorter side is the median shorter side, at most 64, and its aspect is the median aspect. If it would have more than
@@ -231,18 +242,27 @@ def _kept_values(
     return np.float32, None, [f"{found}: kept as real numbers"]
 
 
-def _allocate(where: str, n: int, channels: int, size: tuple[int, int], kind: type[np.generic]) -> np.ndarray:
-    """Allocate an array for the pixels. Raises `DataError` if it needs more than half of the free memory."""
+def _allocate(where: str, shape: tuple[int, ...], kind: type[np.generic], trouble: Sequence[str]) -> np.ndarray:
+    """Allocate an array `shape` for the pixels. Raises `DataError` if it needs more than half of the free memory."""
+    n, channels, height, width = shape
     each = np.dtype(kind).itemsize
-    need, free = n * channels * size[0] * size[1] * each, psutil.virtual_memory().available
+    need, free = math.prod(shape) * each, psutil.virtual_memory().available
     if need > free / 2:
         fits = int((free / 2 / (n * channels * each)) ** 0.5) // 8 * 8
         advice = f"choose a smaller size, for example {fits} (train, compare: --size {fits})" if fits else "use fewer images"
         raise DataError(
-            f"{count(n, 'image')} of {where} at {size[0]}x{size[1]} need {need / 1e9:.1f} GB, more than half of the "
-            f"{free / 1e9:.1f} GB of memory that is free: {advice}"
+            f"{count(n, 'image')} of {where} at {height}x{width} need {need / 1e9:.1f} GB, more than half of the "
+            f"{free / 1e9:.1f} GB of memory that is free: {advice}" + "".join(f"; on the disk {why}" for why in trouble)
         )
-    return np.empty((n, channels, *size), dtype=kind)
+    return np.empty(shape, dtype=kind)
+
+
+def _packed(pixels: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Return the rows `good`, in ascending order, which are moved to the front in place."""
+    for i, j in enumerate(good.tolist()):
+        if i != j:
+            pixels[i] = pixels[j]
+    return pixels[: len(good)]
 
 
 def _notes(
@@ -255,7 +275,7 @@ def _notes(
     animated = sum(header.animated for header in headers)
     notes = []
     if changed:
-        notes.append(f"resized to {height}x{width}" + ("" if asked else "; choose another size with --size"))
+        notes.append(f"resized to {height}x{width}" + ("" if asked else CHOOSE))
     notes += cropped([(header.height, header.width) for header in headers], size)
     if enlarged:
         notes.append(f"{count(enlarged, 'image')} smaller than {height}x{width} enlarged")

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 
 import torch
 
@@ -28,7 +29,7 @@ from ancestral.app.data.decode_once import decode_once
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import SUFFIXES
 from ancestral.app.data.labels import encode
-from ancestral.app.data.levels import quantise
+from ancestral.app.data.mapped import levels_of
 from ancestral.app.data.numbers import numbers_note, numbers_of
 from ancestral.errors import UsageError
 
@@ -52,7 +53,9 @@ PAIRS = (
 
 @dataclass
 class Listing:
-    """The files of a folder: sorted posix paths relative to it. other: `name (reason)` of files that are not images."""
+    """The files of a folder: sorted posix paths relative to it. other: `name (reason)` of files that are not images.
+    states: size and time of modification of each.
+    """
 
     images: list[str] = field(default_factory=list)
     arrays: list[str] = field(default_factory=list)
@@ -60,6 +63,7 @@ class Listing:
     labels: list[str] = field(default_factory=list)
     sidecars: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
+    states: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def folder(
@@ -101,7 +105,7 @@ def folder(
             raise DataError(f"the metadata of {path} belong to pictures, and its samples are .npy files: save all in one .npz")
         decoded, layout, doubt = samples_of(path, names, axes, shape)
     else:
-        decoded, layout = _decode(path, names, size, progress), "images"
+        decoded, layout = _decode(path, names, listing, size, progress), "images"
     images = [names[i] for i in decoded.kept]
     left_out = [*listing.other, *(f"{name} (outside the split folders)" for name in strays), *decoded.left_out]
     numbers = numbers_of(path, images, listing.metadata)
@@ -110,7 +114,7 @@ def folder(
     captions, unused = read_captions(path, images, listing.metadata, listing.sidecars, (*read, *column))
     captioned = sum(text is not None for text in captions)
     classes, labels, unclassed = _classes(images, split_of) if given is None else _given_classes(given, about)
-    (array,), levels = quantise([decoded.pixels], images=layout == "images", levels=decoded.levels)
+    (array,), levels = levels_of([decoded.pixels], images=layout == "images", levels=decoded.levels)
     shown = (array.shape[-2], array.shape[-1]) if layout == "images" else (0, 0)
     boxes, box_classes, told = boxes_of(path, images, extras, shown)
     maps, map_classes = maps_of(path, images, extras, shown)
@@ -162,22 +166,24 @@ def stack(path: Path, size: tuple[int, int] | None = None, progress: Progress | 
         size,
         progress,
         place=str(path.resolve()),
-        state=repr(_state(path)),
+        state=repr(_state(path)[1:]),
     )
-    (array,), levels = quantise([decoded.pixels], images=True, levels=decoded.levels)
+    (array,), levels = levels_of([decoded.pixels], images=True, levels=decoded.levels)
     left_out = [f"left out {listed(decoded.left_out)}"] if decoded.left_out else []
     return assemble(path.stem, Split({"x": array}), levels=levels, notes=(*left_out, *decoded.notes))
 
 
-def _decode(path: Path, names: Sequence[str], size: tuple[int, int] | None, progress: Progress | None) -> Decoded:
+def _decode(
+    path: Path, names: Sequence[str], listing: Listing, size: tuple[int, int] | None, progress: Progress | None
+) -> Decoded:
     return decode_once(
         str(path),
         names,
-        [path / name for name in names],
+        _Files(path, names),
         size,
         progress,
         place=str(path.resolve()),
-        state=repr([(name, _state(path / name)) for name in names]),
+        state=repr([(name, listing.states[name]) for name in names]),
     )
 
 
@@ -198,12 +204,15 @@ def scan(root: Path) -> Listing:
             continue
         seen.add(identity)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
+        here = Path(directory).relative_to(root).as_posix()
         for name in files:
-            relative = (Path(directory) / name).relative_to(root).as_posix()
+            relative = name if here == "." else f"{here}/{name}"
             if name.startswith(".") or name in ("Thumbs.db", "desktop.ini"):
                 continue
             suffix = posixpath.splitext(name)[1].lower()
-            if _special(root / relative):
+            regular, *state = _state(os.path.join(directory, name))
+            listing.states[relative] = state[0], state[1]
+            if not regular:
                 listing.other.append(f"{relative} (not a regular file)")
             elif suffix in SUFFIXES:
                 listing.images.append(relative)
@@ -217,21 +226,14 @@ def scan(root: Path) -> Listing:
                 listing.sidecars.append(relative)
             else:
                 listing.other.append(f"{relative} (not an image)")
-    stems = {posixpath.splitext(name)[0] for name in (*listing.images, *listing.arrays)}
+    samples = (*listing.images, *listing.arrays) if listing.sidecars else ()
+    stems = {posixpath.splitext(name)[0] for name in samples}
     lonely = [name for name in listing.sidecars if posixpath.splitext(name)[0] not in stems]
     listing.other += [f"{name} (not an image)" for name in lonely]
     listing.sidecars = [name for name in listing.sidecars if name not in set(lonely)]
     for names in (listing.images, listing.arrays, listing.metadata, listing.labels, listing.sidecars, listing.other):
         names.sort()
     return listing
-
-
-def _special(path: Path) -> bool:
-    """Return whether the path is a pipe, a socket or a device, from which reading may never end."""
-    try:
-        return not stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False  # its reader says why
 
 
 def _nothing(path: Path, listing: Listing) -> str:
@@ -243,12 +245,30 @@ def _nothing(path: Path, listing: Listing) -> str:
     return f"the folder {path} holds no images ({held}): expected {', '.join(sorted(s[1:] for s in SUFFIXES))} files"
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _state(path: str | Path) -> tuple[bool, int, int]:
+    """Return whether a path is no pipe, socket or device, from which reading may never end; its size; time of modification."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+        return True, 0, 0  # its reader says why
+    return stat.S_ISREG(status.st_mode), status.st_size, status.st_mtime_ns
+
+
+class _Files(Sequence[Path]):
+    """The paths of named files of a folder, which are made when they are needed."""
+
+    def __init__(self, root: Path, names: Sequence[str]):
+        self.root, self.names = root, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, i: int) -> Path: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Path]: ...
+    def __getitem__(self, i: int | slice) -> Path | list[Path]:
+        return [self.root / name for name in self.names[i]] if isinstance(i, slice) else self.root / self.names[i]
 
 
 def _splits(images: Sequence[str]) -> tuple[list[str], dict[str, str], list[str]]:

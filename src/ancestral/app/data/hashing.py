@@ -10,6 +10,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from ancestral.app.data.columns import Column, Texts
+from ancestral.app.data.streamed import Streamed
 
 # Columns that the fingerprint of a data set covers, and the names under which they are hashed. The names are those of the first
 # version, so that its runs can be continued. Texts are hashed with the head.
@@ -41,6 +42,11 @@ def fingerprint(columns: Columns, levels: int | None) -> str:
             digest.update(hashed.encode())
             digest.update(_bytes(columns[name]))
     return digest.hexdigest()
+
+
+def of_sample(fingerprint: str, column: Streamed) -> str:
+    """Return the fingerprint of samples that are read on demand, from that of a sample of them and the column of all."""
+    return hashlib.blake2b(f"{fingerprint} {len(column)} {column.source.identity}".encode(), digest_size=16).hexdigest()
 
 
 def extended(fingerprint: str, columns: Mapping[str, Column]) -> str:

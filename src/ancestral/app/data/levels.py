@@ -26,14 +26,14 @@ def quantise(arrays: Sequence[np.ndarray], images: bool, levels: int | None = No
     if levels is not None:
         return [_tensor(array, np.uint8) for array in arrays], levels
     bytes_ = all(array.dtype == np.uint8 for array in arrays)
-    if _every(arrays, lambda a: (a == 0) | (a == 1)):
+    if every(arrays, lambda a: (a == 0) | (a == 1)):
         return [_tensor(array, np.uint8) for array in arrays], 2
-    if bytes_ and _every(arrays, lambda a: (a == 0) | (a == 255)):
+    if bytes_ and every(arrays, lambda a: (a == 0) | (a == 255)):
         return [_tensor(array // 255, np.uint8) for array in arrays], 2
     integers = images and all(array.dtype.kind in "iu" for array in arrays)
-    if bytes_ or (integers and _every(arrays, lambda a: (a >= 0) & (a <= 255))):
+    if bytes_ or (integers and every(arrays, lambda a: (a >= 0) & (a <= 255))):
         return [_tensor(array, np.uint8) for array in arrays], 256
-    if images and all(array.dtype.kind == "f" for array in arrays) and _every(arrays, _of_255):
+    if images and all(array.dtype.kind == "f" for array in arrays) and every(arrays, _of_255):
         return [torch.from_numpy(_scaled(array)) for array in arrays], 256
     return [_tensor(array, array.dtype.type) for array in real(arrays)], None
 
@@ -64,7 +64,7 @@ def _tensor(array: np.ndarray, dtype: type[np.generic]) -> Tensor:
     return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
 
 
-def _every(arrays: Sequence[np.ndarray], test: Callable[[np.ndarray], np.ndarray]) -> bool:
+def every(arrays: Sequence[np.ndarray], test: Callable[[np.ndarray], np.ndarray]) -> bool:
     """Return whether `test` holds for every value. It stops at the first chunk with a value for which it does not."""
     return all(bool(test(part).all()) for array in arrays for part in chunks(array))
 

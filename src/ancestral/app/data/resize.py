@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ancestral.app.data.assemble import assemble, count
-from ancestral.app.data.columns import Pictures
+from ancestral.app.data.columns import Column, Pictures
 from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.decode import cropped
+from ancestral.app.data.streamed import Streamed
 from ancestral.errors import UsageError
 
 
@@ -44,7 +46,14 @@ def _at_256(split: Split, levels: int | None) -> Split:
     if levels is None or levels == 256:
         return split
     scale = np.rint(np.arange(levels) * (255 / (levels - 1))).astype(np.uint8)
-    return split.with_columns({"x": Pictures(torch.from_numpy(scale[split["x"].values.numpy()]))})
+    x = split["x"]
+    if isinstance(x, Streamed):
+        return split.with_columns({"x": x.changed(lambda column: Pictures(_scaled(column, scale)), x.source.shape)})
+    return split.with_columns({"x": Pictures(_scaled(x, scale))})
+
+
+def _scaled(column: Column, scale: np.ndarray) -> Tensor:
+    return torch.from_numpy(scale[column.values.numpy()])
 
 
 def _boxes(split: Split) -> int:

@@ -23,10 +23,14 @@ from ancestral.app.data.digits import digits
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.fashion_mnist import fashion_mnist
 from ancestral.app.data.folder import folder, stack
+from ancestral.app.data.hugging_face import PREFIX, from_hub, hugging_face, is_hugging_face, is_saved, saved
 from ancestral.app.data.images import SUFFIXES, Header, ImageError, inspect_pages
 from ancestral.app.data.resize import resize
+from ancestral.app.data.rows import from_rows
 from ancestral.app.data.scenes import scenes
 from ancestral.app.data.scenes64 import scenes64
+from ancestral.app.data.shards import expanded, found_shards, is_folder_of_shards, shards, short_name
+from ancestral.app.data.streamed import Rows
 from ancestral.app.data.table_file import table_file
 from ancestral.app.data.torch_data import from_torch
 from ancestral.errors import UsageError
@@ -43,11 +47,11 @@ BUILT_IN: dict[str, Callable[[Progress | None], DataSet]] = {
     "swiss-roll": lambda _: toys.swiss_roll(),
 }
 ARRAYS, TABLES, STACKS = (".npy", ".npz"), (".parquet", ".csv", ".tsv"), (".tif", ".tiff")
-FILES = (*ARRAYS, *TABLES)
+FILES = (*ARRAYS, *TABLES, ".tar")
 
 
 def load(
-    source: str | Path | np.ndarray | Tensor | Mapping[str, Any] | DataSet | Dataset[Any] | DataLoader[Any],
+    source: str | Path | np.ndarray | Tensor | Mapping[str, Any] | Rows | DataSet | Dataset[Any] | DataLoader[Any],
     *,
     size: int | tuple[int, int] | str | None = None,
     labels: Any = None,
@@ -55,7 +59,7 @@ def load(
     shape: tuple[int, ...] | None = None,
     progress: Progress | None = None,
 ) -> DataSet:
-    """Load data into memory, with their description.
+    """Load data with their description: into memory, or, if they are large or in shards, to be read on demand.
 
     The same files give the same samples in the same order and the same held-out split on every machine.
 
@@ -63,7 +67,9 @@ def load(
         source: a built-in name (`built_in()`), which has priority over a file of that name; a folder of images or of one `.npy`
             file a sample (`folder`); an `.npy` or `.npz` file (`array_file`); a `.parquet`, `.csv` or `.tsv` table
             (`table_file`); a TIFF of several pages (`stack`); an array or tensor of N samples (`from_array`); a mapping of
-            named columns (`from_columns`); a torch `Dataset` or `DataLoader` (`from_torch`); or a `DataSet`.
+            named columns (`from_columns`); rows that are read on demand (`from_rows`); a torch `Dataset` or `DataLoader`
+            (`from_torch`); a data set of Hugging Face, its folder, or `hf:NAME` (`hugging_face`); tar shards (`shards`); or a
+            `DataSet`.
         size: size of images: one side, or (height, width), also as "64x128". Images are scaled with antialiasing to cover it
             and cropped at the centre.
         labels: one number or name per sample, for arrays.
@@ -80,8 +86,18 @@ def load(
         named_axes(axes)  # raises UsageError
     if isinstance(source, np.ndarray | Tensor):
         data = from_array(source, labels=labels, axes=axes, shape=shape)
+    elif is_hugging_face(source):
+        _only_for_arrays("a data set of Hugging Face", labels, None)
+        data = hugging_face(source, "", target, axes)
     elif isinstance(source, Dataset | DataLoader):
         data = from_torch(source, axes, shape)
+    elif isinstance(source, str) and source.startswith(PREFIX):
+        _only_for_arrays(source, labels, None)
+        data = from_hub(source, target, axes)
+    elif isinstance(source, Rows) or (isinstance(source, Mapping) and isinstance(source.get("x"), Rows)):
+        given = source if isinstance(source, Mapping) else {"x": source}
+        _only_for_arrays("rows that are read on demand", labels, axes)
+        data = from_rows(given)
     elif isinstance(source, Mapping):
         data = from_columns(source, axes=axes, shape=shape, labels=labels)
     elif isinstance(source, DataSet):
@@ -102,6 +118,23 @@ def load(
     return data if target is None else resize(data, target)
 
 
+def exists(source: str) -> bool:
+    """Return whether there is a file or a folder of that name, or a shard that fits the pattern; True for `hf:NAME`."""
+    return source.startswith(PREFIX) or bool(expanded(source)) or os.path.exists(os.path.expanduser(source))
+
+
+def is_name(source: str) -> bool:
+    """Return whether a source is no path but the name of built-in data, or of a data set on the hub (`hf:NAME`)."""
+    return source in BUILT_IN or source.startswith(PREFIX)
+
+
+def name_of(source: str | Path) -> str:
+    """Return a short name for the data of a name, a path or a pattern."""
+    if str(source).startswith(PREFIX):
+        return str(source).removeprefix(PREFIX).rpartition("/")[2].replace(":", "-")
+    return Path(source).resolve().stem if expanded(str(source)) is None else short_name(str(source))
+
+
 def built_in() -> tuple[str, ...]:
     """Return the names of the built-in data sets."""
     return tuple(BUILT_IN)
@@ -115,6 +148,9 @@ def _from_path(
     shape: tuple[int, ...] | None,
     progress: Progress | None,
 ) -> DataSet:
+    if expanded(str(source)) is not None:
+        _only_for_arrays(str(source), labels, None)
+        return shards(found_shards(str(source)), short_name(str(source)), size, axes, progress)
     path = Path(os.path.expanduser(source))
     try:
         mode = path.stat().st_mode
@@ -128,7 +164,14 @@ def _from_path(
     suffix = "" if is_folder else path.suffix.lower()
     if suffix in ARRAYS:
         return array_file(path, axes, labels, shape)
-    _only_for_arrays(str(source), labels, None if is_folder else axes)
+    _only_for_arrays(str(source), labels, None if is_folder or suffix == ".tar" else axes)
+    if is_folder and is_saved(path):
+        return saved(path, size, axes)
+    if is_folder and is_folder_of_shards(path):
+        paths = sorted(path / name for name in os.listdir(path) if not name.startswith("."))
+        return shards(paths, Path(os.path.abspath(path)).name, size, axes, progress)
+    if suffix == ".tar":
+        return shards([path], path.stem, size, axes, progress)
     if is_folder:
         return folder(path, size, progress, axes, shape)
     if suffix in TABLES:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -45,23 +46,21 @@ def table_file(path: Path, size: tuple[int, int] | None = None, progress: Progre
     Raises:
         DataError: if the file cannot be read, has no usable column, or has rows that do not fit.
     """
-    table = _read(path) if path.suffix.lower() == ".parquet" else read_csv(path)
+    images = _Images(path) if path.suffix.lower() == ".parquet" else None
+    table = images.others if images is not None else read_csv(path)
     if not table.num_rows:
         raise DataError(f"{path} holds no rows: at least 2 are needed, one to train on and one to hold out")
-    if twice := [name for name in set(table.column_names) if table.column_names.count(name) > 1]:
-        raise DataError(f"{path} has several columns named {twice[0]}: give each a name of its own")
+    _check_names(path, table.column_names)
     label = _named(table, LABELS)
     names = _class_names(table, label)
-    image = _image_column(table)
-    if image is None:
+    if images is None or images.column is None:
         return _vectors(path, table, label, names)
-    text = _named(table, TEXT)
-    contents = [_content(cell) for cell in table[image].to_pylist()]
+    image, text = images.column, _named(table, TEXT)
     status = path.stat()
     decoded = decode_once(
         str(path),
-        [f"row {i}" for i in range(len(contents))],
-        contents,
+        [f"row {i}" for i in range(len(images))],
+        images,
         size,
         progress,
         place=str(path.resolve()),
@@ -94,20 +93,71 @@ def table_file(path: Path, size: tuple[int, int] | None = None, progress: Progre
     )
 
 
-def _read(path: Path) -> pyarrow.Table:
-    try:
+class _Images(Sequence[bytes]):
+    """The images of a parquet file, which are read one row group at a time.
+
+    Attributes:
+        column: The name of their column, or None if there are no images.
+        others: The table of all other columns.
+    """
+
+    def __init__(self, path: Path):
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise DataError(f"reading {path} needs pyarrow: run `pip install pyarrow`") from error
+        self.path, self._lock = path, Lock()
+        self._groups: dict[int, pyarrow.ChunkedArray] = {}  # the last two that were read
+        try:
+            with pyarrow.parquet.ParquetFile(path) as file:
+                schema, groups = file.schema_arrow, file.metadata
+                _check_names(path, schema.names)
+                self.column = _image_column(schema)
+                self.others = file.read(columns=[name for name in schema.names if name != self.column])
+                rows = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
+        except (pyarrow.ArrowException, OSError) as error:
+            if getattr(error, "errno", None):  # for damaged content pyarrow raises OSError without a number
+                reason = getattr(error, "strerror", error)
+                raise DataError(f"{path} cannot be read ({reason}): check its permissions") from error
+            raise DataError(f"{path} is not a complete parquet file: it is damaged or of another format") from error
+        self._starts = np.cumsum([0, *rows])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @overload
+    def __getitem__(self, i: int) -> bytes: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[bytes]: ...
+    def __getitem__(self, i: int | slice) -> bytes | list[bytes]:
+        """Return the bytes of an image file. For a missing image they are empty, so that `decode` leaves it out."""
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(len(self)))]
+        group = int(np.searchsorted(self._starts, i, side="right")) - 1
+        with self._lock:
+            if group not in self._groups:
+                self._groups[group] = self._read(group)
+                for old in list(self._groups)[:-2]:
+                    del self._groups[old]
+            cells = self._groups[group]
+        cell = cells[i - int(self._starts[group])].as_py()
+        return (cell.get("bytes") if isinstance(cell, dict) else cell) or b""
+
+    def _read(self, group: int) -> pyarrow.ChunkedArray:
+        import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise DataError(f"reading {path} needs pyarrow: run `pip install pyarrow`") from error
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            table = file.read()
-    except (pyarrow.ArrowException, OSError) as error:
-        if getattr(error, "errno", None):  # for damaged content pyarrow raises OSError without a number
-            reason = getattr(error, "strerror", error)
-            raise DataError(f"{path} cannot be read ({reason}): check its permissions") from error
-        raise DataError(f"{path} is not a complete parquet file: it is damaged or of another format") from error
-    return table
+
+        try:
+            with pyarrow.parquet.ParquetFile(self.path) as file:
+                return file.read_row_group(group, columns=[self.column])[self.column]
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{self.path} is not a complete parquet file: it is damaged or of another format") from error
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path} has several columns named {twice[0]}: give each a name of its own")
 
 
 def _vectors(path: Path, table: pyarrow.Table, label: str | None, names: tuple[str, ...]) -> DataSet:
@@ -182,7 +232,7 @@ def _stacked(path: Path, name: str, rows: Sequence[Any]) -> np.ndarray:
         raise DataError(f"{path}, column {name}: the lists must hold only numbers") from error
 
 
-def _image_column(table: pyarrow.Table) -> str | None:
+def _image_column(schema: pyarrow.Schema) -> str | None:
     """Return the name of the column of images, or None."""
     from pyarrow import types
 
@@ -191,14 +241,8 @@ def _image_column(table: pyarrow.Table) -> str | None:
             return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
-    columns = [field.name for field in table.schema if holds_bytes(field.type)]
+    columns = [field.name for field in schema if holds_bytes(field.type)]
     return next((name for name in IMAGES if name in columns), columns[0] if columns else None)
-
-
-def _content(cell: dict[str, Any] | bytes | None) -> bytes:
-    """Return the bytes of an image file. For a missing image they are empty, so that `decode` leaves it out."""
-    content = cell.get("bytes") if isinstance(cell, dict) else cell
-    return content or b""
 
 
 def _labels(path: Path, table: pyarrow.Table, label: str) -> list[Any]:

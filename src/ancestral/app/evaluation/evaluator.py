@@ -71,7 +71,9 @@ class Evaluator:
         weights: Path | None = None,
         progress: Progress = silent,
     ):
-        self.data, self.progress = data, progress
+        self.notes = data.sampled.notes[len(data.notes) :]
+        self.data = data = data.sampled
+        self.progress = progress
         self.runtime = runtime or Runtime.choose(parameters=10**6)
         self.reference = reference_of(data, against, n)
         self.n = self.reference.n
@@ -122,7 +124,7 @@ class Evaluator:
 
     def _with_n(self, n: int) -> Evaluator:
         """Return the same evaluator for fewer samples."""
-        return Evaluator(
+        fewer = Evaluator(
             self.data,
             against=self.reference.against,
             n=n,
@@ -130,6 +132,8 @@ class Evaluator:
             runtime=self.runtime,
             progress=self.progress,
         )
+        fewer.notes = self.notes
+        return fewer
 
     def _evaluate(self, subject: Subject) -> Evaluation:
         samples, model = subject.samples.take(self.n), subject.model
@@ -156,7 +160,7 @@ class Evaluator:
             metrics=tuple(rows),
             cost=dict(subject.cost),
             how=dict(subject.how),
-            notes=subject.notes,
+            notes=(*subject.notes, *self.notes),
         )
 
     def _registered(

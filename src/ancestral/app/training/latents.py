@@ -1,4 +1,7 @@
-"""The data set of an autoencoder's latents. Data are encoded once, and the result is stored in the run if that takes long."""
+"""The data set of an autoencoder's latents. Data are encoded once, and the result is stored in the run if that takes long.
+
+Data that are read on demand are encoded with each batch, because their latents may not fit into memory either.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,26 @@ class Latents(DataSet):
         return Batch(z, self.images.batch(index, split, flip, noise).conditions)
 
 
-def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | None = None, tell: Progress = silent) -> Latents:
+@dataclass(frozen=True, eq=False)
+class StreamedLatents(DataSet):
+    """A data set of latents that are encoded with each batch.
+
+    Args:
+        images: The images of these latents.
+        model: The latent model.
+    """
+
+    images: DataSet = field(kw_only=True)
+    model: LatentModel = field(kw_only=True)
+
+    def batch(self, index: Tensor, split: SplitName = "train", flip: Tensor | None = None, noise: Noise | None = None) -> Batch:
+        """Return a batch of latents with the conditions of their images. flip: the images to mirror, as in `DataSet`."""
+        images = self.images.batch(index, split, flip, noise)
+        with self.model.inference():
+            return Batch(self.model.encode(images.x.to(self.model.device)), images.conditions)
+
+
+def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | None = None, tell: Progress = silent) -> DataSet:
     """Encode all data to the means of their latents, and normalise them by the moments of the training set.
 
     The moments are stored in the model (`LatentModel.measure`).
@@ -64,6 +86,12 @@ def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | Non
         folder: The run folder, in which latents are stored if encoding takes long.
         tell: A function that is called with a sentence about the progress.
     """
+    if data.train.streamed:
+        sample = data.train.sample()
+        model.measure(_encode(model, data, sample, False, lambda n: tell(f"encoding {n:,} of {len(sample):,}")))
+        note = f"latents are encoded with each batch; {_moments(model)}, from {len(sample):,} samples"
+        spec = data.spec.of_latents(model.latent_shape)
+        return StreamedLatents(spec=spec, train=data.train, test=data.test, notes=(note,), images=data, model=model)
     raw = _raw(model, data, flip, folder, tell)
     model.measure(raw["train"])
     mirrored = raw.get("mirrored")
@@ -72,18 +100,23 @@ def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | Non
     def normal(z: Tensor) -> Tensor:
         return (z - mean) / std
 
-    numbers = "; ".join(
-        f"{name} {', '.join(f'{v:.3g}' for v in values.flatten().tolist())}" for name, values in (("mean", mean), ("std", std))
-    )
-    shape = "x".join(map(str, model.latent_shape))
     return Latents(
         spec=data.spec.of_latents(model.latent_shape),
         train=data.train.with_columns({"x": normal(raw["train"])}),
         test=data.test.with_columns({"x": normal(raw["test"])}),
-        notes=(f"latents of {shape}, by channel: {numbers}",),
+        notes=(_moments(model),),
         images=data,
         mirrored=None if mirrored is None else normal(mirrored),
     )
+
+
+def _moments(model: LatentModel) -> str:
+    """Describe the latents by their shape and their moments."""
+    numbers = "; ".join(
+        f"{name} {', '.join(f'{v:.3g}' for v in values.cpu().flatten().tolist())}"
+        for name, values in (("mean", model.mean), ("std", model.std))
+    )
+    return f"latents of {'x'.join(map(str, model.latent_shape))}, by channel: {numbers}"
 
 
 def look(model: LatentModel, data: DataSet) -> Diagnosis:

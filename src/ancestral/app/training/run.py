@@ -27,7 +27,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ancestral.app import migration
-from ancestral.app.data import DataSpec, built_in
+from ancestral.app.data import DataSpec, exists, is_name
 from ancestral.app.recipes.own import OwnRecipe
 from ancestral.app.recipes.recipe import Recipe, section_of
 from ancestral.app.training import checkpoint
@@ -128,7 +128,7 @@ class Run:
     def _paths(self, source: str) -> dict[str, str] | None:
         """Return the absolute path of the data and their path from the run folder, or None if the source is not a path."""
         path = os.path.expanduser(source)
-        if source in built_in() or not os.path.exists(path):
+        if is_name(source) or not exists(source):
             return None
         paths = {"absolute": os.path.abspath(path)}
         try:
@@ -151,7 +151,7 @@ class Run:
         source as the recipe has it, for runs of earlier versions.
         """
         source = self.recipe.data.source
-        if source in built_in():
+        if is_name(source):
             return [source]
         stored = self._config().get("source") or {}
         paths = [os.path.normpath(os.path.join(os.path.abspath(self.path), stored["relative"]))] if "relative" in stored else []

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ancestral.app.data import DataSet
+from ancestral.app.data.order import Order
 from ancestral.app.recipes.recipe import TrainRecipe
 from ancestral.app.training.nonfinite import broken_in_backward, broken_in_forward
 from ancestral.app.training.player import MakeOptimizer, PlayerState
@@ -59,30 +60,6 @@ class Stage:
     train: Mapping[str, Any] = field(default_factory=dict)
     pictures: Callable[[Batch], Mapping[str, Tensor]] | None = None
     look: Callable[[], Diagnosis] | None = None
-
-
-class EpochSampler:
-    """Random order of n samples that depends only on (seed, epoch), so that any position can be read at any time."""
-
-    def __init__(self, n: int, seed: int):
-        self.n = n
-        self.seed = seed
-        self._epoch = -1
-        self._permutation = torch.empty(0)
-
-    def at(self, position: int, count: int) -> Tensor:
-        """Return the indices `(count,)` of the samples from `position` on, counted over all epochs."""
-        parts: list[Tensor] = []
-        while count:
-            epoch, start = divmod(position, self.n)
-            if epoch != self._epoch:
-                generator = StreamNoise(self.n, self.seed, -1 - epoch).generator
-                self._epoch, self._permutation = epoch, torch.randperm(self.n, generator=generator)
-            part = self._permutation[start : start + count]
-            parts.append(part)
-            count -= len(part)
-            position += len(part)
-        return torch.cat(parts)
 
 
 class _SumNeededError(Exception):
@@ -209,13 +186,13 @@ class StageState:
         ]
         self.deferred = runtime.device.type == "cuda"
         self._pending: dict[str, Update] = {}
-        self._samplers: dict[int, EpochSampler] = {}
+        self._orders: dict[int, Order] = {}
 
     def indices(self, position: int, turn: int = 0) -> Tensor:
         """Return the indices of the global batch at a position. Each further turn of a player in a step has its own order."""
-        if turn not in self._samplers:
-            self._samplers[turn] = EpochSampler(len(self.data.train), self.train.seed + turn)
-        return self._samplers[turn].at(position, self.batch)
+        if turn not in self._orders:
+            self._orders[turn] = self.data.order(self.train.seed + turn)
+        return self._orders[turn].at(position, self.batch)
 
     def update(self, step: int, images: int, factor: float) -> tuple[Mapping[str, float], Mapping[str, float], str | None]:
         """Make one step of every player that is due at this step.
@@ -357,7 +334,7 @@ class StageState:
         """Fit the averaged model's parts without a gradient, if it has any."""
         if isinstance(self.model, HasPostFit):
             n = min(len(self.data.train), FITTED, max(1000, 2**25 // self.model.dimensions))
-            batch = self.data.batch(torch.linspace(0, len(self.data.train) - 1, n).long())
+            batch = self.data.batch(torch.linspace(0, len(self.data.train) - 1, n, dtype=torch.float64).long())
             with self.averaged(), self.model.inference():
                 self.model.fit_after(batch.to(self.runtime.device))
             self.strategy.processes.copy(self.model.buffers())
@@ -368,7 +345,9 @@ class StageState:
             return None
         n = min(DIAGNOSED, len(self.data.train), len(self.data.test))
         noise = StreamNoise(n, self.train.seed, DIAGNOSIS_KEY, self.runtime.device)
-        train, test = (torch.linspace(0, len(part) - 1, n).long() for part in (self.data.train, self.data.test))
+        train, test = (
+            torch.linspace(0, len(part) - 1, n, dtype=torch.float64).long() for part in (self.data.train, self.data.test)
+        )
         device = self.runtime.device
         with self.model.inference():
             found = self.model.diagnose(self.data.batch(train).to(device), self.data.batch(test, "test").to(device), noise)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ancestral.app.data import DataSet
 from ancestral.app.recipes import AutoencoderRecipe, FamilyRecipe, LatentRecipe
-from ancestral.app.training.latents import Latents, encoded, look
+from ancestral.app.training.latents import encoded, look
 from ancestral.app.training.pretrained import load_pretrained
 from ancestral.app.training.stage import Progress, Stage
 from ancestral.batch import Batch
@@ -24,7 +24,7 @@ def stages_of(model: GenerativeModel, data: DataSet, recipe: FamilyRecipe, *, fl
         return (Stage(model, lambda folder, tell: data),)
     pretrained = recipe.pretrained if isinstance(recipe, LatentRecipe) else None
 
-    def latents(folder: Path, tell: Progress) -> Latents:
+    def latents(folder: Path, tell: Progress) -> DataSet:
         if pretrained is not None and not model.known:  # a continued run has it from the checkpoint
             load_pretrained(model.autoencoder, pretrained.source)
         return encoded(model, data, flip=flip, folder=folder, tell=tell)
