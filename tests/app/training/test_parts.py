@@ -148,7 +148,7 @@ def test_shards_give_the_same_losses(tmp_path, monkeypatch):
     assert ancestral.load(tmp_path / "both stages").sample(2).shape == (2, 1, 8, 8)
     monkeypatch.setattr(sys.modules[__name__], "sgd", None)
     for number, kind in enumerate(KINDS):
-        trainer, steps = trained(tmp_path / f"alone{number}", kind, 6, 3, "train.accumulate=6")
+        trainer, steps = trained(tmp_path / f"alone{number}", kind, 6, 3)
         weights, losses = made_by(tmp_path, number)
         for found, step in zip(losses, steps, strict=True):
             assert found == pytest.approx(dict(step.losses), rel=1e-3, abs=1e-4), kind

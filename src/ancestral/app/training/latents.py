@@ -131,7 +131,9 @@ def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tel
     """Return the latents before normalisation: {"train", "test"} and, if `flip`, those of the "mirrored" training images."""
     of = _stamp(model, data)
     file = None if folder is None else folder / KEPT
-    if file is not None and (kept := _kept(file, of)) is not None and ("mirrored" in kept) >= flip:
+    kept = None if file is None else _kept(file, of)
+    if all(processes().gathered(kept is not None and ("mirrored" in kept) >= flip)):
+        assert kept is not None
         return kept
     begun = time.monotonic()
     wanted = [("train", data.train, False), ("test", data.test, False), *([("mirrored", data.train, True)] if flip else [])]
@@ -150,14 +152,18 @@ def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tel
 
 
 def _encode(model: LatentModel, data: DataSet, split: Split, flip: bool, progress: Callable[[int], None]) -> Tensor:
-    """Encode a split, and return the latents on the CPU. progress: called with the number of encoded samples."""
-    parts: list[Tensor] = []
+    """Encode a split, and return the latents on the CPU. progress: called with the number of encoded samples.
+
+    Several processes encode parts in turn, and each receives all.
+    """
+    group, values = processes(), split["x"].values
+    z = torch.zeros(len(split), *model.latent_shape)
     with model.inference():
-        for rows in split["x"].values.split(PART):
-            x = data.values(rows)
-            parts.append(model.coder.encode((x.flip(-1) if flip else x).to(model.device)).float().cpu())
-            progress(PART * (len(parts) - 1) + len(rows))
-    return torch.cat(parts).contiguous()  # a file gives the same layout
+        for start in range(PART * group.rank, len(split), PART * group.count):
+            x = data.values(values[start : start + PART])
+            z[start : start + len(x)] = model.coder.encode((x.flip(-1) if flip else x).to(model.device)).float().cpu()
+            progress(start + len(x))
+    return group.add(z)
 
 
 def _stamp(model: LatentModel, data: DataSet) -> str:

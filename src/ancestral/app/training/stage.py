@@ -187,12 +187,19 @@ class StageState:
         self.deferred = runtime.device.type == "cuda"
         self._pending: dict[str, Update] = {}
         self._orders: dict[int, Order] = {}
+        self._ahead: dict[int, tuple[int, Tensor]] = {}  # position and indices of the next batch, by turn
 
     def indices(self, position: int, turn: int = 0) -> Tensor:
         """Return the indices of the global batch at a position. Each further turn of a player in a step has its own order."""
         if turn not in self._orders:
             self._orders[turn] = self.data.order(self.train.seed + turn)
-        return self._orders[turn].at(position, self.batch)
+        order, (ahead, known) = self._orders[turn], self._ahead.pop(turn, (-1, Tensor()))
+        index = known if ahead == position else order.at(position, self.batch)
+        if self.data.train.streamed:  # workers read the next batch while this one is computed
+            self._ahead[turn] = position + self.batch, order.at(position + self.batch, self.batch)
+            parts, own = self.strategy.divide(self._ahead[turn][1])
+            self.data.prefetch(torch.cat([parts[i] for i in own]))
+        return index
 
     def update(self, step: int, images: int, factor: float) -> tuple[Mapping[str, float], Mapping[str, float], str | None]:
         """Make one step of every player that is due at this step.
