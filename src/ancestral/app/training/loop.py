@@ -5,6 +5,8 @@
 The consumer of the loop decides what to show and when to stop, and does not change its state. The trainer writes the run
 folder. All randomness is keyed by (seed, step), so a checkpoint needs no generator state. If the budget is not a time, a
 continued run gives the same bits as an uninterrupted one.
+
+Several processes run the same loop (`ancestral.app.processes`). The main one reads the clock and writes the files.
 """
 
 from __future__ import annotations
