@@ -177,9 +177,9 @@ class Whitening:
 
     @classmethod
     def of(cls, features: np.ndarray) -> Whitening:
-        """Return the whitening of features `(n, d)`: A A' is proportional to (C + t I)^-1, with a tenth of the mean variance as t.
+        """Return the whitening of features `(n, d)` with covariance C.
 
-        The mean square of the whitened features is 1.
+        A A' is proportional to (C + t I)^-1, where t is a tenth of the mean variance. The mean square of the results is 1.
         """
         covariance = np.atleast_2d(np.cov(features, rowvar=False))
         ridge = 0.1 * covariance.trace() / len(covariance) + 1e-12

@@ -1,9 +1,10 @@
 """Comparison of several models: which is better, by how much, and whether the difference is real.
 
-The verdict follows one rule. A is better than B if the kernel distance to the data, mmd, is smaller for A in the most trustworthy
-features, those of the first extractor, with a p-value of "both are equally far from the data" below 0.05, adjusted by Holm for
-all pairs, and if no other extractor shows the contrary in the same way. The error counts the samples, the reference and, for a
-model that was trained several times, the spread between its trainings. `benchmarks/verdicts.py` measures how often it is wrong.
+The verdict follows one rule. A is better than B if the kernel distance to the data (mmd) is smaller for A in the most
+trustworthy features, those of the first extractor, with a p-value of "both are equally far from the data" below 0.05, adjusted
+by Holm for all pairs, and if no other extractor shows the contrary in the same way. The error counts the samples, the reference
+and, for a model that was trained several times, the spread between its trainings. `benchmarks/verdicts.py` measures how often
+it is wrong.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from ancestral.metrics import difference, holm, mmd_jackknife
 LEVEL = 0.05
 MOST, REFERENCE = 2000, 4000  # samples of each subject, and of the reference, in a test
 RULE = (
-    "A is called better than B if the kernel distance to the data, mmd, is smaller for A in the features of the first extractor, the "
-    "p-value of the hypothesis that both are equally far from the data, adjusted by Holm for all pairs, is below 0.05, and no "
-    "other extractor shows the contrary in the same way. "
+    "A is called better than B if the kernel distance to the data (mmd) is smaller for A in the features of the first "
+    "extractor, the p-value of the hypothesis that both are equally far from the data, adjusted by Holm for all pairs, is "
+    "below 0.05, and no other extractor shows the contrary in the same way. "
 )
 ONE = "The test counts the error of the samples and of the held-out data, but not the spread between trainings."
 SEVERAL = "The test (Welch's t) counts the error of the samples and of the held-out data, and the spread between trainings."
