@@ -313,7 +313,8 @@ def _within_sums(x: np.ndarray, kernel: Kernel, a: np.ndarray) -> _Sums:
 
 def _signs(n: int) -> np.ndarray:
     """Return random signs `(n, SIGNS)`, the same for all sets of n samples."""
-    return np.random.default_rng(0).choice([-1.0, 1.0], (n, SIGNS))
+    signs: np.ndarray = np.random.default_rng(0).choice([-1.0, 1.0], (n, SIGNS))
+    return signs
 
 
 def _stratum_means(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
@@ -325,7 +326,8 @@ def _stratum_means(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
 
 def _centred(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
     """Return values `(n,)` or `(n, k)` less the means over their strata."""
-    return values - _stratum_means(values, strata)
+    centred: np.ndarray = values - _stratum_means(values, strata)
+    return centred
 
 
 def difference(a: Sequence[Jackknife], b: Sequence[Jackknife]) -> tuple[float, float]:

@@ -81,9 +81,7 @@ def _reading(evaluation: Evaluation) -> str:
         return f"its distance is {f'{times:,.1f} times' if math.isfinite(times) else 'above'} that of real data"
     near = "its distance is within two standard errors of that of real data"
     if kernel is not None and _above_real(evaluation):
-        return (
-            f"its samples still differ from real data, as {kernel.name} {kernel.value} shows, where equal ones have 0; {near}"
-        )
+        return f"its samples differ from real data, as {kernel.name} {kernel.value} shows, which is 0 for equal ones; {near}"
     return near
 
 
