@@ -50,7 +50,7 @@ def test_a_small_difference_that_only_the_kernel_distance_shows():
     near = compared(subject("run", 2.4, mmd=0.0018)).verdict[0]
     assert "run: its distance is within two standard errors" in near
     assert near.endswith("Look at the samples beside real data before you trust a figure.")
-    shown = compared(subject("run", 2.4, mmd=0.0025, rows=falling(0.02))).verdict[0]
+    shown = compared(subject("run", 2.4, mmd=0.0025, rows=falling(0.02), recipe="x")).verdict[0]
     assert "its samples differ from real data, as mmd-f 0.0025 ± 0.0010 shows" in shown
     assert shown.endswith("Train longer: its loss still falls.")
     assert "differ from real data" not in compared(subject("run", 60.0, mmd=0.9)).verdict[0]
@@ -62,13 +62,15 @@ def falling(slope):
 
 
 def test_what_to_do_next():
-    assert "Train longer: its loss still falls." in compared(subject("run", 60.0, rows=falling(0.02))).verdict[0]
+    assert "Train longer: its loss still falls." in compared(subject("run", 60.0, rows=falling(0.02), recipe="x")).verdict[0]
     flat = compared(subject("run", 60.0, rows=falling(0.0), recipe="x")).verdict[0]
-    assert flat.endswith("Train longer, or with a larger network.")
+    assert flat.endswith("Train longer, or with a larger network: its loss hardly falls.")
+    assert compared(subject("run", 60.0, rows=falling(0.02)[:9], recipe="x")).verdict[0].endswith("Train longer.")
     assert still_falls(falling(0.02))
-    assert not still_falls(falling(0.0))
+    assert still_falls(falling(0.0)) is False
+    assert still_falls(falling(0.02)[:9]) is None
     assert not still_falls([{"generator/total": 1.0, "critic/total": 2.0}] * 80)  # a game has no loss that falls
-    assert not still_falls([])
+    assert still_falls([]) is None
 
 
 def test_a_model_no_better_than_a_baseline_is_named():

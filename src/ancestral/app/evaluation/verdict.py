@@ -113,21 +113,27 @@ def _next(better: Better, best: Subject, baselines: Sequence[Subject]) -> str:
         return f"It is not shown to be better than {_untrained(unbeaten)}: train longer."
     if not _above_real(best.evaluation):
         return "Look at the samples beside real data before you trust a figure."
-    if still_falls(best.rows):
-        return "Train longer: its loss still falls."
-    return "Train longer, or with a larger network." if best.recipe else "Look at the samples beside real data."
+    if not best.recipe:
+        return "Look at the samples beside real data."
+    falls = still_falls(best.rows)
+    if falls is None:
+        return "Train longer."
+    return "Train longer: its loss still falls." if falls else "Train longer, or with a larger network: its loss hardly falls."
 
 
-def still_falls(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the training loss of a model with one player fell in the last quarter, beyond twice its error."""
+def still_falls(rows: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Return whether the training loss of a model with one player fell in the last quarter, beyond twice its error.
+
+    None if there are too few rows, or several players, whose losses do not say it.
+    """
     keys = {key for row in rows for key in row if key.endswith("/total")}
     if len(keys) != 1:
-        return False
+        return None
     (key,) = keys
     values = [row[key] for row in rows if row.get(key) is not None and math.isfinite(row[key])]
     quarter = len(values) // 4
     if quarter < 4:
-        return False
+        return None
     before, last = values[-2 * quarter : -quarter], values[-quarter:]
     error = math.hypot(stdev(before), stdev(last)) / math.sqrt(quarter)
     return fmean(before) - fmean(last) > 2 * error
