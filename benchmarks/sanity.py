@@ -428,10 +428,11 @@ def measure(point: Point, names: Sequence[str]) -> dict[str, float]:
     synthetic, real, more, fresh = (
         scale(x) for x in (point.synthetic, point.real, point.more(len(point.real)), point.more(size))
     )
-    project, units, least = Projection(real, size), m.Scale.of(more), min(size, len(real))
+    project, units, whiten, least = Projection(real, size), m.Scale.of(more), m.Whitening.of(more), min(size, len(real))
     inputs = {
         "features": (synthetic, real),
         "standardised": (units(synthetic), units(real)),
+        "whitened": (whiten(synthetic), whiten(real)),
         "components": (project(synthetic), project(real)),
         "equal features": (synthetic[:least], real[:least]),
     }

@@ -17,8 +17,8 @@ from ancestral.metrics import (
     half_samples,
     holm,
     kid,
-    kid_jackknife,
     mmd,
+    mmd_jackknife,
     sliced_wasserstein,
     vendi,
 )
@@ -172,7 +172,7 @@ def test_strata_of_random_classes_change_nothing_but_noise():
 
 def test_the_jackknife_of_strata_is_that_of_deletions():
     """The values without each row, computed one by one."""
-    from ancestral.metrics.kernel import _sums, _within, cubic
+    from ancestral.metrics.kernel import _within, _within_sums, cubic
 
     x, strata = normal(0, 12, 3), np.array([0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2])
     share = np.bincount(strata) / 12
@@ -188,7 +188,7 @@ def test_the_jackknife_of_strata_is_that_of_deletions():
                 total += share[a] * share[b] * mean
         return total
 
-    value, without = _within(_sums(x, x, cubic, strata, own=True), strata)
+    value, without = _within(_within_sums(x, cubic, strata).strata, strata)
     assert value == pytest.approx(u(np.arange(12)))
     np.testing.assert_allclose(without, [u(np.delete(np.arange(12), i)) for i in range(12)])
 
@@ -299,15 +299,80 @@ def test_vendi_agrees_with_its_package_and_knows_its_extremes():
 def test_the_jackknife_of_a_difference_is_that_of_deletions():
     """The deviations of a difference are the deleted values of the difference itself, and common rows cancel."""
     a, b, y = normal(0, 30, 3), normal(1, 30, 3, 0.4), normal(2, 20, 3)
-    one, other = kid_jackknife(a, y), kid_jackknife(b, y)
+    one, other = mmd_jackknife(a, y), mmd_jackknife(b, y)
 
     def without(rows):
-        return np.array([kid(np.delete(a, i, 0), y).value - kid(np.delete(b, i, 0), y).value for i in rows])
+        return np.array([mmd(np.delete(a, i, 0), y).value - mmd(np.delete(b, i, 0), y).value for i in rows])
 
     deleted = without(range(30))
     np.testing.assert_allclose(one.samples - other.samples, (deleted - deleted.mean()) * np.sqrt(29 / 30))
-    assert kid(a, y).std_err == pytest.approx(one.estimate.std_err)
+    assert mmd(a, y).std_err == pytest.approx(one.estimate.std_err)
     assert difference([one], [one]) == (0, 1)
+
+
+def pairs_of(a, b, y, kernel):
+    """The variance of pairs of MMD^2(a, y) - MMD^2(b, y) as a sum over the kernel's matrices, without strata."""
+
+    def rest(k):
+        return k - k.mean(0) - k.mean(1)[:, None] + k.mean()
+
+    def within(x):
+        k, n = kernel(x, x), len(x)
+        np.fill_diagonal(k, 0)
+        row, mean = k.sum(1) / (n - 1), k.sum() / (n * (n - 1))
+        r = k - row - row[:, None] + mean
+        np.fill_diagonal(r, 0)
+        return r
+
+    n, m = len(a), len(y)
+    own, between = within(a) - within(b), rest(kernel(a, y) - kernel(b, y))
+    return 2 * (own**2).sum() / (n * (n - 1)) ** 2 + 4 * (between**2).sum() / (n * m) ** 2
+
+
+def test_the_variance_of_pairs_is_that_of_the_matrices():
+    """The sketch by random signs agrees with the sum of all squares, also where samples of both models are correlated."""
+    from ancestral.metrics.kernel import gaussian
+
+    a, y = normal(0, 200, 6), normal(2, 150, 6)
+    b = 0.8 * a + 0.6 * normal(1, 200, 6)
+    joint = mmd_jackknife(a, y) - mmd_jackknife(b, y)
+    assert (joint.pairs**2).sum() == pytest.approx(pairs_of(a, b, y, gaussian(np.sqrt(12))), rel=0.15)
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_the_error_of_a_difference_covers_it_where_both_models_are_perfect(classes):
+    """It is then the error of pairs alone, which the jackknife doubles. The reference has fixed numbers of classes, or not."""
+    centres, labels = normal(9, 4, 6, std=0.7), np.arange(160) % 4
+    differences, wrong = [], 0
+    for i in range(150):
+        random = np.random.default_rng((8, i))
+        drawn = [labels if classes and k == 2 else random.integers(4, size=160) for k in range(3)]
+        a, b, y = (centres[c] + normal((7, i, k), 160, 6) for k, c in enumerate(drawn))
+        strata = labels if classes else None
+        joint = mmd_jackknife(a, y, None, strata) - mmd_jackknife(b, y, None, strata)
+        rows, pairs = (joint.samples**2).sum() + (joint.reference**2).sum(), (joint.pairs**2).sum()
+        differences.append((joint.value, joint.variance, rows, pairs))
+        wrong += difference([mmd_jackknife(a, y, None, strata)], [mmd_jackknife(b, y, None, strata)])[1] < 0.05
+    value, variance, rows, pairs = np.array(differences).T
+    assert 0.75 < pairs.mean() / value.var() < 1.35  # a variance of 150 values is known within 12 %
+    assert value.var() < variance.mean() < 0.85 * rows.mean()
+    assert wrong / 150 < 0.09
+
+
+def test_whitened_features_do_not_depend_on_rotations_and_scales():
+    """Distances between them are those of whitened rotated features; directions of equal variance keep their distances."""
+    from ancestral.metrics import Whitening
+
+    x, turn = normal(0, 500, 5), np.linalg.qr(normal(1, 5, 5))[0]
+    x[:, 0] *= 3
+    one, other = Whitening.of(x)(x), Whitening.of(7 * x @ turn)(7 * x @ turn)
+    np.testing.assert_allclose(one @ one.T, other @ other.T, atol=1e-8)
+    assert (one**2).mean() == pytest.approx(1, rel=0.01)
+    spread = np.linalg.eigvalsh(np.cov(one, rowvar=False))
+    assert spread.max() / spread.min() < 1.5 < 9 / 1.5  # of variances of 9 and 1
+    flat = whitened(2, 300, 5)
+    np.testing.assert_allclose(Whitening.of(flat)(flat) @ Whitening.of(flat)(flat).T, flat @ flat.T, rtol=0.01, atol=1e-3)
+    assert np.isfinite(Whitening.of(np.ones((40, 3)))(np.ones((2, 3)))).all()
 
 
 def test_unlike_samples_that_are_equally_far_are_told_apart_at_the_level():
@@ -318,10 +383,10 @@ def test_unlike_samples_that_are_equally_far_are_told_apart_at_the_level():
         a[:, 0] += 0.7
         b[:, 1] += 0.7
         y = normal(3 * i, 100, 8)
-        p.append(difference([kid_jackknife(a, y)], [kid_jackknife(b, y)])[1])
+        p.append(difference([mmd_jackknife(a, y)], [mmd_jackknife(b, y)])[1])
     assert 0 < np.mean(np.array(p) < 0.2) < 0.35
     assert np.mean(np.array(p) < 0.05) < 0.12
-    near, far = kid_jackknife(normal(1, 80, 4), normal(0, 400, 4)), kid_jackknife(normal(2, 80, 4, 1.0), normal(0, 400, 4))
+    near, far = mmd_jackknife(normal(1, 80, 4), normal(0, 400, 4)), mmd_jackknife(normal(2, 80, 4, 1.0), normal(0, 400, 4))
     assert difference([near], [far])[1] < 1e-4
 
 
@@ -332,7 +397,7 @@ def test_several_trainings_are_compared_as_by_welch():
     from ancestral.metrics import Jackknife
 
     def trainings(*values, error=0.0):
-        return [Jackknife(value, np.full(5, error), np.zeros(5)) for value in values]
+        return [Jackknife(value, np.full(5, error), np.zeros(5), np.zeros(1)) for value in values]
 
     a, b = (1.0, 1.3, 0.8), (1.6, 1.5, 2.2, 1.9)
     value, p = difference(trainings(*a), trainings(*b))

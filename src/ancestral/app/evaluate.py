@@ -29,7 +29,7 @@ from ancestral.errors import AncestralError, UsageError
 from ancestral.models import GenerativeModel
 from ancestral.runtime import Runtime
 
-REPORTED = 1000  # samples of a report, whose cost should be small beside that of a short training
+REPORTED = 500  # samples of a report, whose cost should be small beside that of a short training
 Real = str | Path | np.ndarray | Tensor | DataSet
 
 

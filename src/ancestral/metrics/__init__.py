@@ -9,12 +9,12 @@ Each metric is registered under its name with its meaning and with these facts:
     takes:   what the function is called with
              "features"        (default) features of the samples `(n, d)` and of the reference `(m, d)`
              "standardised"    the same, standardised by the training split
+             "whitened"        the same, in units in which the training split varies about equally in all directions
              "components"      the same, in the leading principal components of the reference if n is too small for all features
              "equal features"  the same number of rows of both
              "samples"         the samples themselves and the reference's, tensors `(n, *shape)` in the units of the data
              "evaluator"       the evaluator calls it with what only the evaluator has, such as the training set or the model
     every:   True: it is computed in the features of every extractor. False (default): only in those of the first extractor
-    vectors: True: it is computed only for data that are vectors
     strata:  True: the function also takes the classes of the samples and of the reference `(n,)` if the number of each class
              was fixed and not drawn, else None
 
@@ -23,7 +23,7 @@ The function returns an `Estimate`; one that computes several metrics returns th
 
 from ancestral.metrics.estimate import Estimate, half_samples
 from ancestral.metrics.frechet import frechet, frechet_infinity, frechet_pairs, gaussian_distance2
-from ancestral.metrics.kernel import Jackknife, Scale, difference, holm, kid, kid_jackknife, mmd
+from ancestral.metrics.kernel import Jackknife, Scale, Whitening, difference, holm, kid, mmd, mmd_jackknife
 from ancestral.metrics.memory import EXPECTED, copy_rate, data_copying, duplicate_rate, nearest
 from ancestral.metrics.neighbours import Manifold, expected_coverage, neighbour_rates
 from ancestral.metrics.sliced import sliced_wasserstein
@@ -35,6 +35,7 @@ __all__ = [
     "Jackknife",
     "Manifold",
     "Scale",
+    "Whitening",
     "centred_vendi",
     "copy_rate",
     "data_copying",
@@ -48,8 +49,8 @@ __all__ = [
     "half_samples",
     "holm",
     "kid",
-    "kid_jackknife",
     "mmd",
+    "mmd_jackknife",
     "nearest",
     "neighbour_rates",
     "sliced_wasserstein",

@@ -27,7 +27,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
-from scipy.stats import betabinom
+from scipy.special import betaln, gammaln
 
 from ancestral.metrics.estimate import Estimate
 from ancestral.registry import register
@@ -136,6 +136,9 @@ def _rates(x: np.ndarray, real: Manifold) -> dict[str, float]:
 @lru_cache(maxsize=8)
 def expected_coverage(n: int, most: int, k: int = K) -> np.ndarray:
     """Return f(m) for m = 0, 1, ..., most good samples `(most + 1,)`: E min(J, k) / k of the ball of one of n real points."""
-    m = np.arange(most + 1)
-    result: np.ndarray = 1 - sum((k - j) * betabinom.pmf(j, m, k, n - k) for j in range(k)) / k
+    m = np.arange(most + 1)[:, None]
+    j = np.arange(k)
+    choose = gammaln(m + 1) - gammaln(j + 1) - gammaln(np.maximum(m - j, 0) + 1)
+    p = np.exp(choose + betaln(j + k, np.maximum(m - j, 0) + n - k) - betaln(k, n - k))  # beta-binomial
+    result: np.ndarray = 1 - np.where(j <= m, (k - j) * p, 0).sum(1) / k
     return result

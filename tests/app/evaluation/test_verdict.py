@@ -11,9 +11,10 @@ from ancestral.app.report.write import as_json, markdown, table
 from ancestral.metrics import Estimate
 
 
-def subject(name, fd, *, copy_rate=0.01, density=0.9, baseline=False, rows=(), recipe="", family=None):
+def subject(name, fd, *, mmd=0.0, copy_rate=0.01, density=0.9, baseline=False, rows=(), recipe="", family=None):
     metrics = (
         Metric("fd-f", Estimate(fd, 0.3, 500), Estimate(2.0, 0.2, 500), "lower", "distance", "fd"),
+        Metric("mmd-f", Estimate(mmd, 0.001, 500), Estimate(0.0, 0.001, 500), "lower", "kernel distance", "mmd"),
         Metric("density-f", Estimate(density, 0.02, 500), Estimate(1.0, 0.02, 500), "as real", "density", "density"),
         Metric("copy-rate", Estimate(copy_rate, 0.01, 500), Estimate(0.01, None, 500), "as real", "copies", "copy-rate"),
         Metric("c_t", Estimate(-9.0 if copy_rate > 0.5 else 0.0, 1.0, 500), Estimate(0.0, None, 500), "as real", "z", "c_t"),
@@ -44,19 +45,32 @@ def test_one_run_is_described_in_words(fd, words):
     assert words in answer
 
 
+def test_a_small_difference_that_only_the_kernel_distance_shows():
+    """A distance within its error is no reason to stop if mmd is above 0."""
+    near = compared(subject("run", 2.4, mmd=0.0018)).verdict[0]
+    assert "run: its distance is within two standard errors" in near
+    assert near.endswith("Look at the samples beside real data before you trust a figure.")
+    shown = compared(subject("run", 2.4, mmd=0.0025, rows=falling(0.02), recipe="x")).verdict[0]
+    assert "its samples differ from real data, as mmd-f 0.0025 ± 0.0010 shows" in shown
+    assert shown.endswith("Train longer: its loss still falls.")
+    assert "differ from real data" not in compared(subject("run", 60.0, mmd=0.9)).verdict[0]
+
+
 def falling(slope):
     noise = np.random.default_rng(0).normal(size=80)
     return [{"step": i, "seconds": i, "model/total": 5 - slope * i + 0.1 * noise[i]} for i in range(80)]
 
 
 def test_what_to_do_next():
-    assert "Train longer: its loss still falls." in compared(subject("run", 60.0, rows=falling(0.02))).verdict[0]
+    assert "Train longer: its loss still falls." in compared(subject("run", 60.0, rows=falling(0.02), recipe="x")).verdict[0]
     flat = compared(subject("run", 60.0, rows=falling(0.0), recipe="x")).verdict[0]
-    assert flat.endswith("Train longer, or with a larger network.")
+    assert flat.endswith("Train longer, or with a larger network: its loss hardly falls.")
+    assert compared(subject("run", 60.0, rows=falling(0.02)[:9], recipe="x")).verdict[0].endswith("Train longer.")
     assert still_falls(falling(0.02))
-    assert not still_falls(falling(0.0))
+    assert still_falls(falling(0.0)) is False
+    assert still_falls(falling(0.02)[:9]) is None
     assert not still_falls([{"generator/total": 1.0, "critic/total": 2.0}] * 80)  # a game has no loss that falls
-    assert not still_falls([])
+    assert still_falls([]) is None
 
 
 def test_a_model_no_better_than_a_baseline_is_named():

@@ -14,7 +14,7 @@ def report(
     run: Path,
     *,
     against: str = "test",
-    n: Annotated[int, Parameter(name=["-n", "--count"])] = 1000,
+    n: Annotated[int, Parameter(name=["-n", "--count"])] = 500,
     features: Features = None,
     inception_weights: Path | None = None,
     out: Path | None = None,

@@ -1,9 +1,10 @@
 """Comparison of several models: which is better, by how much, and whether the difference is real.
 
-The verdict follows one rule. A is better than B if the kernel distance to the data is smaller for A in the most trustworthy
-features, those of the first extractor, with a p-value of "both are equally far from the data" below 0.05, adjusted by Holm for
-all pairs, and if no other extractor shows the contrary in the same way. The error counts the samples, the reference and, for a
-model that was trained several times, the spread between its trainings. `benchmarks/verdicts.py` measures how often it is wrong.
+The verdict follows one rule. A is better than B if the kernel distance to the data (mmd) is smaller for A in the most
+trustworthy features, those of the first extractor, with a p-value of "both are equally far from the data" below 0.05, adjusted
+by Holm for all pairs, and if no other extractor shows the contrary in the same way. The error counts the samples, the reference
+and, for a model that was trained several times, the spread between its trainings. `benchmarks/verdicts.py` measures how often
+it is wrong.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from itertools import combinations
 from ancestral.app.evaluation.evaluator import Evaluator
 from ancestral.app.evaluation.subject import Subject
 from ancestral.app.evaluation.verdict import verdict
-from ancestral.metrics import difference, holm, kid_jackknife
+from ancestral.metrics import difference, holm, mmd_jackknife
 
 LEVEL = 0.05
 MOST, REFERENCE = 2000, 4000  # samples of each subject, and of the reference, in a test
 RULE = (
-    "A is called better than B if the kernel distance to the data is smaller for A in the features of the first extractor, the "
-    "p-value of the hypothesis that both are equally far from the data, adjusted by Holm for all pairs, is below 0.05, and no "
-    "other extractor shows the contrary in the same way. "
+    "A is called better than B if the kernel distance to the data (mmd) is smaller for A in the features of the first "
+    "extractor, the p-value of the hypothesis that both are equally far from the data, adjusted by Holm for all pairs, is "
+    "below 0.05, and no other extractor shows the contrary in the same way. "
 )
 ONE = "The test counts the error of the samples and of the held-out data, but not the spread between trainings."
 SEVERAL = "The test (Welch's t) counts the error of the samples and of the held-out data, and the spread between trainings."
@@ -35,7 +36,7 @@ class Pair:
 
     Attributes:
         a, b: Their names.
-        differences: KID(a) - KID(b) by extractor, of means over trainings.
+        differences: mmd(a) - mmd(b) by extractor, of means over trainings.
         p_values: The adjusted p-values by extractor.
         better: The name of the better one, or None.
     """
@@ -94,14 +95,13 @@ def _test(subjects: Sequence[Subject], evaluator: Evaluator) -> list[Pair]:
     strata = None if evaluator.reference.strata is None else evaluator.reference.strata[every]
     p_values: dict[str, list[float]] = {}
     differences: dict[str, list[float]] = {}
-    for e, reference, scale in zip(evaluator.extractors, evaluator.reference_features, evaluator.scales, strict=True):
-        some = scale(reference[every])
-
+    for e, reference, whiten in zip(evaluator.extractors, evaluator.reference_features, evaluator.whitenings, strict=True):
+        some = whiten(reference[every])
         found = {}
         for s in subjects:
-            features = [scale(member.features(e, n, evaluator.progress)) for member in s.members]
+            features = [whiten(member.features(e, n, evaluator.progress)) for member in s.members]
             classes = [None if x.samples.labels is None else x.samples.labels[:n].numpy() for x in s.members]
-            found[s.name] = [kid_jackknife(x, some, of, strata) for x, of in zip(features, classes, strict=True)]
+            found[s.name] = [mmd_jackknife(x, some, of, strata) for x, of in zip(features, classes, strict=True)]
         tests = [difference(found[a.name], found[b.name]) for a, b in couples]
         differences[e.name] = [value for value, _ in tests]
         p_values[e.name] = holm([p for _, p in tests])

@@ -24,7 +24,7 @@ from ancestral.app.evaluation.extractors.classifier import OwnClassifier
 from ancestral.app.evaluation.likelihood import likelihood
 from ancestral.app.evaluation.projection import Projection
 from ancestral.app.evaluation.reconstruction import fidelities, returned
-from ancestral.app.evaluation.reference import Against, features, reference_of
+from ancestral.app.evaluation.reference import Against, reference_of
 from ancestral.app.evaluation.result import DIRECTIONS, Evaluation, Metric
 from ancestral.app.evaluation.samples import Samples
 from ancestral.app.evaluation.subject import Subject
@@ -36,11 +36,11 @@ from ancestral.models import HasReconstruction
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
 
-FORMAT = 4  # version of the figures of real data in the cache
+FORMAT = 5  # version of the figures of real data in the cache
 N = 2000
 LEAST = 20  # samples
 Values = dict[tuple[str, str], Estimate]  # by metric and extractor ("" for a metric without extractor)
-TAKES = ("features", "standardised", "components", "equal features", "samples", "evaluator")
+TAKES = ("features", "standardised", "whitened", "components", "equal features", "samples", "evaluator")
 
 
 class Evaluator:
@@ -86,13 +86,13 @@ class Evaluator:
             extractor(e, data, self.runtime, progress, weights) if isinstance(e, str) else e
             for e in extractors or choose(data, weights)
         ]
-        self.reference_features = [self._kept(e, self.reference.samples, "reference") for e in self.extractors]
-        self.real_features = [self._kept(e, self.reference.real, "real") for e in self.extractors]
-        self.train_features = self._kept(self.extractors[0], self.reference.train, "train")
-        self.test_features = self._kept(self.extractors[0], self.reference.test, "test")
+        features = [self.reference.features(e, e is self.extractors[0], progress) for e in self.extractors]
+        self.reference_features = [f["reference"] for f in features]
+        self.real_features = [f["real"] for f in features]
+        self.train_features, self.test_features = features[0]["train"], features[0]["test"]
         self.projections = [Projection(x, self.n) for x in self.reference_features]
-        others = [self._kept(e, self.reference.scale, "scale") for e in self.extractors[1:]]
-        self.scales = [m.Scale.of(x) for x in (self.train_features, *others)]
+        self.scales = [m.Scale.of(f["units"]) for f in features]
+        self.whitenings = [m.Whitening.of(f["units"]) for f in features]
 
     @property
     def descriptions(self) -> dict[str, str]:
@@ -178,14 +178,15 @@ class Evaluator:
         """
         values: Values = {}
         strata = (labels, self.reference.strata if reference is self.reference.samples else None)
-        for i, (e, ours, theirs, project, scale) in enumerate(
-            zip(self.extractors, x_features, reference_features, self.projections, self.scales, strict=True)
-        ):
+        units = zip(self.projections, self.scales, self.whitenings, strict=True)
+        features = zip(self.extractors, x_features, reference_features, units, strict=True)
+        for i, (e, ours, theirs, (project, scale, whiten)) in enumerate(features):
             self.progress(f"distances ({e.name})")
             size = min(len(ours), len(theirs))
             inputs = {
                 "features": (ours, theirs),
                 "standardised": (scale(ours), scale(theirs)),
+                "whitened": (whiten(ours), whiten(theirs)),
                 "components": (project(ours), project(theirs)),
                 "equal features": (ours[:size], theirs[:size]),
                 "samples": (x, reference),
@@ -193,8 +194,7 @@ class Evaluator:
             results: dict[Any, Any] = {}  # by function, since one may compute several metrics
             for metric in metrics:
                 takes = metric.facts.get("takes", "features")
-                unfit = metric.facts.get("vectors") and len(self.data.spec.shape) > 1
-                if takes not in inputs or unfit or (i > 0 and not metric.facts.get("every")):
+                if takes not in inputs or (i > 0 and not metric.facts.get("every")):
                     continue
                 if metric.value not in results:
                     results[metric.value] = metric.value(*inputs[takes], *(strata if metric.facts.get("strata") else ()))
@@ -316,10 +316,6 @@ class Evaluator:
             values |= self._classes(Samples(self.reference.real, self.reference.real_labels))
             values["class-agreement", ""] = Estimate(self._classifier.accuracy, None, len(self.reference.test))
         return values
-
-    def _kept(self, e: Extractor, x: Tensor, part: str) -> np.ndarray:
-        """Return the features of a part of the real data, from the cache if they are there."""
-        return features(e, x, f"{self.reference.key}-{part}", self.progress)
 
 
 def _metrics(own: bool | None = None) -> list[registry.Entry]:

@@ -1,8 +1,9 @@
-"""Real data for comparisons: the reference, an equal number of other real samples, and their cached features."""
+"""Real data for comparisons: the reference, other real samples, and their cached features."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Literal
@@ -17,8 +18,8 @@ from ancestral.app.evaluation.extractors import Extractor
 from ancestral.app.training.stage import Progress, silent
 from ancestral.errors import UsageError
 
-FORMAT = 1
-SCALE = 2000  # training samples that give the units of features
+FORMAT = 2
+UNITS = 2000  # training samples that give the units of features
 LARGEST = 10_000  # reference samples; more of them change no figure beyond its error
 Against = Literal["test", "train", "all"]
 
@@ -35,8 +36,10 @@ class Reference:
         strata: The classes of the reference `(m,)` if their numbers were fixed, as those of a held-out split are; else None.
         train: The training split, in which copies are searched.
         test: The held-out split.
-        scale: Training samples whose features give the units of kernel distances.
-        key: The key of the data and of the choice of rows in the cache.
+        rows: The rows of each part in the training split followed by the held-out split: "reference", "real", and "units", the
+            training samples whose features give the units of kernel distances.
+        data: The key of the data in the cache.
+        key: The key of the data and of the choice of rows.
     """
 
     against: Against
@@ -46,12 +49,30 @@ class Reference:
     strata: np.ndarray | None
     train: Tensor
     test: Tensor
-    scale: Tensor
+    rows: Mapping[str, np.ndarray]
+    data: str
     key: str
 
     @property
     def n(self) -> int:
         return len(self.real)
+
+    def features(self, extractor: Extractor, whole: bool, progress: Progress = silent) -> dict[str, np.ndarray]:
+        """Return the extractor's features of each part, from the cache if they are there. Each sample is seen once.
+
+        Args:
+            extractor: The extractor.
+            whole: Whether both splits are parts too, as "train" and "test".
+            progress: Called with one line of text on the way.
+        """
+        of_train, count = np.arange(len(self.train)), len(self.train) + len(self.test)
+        parts = dict(self.rows) | ({"train": of_train, "test": np.arange(len(self.train), count)} if whole else {})
+        rows = np.unique(np.concatenate(list(parts.values())))
+        first = np.searchsorted(rows, len(self.train))
+        splits = [(self.train, rows[:first]), (self.test, rows[first:] - len(self.train))]
+        x = torch.cat([split[torch.from_numpy(some)] for split, some in splits])
+        found = _cached(extractor, x, self.data if whole else self.key, progress)
+        return {name: found[np.searchsorted(rows, part)] for name, part in parts.items()}
 
 
 def reference_of(data: DataSet, against: Against, n: int) -> Reference:
@@ -71,6 +92,7 @@ def reference_of(data: DataSet, against: Against, n: int) -> Reference:
     if against == "test":
         pool, reference = train, test
         rows = _shuffled(len(pool))[: min(n, len(pool))]
+        rest = torch.arange(len(train), len(train) + len(test))
     else:
         pool = train if against == "train" else torch.cat([train, test])
         if against == "all" and labels is not None and test_labels is not None:
@@ -88,13 +110,27 @@ def reference_of(data: DataSet, against: Against, n: int) -> Reference:
             "reference, and at least 20 of each are needed: give more samples"
             + (", or compare with the training split: `--against train` of evaluate and report" if split_helps else "")
         )
-    real_labels = None if labels is None else labels[rows]
-    key = f"{data.spec.fingerprint}-{_layout(data)}-{against}-{n}"
-    scale = train[_shuffled(len(train))[-SCALE:]]  # the last of the order whose first are `real`, so that few are both
-    return Reference(against, reference, pool[rows], real_labels, strata, train, test, scale, key)
+    parts = {
+        "reference": rest[chosen],
+        "real": rows,
+        "units": _shuffled(len(train))[-UNITS:],  # the last of the order whose first are `real`, so that few are both
+    }
+    name = f"{data.spec.fingerprint}-{_layout(data)}"
+    return Reference(
+        against=against,
+        samples=reference,
+        real=pool[rows],
+        real_labels=None if labels is None else labels[rows],
+        strata=strata,
+        train=train,
+        test=test,
+        rows={part: indices.numpy() for part, indices in parts.items()},
+        data=name,
+        key=f"{name}-{against}-{n}",
+    )
 
 
-def features(extractor: Extractor, x: Tensor, key: str, progress: Progress = silent) -> np.ndarray:
+def _cached(extractor: Extractor, x: Tensor, key: str, progress: Progress) -> np.ndarray:
     """Return the extractor's features of real samples, from the cache if they are there. key: the name of the samples."""
     digest = hashlib.blake2b(f"{FORMAT} {extractor.name} {extractor.about} {key} {len(x)}".encode(), digest_size=12).hexdigest()
     file = cache_dir() / "features" / f"{extractor.name}-{digest}.npy"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from ancestral.app.evaluation.result import Evaluation
+from ancestral.app.evaluation.result import Evaluation, Metric
 from ancestral.app.evaluation.subject import Subject
 from ancestral.metrics import Estimate
 
@@ -72,22 +72,36 @@ def _answer(better: Better, models: Sequence[Subject], honest: Sequence[Subject]
 
 
 def _reading(evaluation: Evaluation) -> str:
-    """Return how often a distance is that of real data, if it is above that by more than two standard errors."""
-    value, real = evaluation.headline.value, evaluation.headline.real
+    """Return how often a distance is that of real data if it is above that, or what mmd shows if it alone is."""
+    value, real, kernel = evaluation.headline.value, evaluation.headline.real, _kernel_distance(evaluation)
     if real is None:
         return "no distance of real data is known"
-    if not _above_real(evaluation):
-        return "its distance is within two standard errors of that of real data"
-    times = value.value / real.value if real.value > 0 else math.inf
-    return f"its distance is {f'{times:,.1f} times' if math.isfinite(times) else 'above'} that of real data"
+    if _farther(evaluation):
+        times = value.value / real.value if real.value > 0 else math.inf
+        return f"its distance is {f'{times:,.1f} times' if math.isfinite(times) else 'above'} that of real data"
+    near = "its distance is within two standard errors of that of real data"
+    if kernel is not None and _above_real(evaluation):
+        return f"its samples differ from real data, as {kernel.name} {kernel.value} shows, which is 0 for equal ones; {near}"
+    return near
+
+
+def _kernel_distance(evaluation: Evaluation) -> Metric | None:
+    return evaluation.get(f"mmd-{next(iter(evaluation.extractors))}")
+
+
+def _farther(evaluation: Evaluation) -> bool:
+    """Return whether the headline distance is above that of real data by more than two standard errors."""
+    value, real = evaluation.headline.value, evaluation.headline.real
+    return real is None or value.value - real.value > 2 * math.hypot(value.std_err or 0, real.std_err or 0)
 
 
 def _above_real(evaluation: Evaluation) -> bool:
-    """Return whether the headline distance is above that of real data by more than two standard errors."""
-    value, real = evaluation.headline.value, evaluation.headline.real
-    if real is None:
-        return True
-    return value.value - real.value > 2 * math.hypot(value.std_err or 0, real.std_err or 0)
+    """Return whether the headline distance is above that of real data, or mmd above 0, by more than two standard errors.
+
+    mmd sees differences that are smaller than the error of the headline distance.
+    """
+    kernel = _kernel_distance(evaluation)
+    return _farther(evaluation) or (kernel is not None and kernel.value.value > 2 * (kernel.value.std_err or 0))
 
 
 def _next(better: Better, best: Subject, baselines: Sequence[Subject]) -> str:
@@ -99,21 +113,27 @@ def _next(better: Better, best: Subject, baselines: Sequence[Subject]) -> str:
         return f"It is not shown to be better than {_untrained(unbeaten)}: train longer."
     if not _above_real(best.evaluation):
         return "Look at the samples beside real data before you trust a figure."
-    if still_falls(best.rows):
-        return "Train longer: its loss still falls."
-    return "Train longer, or with a larger network." if best.recipe else "Look at the samples beside real data."
+    if not best.recipe:
+        return "Look at the samples beside real data."
+    falls = still_falls(best.rows)
+    if falls is None:
+        return "Train longer."
+    return "Train longer: its loss still falls." if falls else "Train longer, or with a larger network: its loss hardly falls."
 
 
-def still_falls(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the training loss of a model with one player fell in the last quarter, beyond twice its error."""
+def still_falls(rows: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Return whether the training loss of a model with one player fell in the last quarter, beyond twice its error.
+
+    None if there are too few rows, or several players, whose losses do not say it.
+    """
     keys = {key for row in rows for key in row if key.endswith("/total")}
     if len(keys) != 1:
-        return False
+        return None
     (key,) = keys
     values = [row[key] for row in rows if row.get(key) is not None and math.isfinite(row[key])]
     quarter = len(values) // 4
     if quarter < 4:
-        return False
+        return None
     before, last = values[-2 * quarter : -quarter], values[-quarter:]
     error = math.hypot(stdev(before), stdev(last)) / math.sqrt(quarter)
     return fmean(before) - fmean(last) > 2 * error
