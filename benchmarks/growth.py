@@ -139,7 +139,7 @@ def measure(axis: str, value: float, device: str) -> dict[str, float]:
 
 def theory(axis: str, points: list[dict[str, float]], key: str) -> list[float]:
     """Return what theory says of `seconds` or `memory` at each point."""
-    at = next(p for p in points if p["value"] == MARKED[axis])
+    at = min(points, key=lambda p: abs(p["value"] - MARKED[axis]))
     if axis == "samples" or (axis == "solver steps" and key == "memory"):
         return [at[key]] * len(points)
     if axis == "solver steps":
@@ -190,6 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="+", choices=list(AXES), default=list(AXES))
+    parser.add_argument("--values", type=float, nargs="+", help="points of each axis, in place of all")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
@@ -201,7 +202,7 @@ def main() -> None:
     print("| axis | value | parameters | GFLOP a step | ms | theory | MiB | theory |\n|---|---|---|---|---|---|---|---|")
     for axis in options.only:
         points = []
-        for value in AXES[axis]:
+        for value in options.values or AXES[axis]:
             command = [sys.executable, __file__, "--device", options.device, "--measure", axis, str(value)]
             environment = {"OMP_NUM_THREADS": "1"} | os.environ
             done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

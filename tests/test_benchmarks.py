@@ -175,6 +175,30 @@ def test_speed(bench):
         assert f"## {title}" in printed
 
 
+def test_processes(bench):
+    printed = bench("processes", "--steps", 2, "--cases", "digits 8x8, 2.0 M", "--json", "processes.json")
+    one, two = read("processes.json")["digits 8x8, 2.0 M"].values()
+    assert one["communication"] < 0.01 < two["communication"] < 1
+    assert min(one["rate"], two["rate"]) > 0
+    assert "| digits 8x8, 2.0 M | 2 |" in printed
+
+
+def test_large(bench, capfd):
+    bench("large", "--images", 60, "--side", 16, "--folder", "large", *SMALL)
+    printed = capfd.readouterr().out
+    assert printed.count("first step done") == 4
+
+
+def test_growth(bench):
+    printed = bench("growth", "--only", "batch", "--values", 2, 4, "--json", "growth.json", "--plot", "growth.png")
+    points = read("growth.json")["axes"]["batch"]
+    assert points[1]["flops"] == pytest.approx(2 * points[0]["flops"])
+    assert finite(points)
+    assert printed.count("| batch |") == 2
+    with Image.open("growth.png") as picture:
+        assert min(picture.size) > 300
+
+
 @pytest.mark.parametrize("package", ["diffusers", "denoising_diffusion_pytorch"])
 def test_equal_time(bench, pictures, package):
     if missing := importlib.import_module("peers").missing(package):

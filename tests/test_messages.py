@@ -24,7 +24,7 @@ PRINTED_BY = {
     "app/cli/invert.py": "sample",
     "app/cli/latent.py": "sample",
     "app/cli/likelihoods.py": "evaluate",
-    "app/cli/options.py": "train compare",
+    "app/cli/parallel.py": "train compare",
     "app/cli/writing.py": "sample",
     "app/data/decode.py": "train compare",
     "app/evaluate.py": "evaluate report",

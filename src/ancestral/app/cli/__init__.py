@@ -10,8 +10,8 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
-from ancestral.app.cli.options import launched
 from ancestral.app.cli.output import print_everywhere
+from ancestral.app.cli.parallel import launched
 from ancestral.errors import AncestralError
 from ancestral.version import __version__
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ancestral.app.cli.options import Features, in_processes
+from ancestral.app.cli.options import Features
+from ancestral.app.cli.parallel import in_processes
 from ancestral.builtin import listed
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ancestral.app.cli.options import in_processes
+from ancestral.app.cli.parallel import in_processes
 from ancestral.builtin import explained
 
 
