@@ -85,7 +85,8 @@ def start(source: Path, place: Path, name: str, settings: list[str]) -> None:
     began = time.time()
     command = f"import sys; sys.argv = [{str(began)!r}, *sys.argv[1:]]\n{START}"
     environment = os.environ | {"ANCESTRAL_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "2"}
-    subprocess.run([sys.executable, "-c", command, str(source), str(out), *settings], env=environment, check=True)
+    run = [sys.executable, "-c", command, str(source), str(out), *settings]
+    print(subprocess.run(run, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout, end="")
     print(f"{name}: {time.time() - began:.1f} s in all\n", flush=True)
 
 

@@ -183,9 +183,8 @@ def test_processes(bench):
     assert "| digits 8x8, 2.0 M | 2 |" in printed
 
 
-def test_large(bench, capfd):
-    bench("large", "--images", 60, "--side", 16, "--folder", "large", *SMALL)
-    printed = capfd.readouterr().out
+def test_large(bench):
+    printed = bench("large", "--images", 60, "--side", 16, "--folder", "large", *SMALL)
     assert printed.count("first step done") == 4
 
 
