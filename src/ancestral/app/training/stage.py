@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -142,6 +142,15 @@ class Update:
         return math.isfinite(self.losses[f"{self.player}/total"]) and math.isfinite(self.norm)
 
 
+@contextmanager
+def _unless(valid: Tensor | None, buffers: Iterable[Tensor]) -> Iterator[None]:
+    """Undo all changes of the buffers inside the context where `valid`, bool `()` on their device, is false."""
+    held = [] if valid is None else [(buffer, buffer.clone()) for buffer in buffers]
+    yield
+    for buffer, before in held:
+        buffer.copy_(torch.where(valid, buffer, before))  # type: ignore[arg-type]  # None only with nothing held
+
+
 class Readings(Mapping[str, float]):
     """Numbers by name, which are read when they are first asked for."""
 
@@ -245,7 +254,7 @@ class StageState:
         parts, own = self.strategy.divide(index)
         known: list[Tensor] = []  # sums over all parts
         records: list[dict[str, Tensor]] = []
-        means: list[Tensor] = []
+        own_means: list[Tensor] = []
         state.flat.grad.zero_()  # the losses of other players may have added gradients
         for i in own:
             terms, part = self._loss(parts, own, i, state, key, known)
@@ -253,25 +262,27 @@ class StageState:
                 return None, None
             share = len(parts[i]) / len(index) / self.model.loss_unit
             self.strategy.backward(terms["total"].float().mean() * share, state)
-            means.append(torch.stack([term.detach().float().mean() for term in terms.values()]) * share)
+            own_means.append(torch.stack([term.detach().float().mean() for term in terms.values()]) * share)
             records.append(part.records)
         self.strategy.reduce(state, len(parts))
         norm = state.flat.grad.norm()
         if self.train.clip is not None:
             state.flat.grad.mul_((self.train.clip / norm).clamp(max=1).nan_to_num(1.0))
-        numbers = torch.cat([self.strategy.total(means, len(parts)), norm[None]])
+        means = self.strategy.total(own_means, len(parts))
+        numbers = torch.cat([means, norm[None]])
         sums = {name: self.strategy.total([record[name] for record in records], len(parts)) for name in records[0]}
         update = Update(state.player.name, tuple(terms), numbers, partial(self._not_finite, parts, own, state, key, known))
         failure = self.settle(state.player.name)
-        if self.deferred and state.guarded and not sums:
+        valid = None
+        if self.deferred and state.guarded:
             self._pending[state.player.name] = update
-            state.step(factor, numbers[[list(terms).index("total"), -1]].isfinite().all())
-        elif update.finite:
-            state.step(factor)
-        else:
+            valid = means[list(terms).index("total")].isfinite() & norm.isfinite()
+        elif not update.finite:
             return update, update.failure()
+        state.step(factor, valid)
         if isinstance(self.model, HasRunningState):
-            self.model.after_step(state.player.name, sums, len(index))
+            with _unless(valid, self.model.buffers()):
+                self.model.after_step(state.player.name, sums, len(index))
         return update, failure
 
     def settle(self, player: str) -> str | None:
@@ -322,14 +333,14 @@ class StageState:
     ) -> tuple[dict[str, Tensor], Part]:
         sizes = [len(part) for part in parts]
         n, start = sum(sizes), sum(sizes[:i])
-        whole = StreamNoise(n, self.train.seed, key, self.runtime.device)
+        whole: Any = StreamNoise(n, self.train.seed, key, self.runtime.device)
         self.runtime.seed(whole.generator.initial_seed() + i)  # dropout
-        noise: StreamNoise | PartNoise = whole
-        part = Part(0, n)
+        part, noise, prepared = Part(0, n), whole, whole.on_cpu()
         if len(parts) > 1:
-            part, noise = Part(start, n, sums), PartNoise(whole, slice(start, start + sizes[i]))
-        flip = (noise.uniform() < 0.5).cpu() if self.flip else None
-        batch = self.data.batch(parts[i], flip=flip, noise=noise).to(self.runtime.device)
+            rows = slice(start, start + sizes[i])
+            part, noise, prepared = Part(start, n, sums), PartNoise(noise, rows), PartNoise(prepared, rows)
+        flip = prepared.uniform() < 0.5 if self.flip else None
+        batch = self.data.batch(parts[i], flip=flip, noise=prepared).to(self.runtime.device)
         with self.runtime.autocast():
             return self.model.losses(Batch(batch.x, batch.conditions, part), state.player.name, noise), part
 
