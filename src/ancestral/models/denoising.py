@@ -80,6 +80,10 @@ class DenoisingModel(GenerativeModel):
         self.levels = levels
         self.latent_shape = self.shape
 
+    @property
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return (self.denoiser.network,)
+
     def sample_path(
         self,
         noise: Noise,

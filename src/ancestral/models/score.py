@@ -91,6 +91,10 @@ class ScoreModel(DenoisingModel):
         self.matching: Matching = matching
         self.weight: Lambda = weight
 
+    @property
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return super().compilable if self.matching == "denoising" else ()
+
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """Return lambda(t) J for one t per sample, {"total": `(n,)`}, summed over dimensions."""
         x, eps = self.standardize.normalize(batch.x), noise.normal(self.shape)

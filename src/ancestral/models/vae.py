@@ -140,6 +140,10 @@ class VAE(GenerativeModel):
             kl = torch.where(batch.mean(kl) > self.free_bits, kl, self.free_bits)
         return kl.sum(1)
 
+    @property
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return tuple(net for name in ("encoder", "decoder") if isinstance(net := getattr(self.coder, name, None), nn.Module))
+
     def after_step(self, player: str, sums: Mapping[str, Tensor], n: int) -> None:
         """Count the training samples, and update the parts that are not learned by gradient."""
         self.seen += n

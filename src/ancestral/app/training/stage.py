@@ -112,7 +112,7 @@ class Update:
     Args:
         player: The name of the player.
         names: The names of its loss terms.
-        numbers: The means of the terms over the batch, then the norm of the gradient.
+        numbers: The means of the terms over the batch, then the norm of the gradient, then the loss scale if there is one.
         failure: A function that returns the name of the tensor that is not finite.
     """
 
@@ -135,7 +135,13 @@ class Update:
 
     @property
     def norm(self) -> float:
-        return self.values[-1]
+        return self.values[len(self.names)]
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether the gradient overflowed only because of the loss scale, which is then lowered."""
+        scale = self.values[len(self.names) + 1 :]
+        return bool(scale) and scale[0] >= 1 and math.isfinite(self.losses[f"{self.player}/total"]) and not self.finite
 
     @property
     def finite(self) -> bool:
@@ -209,7 +215,8 @@ class StageState:
         strategy.divide(torch.arange(self.batch))  # raises UsageError
         names = {id(p): name for name, p in model.named_parameters()}
         self.players = [
-            PlayerState(player, train, [names[id(p)] for p in player.parameters], optimizer) for player in model.players()
+            PlayerState(player, train, [names[id(p)] for p in player.parameters], optimizer, scaled=runtime.precision == "fp16")
+            for player in model.players()
         ]
         strategy.processes.copy([*(state.flat.value for state in self.players), *model.buffers()])
         self.deferred = runtime.device.type == "cuda"
@@ -261,15 +268,21 @@ class StageState:
             if not terms:
                 return None, None
             share = len(parts[i]) / len(index) / self.model.loss_unit
-            self.strategy.backward(terms["total"].float().mean() * share, state)
+            loss = terms["total"].float().mean() * share
+            self.strategy.backward(loss if state.scale is None else loss * state.scale.value, state)
             own_means.append(torch.stack([term.detach().float().mean() for term in terms.values()]) * share)
             records.append(part.records)
         self.strategy.reduce(state, len(parts))
+        scales = [] if state.scale is None else [state.scale.value[None].clone()]
+        for scale in scales:
+            state.flat.grad.div_(scale)
         norm = state.flat.grad.norm()
+        if state.scale is not None:
+            state.scale.update(norm.isfinite())
         if self.train.clip is not None:
             state.flat.grad.mul_((self.train.clip / norm).clamp(max=1).nan_to_num(1.0))
         means = self.strategy.total(own_means, len(parts))
-        numbers = torch.cat([means, norm[None]])
+        numbers = torch.cat([means, norm[None], *scales])
         sums = {name: self.strategy.total([record[name] for record in records], len(parts)) for name in records[0]}
         update = Update(state.player.name, tuple(terms), numbers, partial(self._not_finite, parts, own, state, key, known))
         failure = self.settle(state.player.name)
@@ -278,7 +291,7 @@ class StageState:
             self._pending[state.player.name] = update
             valid = means[list(terms).index("total")].isfinite() & norm.isfinite()
         elif not update.finite:
-            return update, update.failure()
+            return update, None if update.overflowed else update.failure()
         state.step(factor, valid)
         if isinstance(self.model, HasRunningState):
             with _unless(valid, self.model.buffers()):
@@ -291,7 +304,7 @@ class StageState:
         if update is None or update.finite:
             return None
         next(state for state in self.players if state.player.name == player).ema.t -= 1
-        return update.failure()
+        return None if update.overflowed else update.failure()
 
     def _not_finite(self, parts: tuple[Tensor, ...], own: range, state: PlayerState, key: int, known: list[Tensor]) -> str:
         """Return the name of the tensor that was not finite, of the first process that has one."""
