@@ -179,7 +179,7 @@ class PlayerState:
         self.guarded = optimizer is None  # the fused kernel can skip a step by itself
 
     def step(self, factor: float, valid: Tensor | None = None) -> None:
-        """Make one update. Learning rates are `factor` times those with which the optimiser was made.
+        """Make one update of the parameters. Learning rates are `factor` times those with which the optimiser was made.
 
         Args:
             factor: The factor of the learning rates.
@@ -190,7 +190,6 @@ class PlayerState:
         if valid is not None:
             self.optimizer.found_inf = (~valid).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler sets it
         self.optimizer.step()
-        self.ema.update(self.flat.value, valid)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors that training needs to continue, by "player/quantity/parameter"."""

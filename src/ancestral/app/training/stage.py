@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,11 +28,25 @@ TURN_KEY = 2**48  # key of the noise of a player's further turns in a step
 DIAGNOSED = 256  # samples of each split in a diagnosis
 FITTED = 10_000  # training samples for the fit of parts without a gradient; fewer if samples are large
 
+PHASES = {  # of a step, in its order
+    "data": "waiting for data",
+    "forward": "forward",
+    "backward": "backward",
+    "reduction": "sum over processes",
+    "optimiser": "optimiser",
+    "average": "moving average",
+}
+
 Progress = Callable[[str], None]  # shows a sentence about the progress of work
 
 
 def silent(text: str) -> None:
     """Ignore the progress."""
+
+
+def silent_clock(phase: str) -> AbstractContextManager[None]:
+    """Do not measure a phase of a step."""
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -219,6 +233,7 @@ class StageState:
             for player in model.players()
         ]
         strategy.processes.copy([*(state.flat.value for state in self.players), *model.buffers()])
+        self.clock: Callable[[str], AbstractContextManager[None]] = silent_clock  # times each phase of a step
         self.deferred = runtime.device.type == "cuda"
         self._pending: dict[str, Update] = {}
         self._samplers: dict[int, EpochSampler] = {}
@@ -269,10 +284,12 @@ class StageState:
                 return None, None
             share = len(parts[i]) / len(index) / self.model.loss_unit
             loss = terms["total"].float().mean() * share
-            self.strategy.backward(loss if state.scale is None else loss * state.scale.value, state)
+            with self.clock("backward"):
+                self.strategy.backward(loss if state.scale is None else loss * state.scale.value, state)
             own_means.append(torch.stack([term.detach().float().mean() for term in terms.values()]) * share)
             records.append(part.records)
-        self.strategy.reduce(state, len(parts))
+        with self.clock("reduction"):
+            self.strategy.reduce(state, len(parts))
         scales = [] if state.scale is None else [state.scale.value[None].clone()]
         for scale in scales:
             state.flat.grad.div_(scale)
@@ -292,7 +309,10 @@ class StageState:
             valid = means[list(terms).index("total")].isfinite() & norm.isfinite()
         elif not update.finite:
             return update, None if update.overflowed else update.failure()
-        state.step(factor, valid)
+        with self.clock("optimiser"):
+            state.step(factor, valid)
+        with self.clock("average"):
+            state.ema.update(state.flat.value, valid)
         if isinstance(self.model, HasRunningState):
             with _unless(valid, self.model.buffers()):
                 self.model.after_step(state.player.name, sums, len(index))
@@ -352,9 +372,10 @@ class StageState:
         if len(parts) > 1:
             rows = slice(start, start + sizes[i])
             part, noise, prepared = Part(start, n, sums), PartNoise(noise, rows), PartNoise(prepared, rows)
-        flip = prepared.uniform() < 0.5 if self.flip else None
-        batch = self.data.batch(parts[i], flip=flip, noise=prepared).to(self.runtime.device)
-        with self.runtime.autocast():
+        with self.clock("data"):
+            flip = prepared.uniform() < 0.5 if self.flip else None
+            batch = self.data.batch(parts[i], flip=flip, noise=prepared).to(self.runtime.device)
+        with self.clock("forward"), self.runtime.autocast():
             return self.model.losses(Batch(batch.x, batch.conditions, part), state.player.name, noise), part
 
     @contextmanager
