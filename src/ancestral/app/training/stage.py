@@ -132,7 +132,7 @@ class Update:
 
     def __init__(self, player: str, names: Sequence[str], numbers: Tensor, failure: Callable[[], str]):
         self.player, self.names, self.failure = player, tuple(names), failure
-        self._host = numbers.to("cpu", non_blocking=True)
+        self._host = numbers.to("cpu", non_blocking=numbers.is_cuda)  # of other devices nothing tells when a copy is done
         self._copied = torch.cuda.Event() if numbers.is_cuda else None
         if self._copied is not None:
             self._copied.record()
