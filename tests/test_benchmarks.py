@@ -429,12 +429,20 @@ def test_latent(bench, pictures):
 def test_gpu(bench, device):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    words = ("--seconds", 0.01, "--sizes", 28, "--batch", 2, "--product", 64, "--json", "gpu.json")
-    bench("gpu", *words, "--device", device, *(("--peers",) if find_spec("diffusers") else ()))
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        np.save(f"{name}.npy", rng.integers(0, 256, (400, 8, 8, 3), dtype=np.uint8))
+    bench("gpu", "--pack", "packed", "--scenes", "one.npy", "--emoji", "two.npy")
+    words = ("--quick", "--seconds", 0.01, "--sizes", 28, "--loops", 0, 1, 2, "--train", 2, "--data", "packed")
+    printed = bench("gpu", *words, "--device", device, "--json", "gpu.json", "--markdown", "gpu.md")
     found = read("gpu.json")
-    assert found["training"][0]["loop"] == "ancestral"
-    assert found["sampling"][0]["images_per_second"] > 0
-    assert finite(found)
+    loops = ["ancestral", *(["diffusers"] if find_spec("diffusers") else []), "EDM-style"]
+    assert [row["loop"] for row in found["rows"]] == loops
+    assert all(row["images_per_second"] > 0 and row["sampled_per_second"] > 0 for row in found["rows"])
+    assert sum(found["rows"][0]["shares"].values()) == pytest.approx(1)
+    assert [run["data"] for run in found["quality"]] == ["scenes64", "emoji"]
+    assert all(run["steps"] > 0 and run["fd"] > run["fd_of_real_data"] for run in found["quality"])
+    assert Path("gpu.md").read_text(encoding="utf-8") in printed
 
 
 def test_verdicts(bench):

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ancestral.transfer import onto
+
 
 def _alone(value: Tensor) -> Tensor:
     return value
@@ -66,7 +68,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move the batch to a device."""
-        return replace(self, x=self.x.to(device), conditions={name: c.to(device) for name, c in self.conditions.items()})
+        return replace(self, x=onto(self.x, device), conditions={name: onto(c, device) for name, c in self.conditions.items()})
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean `(...)` of `values` `(n, ...)` over the samples of the global batch, without gradient."""

@@ -27,6 +27,7 @@ from ancestral.errors import UsageError
 from ancestral.networks.contract import taking_context
 from ancestral.prediction import Prediction, PredictionType
 from ancestral.schedules import Level, Levels
+from ancestral.transfer import onto
 
 LOGSNR_LIMIT = 20.0  # the network's input stays within +-20, also if alpha or sigma is 0
 
@@ -61,8 +62,8 @@ class Denoiser(nn.Module):
         n = x_t.shape[0]
         alpha, sigma = (torch.as_tensor(v, dtype=torch.float64) for v in (level.alpha, level.sigma))
         r = (alpha**2 + sigma**2).sqrt()
-        logsnr = (2 * (alpha.log() - sigma.log())).clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT).expand(n)
-        logsnr = logsnr.to(torch.float32).to(x_t.device)
+        logsnr = (2 * (alpha.log() - sigma.log())).clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT).to(torch.float32)
+        logsnr = torch.full((n,), logsnr.item(), device=x_t.device) if logsnr.ndim == 0 else onto(logsnr, x_t.device)
         f = self.network(x_t * column(1 / r, x_t), logsnr, context or Context()).to(x_t.dtype)
         if self.target == "v":
             s2 = self.sigma_data**2
@@ -82,4 +83,4 @@ def column(value: Tensor, like: Tensor) -> Tensor | float:
     """Convert a float64 coefficient so that it multiplies `like` `(n, *shape)`: to a float, or to `(n, 1, ..., 1)`."""
     if value.ndim == 0:
         return value.item()
-    return value.to(like.dtype).to(like.device).view(-1, *[1] * (like.ndim - 1))
+    return onto(value.to(like.dtype), like.device).view(-1, *[1] * (like.ndim - 1))

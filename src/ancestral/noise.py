@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ancestral.errors import UsageError
+from ancestral.transfer import onto
 
 _MASK = (1 << 64) - 1
 
@@ -61,16 +62,16 @@ class SampleNoise:
         out = np.empty((self.n, *shape), dtype=np.float32)
         for i, generator in enumerate(self._generators()):
             out[i] = getattr(generator, method)(tuple(shape), dtype=np.float32)
-        return torch.from_numpy(out).to(self.device)
+        return torch.from_numpy(out)
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        return self._draw("standard_normal", shape)
+        return onto(self._draw("standard_normal", shape), self.device)
 
     def uniform(self, shape: Sequence[int] = ()) -> Tensor:
-        return self._draw("random", shape)
+        return onto(self._draw("random", shape), self.device)
 
     def stratified(self) -> Tensor:
-        return self.uniform().cpu().double()
+        return self._draw("random", ()).double()
 
 
 class StreamNoise:
@@ -86,6 +87,11 @@ class StreamNoise:
         philox = np.random.Philox(key=_key(seed, step))
         self.generator = torch.Generator(self.device).manual_seed(int(philox.random_raw()) >> 1)
         self.host = np.random.Generator(philox)
+        self._key = seed, step
+
+    def on_cpu(self) -> StreamNoise:
+        """Return the noise for the preparation of the batch on the CPU: this one, or one of the same key there."""
+        return self if self.device.type == "cpu" else StreamNoise(self.n, *self._key)
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         return torch.randn(self.n, *shape, generator=self.generator, device=self.device)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,36 +16,62 @@ from torch import nn
 
 from ancestral.errors import UsageError
 
-Precision = Literal["auto", "fp32", "bf16"]
+Arithmetic = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Compile = Literal["auto", "off", "on"]
 SMALL = 300_000  # parameters
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device and the arithmetic of computations.
+    """The device and how it computes.
 
-    Parameters stay float32, and `bf16` runs the networks in autocast. `threads` is the number of CPU threads; None does not
-    change it.
+    Args:
+        device: the device.
+        precision: the arithmetic of the networks, by autocast. Parameters stay float32.
+        threads: the number of CPU threads; None does not change it.
+        compiled: whether training compiles the networks.
     """
 
     device: torch.device
-    bf16: bool
+    precision: Arithmetic = "fp32"
     threads: int | None = None
+    compiled: bool = False
 
     @classmethod
-    def choose(cls, device: str = "auto", precision: Precision = "auto", *, parameters: int, float64: bool = False) -> Runtime:
+    def choose(
+        cls,
+        device: str = "auto",
+        precision: Precision = "auto",
+        *,
+        parameters: int,
+        float64: bool = False,
+        compile: Compile = "off",  # the setting's name
+        long: bool = False,
+    ) -> Runtime:
         """Choose the best runtime for a model with this number of parameters, or the given device and precision.
 
-        Small models run in float32 and on one thread, which is the fastest for them.
+        - Small models run in float32 and on one thread: their time is that of launches, which autocast and threads add to.
+        - bf16 is chosen where it is native, since it has the range of float32. CUDA devices without it (V100, T4) have
+          tensor cores for fp16, whose range needs the trainer's loss scale. MPS stays in fp32, where nothing was measured.
+        - TF32 is used for what autocast leaves in float32. With precision fp32 it is off, so that results agree with the CPU.
+        - Convolutions are channels-last (`place`), the layout of the kernels for CPUs and tensor cores.
+        - The optimiser is the fused AdamW on one flat tensor on all devices: one kernel, which skips a step by itself.
+        - Attention is the fused kernel on CUDA. It is the plain form elsewhere: on a CPU the fused one is ten times slower.
+        - Networks are compiled on CUDA if training is long enough to pay for it. It has not paid on CPUs.
 
         Args:
             device: auto, or the name of a device.
             precision: auto, or the arithmetic of the networks.
             parameters: the number of the model's parameters.
             float64: whether the model holds float64 numbers (`holds_float64`), which MPS does not have.
+            compile: whether training compiles the networks; auto: on CUDA, if it is `long`.
+            long: whether training lasts many times as long as a compilation.
 
         Raises:
-            UsageError: if the device is not available, or lacks float64 and the model needs it.
+            UsageError: if the device is not available, or lacks float64 and the model needs it, or if networks shall be
+                compiled and there is no compiler.
         """
         chosen = _device(device)
         if float64 and chosen.type == "mps":
@@ -54,15 +82,24 @@ class Runtime:
                 )
             chosen = torch.device("cpu")
         small = parameters < SMALL
-        bf16 = _fast_bf16(chosen) and not small if precision == "auto" else precision == "bf16"
+        arithmetic: Arithmetic = precision if precision != "auto" else "fp32" if small else _fastest(chosen)
         if chosen.type == "cuda":
-            torch.set_float32_matmul_precision("high" if bf16 else "highest")
-            torch.backends.cudnn.allow_tf32 = bf16
-        return cls(chosen, bf16, threads=1 if small and chosen.type == "cpu" else None)
+            torch.set_float32_matmul_precision("highest" if arithmetic == "fp32" else "high")
+            torch.backends.cudnn.allow_tf32 = arithmetic != "fp32"
+        missing = _missing_compiler(chosen)
+        if compile == "on" and missing:
+            raise UsageError(f"train.compile=on needs {missing}, which is not here: install it, or set train.compile=off")
+        compiled = compile == "on" or (compile == "auto" and chosen.type == "cuda" and long and missing is None)
+        return cls(chosen, arithmetic, threads=1 if small and chosen.type == "cpu" else None, compiled=compiled)
+
+    @property
+    def bf16(self) -> bool:
+        return self.precision == "bf16"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context in which networks run: bfloat16 arithmetic if chosen, else an empty context."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+        """Return the context in which networks run: autocast to half precision if chosen, else an empty context."""
+        dtype = DTYPES.get(self.precision)
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move the model to the device, with convolutions in channels-last, which is fast on CPU and CUDA."""
@@ -98,7 +135,8 @@ class Runtime:
 
     def __str__(self) -> str:
         threads = f", {self.threads or torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
-        return f"{self.device}, {'bf16' if self.bf16 else 'fp32'}{threads}".replace(" 1 threads", " 1 thread")
+        compiled = ", compiled" if self.compiled else ""
+        return f"{self.device}, {self.precision}{threads}{compiled}".replace(" 1 threads", " 1 thread")
 
 
 def holds_float64(model: nn.Module) -> bool:
@@ -119,11 +157,22 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _fast_bf16(device: torch.device) -> bool:
-    """Return whether bfloat16 arithmetic is native. Emulated, it is slower than float32."""
+def _fastest(device: torch.device) -> Arithmetic:
+    """Return the fastest native arithmetic. Emulated, bf16 is slower than float32."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
     if device.type == "cpu":
         has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16"))
-    return False
+        return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16") else "fp32"
+    return "fp32"
+
+
+def _missing_compiler(device: torch.device) -> str | None:
+    """Return what torch.compile needs for the device and does not find, or None."""
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "the package triton"
+    compilers = ("g++", "clang++") if device.type == "cpu" else ("gcc", "clang", "cc")
+    named = os.environ.get("CXX" if device.type == "cpu" else "CC")
+    return None if any(shutil.which(name) for name in (named, *compilers) if name) else "a C++ compiler"

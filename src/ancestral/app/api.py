@@ -123,7 +123,7 @@ def load(
         folder: the folder of the run or of the model.
         network: the model's own network if that is not ancestral's (`ancestral.models.saved.load_model`).
         device: "auto", "cpu", "cuda" or "mps".
-        precision: "auto", "fp32" or "bf16". auto: for a run the fastest on the device, for a saved model fp32.
+        precision: "auto", "fp32", "bf16" or "fp16". auto: for a run the fastest on the device, for a saved model fp32.
 
     Raises:
         UsageError: if there is no model, or its own network is missing.
@@ -277,8 +277,14 @@ def plan(
         notes = finetuning.start(network, checked.train.start_from)
         data = replace(data, notes=(*data.notes, *notes))
     parameters = sum(p.numel() for p in network.parameters())
+    passes = checked.train.batch / len(data.train)
     runtime = Runtime.choose(
-        group.device(device), checked.train.precision, parameters=parameters, float64=holds_float64(network)
+        group.device(device),
+        checked.train.precision,
+        parameters=parameters,
+        float64=holds_float64(network),
+        compile=checked.train.compile,
+        long=Budget.parse(checked.train.budget).pays_compilation(passes),
     )
     return Plan(checked, data, network, runtime, run, started)
 

@@ -15,6 +15,7 @@ from ancestral.conditioning.render import Rendering
 from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 from ancestral.suggest import unknown
+from ancestral.transfer import onto
 
 
 @configurable
@@ -57,9 +58,9 @@ class ClassCondition(Condition):
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         null = torch.full((n,), len(self.names), device=self.table.weight.device)
-        labels = null if raw is None else raw.to(null.device)
+        labels = null if raw is None else onto(raw, null.device)
         if drop is not None:
-            labels = torch.where(drop.to(null.device), null, labels)
+            labels = torch.where(onto(drop, null.device), null, labels)
         return Context(vector=self.table(labels))
 
 

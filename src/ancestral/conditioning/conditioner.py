@@ -13,6 +13,7 @@ from ancestral.conditioning.render import Rendering
 from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 from ancestral.noise import Noise
+from ancestral.transfer import onto
 
 
 class Condition(nn.Module):
@@ -201,7 +202,7 @@ def where(drop: Tensor | None, null: Tensor, value: Tensor) -> Tensor:
     """Return `value` `(n, ...)`, with `null`, which broadcasts against it, for samples whose condition is dropped."""
     if drop is None:
         return value
-    return torch.where(drop.to(value.device).view(-1, *[1] * (value.ndim - 1)), null.to(value.dtype), value)
+    return torch.where(onto(drop, value.device).view(-1, *[1] * (value.ndim - 1)), null.to(value.dtype), value)
 
 
 def _found(columns: Mapping[str, Any], source: str, name: str) -> Any:

@@ -19,6 +19,7 @@ from ancestral.conditioning.render import Rendering
 from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 from ancestral.noise import Noise
+from ancestral.transfer import onto
 
 CHANNELS = 16
 
@@ -70,7 +71,7 @@ class ImageCondition(Condition):
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         if raw is None:
             return Context(channels=self.null.expand(n, -1, -1, -1))
-        x = raw.to(self.null.device)
+        x = onto(raw, self.null.device)
         x = x.float() / 255 if x.dtype == torch.uint8 else x
         return Context(channels=where(drop, self.null, self.tau(self.as_input(2 * x - 1 if self.levels else x))))
 

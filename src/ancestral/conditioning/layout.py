@@ -15,6 +15,7 @@ from ancestral.conditioning.encoders import Transformer, fourier
 from ancestral.conditioning.render import Rendering
 from ancestral.configuration import configurable
 from ancestral.errors import UsageError
+from ancestral.transfer import onto
 
 SPATIAL = 13  # channels for a box's class, in addition to the three of `paint`
 
@@ -101,10 +102,10 @@ class LayoutCondition(Condition):
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         device = self.whole.device
         none = torch.full((n, self.most, self.numbers), -1.0, device=device)
-        drop = torch.zeros(n, dtype=torch.bool, device=device) if drop is None else drop.to(device)
+        drop = torch.zeros(n, dtype=torch.bool, device=device) if drop is None else onto(drop, device)
         if raw is None:
             raw, drop = none, torch.ones_like(drop)
-        raw = where(drop, none, raw.to(device))
+        raw = where(drop, none, onto(raw, device))
         real = raw[..., 0] >= 0
         edges = torch.cat([raw[..., 1:3], raw[..., 1:3] + raw[..., 3:5]], -1)
         held, colours = self.embed(raw)

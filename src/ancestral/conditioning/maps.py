@@ -14,6 +14,7 @@ from ancestral.conditioning.encoders import Spatial
 from ancestral.conditioning.render import Rendering, coloured
 from ancestral.configuration import configurable
 from ancestral.errors import UsageError
+from ancestral.transfer import onto
 
 COLOURS = 8  # the width of a class's embedding in each pixel
 CHANNELS = 16
@@ -72,6 +73,6 @@ class MapCondition(Condition):
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         channels = self.null.expand(n, -1, -1, -1)
         if raw is not None:
-            pixels = raw.to(self.null.device).long()
+            pixels = onto(raw, self.null.device).long()
             channels = where(drop, self.null, self.tau(self.table(pixels).permute(0, 3, 1, 2)))
         return Context(vector=self.pool(channels.mean((2, 3))), channels=channels)

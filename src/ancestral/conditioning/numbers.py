@@ -15,6 +15,7 @@ from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.render import Rendering
 from ancestral.errors import UsageError
 from ancestral.suggest import unknown
+from ancestral.transfer import onto
 from ancestral.units import dtype_of
 
 OCTAVES = 4  # frequencies of the features: periods of 8, 4, 2 and 1 standard deviations, so that gaps are bridged smoothly
@@ -100,10 +101,10 @@ class NumberCondition(Condition):
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         device = self.null.device
         raw = torch.full((n, self.parts), math.nan) if raw is None else raw
-        z = ((raw.to(self.mean.dtype).to(device) - self.mean) / self.std).float()  # NaN stays NaN
+        z = ((onto(raw.to(self.mean.dtype), device) - self.mean) / self.std).float()  # NaN stays NaN
         absent = z.isnan()
         if drop is not None:
-            absent = absent | drop.to(device).view(n, -1)
+            absent = absent | onto(drop, device).view(n, -1)
         features = torch.where(absent[..., None], self.null, fourier(z.nan_to_num()))
         return Context(vector=self.mlp(features.flatten(1)))
 

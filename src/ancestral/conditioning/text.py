@@ -14,6 +14,7 @@ from ancestral.conditioning.encoders import Transformer
 from ancestral.conditioning.vocabulary import LONGEST, PAD, Vocabulary, well_formed
 from ancestral.configuration import configurable
 from ancestral.errors import UsageError
+from ancestral.transfer import onto
 
 
 class Prompts(Condition):
@@ -107,8 +108,8 @@ class TextCondition(Prompts):
             raise too_long(text, found, known.length)
 
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
-        null = self.read([""]).to(self.places.device)
-        numbers = null.expand(n, -1) if raw is None else where(drop, null, raw.to(null.device))
+        null = onto(self.read([""]), self.places.device)
+        numbers = null.expand(n, -1) if raw is None else where(drop, null, onto(raw, null.device))
         mask = numbers != PAD
         tokens = self.encoder(self.table(numbers) + self.places[: numbers.shape[1]], mask)
         return Context(vector=self.pool(tokens[:, 0]), tokens=tokens, mask=mask)
@@ -182,7 +183,7 @@ class SentenceCondition(Prompts):
     def forward(self, raw: Tensor | None, n: int, drop: Tensor | None = None) -> Context:
         if raw is None:
             raw = torch.zeros(n, self._length(), self.encoder.width)
-        read = raw.to(self.null)
+        read = onto(raw, self.null.device).to(self.null.dtype)
         read = where(drop, torch.zeros_like(read[:1]), read)
         mask = (read != 0).any(-1)
         first = torch.zeros_like(mask)

@@ -120,6 +120,10 @@ class Autoencoder(GenerativeModel):
         """Return the encoder and the decoder."""
         return self.coder.networks()
 
+    @property
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return ()  # losses are differentiated in the decoder's last layer first
+
     def after_step(self, player: str, sums: Mapping[str, Tensor], n: int) -> None:
         """Update the codebook, which is not learned by gradient."""
         if player == "autoencoder":

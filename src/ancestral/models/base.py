@@ -237,6 +237,16 @@ class GenerativeModel(nn.Module):
         raw = {name: value.to(x.device) for name, value in self.conditioner.parse(condition, len(x)).items()}
         return self.conditioner.derive(x, noise) | raw
 
+    @property
+    def compilable(self) -> tuple[nn.Module, ...]:
+        """The networks that `compile` compiles. None of them is differentiated twice, which compiled networks do not allow."""
+        return self.networks()
+
+    def compile(self, *args: Any, **how: Any) -> None:
+        """Compile the model's networks in place by `torch.compile`, whose options are `how`. Names of parameters stay."""
+        for network in self.compilable:
+            network.compile(*args, **how)
+
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """Return per-sample terms `(n,)`, summed over dimensions. The player minimises "total". {}: it skips this step."""
         raise NotImplementedError

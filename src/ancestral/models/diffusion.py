@@ -27,6 +27,7 @@ from ancestral.models.denoising import DenoisingModel
 from ancestral.noise import Noise
 from ancestral.prediction import PredictionType
 from ancestral.schedules import Chain, Levels, Linear, Schedule
+from ancestral.transfer import onto
 
 Weight = Literal["simple", "min-snr", "edm", "vlb"]
 Times = Literal["uniform", "logit-normal", "log-normal"]
@@ -103,7 +104,7 @@ class Diffusion(DenoisingModel):
         x_t = alpha * x + sigma * noise.normal(self.shape)
         context = self.conditioner(batch.conditions, len(batch), noise)
         x_hat = self.denoiser(x_t, level, context).x
-        w = self.weights(level).to(x.device, torch.float32)
+        w = onto(self.weights(level).float(), x.device)
         return {"total": w * (x - x_hat).square().flatten(1).sum(1)}
 
     def weights(self, level: Levels) -> Tensor:

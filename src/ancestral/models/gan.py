@@ -92,6 +92,10 @@ class GAN(GenerativeModel):
         """The unit 1, because the losses of the players are scores, not sums over dimensions."""
         return 1
 
+    @property
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return (self.generator,)
+
     def players(self) -> tuple[Player, ...]:
         """Return the players: the discriminator, then the generator."""
         return (

@@ -113,6 +113,10 @@ class LatentModel(GenerativeModel):
         alike = [(self.mean, other.mean, 1e-3 * self.std), (self.std, other.std, 1e-3 * self.std)]
         return same and all(bool(((p - q.to(p)).abs() <= least).all()) for p, q, least in alike)
 
+    @property
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return self.prior.compilable
+
     def players(self) -> tuple[Player, ...]:
         """Return no players, because each stage has its own."""
         return ()

@@ -166,10 +166,10 @@ class Penalties:
         n, terms = len(real), {}
         rows = torch.arange(n, device=real.device)
         some, ratio = every or (rows[:: self.lazy], n / len(rows[:: self.lazy]))
-        rest = torch.ones(n, dtype=torch.bool, device=real.device)
-        rest[some] = False
+        # the other rows, by a sort: their number is known, so that the program does not wait for the device
+        rest = rows.new_ones(n).index_fill(0, some, 0).argsort(descending=True, stable=True)[: n - len(some)]
         looked_at = [some if weight else rows[:0] for weight in (self.r1, self.r2)]
-        others_at = [rows[rest] if weight else rows for weight in (self.r1, self.r2)]
+        others_at = [rest if weight else rows for weight in (self.r1, self.r2)]
         a = len(looked_at[0])
         # data and samples in one pass: of those looked at, through a graph that D's gradient is taken of, and of the others
         seen = torch.cat([real[looked_at[0]], fake[looked_at[1]]]).detach().requires_grad_()

@@ -102,16 +102,16 @@ class Quantised(LatentCodec):
         assert code.codes is not None
         z_e, k = code.codes
         n, positions = k.shape
-        batch.record("codebook/counts", torch.bincount(k.flatten(), minlength=self.codes).float())
+        ones = torch.ones(k.numel(), device=k.device)
+        batch.record("codebook/counts", torch.zeros_like(self.counts).index_add(0, k.flatten(), ones))
         zeros = torch.zeros_like(self.sums)
         batch.record("codebook/sums", zeros.index_add(0, k.flatten(), z_e.flatten(0, 1)))
         m = math.ceil(self.codes / batch.size)
         which = (noise.uniform((m,)) * positions).long().clamp(max=positions - 1)
         proposed = z_e.gather(1, which[..., None].expand(-1, -1, self.width)).flatten(0, 1)
         start = (0 if batch.part is None else batch.part.start) * m
-        of = torch.arange(start, start + n * m, device=k.device)
-        kept = of < self.codes
-        batch.record("codebook/fresh", zeros.index_copy(0, of[kept], proposed[kept]))
+        kept = max(0, min(n * m, self.codes - start))
+        batch.record("codebook/fresh", torch.cat([zeros[:start], proposed[:kept], zeros[start + kept :]]))
 
     @torch.no_grad()
     def after_step(self, sums: Mapping[str, Tensor]) -> None:

@@ -32,6 +32,7 @@ from ancestral.errors import UsageError
 from ancestral.models.denoising import DenoisingModel
 from ancestral.noise import Noise
 from ancestral.schedules import VE, Levels, Schedule
+from ancestral.transfer import onto
 
 Matching = Literal["denoising", "sliced", "exact"]
 Lambda = Literal["sigma2", "likelihood"]
@@ -90,6 +91,10 @@ class ScoreModel(DenoisingModel):
         self.matching: Matching = matching
         self.weight: Lambda = weight
 
+    @property
+    def compilable(self) -> tuple[nn.Module, ...]:
+        return super().compilable if self.matching == "denoising" else ()
+
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """Return lambda(t) J for one t per sample, {"total": `(n,)`}, summed over dimensions."""
         x, eps = self.standardize.normalize(batch.x), noise.normal(self.shape)
@@ -105,7 +110,7 @@ class ScoreModel(DenoisingModel):
                 x_t.requires_grad_()
                 s = self.denoiser(x_t, level, context).score
                 j = 0.5 * s.square().sum(1) + (self._trace(s, x_t) if self.matching == "exact" else self._slice(s, x_t, noise))
-        return {"total": self.weights(level).to(j) * j}
+        return {"total": onto(self.weights(level).to(j.dtype), j.device) * j}
 
     def weights(self, level: Levels) -> Tensor:
         """Return lambda(t) `(n,)` float64.

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ancestral.conditioning import NOTHING, Context, ContextShape
 from ancestral.configuration import configurable
 from ancestral.errors import UsageError
-from ancestral.networks.layers import CrossAttention, NoiseEmbedding, heads, zero
+from ancestral.networks.layers import CrossAttention, NoiseEmbedding, attend, heads, zero
 
 
 @configurable
@@ -119,13 +119,9 @@ class Block(nn.Module):
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Return softmax(q k^T / sqrt(d)) v by heads; all tensors are `(n, positions, width)`.
-
-    The plain form is used because the fused kernel's backward pass is ten times slower on a CPU with short sequences.
-    """
+    """Return softmax(q k^T / sqrt(d)) v by heads; all tensors are `(n, positions, width)`."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    weights = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-    return (weights.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
+    return attend(q, k, v).transpose(1, 2).flatten(2)
 
 
 def positions(rows: int, columns: int, width: int) -> Tensor:

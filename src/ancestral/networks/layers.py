@@ -68,12 +68,22 @@ class ChannelNorm(nn.Module):
         return y.permute(0, 3, 1, 2)
 
 
-class Attention(nn.Module):
-    """Residual self-attention between the positions of a feature map: `(n, c, h, w)` -> the same shape.
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return softmax(q k^T / sqrt(d)) v; all tensors are `(n, heads, positions, d)`. A key whose mask is False has weight 0.
 
-    It is written as softmax(q k^T / sqrt(d)) v. With the short sequences of a U-Net's coarse levels, the plain form is faster
-    in training than the fused kernel, on a CPU by a factor of about ten.
+    On CUDA it is one fused kernel. On a CPU, with the short sequences of coarse maps, the plain form is about ten times faster
+    in training.
     """
+    if q.is_cuda:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.softmax(-1).to(v.dtype) @ v
+
+
+class Attention(nn.Module):
+    """Residual self-attention between the positions of a feature map: `(n, c, h, w)` -> the same shape."""
 
     def __init__(self, channels: int, head: int = 64):
         super().__init__()
@@ -86,8 +96,7 @@ class Attention(nn.Module):
         n, c, h, w = x.shape
         tokens = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)
         q, k, v = self.qkv(tokens).view(n, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        weights = (q @ k.transpose(-1, -2) / math.sqrt(c // self.heads)).softmax(-1)
-        mixed = (weights.to(v.dtype) @ v).transpose(1, 2).reshape(n, h * w, c)
+        mixed = attend(q, k, v).transpose(1, 2).reshape(n, h * w, c)
         y: Tensor = self.out(mixed).view(n, h, w, c).permute(0, 3, 1, 2)
         return x + y
 
@@ -114,10 +123,7 @@ class CrossAttention(nn.Module):
         f = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)
         q = self.q(f).view(n, h * w, self.heads, d).transpose(1, 2)
         k, v = self.kv(tokens).view(n, -1, 2, self.heads, d).permute(2, 0, 3, 1, 4)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(d)
-        if mask is not None:
-            scores = scores.masked_fill(~mask[:, None, None, :], -math.inf)
-        mixed = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(n, h * w, c)
+        mixed = attend(q, k, v, None if mask is None else mask[:, None, None, :]).transpose(1, 2).reshape(n, h * w, c)
         y: Tensor = self.out(mixed).view(n, h, w, c).permute(0, 3, 1, 2)
         return x + y
 

@@ -76,7 +76,7 @@ def sample(
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False, group=OUTPUT)] = False,
     batch: Annotated[int | None, Parameter(group=MACHINE)] = None,
     device: Annotated[str, Parameter(group=MACHINE)] = "auto",
-    precision: Annotated[Literal["auto", "fp32", "bf16"], Parameter(group=MACHINE)] = "auto",
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Parameter(group=MACHINE)] = "auto",
 ) -> int:
     """Draw new samples from the model of a run.
 
@@ -153,7 +153,7 @@ def sample(
     device
         Device: auto, cpu, cuda or mps.
     precision
-        Arithmetic of the networks: auto, fp32 or bf16.
+        Arithmetic of the networks: auto, fp32, bf16 or fp16.
     """
     import time
 

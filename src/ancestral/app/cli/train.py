@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,6 +37,7 @@ def train(
     evaluate_every: str | None = None,
     patience: int | None = None,
     print_recipe: bool = False,
+    profile: bool = False,
     device: str = "auto",
     nproc: int = 1,
     json: bool = False,
@@ -80,6 +82,8 @@ def train(
         Number of successive evaluations without improvement after which training stops.
     print_recipe
         Print the complete recipe and stop.
+    profile
+        Measure 50 steps after 10, and print the share of time of each phase, and the share of the machine's peak.
     device
         Device: auto, cpu, cuda or mps.
     nproc
@@ -104,6 +108,8 @@ def train(
     from ancestral.app.progress import Reporter, count, duration, follow
     from ancestral.app.recipes.recipe import Recipe
     from ancestral.app.training.budget import Budget
+    from ancestral.app.training.loop import Step
+    from ancestral.app.training.profile import WARM, Profile, profiled
     from ancestral.app.training.trackers import tracker
     from ancestral.errors import UsageError
     from ancestral.runtime import Runtime
@@ -164,11 +170,21 @@ def train(
         f"{'continuing at step ' + str(trainer.step) + ' of' if resumed else 'for'} {trainer.recipe.train.budget} in {run.path}"
     )
     trackers = [tracker(name, run) for name in track] if processes().main else []
-    steps = evaluated(trainer, evaluator, every, patience) if every is not None else None
+    steps: Iterable[Step] | None = evaluated(trainer, evaluator, every, patience) if every is not None else None
+    found: list[Profile] = []
+
+    def report(made: Profile) -> None:
+        found.append(made)
+        reporter.say(str(made))
+
+    if profile:
+        steps = profiled(trainer, report, steps)
     stopped = follow(trainer, reporter, *trackers, steps=steps)
+    if profile and not found:
+        reporter.say(f"no profile: it needs more than {WARM} steps, and training had {trainer.step}")
     if stopped is not None:
         reporter.say(f"stopped and saved at step {trainer.step}; continue with the same command")
-        _result(trainer, json, "stopped")
+        _result(trainer, json, "stopped", found)
         return 128 + stopped
     skipped = f", {trainer.skipped} skipped" if trainer.skipped else ""
     reporter.say(f"done: {trainer.step} steps{skipped}, {count(trainer.images)} images in {duration(trainer.seconds)}")
@@ -177,16 +193,16 @@ def train(
             reporter.say(note)
     if (verdict := trainer.verdict) is not None:
         reporter.say(verdict)
-        return _result(trainer, json, "finished")
+        return _result(trainer, json, "finished", found)
     previews = sorted(run.samples.glob("step-*.png"))
     if previews:
         reporter.say(f"samples: {previews[-1]}")
     reporter.say(f"draw more samples: ancestral sample {run.path}")
     reporter.say(f"measure their quality: ancestral report {run.path}")
-    return _result(trainer, json, "finished")
+    return _result(trainer, json, "finished", found)
 
 
-def _result(trainer: Any, json: bool, state: str) -> int:
+def _result(trainer: Any, json: bool, state: str, profiles: Sequence[Any] = ()) -> int:
     from ancestral.app.progress import emit
 
     if json:
@@ -200,5 +216,6 @@ def _result(trainer: Any, json: bool, state: str) -> int:
                 "seconds": round(trainer.seconds, 2),
                 "parameters": trainer.parameters,
             }
+            | ({"profile": profiles[0].row()} if profiles else {})
         )
     return 0

@@ -129,7 +129,7 @@ def _draw(
     labels = None if known is None else known[rows]
     seeds = seeds_from(SEED, n)
     starts = range(0, n, PART)
-    runtime = Runtime(model.device, bf16=False)
+    runtime = Runtime(model.device)
     for start in list(starts)[rank::world]:
         part = slice(start, min(start + PART, n))
         file = _file(place, start)

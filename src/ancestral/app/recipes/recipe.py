@@ -7,10 +7,10 @@ from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, create_model
 
 from ancestral.app import migration
 from ancestral.app.recipes import FAMILIES, FamilyRecipe, Section
@@ -39,6 +39,11 @@ class PlayerRecipe(Section):
 
     lr: float | None = Field(None, gt=0, description="peak learning rate of the player; None: train.lr")
     turns: int = Field(1, ge=1, description="updates of the player in each step")
+
+
+def _switch(value: Any) -> Any:
+    """Return "on" or "off" for the booleans that YAML reads in their place."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class TrainRecipe(Section):
@@ -71,8 +76,11 @@ class TrainRecipe(Section):
     start_from: str | None = Field(None, description="run from whose averaged weights training starts")
     players: dict[str, PlayerRecipe] = Field({}, description="settings of single players, by name")
     seed: int = Field(0, description="random seed for weights, noise and data order")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="arithmetic of the networks; auto: bf16 if it is fast"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="arithmetic of the networks; auto: bf16 if it is fast, on older GPUs fp16"
+    )
+    compile: Annotated[Literal["auto", "off", "on"], BeforeValidator(_switch)] = Field(
+        "auto", description="whether networks are compiled (torch.compile); auto: on a GPU, if training is long"
     )
     keep: int = Field(2, ge=1, description="number of stored checkpoints")
     checkpoint_every: float = Field(60.0, gt=0, description="seconds between checkpoints")

@@ -42,6 +42,16 @@ class Budget:
         spent = {"seconds": seconds, "iterations": iterations, "epochs": epochs}[self.unit]
         return min(1.0, spent / self.amount)
 
+    def pays_compilation(self, passes: float) -> bool:
+        """Return whether training is long beside the minute or two in which networks are compiled.
+
+        Args:
+            passes: the passes through the data in one step.
+        """
+        if self.unit == "seconds":
+            return self.amount >= 1200
+        return (self.amount / passes if self.unit == "epochs" else self.amount) >= 20_000
+
 
 class Moments:
     """`count` moments, spread evenly over the progress from 0 to 1. Those up to `progress` have passed already."""

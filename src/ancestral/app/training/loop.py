@@ -139,6 +139,8 @@ class Trainer:
         self.budget = Budget.parse(recipe.train.budget)
         runtime.place(model)
         model.precision = runtime.autocast
+        if runtime.compiled:
+            model.compile()
         self.show, self.optimizer, self.lr_schedule = progress, optimizer, lr_schedule
         self.stages = stages_of(model, self.data, recipe.model, flip=recipe.data.flip)
         self.step = self.images = self.skipped = 0

@@ -133,6 +133,32 @@ def gamma_of(std: float) -> float:
     return low
 
 
+class LossScale:
+    """The factor of a loss in fp16, with which small gradients do not become 0 (Micikevicius et al. 2018, arXiv:1710.03740).
+
+    It is halved where a gradient overflows, and doubled after GROWTH steps without. A power of 2, it changes no digit.
+
+    Args:
+        device: The device, on which it stays: no step reads it.
+    """
+
+    GROWTH = 2000
+
+    def __init__(self, device: torch.device):
+        self.state = torch.tensor([2.0**16, 0.0], device=device)  # the factor, and the steps since it last changed
+
+    @property
+    def value(self) -> Tensor:
+        return self.state[0]
+
+    def update(self, finite: Tensor) -> None:
+        """Adapt the factor after a step. finite: whether its gradient was, bool `()`."""
+        value, steps = self.state.unbind()
+        grown = steps + 1 >= self.GROWTH
+        new = torch.where(finite, torch.where(grown, 2 * value, value), value / 2)
+        self.state.copy_(torch.stack([new, torch.where(finite & ~grown, steps + 1, torch.zeros_like(steps))]))
+
+
 class PlayerState:
     """The training state of a player: parameters as one buffer, an optimiser, a moving average.
 
@@ -143,6 +169,7 @@ class PlayerState:
         optimizer: A function from parameters to an optimiser of torch's kind with parameter groups. None: fused AdamW with the
             recipe's settings, on the flat buffer.
         flatten: A function from parameters to their buffer.
+        scaled: Whether the loss has a scale, for fp16.
     """
 
     def __init__(
@@ -152,6 +179,8 @@ class PlayerState:
         names: list[str],
         optimizer: MakeOptimizer | None = None,
         flatten: Callable[[Iterable[nn.Parameter]], FlatParameters] = FlatParameters,
+        *,
+        scaled: bool = False,
     ):
         self.player, self.names = player, names
         self.name_of = {id(p): name for p, name in zip(player.parameters, names, strict=True)}
@@ -171,10 +200,11 @@ class PlayerState:
                 fused=True,
             )
         self.base = [group["lr"] for group in self.optimizer.param_groups]
+        self.scale = LossScale(self.flat.value.device) if scaled else None
         self.guarded = optimizer is None  # the fused kernel can skip a step by itself
 
     def step(self, factor: float, valid: Tensor | None = None) -> None:
-        """Make one update. Learning rates are `factor` times those with which the optimiser was made.
+        """Make one update of the parameters. Learning rates are `factor` times those with which the optimiser was made.
 
         Args:
             factor: The factor of the learning rates.
@@ -186,7 +216,6 @@ class PlayerState:
             self.optimizer.found_inf = (~valid).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler sets it
         self.optimizer.step()
         self.flat.apply()
-        self.ema.update(self.flat.value, valid)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors that training needs to continue, by "player/quantity/parameter"."""
@@ -198,6 +227,8 @@ class PlayerState:
                 else:
                     name = "" if p is self.flat.value else f"/{self.name_of[id(p)]}"
                     found[f"{self.player.name}/{key}{name}"] = torch.as_tensor(value)
+        if self.scale is not None:
+            found[f"{self.player.name}/loss_scale"] = self.scale.state
         return found
 
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
@@ -213,6 +244,9 @@ class PlayerState:
         self.flat.apply()
         self._fill("average", self.ema.average, own)
         self.ema.t = updates
+        scale = own.pop("loss_scale", None)  # of a run in fp16, which may continue in another precision
+        if self.scale is not None and scale is not None:
+            self.scale.state.copy_(scale)
         keys = list(dict.fromkeys(name.partition("/")[0] for name in own))
         for group in self.optimizer.param_groups:
             on_device = group.get("fused") or group.get("capturable")

@@ -38,7 +38,7 @@ class SavedModel:
 
         Args:
             device: "auto", "cpu", "cuda" or "mps".
-            precision: "auto" and "fp32" are float32; "bf16".
+            precision: "auto" and "fp32" are float32; "bf16" or "fp16".
             step: A checkpoint of a run; a saved model has none.
             network: The model's own network, see `ancestral.models.saved.load_model`.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,11 +30,25 @@ TURN_KEY = 2**48  # key of the noise of a player's further turns in a step
 DIAGNOSED = 256  # samples of each split in a diagnosis
 FITTED = 10_000  # training samples for the fit of parts without a gradient; fewer if samples are large
 
+PHASES = {  # of a step, in its order
+    "data": "waiting for data",
+    "forward": "forward",
+    "backward": "backward",
+    "reduction": "sum over processes",
+    "optimiser": "optimiser",
+    "average": "moving average",
+}
+
 Progress = Callable[[str], None]  # shows a sentence about the progress of work
 
 
 def silent(text: str) -> None:
     """Ignore the progress."""
+
+
+def silent_clock(phase: str) -> AbstractContextManager[None]:
+    """Do not measure a phase of a step."""
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -90,13 +104,13 @@ class Update:
     Args:
         player: The name of the player.
         names: The names of its loss terms.
-        numbers: The means of the terms over the batch, then the norm of the gradient.
+        numbers: The means of the terms over the batch, then the norm of the gradient, then the loss scale if there is one.
         failure: A function that returns the name of the tensor that is not finite.
     """
 
     def __init__(self, player: str, names: Sequence[str], numbers: Tensor, failure: Callable[[], str]):
         self.player, self.names, self.failure = player, tuple(names), failure
-        self._host = numbers.to("cpu", non_blocking=True)
+        self._host = numbers.to("cpu", non_blocking=numbers.is_cuda)  # of other devices nothing tells when a copy is done
         self._copied = torch.cuda.Event() if numbers.is_cuda else None
         if self._copied is not None:
             self._copied.record()
@@ -113,11 +127,26 @@ class Update:
 
     @property
     def norm(self) -> float:
-        return self.values[-1]
+        return self.values[len(self.names)]
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether the gradient overflowed only because of the loss scale, which is then lowered."""
+        scale = self.values[len(self.names) + 1 :]
+        return bool(scale) and scale[0] >= 1 and math.isfinite(self.losses[f"{self.player}/total"]) and not self.finite
 
     @property
     def finite(self) -> bool:
         return math.isfinite(self.losses[f"{self.player}/total"]) and math.isfinite(self.norm)
+
+
+@contextmanager
+def _unless(valid: Tensor | None, buffers: Iterable[Tensor]) -> Iterator[None]:
+    """Undo all changes of the buffers inside the context where `valid`, bool `()` on their device, is false."""
+    held = [] if valid is None else [(buffer, buffer.clone()) for buffer in buffers]
+    yield
+    for buffer, before in held:
+        buffer.copy_(torch.where(valid, buffer, before))  # type: ignore[arg-type]  # None only with nothing held
 
 
 class Readings(Mapping[str, float]):
@@ -181,9 +210,17 @@ class StageState:
         strategy.prepare(model)
         names = {id(p): name for name, p in model.named_parameters()}
         self.players = [
-            PlayerState(player, train, [names[id(p)] for p in player.parameters], optimizer, strategy.flatten)
+            PlayerState(
+                player,
+                train,
+                [names[id(p)] for p in player.parameters],
+                optimizer,
+                strategy.flatten,
+                scaled=runtime.precision == "fp16",
+            )
             for player in model.players()
         ]
+        self.clock: Callable[[str], AbstractContextManager[None]] = silent_clock  # times each phase of a step
         self.deferred = runtime.device.type == "cuda"
         self._pending: dict[str, Update] = {}
         self._orders: dict[int, Order] = {}
@@ -233,33 +270,47 @@ class StageState:
         parts, own = self.strategy.divide(index)
         known: list[Tensor] = []  # sums over all parts
         records: list[dict[str, Tensor]] = []
-        means: list[Tensor] = []
+        own_means: list[Tensor] = []
         state.flat.clear()  # the losses of other players may have added gradients
         for i in own:
             terms, part = self._loss(parts, own, i, state, key, known)
             if not terms:
                 return None, None
             share = len(parts[i]) / len(index) / self.model.loss_unit
-            self.strategy.backward(terms["total"].float().mean() * share, state, last=i == own[-1])
-            means.append(torch.stack([term.detach().float().mean() for term in terms.values()]) * share)
+            loss = terms["total"].float().mean() * share
+            with self.clock("backward"):
+                scaled = loss if state.scale is None else loss * state.scale.value
+                self.strategy.backward(scaled, state, last=i == own[-1])
+            own_means.append(torch.stack([term.detach().float().mean() for term in terms.values()]) * share)
             records.append(part.records)
-        self.strategy.reduce(state, len(parts))
+        with self.clock("reduction"):
+            self.strategy.reduce(state, len(parts))
+        scales = [] if state.scale is None else [state.scale.value[None].clone()]
+        for scale in scales:
+            state.flat.grad.div_(scale)
         norm = state.flat.norm()
+        if state.scale is not None:
+            state.scale.update(norm.isfinite())
         if self.train.clip is not None:
             state.flat.grad.mul_((self.train.clip / norm).clamp(max=1).nan_to_num(1.0))
-        numbers = torch.cat([self.strategy.total(means, len(parts)), norm[None]])
+        means = self.strategy.total(own_means, len(parts))
+        numbers = torch.cat([means, norm[None], *scales])
         sums = {name: self.strategy.total([record[name] for record in records], len(parts)) for name in records[0]}
         update = Update(state.player.name, tuple(terms), numbers, partial(self._not_finite, parts, own, state, key, known))
         failure = self.settle(state.player.name)
-        if self.deferred and state.guarded and not sums:
+        valid = None
+        if self.deferred and state.guarded:
             self._pending[state.player.name] = update
-            state.step(factor, numbers[[list(terms).index("total"), -1]].isfinite().all())
-        elif update.finite:
-            state.step(factor)
-        else:
-            return update, update.failure()
+            valid = means[list(terms).index("total")].isfinite() & norm.isfinite()
+        elif not update.finite:
+            return update, None if update.overflowed else update.failure()
+        with self.clock("optimiser"):
+            state.step(factor, valid)
+        with self.clock("average"):
+            state.ema.update(state.flat.value, valid)
         if isinstance(self.model, HasRunningState):
-            self.model.after_step(state.player.name, sums, len(index))
+            with _unless(valid, self.model.buffers()):
+                self.model.after_step(state.player.name, sums, len(index))
         return update, failure
 
     def settle(self, player: str) -> str | None:
@@ -268,7 +319,7 @@ class StageState:
         if update is None or update.finite:
             return None
         next(state for state in self.players if state.player.name == player).ema.t -= 1
-        return update.failure()
+        return None if update.overflowed else update.failure()
 
     def _not_finite(self, parts: tuple[Tensor, ...], own: range, state: PlayerState, key: int, known: list[Tensor]) -> str:
         """Return the name of the tensor that was not finite, of the first process that has one."""
@@ -310,15 +361,16 @@ class StageState:
     ) -> tuple[dict[str, Tensor], Part]:
         sizes = [len(part) for part in parts]
         n, start = sum(sizes), sum(sizes[:i])
-        whole = StreamNoise(n, self.train.seed, key, self.runtime.device)
+        whole: Any = StreamNoise(n, self.train.seed, key, self.runtime.device)
         self.runtime.seed(whole.generator.initial_seed() + i)  # dropout
-        noise: StreamNoise | PartNoise = whole
-        part = Part(0, n)
+        part, noise, prepared = Part(0, n), whole, whole.on_cpu()
         if len(parts) > 1:
-            part, noise = Part(start, n, sums), PartNoise(whole, slice(start, start + sizes[i]))
-        flip = (noise.uniform() < 0.5).cpu() if self.flip else None
-        batch = self.data.batch(parts[i], flip=flip, noise=noise).to(self.runtime.device)
-        with self.runtime.autocast():
+            rows = slice(start, start + sizes[i])
+            part, noise, prepared = Part(start, n, sums), PartNoise(noise, rows), PartNoise(prepared, rows)
+        with self.clock("data"):
+            flip = prepared.uniform() < 0.5 if self.flip else None
+            batch = self.data.batch(parts[i], flip=flip, noise=prepared).to(self.runtime.device)
+        with self.clock("forward"), self.runtime.autocast():
             return self.model.losses(Batch(batch.x, batch.conditions, part), state.player.name, noise), part
 
     @contextmanager

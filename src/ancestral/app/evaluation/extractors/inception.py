@@ -180,5 +180,5 @@ def inception(runtime: Runtime, weights: Path | None = None) -> Pictures:
         raise AncestralError(f"{file} does not hold the weights of the standard FID (its SHA-256 must begin with {SHA256})")
     network = Inception()
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    exact = Runtime(runtime.device, bf16=False)
+    exact = Runtime(runtime.device)
     return Pictures("inception", network, "the Inception network of the standard FID", exact, colour=True)
