@@ -407,7 +407,7 @@ def table(found: dict[str, Any]) -> str:
                 f"| {run['data']} | {run['seconds']:.0f} s | {run['steps']:,} | {run['parameters'] / 1e6:.1f} M | "
                 f"{run['fd']:.3g} | {run['fd_of_real_data']:.3g} |"
             )
-    return "\n".join(lines + [f"\nNot run for lack of time: {name}." for name in found["left_out"]]) + "\n"
+    return "\n".join(lines + [f"\nNot measured: {name}." for name in found["left_out"]]) + "\n"
 
 
 def main() -> None:
@@ -454,9 +454,14 @@ def main() -> None:
             label = f"{name} {mode} at {side}x{side}".replace("  ", " ")
             absent = name == "diffusers" and find_spec("diffusers") is None
             if absent or time.perf_counter() + needed + 3 * asked.seconds > ends:
-                found["left_out"].append(label + (", which is not installed" if absent else ""))
+                found["left_out"].append(label + (", which is not installed" if absent else ", for lack of time"))
                 continue
-            row = measure(cases[side], name, mode, device, asked.seconds, limit)
+            try:
+                row = measure(cases[side], name, mode, device, asked.seconds, limit)
+            except RuntimeError as error:  # the others are measured all the same
+                found["left_out"].append(f"{label}: {str(error).splitlines()[0]}")
+                print(f"{label} failed: {error}", flush=True)
+                continue
             found["rows"].append(asdict(row))
             print(
                 f"{side:4d}  {row.loop:24s} {row.parameters:6.1f} M  {row.gflop:7.2f} GFLOP  "

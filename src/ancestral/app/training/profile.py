@@ -186,7 +186,8 @@ class _Profiler:
         update = state.update
 
         def counted(*how: Any) -> Any:
-            eager = torch.compiler.set_stance("force_eager") if self.trainer.runtime.compiled else nullcontext()
+            compiled = any(module._compiled_call_impl is not None for module in self.trainer.model.modules())
+            eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
             with eager, FlopCounterMode(display=False) as counter:
                 result = update(*how)
             self.flops = float(counter.get_total_flops())
