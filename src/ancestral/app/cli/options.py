@@ -1,9 +1,10 @@
-"""Options that several commands share, with their help."""
+"""Options that several commands share, with their help, and functions that read them."""
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -39,3 +40,22 @@ def in_processes(nproc: int) -> int | None:
     from ancestral.app.launch import launch
 
     return launch(nproc, sys.argv[1:])
+
+
+def integers(text: str) -> list[int]:
+    """Read seeds that are separated by commas. Raises UsageError if the text holds anything else."""
+    from ancestral.errors import UsageError
+
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"cannot read the seeds {text!r}: write integers separated by commas, e.g. 3,7,9") from None
+
+
+def check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
+    """Raise UsageError if the path's suffix is not among `known`. "" stands for a folder."""
+    from ancestral.errors import UsageError
+
+    if path.suffix.lower() not in known:
+        kinds = ", ".join(suffix or "a folder" for suffix in known)
+        raise UsageError(f"cannot write {path}: {option} takes {kinds}")
