@@ -44,8 +44,6 @@ def in_processes(nproc: int) -> int | None:
 
 def integers(text: str) -> list[int]:
     """Read seeds that are separated by commas. Raises UsageError if the text holds anything else."""
-    from ancestral.errors import UsageError
-
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -54,8 +52,6 @@ def integers(text: str) -> list[int]:
 
 def check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
     """Raise UsageError if the path's suffix is not among `known`. "" stands for a folder."""
-    from ancestral.errors import UsageError
-
     if path.suffix.lower() not in known:
         kinds = ", ".join(suffix or "a folder" for suffix in known)
         raise UsageError(f"cannot write {path}: {option} takes {kinds}")
