@@ -1,6 +1,6 @@
-"""Functions with which a command reads seeds and writes samples.
+"""Files of samples, and the check that they fit into memory and on the disk.
 
-Files of data (.npz, .csv, a folder) hold the samples with the values that the data can have (`as_allowed`), a picture of all
+Files of data (.npz, .csv, a folder) hold the samples with the values that the data can have (`as_allowed`). A picture of all
 samples shows them as the model drew them.
 """
 
@@ -12,31 +12,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
     from torch import Tensor
 
     from ancestral.app.data.spec import DataSpec
+    from ancestral.app.sampling.request import SampleRequest, Sampling
     from ancestral.conditioning.render import Rendering
 
 BLOCK = 4096  # bytes that a file takes at least
-
-
-def integers(text: str) -> list[int]:
-    """Read seeds that are separated by commas. Raises UsageError if the text holds anything else."""
-    from ancestral.errors import UsageError
-
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise UsageError(f"cannot read the seeds {text!r}: write integers separated by commas, e.g. 3,7,9") from None
-
-
-def check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
-    """Raise UsageError if the path's suffix is not among `known`. "" stands for a folder."""
-    from ancestral.errors import UsageError
-
-    if path.suffix.lower() not in known:
-        kinds = ", ".join(suffix or "a folder" for suffix in known)
-        raise UsageError(f"cannot write {path}: {option} takes {kinds}")
+WIDE = 12  # samples of different conditions that stand in one row
 
 
 def size(bytes_: float) -> str:
@@ -63,7 +47,7 @@ def check_memory(n: int, out: Path, spec: DataSpec) -> None:
         fits = fits // 10 ** floor(log10(max(fits, 1))) * 10 ** floor(log10(max(fits, 1)))
         raise UsageError(
             f"{n:,} samples of {'x'.join(map(str, spec.shape))} need about {size(need)} of memory, and {size(free)} are free: "
-            f"draw them in parts of at most {fits:,}, each with another --seed and --out"
+            f"draw them in parts of at most {fits:,}, each with another `seed` and `out`"
         )
 
 
@@ -76,8 +60,8 @@ def check_disk(n: int, each: float, out: Path) -> None:
     free = disk_usage(out.parent).free
     if n * each > free:
         raise UsageError(
-            f"{n:,} samples need about {size(n * each)} in {out}, and {size(free)} are free there: give a smaller -n, or an "
-            "--out on another disk"
+            f"{n:,} samples need about {size(n * each)} in {out}, and {size(free)} are free there: give a smaller `n`, or an "
+            "`out` on another disk"
         )
 
 
@@ -101,20 +85,24 @@ def bytes_each(x: Tensor, out: Path, spec: DataSpec) -> float:
     return sum(-(-each // BLOCK) * BLOCK for each in sizes) / len(x)
 
 
-def write(
-    x: Tensor,
-    out: Path,
-    spec: DataSpec,
-    seeds: Sequence[int],
-    columns: int | None,
-    renderings: Sequence[Rendering] = (),
-    across: Sequence[str] = (),
-    given: Tensor | None = None,
-) -> str:
-    """Write samples as a grid (.png), an array (.npz), a table (.csv) or a folder of files.
+def picture_of(
+    x: Tensor, sampling: Sampling, request: SampleRequest, spec: DataSpec, renderings: Sequence[Rendering] = ()
+) -> Image.Image:
+    """Draw the samples of a request as one picture: several conditions side by side with their labels, below what was given.
 
-    The grid has the conditions `renderings`, or the labels `across` above its columns, and the `given` pictures above the
-    samples.
+    renderings: the rendered condition of each sample, in place of labels.
+    """
+    from ancestral.app.pictures import grid, stacked
+
+    asked, several = request.conditions, sampling.columns
+    in_rows = asked.sweep is not None or 1 < several <= (WIDE if several == sampling.n else sampling.n)
+    picture = grid(x, spec, several if in_rows else None, renderings, across=asked.labels if in_rows and not renderings else ())
+    given = request.edit.picture(spec)
+    return picture if given is None else stacked({"given": grid(given, spec, len(given)), "samples": picture})
+
+
+def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int]) -> str:
+    """Write samples as an array (.npz), a table (.csv) or a folder of files.
 
     Returns:
         What the user should know of the files, "" for nothing.
@@ -124,18 +112,11 @@ def write(
     import numpy as np
 
     from ancestral.app.data.discrete import as_allowed, described
-    from ancestral.app.pictures import grid, save, stacked
     from ancestral.files import disk_errors, write_atomically
 
     kept, rounded = as_allowed(x, spec), described(spec)
     notes = [f"they have the values of the data: {rounded}"] if rounded else []
     with disk_errors(out.parent):
-        if out.suffix.lower() == ".png":
-            picture = grid(x, spec, columns, renderings, across=across)
-            if given is not None:
-                picture = stacked({"given": grid(given, spec, len(given)), "samples": picture})
-            save(picture, out)
-            return ""
         if out.suffix.lower() == ".npz":
             arrays = {"x": _array(kept, spec), "seeds": np.array(seeds, dtype=np.uint64)}
             if rounded:
