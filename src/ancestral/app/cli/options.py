@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ancestral.builtin import explained
+from ancestral.errors import UsageError
 
 Features = Annotated[
     str | None,
