@@ -25,7 +25,6 @@ PRINTED_BY = {
     "app/cli/latent.py": "sample",
     "app/cli/likelihoods.py": "evaluate",
     "app/cli/parallel.py": "train compare",
-    "app/cli/writing.py": "sample",
     "app/data/decode.py": "train compare",
     "app/evaluate.py": "evaluate report",
     "app/evaluation/extractors/inception.py": "evaluate report compare",

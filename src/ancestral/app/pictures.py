@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ancestral.app import plots
@@ -188,11 +189,18 @@ def save_grid(
     save(grid(x, spec, columns, renderings, rows, across), path)
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG, atomically."""
-    buffer = BytesIO()
-    picture.save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
+def save(picture: Image.Image, path: Path, record: str | None = None) -> None:
+    """Write a picture as PNG, atomically. record: text about how it was made, which the file carries."""
+    write_atomically(path, png(picture, record))
+
+
+def png(picture: Image.Image, record: str | None = None) -> bytes:
+    """Return a picture as the content of a PNG file. record: text about how it was made, which the file carries."""
+    buffer, info = BytesIO(), PngInfo()
+    if record is not None:
+        info.add_itxt("ancestral", record, zip=True)
+    picture.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
 
 
 def strip(

@@ -99,7 +99,7 @@ NOTHING = Asked()
 OPTIONS = {"n": "-n"} | {
     name: f"--{name}"
     for name in (
-        *("class", "prompt", "number", "layout", "map", "image", "condition", "seeds"),
+        *("class", "prompt", "number", "layout", "map", "image", "condition", "seed", "seeds", "out"),
         *("guidance", "interval", "rescale", "negative", "autoguide"),
         *("inpaint", "mask", "upscale", "vary", "strength", "invert"),
     )

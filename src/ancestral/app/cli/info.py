@@ -28,11 +28,12 @@ def info(
     from rich.console import Console
     from rich.table import Table
 
+    from ancestral.app.overview import facts as facts_of
     from ancestral.app.progress import count, duration, emit
     from ancestral.app.training.run import Run
 
     folder = Run.existing(run)
-    facts = _facts(folder)
+    facts = facts_of(folder)
     if json:
         emit(facts)
         return 0
@@ -68,45 +69,6 @@ def info(
         console.print()
         console.print(_curve(facts["curve"]), markup=False)
     return 0
-
-
-def _facts(folder: Any) -> dict[str, Any]:
-    recipe = folder.recipe
-    spec = folder.spec
-    stored = folder.load_checkpoint()
-    numbers = stored.numbers if stored else {}
-    rows = folder.metrics()
-    key = next((name for row in rows for name in row if name.endswith("/total")), None)
-    looks = folder.diagnoses()
-    previews = sorted(folder.samples.glob("step-*.png"))
-    return {
-        "run": str(folder.path),
-        "family": recipe.model.family,
-        "progress": numbers.get("progress", 0.0),
-        "step": numbers.get("step", 0),
-        "images": numbers.get("images", 0),
-        "seconds": numbers.get("seconds", 0.0),
-        "skipped": numbers.get("skipped", 0),
-        "parameters": numbers.get("parameters", 0),
-        "data": spec.to_json(),
-        "recipe": recipe.model_dump(mode="json"),
-        "preview": str(previews[-1]) if previews else None,
-        "quality": _quality(folder.path / "evaluation.json"),
-        "health": {k.partition("/")[2]: v for look in looks for k, v in look.items() if k.startswith("health/")},
-        "findings": [finding for look in looks for finding in look["findings"]],
-        "curve": [(row["step"], row[key]) for row in rows if row.get(key) is not None],
-    }
-
-
-def _quality(file: Path) -> str | None:
-    """Return the headline of the last evaluation, or None."""
-    if not file.is_file():
-        return None
-    from ancestral.app.evaluation.result import Evaluation
-
-    found = Evaluation.load(file)
-    real = f", real data {found.headline.real}" if found.headline.real else ""
-    return f"{found.headline.name} {found.headline.value}{real}, of {found.n:,} samples"
 
 
 def _health(numbers: dict[str, Any]) -> dict[str, str]:

@@ -47,7 +47,7 @@ def draw(
     json: bool,
 ) -> None:
     """Draw the picture of kind `wish` into `out` and report its path. If `json`, also print its facts as JSON."""
-    from ancestral.app.cli.writing import integers
+    from ancestral.app.cli.options import integers
     from ancestral.app.pictures import save
     from ancestral.app.progress import emit
     from ancestral.files import disk_errors

@@ -1,12 +1,14 @@
-"""Options that several commands share, with their help."""
+"""Options that several commands share, with their help, and functions that read them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from ancestral.builtin import explained
+from ancestral.errors import UsageError
 
 Features = Annotated[
     str | None,
@@ -16,3 +18,18 @@ Features = Annotated[
     ),
 ]
 SPACING = f"Rule that spreads the steps over the noise levels: {explained('spacing')}. Default: logsnr."
+
+
+def integers(text: str) -> list[int]:
+    """Read seeds that are separated by commas. Raises UsageError if the text holds anything else."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"cannot read the seeds {text!r}: write integers separated by commas, e.g. 3,7,9") from None
+
+
+def check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
+    """Raise UsageError if the path's suffix is not among `known`. "" stands for a folder."""
+    if path.suffix.lower() not in known:
+        kinds = ", ".join(suffix or "a folder" for suffix in known)
+        raise UsageError(f"cannot write {path}: {option} takes {kinds}")

@@ -160,19 +160,12 @@ def sample(
     import torch
 
     from ancestral.app.cli.conditions import as_options
-    from ancestral.app.cli.writing import (
-        bytes_each,
-        check_disk,
-        check_memory,
-        check_suffix,
-        draw_trajectory,
-        integers,
-        size,
-        write,
-    )
+    from ancestral.app.cli.options import check_suffix, integers
     from ancestral.app.data.decode import listed
     from ancestral.app.progress import Reporter, duration, emit
     from ancestral.app.sampling import EditRequest, Guidance, SampleRequest
+    from ancestral.app.sampling.provenance import record
+    from ancestral.app.sampling.writing import bytes_each, check_disk, check_memory, draw_trajectory, size, write
     from ancestral.app.training.saved import opened
     from ancestral.errors import UsageError
     from ancestral.files import disk_errors
@@ -259,8 +252,8 @@ def sample(
             one, chosen = conditions.condition(model, spec), request.chosen_seeds()
         draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
         return 0
-    check_memory(request.count, out, spec)
     with as_options():
+        check_memory(request.count, out, spec)
         sampling = request.prepare(model, run=folder)
     begun = time.perf_counter()
     results: list[Tensor] = []
@@ -279,7 +272,8 @@ def sample(
             results.append(state.x.cpu())
             if len(results) == 1 and len(state.x) < sampling.n:
                 each = bytes_each(results[0][:FIRST], out, spec)
-                check_disk(sampling.n, each, out)
+                with as_options():
+                    check_disk(sampling.n, each, out)
                 expected = (time.perf_counter() - begun) * sampling.n / len(state.x)
                 if expected > LONG:
                     reporter.say(
@@ -292,8 +286,11 @@ def sample(
     in_rows = sweep is not None or 1 < sampling.columns <= (WIDE if sampling.columns == sampling.n else sampling.n)
     columns = sampling.columns if in_rows else None
     across = conditions.labels if in_rows and not renderings else ()
-    given = request.edit.picture(spec) if out.suffix.lower() == ".png" else None
-    written = write(x, out, spec, sampling.seeds, columns, renderings, across, given)
+    is_png = out.suffix.lower() == ".png"
+    given = request.edit.picture(spec) if is_png else None
+    written = write(
+        x, out, spec, sampling.seeds, columns, renderings, across, given, record(request, folder) if is_png else None
+    )
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
     reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")

@@ -267,6 +267,11 @@ class DataSet:
             return array
         return array.to(torch.float32).div_(self.spec.levels - 1)
 
+    def stored(self, x: Tensor) -> Tensor:
+        """Return samples in model units as they are stored: uint8 levels or numbers. It is the inverse of `values`."""
+        x = x.detach().cpu().contiguous()
+        return x if self.spec.levels is None else x.mul(self.spec.levels - 1).round().clamp(0, 255).to(torch.uint8)
+
     def batch(self, index: Tensor, split: SplitName = "train", flip: Tensor | None = None, noise: Noise | None = None) -> Batch:
         """Return the samples of `index` as float32 `(n, *shape)` with their conditions, which include class labels.
 

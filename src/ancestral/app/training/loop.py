@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from ancestral.app import migration
@@ -35,7 +36,7 @@ from ancestral.app.training.stages import stages_of
 from ancestral.app.training.strategies import strategy_of
 from ancestral.conditioning.render import Rendering
 from ancestral.errors import AncestralError, UsageError
-from ancestral.files import disk_errors
+from ancestral.files import disk_errors, write_atomically
 from ancestral.models import Diagnosis, GenerativeModel, HasPostFit, HasProgress
 from ancestral.runtime import Runtime
 
@@ -446,7 +447,10 @@ class Trainer:
         if not self.processes.main:
             return path
         with disk_errors(self.run.path):
-            save_grid(torch.cat([*parts.values()]), path, self.data.spec, columns, renderings, rows if len(rows) > 1 else ())
+            x = torch.cat([*parts.values()])
+            save_grid(x, path, self.data.spec, columns, renderings, rows if len(rows) > 1 else ())
+            stored = {name: self.data.stored(part) for name, part in parts.items()}
+            write_atomically(path.with_suffix(".safetensors"), save(stored))
         return path
 
     def _pictures(self) -> tuple[Mapping[str, Tensor], Sequence[Rendering]]:

@@ -5,7 +5,7 @@
     checkpoints/           step-00001234.safetensors: all that training needs to continue exactly
     metrics.jsonl          one line per measurement
     latents.safetensors    the latents of the data, if encoding took long
-    samples/               previews
+    samples/               previews, as pictures and as tensors
     evaluation/, evaluation.json, report.html      the results of `evaluate` and `report`
 
 Every file is written under a temporary name and then renamed, so that the last good file survives a kill at any time.

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ancestral.app.cli.writing import write
+from ancestral.app.sampling.writing import write
 from ancestral.app.data import load
 from ancestral.app.sampling.pictures import read_picture
 

@@ -1,4 +1,4 @@
-"""Functions with which a command reads seeds and writes samples.
+"""Files of samples, and the check that they fit into memory and on the disk.
 
 Files of data (.npz, .csv, a folder) hold the samples with the values that the data can have (`as_allowed`), a picture of all
 samples shows them as the model drew them.
@@ -18,25 +18,6 @@ if TYPE_CHECKING:
     from ancestral.conditioning.render import Rendering
 
 BLOCK = 4096  # bytes that a file takes at least
-
-
-def integers(text: str) -> list[int]:
-    """Read seeds that are separated by commas. Raises UsageError if the text holds anything else."""
-    from ancestral.errors import UsageError
-
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise UsageError(f"cannot read the seeds {text!r}: write integers separated by commas, e.g. 3,7,9") from None
-
-
-def check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:
-    """Raise UsageError if the path's suffix is not among `known`. "" stands for a folder."""
-    from ancestral.errors import UsageError
-
-    if path.suffix.lower() not in known:
-        kinds = ", ".join(suffix or "a folder" for suffix in known)
-        raise UsageError(f"cannot write {path}: {option} takes {kinds}")
 
 
 def size(bytes_: float) -> str:
@@ -63,7 +44,7 @@ def check_memory(n: int, out: Path, spec: DataSpec) -> None:
         fits = fits // 10 ** floor(log10(max(fits, 1))) * 10 ** floor(log10(max(fits, 1)))
         raise UsageError(
             f"{n:,} samples of {'x'.join(map(str, spec.shape))} need about {size(need)} of memory, and {size(free)} are free: "
-            f"draw them in parts of at most {fits:,}, each with another --seed and --out"
+            f"draw them in parts of at most {fits:,}, each with another `seed` and `out`"
         )
 
 
@@ -76,8 +57,8 @@ def check_disk(n: int, each: float, out: Path) -> None:
     free = disk_usage(out.parent).free
     if n * each > free:
         raise UsageError(
-            f"{n:,} samples need about {size(n * each)} in {out}, and {size(free)} are free there: give a smaller -n, or an "
-            "--out on another disk"
+            f"{n:,} samples need about {size(n * each)} in {out}, and {size(free)} are free there: give a smaller `n`, or an "
+            "`out` on another disk"
         )
 
 
@@ -110,11 +91,12 @@ def write(
     renderings: Sequence[Rendering] = (),
     across: Sequence[str] = (),
     given: Tensor | None = None,
+    record: str | None = None,
 ) -> str:
     """Write samples as a grid (.png), an array (.npz), a table (.csv) or a folder of files.
 
     The grid has the conditions `renderings`, or the labels `across` above its columns, and the `given` pictures above the
-    samples.
+    samples. It carries the `record` of how it was made (`provenance`).
 
     Returns:
         What the user should know of the files, "" for nothing.
@@ -134,7 +116,7 @@ def write(
             picture = grid(x, spec, columns, renderings, across=across)
             if given is not None:
                 picture = stacked({"given": grid(given, spec, len(given)), "samples": picture})
-            save(picture, out)
+            save(picture, out, record)
             return ""
         if out.suffix.lower() == ".npz":
             arrays = {"x": _array(kept, spec), "seeds": np.array(seeds, dtype=np.uint64)}
