@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ancestral.app.sampling.latents import between, decoded, latents, require
 from ancestral.errors import UsageError
-from ancestral.gaussian import slerp
-from ancestral.models import GenerativeModel, HasDecoder, HasLatent, HasPrior
-from ancestral.noise import SampleNoise
+from ancestral.models import GenerativeModel, HasDecoder, HasLatent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,12 +73,10 @@ def interpolate(model: GenerativeModel, spec: DataSpec, seeds: list[int], condit
     """Draw a row of pictures from the sample of each seed to the sample of the next. The ends are what `--seeds` draws."""
     if len(seeds) < 2:
         raise UsageError("--interpolate needs at least two seeds, e.g. --interpolate 3,7")
-    z = latents(model, seeds, condition, prior)
-    share = torch.linspace(0, 1, COLUMNS, device=z.device)
-    between = [slerp(z[i : i + 1], z[i + 1 : i + 2], s) for i in range(len(z) - 1) for s in share]
+    z = between(latents(model, seeds, condition, prior), COLUMNS)
     rows = [f"seeds {a} to {b}" for a, b in itertools.pairwise(seeds)]
     across = ["start", *[""] * (COLUMNS - 2), "end"]
-    return picture(decoded(model, torch.cat(between), condition), spec, rows=rows, across=across)
+    return picture(decoded(model, z, condition), spec, rows=rows, across=across)
 
 
 def traverse(model: GenerativeModel, spec: DataSpec, seed: int, condition: Any, prior: dict[str, Any]) -> Image:
@@ -152,35 +149,6 @@ def reconstruct(model: GenerativeModel, spec: DataSpec, source: str, n: int) -> 
         rows = [torch.cat([row, row.new_full((columns - len(row), *row.shape[1:]), torch.nan)]) for row in rows]
     labels = ["data", "reconstruction"] * (len(rows) // 2)
     return picture(torch.cat(rows), spec, columns, rows=labels), float((x - y).square().mean().sqrt())
-
-
-def latents(model: GenerativeModel, seeds: list[int], condition: Any, prior: dict[str, Any]) -> Tensor:
-    """Return the latents `(n, *latent_shape)` that `sample` decodes for these seeds."""
-    decoder = require(model, HasDecoder, "a picture of latents")
-    noise = SampleNoise(seeds, model.device)
-    with model.inference():
-        if not isinstance(model, HasPrior):
-            return noise.normal(decoder.latent_shape)
-        raw = model.conditioner.parse(condition, len(seeds))
-        how = model.resolve(raw, len(seeds), prior)
-        return model.draw_latent(noise, context=model.conditioner(raw, len(seeds)), **how)
-
-
-def decoded(model: GenerativeModel, z: Tensor, condition: Any) -> Tensor:
-    """Decode any number of latents, in parts of 64."""
-    decoder = require(model, HasDecoder, "a picture of latents")
-    with model.inference():
-        return torch.cat([decoder.decode(part.view(-1, *decoder.latent_shape), condition) for part in z.split(64)])
-
-
-def require(model: GenerativeModel, kind: Any, wish: str) -> Any:
-    """Return the model if it has the capability `kind`; else raise UsageError."""
-    if not isinstance(model, kind):
-        part = "an encoder" if kind is HasLatent else "a decoder of latents"
-        raise UsageError(
-            f"{wish} needs a model with {part}, and this one has none: train one with `ancestral train SOURCE --model vae`"
-        )
-    return model
 
 
 def picture(x: Tensor, spec: DataSpec, columns: int = COLUMNS, rows: Sequence[str] = (), across: Sequence[str] = ()) -> Image:

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,12 +43,14 @@ class Record:
         request: the request of the samples.
         run: the name of the run's folder.
         weights: the checksum of the weights that drew them.
+        arrangement: of several requests in one picture: the axes of a grid, or the seeds of a walk. {}: there is one request.
         version: the version of ancestral.
     """
 
     request: SampleRequest
     run: str
     weights: str
+    arrangement: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
 
     def to_json(self) -> str | None:
@@ -56,12 +58,13 @@ class Record:
         request = to_json(self.request)
         if request is None:
             return None
-        return json.dumps({"version": self.version, "run": self.run, "weights": self.weights, "request": request})
+        values = {"version": self.version, "run": self.run, "weights": self.weights, "request": request}
+        return json.dumps(values | ({"arrangement": dict(self.arrangement)} if self.arrangement else {}))
 
 
-def record(request: SampleRequest, run: Opened) -> str | None:
+def record(request: SampleRequest, run: Opened, arrangement: Mapping[str, Any] | None = None) -> str | None:
     """Return the text that a picture of the samples of a run carries, or None if the request cannot be written."""
-    return Record(request, run.path.resolve().name, weights_of(run)).to_json()
+    return Record(request, run.path.resolve().name, weights_of(run), arrangement or {}).to_json()
 
 
 def weights_of(run: Opened) -> str:
@@ -93,7 +96,10 @@ def read(picture: Path | bytes, folder: Path) -> Record:
         raise UsageError(f"{name} does not say how it was made: only PNGs that ancestral drew do, and only as they were written")
     try:
         values = json.loads(text)
-        return Record(from_json(values["request"], folder), str(values["run"]), str(values["weights"]), str(values["version"]))
+        request, arrangement = from_json(values["request"], folder), dict(values.get("arrangement", {}))
+        return Record(request, str(values["run"]), str(values["weights"]), arrangement, str(values["version"]))
+    except UsageError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError):
         raise UsageError(f"the record of {name} is damaged or of another version of ancestral") from None
 
@@ -128,11 +134,11 @@ def from_json(values: Mapping[str, Any], folder: Path) -> SampleRequest:
 def _changed(part: Any) -> dict[str, Any]:
     """Return the fields of a dataclass that differ from their defaults, as plain values."""
     found = {}
-    for field in fields(part):
-        value = getattr(part, field.name)
-        default = field.default if field.default is not MISSING else cast(Any, field.default_factory)()
+    for each in fields(part):
+        value = getattr(part, each.name)
+        default = each.default if each.default is not MISSING else cast(Any, each.default_factory)()
         if isinstance(value, Tensor) or value != default:
-            found[field.name] = _plain(field.name, value)
+            found[each.name] = _plain(each.name, value)
     return found
 
 
