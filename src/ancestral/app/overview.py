@@ -42,7 +42,7 @@ def facts(run: Run) -> dict[str, Any]:
         "quality": quality(run),
         "health": {k.partition("/")[2]: v for look in looks for k, v in look.items() if k.startswith("health/")},
         "findings": [finding for look in looks for finding in look["findings"]],
-        "curve": [(row["step"], row[key]) for row in rows if row.get(key) is not None],
+        "curve": [(row["step"], row[key]) for row in rows if key is not None and row.get(key) is not None],
     }
 
 
@@ -135,7 +135,11 @@ def _length(recipe: Recipe, last: dict[str, Any], progress: float) -> list[Sente
         return []
     quarter = least // 4
     if progress < 1:
-        return [Sentence(f"Samples become clear after about {least:,} steps; {step:,} are done.", "warn" if total < least else "good")]
+        return [
+            Sentence(
+                f"Samples become clear after about {least:,} steps; {step:,} are done.", "warn" if total < least else "good"
+            )
+        ]
     what = "noise" if step < quarter else "rough"
     return [Sentence(f"The training ended after {step:,} steps: samples are {what}. They need about {least:,}.", "warn")]
 

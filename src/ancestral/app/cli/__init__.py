@@ -24,6 +24,7 @@ Try:
 - `ancestral info runs/digits`: show what the run is and how its training went
 - `ancestral report runs/digits`: write a page that says how good the samples are
 - `ancestral compare digits`: find the family that is best on these data
+- `ancestral studio`: look at runs, draw samples and see the theory in the browser
 - `ancestral train path/to/images --for 1h --condition class`: train on your own folder, whose sub-folders are the classes
 
 `ancestral COMMAND --help` explains each command.
@@ -47,6 +48,7 @@ for name, summary in (
     ("compare", "Compare the families on your data."),
     ("report", "Write a run's report as one page."),
     ("draw", "Draw the theory: scores, and the paths into noise and back."),
+    ("studio", "Open the studio: runs, samples and the theory in the browser."),
     ("verify", "Compute every claim of the theory, both sides of each equation."),
 ):
     app.command(f"ancestral.app.cli.{name}:{name}", name=name, help=summary)

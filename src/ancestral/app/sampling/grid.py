@@ -71,6 +71,7 @@ def varied(request: SampleRequest, name: str, value: Any) -> SampleRequest:
             return replace(request, edit=replace(request.edit, strength=float(value)))
         if name == "truncation":
             return replace(request, options={**request.options, "truncation": float(value)})
-        return replace(request, **{name: int(value) if name in ("seed", "steps") else str(value)})
+        changed: dict[str, Any] = {name: int(value) if name in ("seed", "steps") else str(value)}
+        return replace(request, **changed)
     except ValueError:
         raise UsageError(f"{value!r} is not a value of {name}: write a number") from None

@@ -93,7 +93,9 @@ def read(picture: Path | bytes, folder: Path) -> Record:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise UsageError(f"{name} is not a PNG that can be read") from None
     if text is None:
-        raise UsageError(f"{name} does not say how it was made: only PNGs that ancestral drew do, and only as they were written")
+        raise UsageError(
+            f"{name} does not say how it was made: only PNGs that ancestral drew do, and only as they were written"
+        )
     try:
         values = json.loads(text)
         request, arrangement = from_json(values["request"], folder), dict(values.get("arrangement", {}))
@@ -178,6 +180,8 @@ def _read(name: str, value: Any, folder: Path) -> Any:
         return torch.from_numpy(np.load(io.BytesIO(base64.b64decode(value["npy"])), allow_pickle=False))
     if isinstance(value, Mapping) and value.keys() == {"file"}:
         return kept(base64.b64decode(value["file"]), folder)
+    if isinstance(value, Mapping):
+        return {key: _read("", inner, folder) for key, inner in value.items()}
     if name in (*PICTURES, "layout") and isinstance(value, str):  # a record names no file of this machine
         raise ValueError("a picture is the content of a file")
     if isinstance(value, list) and name != "layout":

@@ -1,0 +1,65 @@
+"""The application: the API, the pages, and the guard before both."""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from ancestral.app.web import lab, runs, samples, uploads
+from ancestral.app.web.guard import Guard
+from ancestral.app.web.studio import UPLOAD_LIMIT, Studio
+from ancestral.errors import AncestralError
+from ancestral.version import __version__
+
+STATIC = Path(__file__).parent / "static"
+
+
+def create_app(studio: Studio, port: int | None = None, upload_limit: int = UPLOAD_LIMIT) -> FastAPI:
+    """Return the application of a studio.
+
+    Args:
+        studio: the state.
+        port: the port of the server, which a request must name. None: any.
+        upload_limit: the largest upload in bytes.
+    """
+    mimetypes.add_type("text/javascript", ".js")  # some systems know another type, and browsers refuse it for modules
+    app = FastAPI(title="ancestral studio", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    for routes in (runs, uploads, samples, lab):
+        app.include_router(routes.router(studio))
+
+    @app.get("/api/about")
+    def about() -> dict[str, object]:
+        return {"version": __version__, "folders": [str(folder) for folder in studio.folders], "home": str(studio.home)}
+
+    @app.get("/plotly.js")
+    def plotly() -> FileResponse:
+        import plotly as package
+
+        return FileResponse(
+            Path(package.__file__).parent / "package_data" / "plotly.min.js",
+            media_type="text/javascript",
+            headers={"cache-control": "private, max-age=86400"},
+        )
+
+    @app.exception_handler(AncestralError)
+    def wrong(request: Request, error: AncestralError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, status_code=400 if error.exit_code == 2 else 409)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lower()}, status_code=400)
+
+    @app.exception_handler(HTTPException)
+    def missing(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail).lower()}, status_code=error.status_code)
+
+    app.mount("/", StaticFiles(directory=STATIC, html=True))
+    app.add_middleware(Guard, token=studio.token, port=port, upload_limit=upload_limit)
+    return app

@@ -1,0 +1,2 @@
+import { h } from "./dom.js";
+export async function page() { return [h("h1", {}, "Lab")]; }

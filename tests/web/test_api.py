@@ -1,0 +1,224 @@
+"""The API of the studio: what it shows of runs, what it draws, what it refuses."""
+
+import base64
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from ancestral.app.sampling.provenance import read
+from ancestral.app.web import Studio, create_app
+from ancestral.app.web.queue import Queue
+
+
+def events(response):
+    """(name, values) of a stream of events."""
+    assert response.status_code == 200, response.text
+    blocks = [block.splitlines() for block in response.text.strip().split("\n\n")]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
+
+
+def drawn(client, request, **arrangement):
+    found = events(client.post("/api/runs/digits/samples", json={"request": request, "arrangement": arrangement}))
+    assert found[-1][0] == "done", found[-1]
+    return found
+
+
+def test_runs_are_listed_and_described(client):
+    (run,) = client.get("/api/runs").json()
+    assert (run["id"], run["family"], run["state"], run["progress"]) == ("digits", "diffusion", "finished", 1.0)
+    found = client.get("/api/runs/digits").json()
+    assert found["previews"] == [30, 60]
+    assert found["spec"]["shape"] == [1, 8, 8]
+    assert any("60 steps" in sentence["text"] for sentence in found["health"])
+    assert client.get("/api/runs/digits/metrics").json()[-1]["step"] == 60
+
+
+def test_previews_have_their_nearest_training_samples(client, trained):
+    preview = client.get("/api/runs/digits/previews/60").json()
+    assert (preview["form"], preview["n"], preview["height"]) == ("pixels", 16, 8)
+    with Image.open(io.BytesIO(base64.b64decode(preview["tiles"].partition(",")[2]))) as sheet:
+        assert sheet.size == (8, 8 * 16)
+    found = client.get("/api/runs/digits/previews/60/neighbours").json()
+    assert len(found["distances"]) == 16
+    assert found["copy_rate"] == sum(found["copies"]) / 16
+
+
+def test_samples_come_as_events_and_the_png_draws_them_again(client, studio):
+    request = {"n": 4, "seed": 3, "steps": 5, "conditions": {"classes": ["7"]}, "guidance": {"scale": 2.0}}
+    found = drawn(client, request)
+    assert [name for name, _ in found][0] == "begin"
+    assert sum(name == "state" for name, _ in found) >= 1
+    done = found[-1][1]
+    content = client.get(done["png"]).content
+    record = read(content, studio.pictures)
+    assert (record.request.seed, record.request.steps, record.request.conditions.classes) == (3, 5, ("7",))
+    restored = client.post("/api/restore", content=content).json()
+    assert (restored["run"], restored["exact"], restored["pixels"]) == ("digits", True, done["pixels"])
+    again = drawn(client, restored["request"], **restored["arrangement"])[-1][1]
+    assert again["pixels"] == done["pixels"]
+    other = drawn(client, restored["request"] | {"seed": 4})[-1][1]
+    assert other["pixels"] != done["pixels"]
+
+
+def test_an_inpainting_is_drawn_again_from_its_png(client, studio):
+    def png(array):
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, "PNG")
+        return {"file": base64.b64encode(buffer.getvalue()).decode()}
+
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:4] = 255
+    edit = {"inpaint": png(np.arange(64, dtype=np.uint8).reshape(8, 8)), "mask": png(mask)}
+    done = drawn(client, {"n": 2, "steps": 4, "edit": edit})[-1][1]
+    restored = client.post("/api/restore", content=client.get(done["png"]).content).json()
+    assert restored["request"]["edit"] == edit
+    assert drawn(client, restored["request"])[-1][1]["pixels"] == done["pixels"]
+
+
+def test_a_grid_has_a_cell_for_each_pair_of_values(client):
+    across, down = {"name": "guidance", "values": [0, 1, 3]}, {"name": "class", "values": ["1", "2"]}
+    found = drawn(client, {"steps": 3}, across=across, down=down)
+    assert sum(name == "cell" for name, _ in found) == 6
+    tiles = [values["samples"]["tiles"] for name, values in found if name == "cell"]
+    assert tiles[0] == tiles[3]  # guidance 0 ignores the class
+    assert tiles[2] != tiles[5]
+
+
+def test_a_walk_begins_and_ends_with_the_samples_of_its_seeds(client):
+    found = drawn(client, {}, walk=[1, 2], steps=3)[-1][1]
+    assert found["samples"]["n"] == 3
+    assert client.get(found["film"]).content[:3] == b"GIF"
+
+
+def test_the_gallery_keeps_favourites(client):
+    done = drawn(client, {"n": 1, "steps": 2})[-1][1]
+    assert client.post(f"/api/gallery/{done['id']}/favourite").json()["favourite"]
+    assert next(item for item in client.get("/api/gallery").json() if item["id"] == done["id"])["favourite"]
+    client.delete(f"/api/gallery/{done['id']}")
+    assert client.get(done["png"]).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"conditions": {"classes": ["nonsense"]}}, "nonsense"),
+        ({"n": 10_000}, "at most 256"),
+        ({"guidance": {"autoguide": "/etc"}}, "autoguide"),
+        ({"conditions": {"layout": "/etc/passwd"}}, "not a request"),
+        ({"edit": {"vary": "/etc/passwd"}}, "not a request"),
+        ({"colour": "red"}, "not a request"),
+        ({"steps": 0}, "at least 1 step"),
+    ],
+)
+def test_a_request_that_is_wrong_gets_a_sentence(client, request_, said):
+    response = client.post("/api/runs/digits/samples", json={"request": request_})
+    text = response.json()["error"] if response.status_code != 200 else events(response)[-1][1]["error"]
+    assert said in text
+
+
+def test_only_those_with_the_token_are_answered(studio):
+    with TestClient(create_app(studio, 8765), base_url="http://127.0.0.1:8765", follow_redirects=False) as client:
+        assert client.get("/api/runs").status_code == 403
+        assert client.get("/").status_code == 403
+        assert client.get("/?token=wrong").status_code == 403
+        entered = client.get(f"/?token={studio.token}")
+        assert entered.status_code == 303
+        assert "HttpOnly" in entered.headers["set-cookie"]
+        assert client.get("/api/runs").status_code == 200  # the cookie
+        assert client.get("/api/runs", headers={"host": "evil.example:8765"}).status_code == 403
+        assert client.post("/api/restore", headers={"origin": "http://evil.example"}).status_code == 403
+        assert "default-src 'self'" in client.get("/").headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/runs/..%2F..%2Fetc", "/api/gallery/..%2Fx.png", "/..%2F..%2Fpyproject.toml", "/%2e%2e/app.py"]
+)
+def test_paths_do_not_lead_out_of_the_folders(client, path):
+    assert client.get(path).status_code in (400, 404)
+
+
+def test_runs_behind_links_are_not_read(trained, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "link").symlink_to(trained, target_is_directory=True)
+    assert Studio([tmp_path / "home"]).runs() == {}
+
+
+def test_uploads_are_limited_and_stay_inside(studio):
+    with TestClient(create_app(studio, upload_limit=1000), base_url="http://127.0.0.1:1") as client:
+        client.headers["authorization"] = f"Bearer {studio.token}"
+        upload = client.post("/api/uploads").json()["upload"]
+        assert client.put(f"/api/uploads/{upload}/a.npy", content=b"x" * 1001).status_code == 413
+        assert client.put(f"/api/uploads/{upload}/a.npy", content=iter([b"x" * 600] * 2)).status_code == 413
+        for path in ("..%2Fa.npy", "%2Fetc%2Fa", "a%5Cb.npy"):
+            assert client.put(f"/api/uploads/{upload}/{path}", content=b"x").status_code in (400, 404), path
+
+
+def zipped(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def pictures(n=12):
+    def one(i):
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((16, 16, 3), (20 * i, 90, 0), np.uint8)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    return {f"pets/{'cat' if i % 2 else '<b>dog'}/{i}.png": one(i) for i in range(n)}
+
+
+def test_a_zip_is_understood_and_a_training_is_planned(client):
+    upload = client.post("/api/uploads").json()["upload"]
+    client.put(f"/api/uploads/{upload}/pets.zip", content=zipped(pictures()))
+    found = client.post("/api/data", json={"upload": upload, "size": "16"}).json()
+    assert found["shape"] == [3, 16, 16]
+    assert {c["name"] for c in found["classes"]} == {"cat", "<b>dog"}
+    assert "class" in found["conditions"]
+    buys = client.post("/api/estimates", json={"upload": upload, "size": "16", "family": "vae", "budget": "10s"}).json()
+    assert buys["steps"] > 0
+    assert buys["samples"] in ("noise", "rough", "clear")
+
+
+def test_a_zip_that_leads_out_of_its_folder_is_refused(client, studio):
+    upload = client.post("/api/uploads").json()["upload"]
+    client.put(f"/api/uploads/{upload}/bad.zip", content=zipped({"../../outside.png": b"x"}))
+    response = client.post("/api/data", json={"upload": upload})
+    assert response.status_code == 400
+    assert "not a path inside" in response.json()["error"]
+    assert not list(studio.home.rglob("outside.png"))
+
+
+def test_a_queue_survives_its_server(tmp_path):
+    queue = Queue(tmp_path)
+    out = tmp_path / "rings"
+    arguments = ["train", "rings", "--for", "200000it", "--out", str(out), "model.width=8", "train.checkpoint_every=1"]
+    job = queue.add(arguments, out)
+    waiting = queue.add(["train", "moons", "--out", str(tmp_path / "moons")], tmp_path / "moons")
+    assert (queue.state(job), queue.state(waiting)) == ("running", "waiting")
+    returned = Queue(tmp_path)  # another server
+    child = queue._children.pop(job.id)
+    assert [returned.state(other) for other in returned.jobs] == ["running", "waiting"]
+    returned.stop(tmp_path / "moons")
+    wait_for(lambda: (out / "metrics.jsonl").is_file())
+    returned.stop(out)
+    child.wait(timeout=60)
+    returned.tick()
+    assert [returned.state(other) for other in returned.jobs] == ["stopped", "stopped"]
+    assert list((out / "checkpoints").glob("step-*"))
+
+
+def wait_for(condition, seconds=60):
+    import time
+
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.1)
