@@ -123,6 +123,16 @@ class Studio:
         """Return what `make` made for a key before, or make it."""
         return self._stored(key, make)
 
+    def keep(self, key: Any, value: Any) -> None:
+        """Keep a value under a key, in place of the one before."""
+        with self._lock:
+            self._models[key] = value
+
+    def kept(self, key: Any) -> Any:
+        """Return the value under a key, or None."""
+        with self._lock:
+            return self._models.get(key)
+
     def _stored(self, key: Any, make: Callable[[], T]) -> T:
         with self._lock:
             if key in self._models:

@@ -5,13 +5,13 @@ export function h(tag, props = {}, ...children) {
   const element = document.createElement(name || "div");
   if (classes.length) element.className = classes.join(" ");
   for (const [key, value] of Object.entries(props || {})) {
-    if (value === undefined || value === null || value === false) continue;
+    if (value === undefined || value === null || (value === false && !key.startsWith("aria-"))) continue;
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else if (key === "style") Object.assign(element.style, value);
     else if (key === "class") element.className += ` ${value}`;
     else if (key === "data") Object.assign(element.dataset, value);
     else if (["value", "checked", "disabled", "hidden", "selected", "open", "indeterminate"].includes(key)) element[key] = value;
-    else element.setAttribute(key, value === true ? "" : value);
+    else element.setAttribute(key, value === true && !key.startsWith("aria-") ? "" : value);
   }
   element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;

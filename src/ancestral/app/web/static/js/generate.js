@@ -71,7 +71,7 @@ class Maker {
     form.append(h(".row", { style: { alignItems: "end", flexWrap: "nowrap" } },
       h("div.grow", {}, field("Seed", this.seed)),
       h("button.icon", { type: "button", "aria-label": "Another seed", style: { border: "1px solid var(--line)" }, onclick: () => { state.seed = Math.floor(Math.random() * 1e6); this.seed.value = state.seed; this.draw(); } }, icon(ICONS.dice)),
-      (this.countField = h("div.grow", {}, field("How many", select([...new Set([...COUNTS, state.n])].sort((a, b) => a - b), state.n, (v) => { state.n = Number(v); })))))));
+      (this.countField = h("div.grow", {}, field("How many", select([...new Set([...COUNTS, state.n])].sort((a, b) => a - b), state.n, (v) => { state.n = Number(v); }))))));
     this.button = h("button.primary.big", { type: "submit" }, "Generate");
     this.cancel = h("button", { type: "button", hidden: true, onclick: () => this.abort?.abort() }, "Stop");
     form.append(h(".row", {}, this.button, this.cancel));

@@ -1,2 +1,75 @@
-import { h } from "./dom.js";
-export async function page() { return [h("h1", {}, "Lab")]; }
+// The lab: the theory alive, one screen each.
+import { get, post } from "./api.js";
+import { ICONS, failed, h, icon } from "./dom.js";
+
+export const SCREENS = [
+  { id: "forward", title: "The forward process", claims: ["diffusion.closed-form", "diffusion.forgetting"] },
+  { id: "score", title: "The score field", claims: ["score.tweedie", "score.langevin", "score.same-marginals"] },
+  { id: "readings", title: "One network, four readings", claims: ["diffusion.one-network", "score.noise", "score.is-diffusion"] },
+  { id: "gan", title: "A critic as a landscape", claims: ["gan.vanishing-gradient", "gan.optimal-discriminator"] },
+  { id: "vae", title: "A latent plane to walk in", claims: ["vae.elbo", "vae.gaussian-kl", "vae.beta"] },
+  { id: "guidance", title: "Guidance against variety", claims: ["latent.guidance", "latent.dropped-condition"] },
+  { id: "latent", title: "Latent diffusion as two maps", claims: ["latent.compute", "latent.memory"] },
+];
+
+export async function page({ parts, query, signal }) {
+  const at = Math.max(0, SCREENS.findIndex((s) => s.id === parts[0]));
+  const screen = SCREENS[at], lecture = query.has("show"), suffix = lecture ? "?show" : "";
+  const sets = await get("api/lab/sets", signal);
+  const { [screen.id]: make } = await import("./screens.js");
+  const to = (i) => `#/lab/${SCREENS[(i + SCREENS.length) % SCREENS.length].id}${suffix}`;
+  window.addEventListener("keydown", (event) => {
+    if (event.target.matches("input, select, textarea, [role=radio], dialog *") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "PageDown" || event.key === "n" || (event.key === "ArrowRight" && event.target.tagName !== "CANVAS")) location.hash = to(at + 1);
+    else if (event.key === "PageUp" || event.key === "p" || (event.key === "ArrowLeft" && event.target.tagName !== "CANVAS")) location.hash = to(at - 1);
+    else if (event.key === "f") full();
+    else if (event.key === "r") document.querySelector("[data-run]")?.click();
+    else if (event.key === "Escape" && lecture && !document.fullscreenElement) location.hash = `#/lab/${screen.id}`;
+    else if (/^[1-7]$/.test(event.key)) location.hash = to(Number(event.key) - 1);
+    else return;
+    event.preventDefault();
+  }, { signal });
+  const full = () => {
+    if (!lecture) location.hash = `#/lab/${screen.id}?show`;
+    if (document.fullscreenElement) document.exitFullscreen();
+    else document.documentElement.requestFullscreen?.().catch(() => {});
+  };
+  const list = h("ul.lab-list", { "aria-label": "Screens of the lab" }, SCREENS.map((s, i) => h("li", {}, h("a", { href: `#/lab/${s.id}`, "aria-current": i === at ? "page" : null }, `${i + 1}. ${s.title}`))));
+  const body = await make({ sets, signal });
+  return [
+    h(".top", {}, h("h1", {}, lecture ? screen.title : `Lab: ${screen.title.charAt(0).toLowerCase()}${screen.title.slice(1)}`),
+      h(".row", {}, h("a.button.icon", { href: to(at - 1), "aria-label": "Previous screen", style: { border: "1px solid var(--line)", padding: "0 8px" } }, icon(ICONS.left)), h("a.button.icon", { href: to(at + 1), "aria-label": "Next screen", style: { border: "1px solid var(--line)", padding: "0 8px" } }, icon(ICONS.right)),
+        h("button", { type: "button", onclick: full }, icon(ICONS.full), lecture ? "Full screen" : "Lecture"))),
+    h(".lab", {}, h("nav", { "aria-label": "Lab", class: "only-desk", style: { display: "block" } }, list), h(".stack.wide", {}, body, theory(screen),
+      h("p.small.soft", {}, h("kbd", {}, "→"), " next screen, ", h("kbd", {}, "1"), " to ", h("kbd", {}, "7"), " a screen, ", h("kbd", {}, "r"), " run, ", h("kbd", {}, "f"), " full screen, ", h("kbd", {}, "Tab"), " to the controls; in a picture, arrow keys move a cursor and ", h("kbd", {}, "Enter"), " clicks."))),
+  ];
+}
+
+// The claims of `ancestral verify` that a screen shows, with both sides computed on request.
+function theory(screen) {
+  return h("section.card.stack", { "aria-label": "Theory" }, h("h2", {}, "What it shows"), screen.claims.map((name) => {
+    const box = h(".stack.tight");
+    const details = h("details", { ontoggle: async () => {
+      if (!details.open || box.children.length) return;
+      try {
+        const claim = await get(`api/lab/claims/${name}`);
+        const result = h("p", { role: "status" });
+        const button = h("button", { type: "button", onclick: async () => {
+          button.disabled = true;
+          result.textContent = "Computing both sides";
+          result.className = "small soft";
+          try {
+            const found = await post(`api/lab/claims/${name}`);
+            result.className = `said ${found.holds ? "good" : "bad"}`;
+            result.textContent = `${found.holds ? "It holds" : "It does not hold"}: ${found.sides.map((s) => `${s.what}, largest difference ${s.difference.toPrecision(2)}`).join("; ")} (${found.seconds.toFixed(1)} s).`;
+          } catch (error) { failed(error); }
+          button.disabled = false;
+        } }, "Verify now");
+        details.querySelector("summary").textContent = claim.title;
+        box.append(h("pre.eq", { tabindex: "0" }, claim.text), h("p.small.soft", {}, `${claim.source}. In a terminal: ancestral verify ${name}. Computed by ${claim.lines.join("; ")}.`), h(".row", {}, button), result);
+      } catch (error) { failed(error); }
+    } }, h("summary", {}, name), box);
+    get(`api/lab/claims/${name}`).then((claim) => { details.querySelector("summary").textContent = claim.title; }).catch(() => {});
+    return details;
+  }));
+}

@@ -13,7 +13,7 @@ export class Previews {
     this.play = h("button.icon", { type: "button", "aria-label": "Play the training", onclick: () => this.toggle() }, icon(ICONS.play));
     this.said = h("output.small.soft.num", { for: id, style: { minWidth: "84px", textAlign: "right" } });
     this.line = h(".timeline", {}, this.play, this.range, this.said);
-    this.words = h("p.small.soft", { role: "status", style: { minHeight: "40px" } });
+    this.words = h("p.small.soft", { role: "status" });
     this.beside = h(".stack.tight", { hidden: true }, h("h3", {}, "Nearest training samples"), this.nearest.element);
     this.switch = h("input", { type: "checkbox", onchange: () => { this.near = this.switch.checked; this.neighbours(); } });
     this.element = h(".stack", {}, h(".pair", { style: { gridTemplateColumns: "minmax(0, 1fr)" } }, this.view.element, this.beside), this.line,
