@@ -4,10 +4,10 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra `studio` is not installed")
 
-from fastapi.testclient import TestClient  # noqa: E402
+from fastapi.testclient import TestClient
 
-import ancestral as an  # noqa: E402
-from ancestral.app.web import Studio, create_app  # noqa: E402
+import ancestral as an
+from ancestral.app.web import Studio, create_app
 
 
 @pytest.fixture(scope="session")

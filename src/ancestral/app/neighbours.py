@@ -55,7 +55,8 @@ class Neighbours:
         """Return samples as vectors `(n, d)` whose distances are root mean squares in deviations of the data."""
         per_channel = (-1, *[1] * (x.ndim - 2))
         z = ((x - self.mean.view(per_channel)) / self.std.view(per_channel)).flatten(1)
-        return (z / z.shape[1] ** 0.5).float().numpy()
+        flat: np.ndarray = (z / z.shape[1] ** 0.5).float().numpy()
+        return flat
 
     def __call__(self, x: Tensor) -> Found:
         """Find the nearest training sample of each of the samples x, in the units of the data."""

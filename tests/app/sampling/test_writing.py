@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ancestral.app.sampling.writing import write
 from ancestral.app.data import load
 from ancestral.app.sampling.pictures import read_picture
+from ancestral.app.sampling.writing import write
 
 RANDOM = np.random.RandomState(0)
 

@@ -20,7 +20,11 @@ SHOWN_OBJECTIVES: tuple[Name, ...] = ("minimax", "non-saturating", "relativistic
 
 
 def gan(
-    source: str | Sequence[Sequence[float]], objective: str = "non-saturating", penalty: float = 0.1, steps: int = 1000
+    source: str | Sequence[Sequence[float]],
+    objective: str = "non-saturating",
+    penalty: float = 0.0,
+    turns: int = 2,
+    steps: int = 600,
 ) -> Iterator[dict[str, Any]]:
     """Train a GAN on points, and yield D as a landscape, samples of fixed seeds, and the generator's gradients at some of them.
 
@@ -32,24 +36,29 @@ def gan(
         source: as in `plane_of`.
         objective: "minimax", "non-saturating" or "relativistic".
         penalty: the weight of the penalties R1 and R2 of the critic's gradient.
+        turns: the updates of the critic in each step. With many, it becomes certain.
         steps: the number of training steps.
 
     Raises:
-        UsageError: if the objective is unknown.
+        UsageError: if the objective is unknown, or the turns are not 1 to 10.
     """
+    if not 1 <= turns <= 10:
+        raise UsageError(f"the critic has 1 to 10 turns in each step; got {turns}")
     if objective not in SHOWN_OBJECTIVES:
         raise UsageError(f"the objective is one of {', '.join(SHOWN_OBJECTIVES)}; got {objective}")
     plane, name = plane_of(source), objective
 
     def make() -> GAN:
         penalties = Penalties(r1=penalty, r2=penalty)
-        return GAN(mlp(LATENT, 2), mlp(2, 1), shape=(2,), latent=LATENT, objective=name, penalties=penalties)  # type: ignore[arg-type]
+        return GAN(mlp(LATENT, 2), mlp(2, 1, 128), shape=(2,), latent=LATENT, objective=name, penalties=penalties)
 
     model = seeded(make, 0)
     assert isinstance(model, GAN)
     grid = lattice(HALF, CELLS)
     z = SampleNoise(range(SHOWN)).normal((LATENT,))
-    for step, losses in enumerate(trained(model, lambda step: plane.sample(BATCH, 1 + step), steps, 1e-3, beta1=0.0), 1):
+    for step, losses in enumerate(
+        trained(model, lambda step: plane.sample(BATCH, 1 + step), steps, 2e-3, 0.0, {"discriminator": turns}), 1
+    ):
         if step % EVERY and step != steps and step > 1:
             continue
         with torch.no_grad():

@@ -26,7 +26,7 @@ PATHS = 24
 def vae(steps: int = 400, beta: float = 1.0) -> Iterator[tuple[dict[str, Any], VAE]]:
     """Train a VAE of digits with two latents, and yield the two terms of the ELBO, and where it encodes held-out digits.
 
-        log p(x) >= E_q [log p(x | z)] - KL(q(z | x) || p(z))
+    log p(x) >= E_q [log p(x | z)] - KL(q(z | x) || p(z))
     """
     data = load("digits")
     model = _autoencoder(data, beta)

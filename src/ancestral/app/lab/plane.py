@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -103,13 +103,16 @@ def seeded(make: Callable[[], GenerativeModel], seed: int) -> GenerativeModel:
 
 def mlp(inputs: int, outputs: int, width: int = 64) -> nn.Module:
     """Build a small network of two hidden layers."""
-    return nn.Sequential(
-        nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, outputs)
-    )
+    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, outputs))
 
 
 def trained(
-    model: GenerativeModel, data: Callable[[int], Tensor], steps: int, lr: float, beta1: float = 0.9
+    model: GenerativeModel,
+    data: Callable[[int], Tensor],
+    steps: int,
+    lr: float,
+    beta1: float = 0.9,
+    turns: Mapping[str, int] | None = None,
 ) -> Iterator[dict[str, dict[str, float]]]:
     """Train a model by Adam with its own losses. Yields the mean of each term of each player after every step.
 
@@ -119,17 +122,21 @@ def trained(
         steps: the number of steps.
         lr: the learning rate, which falls linearly to a tenth.
         beta1: the decay of Adam's mean of gradients.
+        turns: the updates of a player in each step, 1 for players that are not named.
     """
     players = {p.name: torch.optim.Adam(p.parameters, lr=lr, betas=(beta1, 0.99)) for p in model.players()}
     for step in range(steps):
-        x, found = data(step), {}
+        found = {}
         for name, optimizer in players.items():
             for group in optimizer.param_groups:
                 group["lr"] = lr * (1 - 0.9 * step / steps)
-            with torch.enable_grad():
-                terms = model.loss(x, seed=step, player=name)
-                optimizer.zero_grad()
-                torch.autograd.backward(terms["total"].mean() / model.loss_unit)
-            optimizer.step()
+            most = (turns or {}).get(name, 1)
+            for turn in range(most):
+                draw = step * most + turn
+                with torch.enable_grad():
+                    terms = model.loss(data(draw), seed=draw, player=name)
+                    optimizer.zero_grad()
+                    torch.autograd.backward(terms["total"].mean() / model.loss_unit)
+                optimizer.step()
             found[name] = {term: float(value.detach().mean()) for term, value in terms.items()}
         yield found

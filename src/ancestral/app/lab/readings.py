@@ -31,7 +31,7 @@ def readings(
     if not 0.02 <= t <= 0.98:
         raise UsageError(f"choose a time from 0.02 to 0.98; got {t:g}")
     plane, half = plane_of(source), 2.6
-    form: PredictionType = target  # type: ignore[assignment]  # checked above
+    form: PredictionType = target
     schedule = Cosine()
 
     def make() -> Diffusion:

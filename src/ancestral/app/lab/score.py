@@ -41,6 +41,7 @@ def field(source: str | Sequence[Sequence[float]], u: float, half: float = 3.0) 
         "at": rounded(at),
         "arrows": rounded(score / length * (length / length.max()).sqrt()),
         "largest": float(length.max()),
+        "points": rounded(plane.sample(300)),
     }
 
 

@@ -1,6 +1,6 @@
-"""What a picture of samples records, so that the same samples can be drawn again: the request, the model's weights, the version.
+"""What a picture of samples records, so that they can be drawn again: the request, the model's weights, the version.
 
-The record is JSON in a text chunk of the PNG. Pictures that belong to the request, such as the mask of an edit, are part of it.
+The record is JSON in a text chunk of the PNG. Pictures of the request, such as the mask of an edit, are part of it.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
+from anyio import to_thread
 from starlette.responses import StreamingResponse
 
 from ancestral.errors import AncestralError
@@ -16,12 +17,22 @@ def event(name: str, values: Any) -> str:
     return f"event: {name}\ndata: {json.dumps(values)}\n\n"
 
 
-def stream(events: Iterator[str] | AsyncIterator[str]) -> StreamingResponse:
-    """Return the response that sends events as they are made."""
-    return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+def stream(events: Generator[str] | AsyncIterator[str]) -> StreamingResponse:
+    """Return the response that sends events as they are made. If the page leaves, the work ends."""
+    sent = _in_threads(events) if isinstance(events, Generator) else events
+    return StreamingResponse(sent, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
 
-def told(events: Iterator[str]) -> Iterator[str]:
+async def _in_threads(events: Generator[str]) -> AsyncIterator[str]:
+    """Yield the events, each made in a thread. The generator is closed at the end, so that it gives back what it holds."""
+    try:
+        while (made := await to_thread.run_sync(next, events, None)) is not None:
+            yield made
+    finally:
+        events.close()
+
+
+def told(events: Iterator[str]) -> Generator[str]:
     """Yield the events, and an `error` event in place of an error of the request."""
     try:
         yield from events

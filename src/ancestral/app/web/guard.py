@@ -26,11 +26,13 @@ HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 LOCKED = """<!doctype html><html lang="en"><meta charset="utf-8"><title>ancestral studio</title>
-<body style="font:16px/1.5 system-ui;margin:15vh auto;max-width:32rem;padding:0 1rem"><h1 style="font-size:1.3rem">This page is locked</h1>
-<p>Open the address that <code>ancestral studio</code> printed in the terminal. It holds the token of this session.</p></body></html>"""
+<body style="font:16px/1.5 system-ui;margin:15vh auto;max-width:32rem;padding:0 1rem">
+<h1 style="font-size:1.3rem">This page is locked</h1>
+<p>Open the address that <code>ancestral studio</code> printed in the terminal. It holds the token of this session.</p>
+</body></html>"""
 
 
-class TooLarge(Exception):
+class TooLargeError(Exception):
     """A request that is larger than its limit."""
 
 
@@ -86,7 +88,7 @@ class Guard:
             message = await receive()
             got += len(message.get("body", b""))
             if got > limit:
-                raise TooLarge
+                raise TooLargeError
             return message
 
         async def with_headers(message: Message) -> None:
@@ -98,7 +100,7 @@ class Guard:
 
         try:
             await self.app(scope, limited, with_headers)
-        except TooLarge:
+        except TooLargeError:
             await _answer(send, 413, f"this is larger than the limit of {limit / 1e9:.2g} GB")
 
     def _admitted(self, headers: dict[str, str]) -> bool:

@@ -31,7 +31,8 @@ class Experiment(BaseModel):
     target: str = "v"
     t: float = 0.5
     objective: str = "non-saturating"
-    penalty: float = Field(0.1, ge=0, le=10)
+    penalty: float = Field(0.0, ge=0, le=10)
+    turns: int = 2
     beta: float = Field(1.0, ge=0, le=100)
     scale: float = Field(1.0, ge=0, le=50)
     label: int = Field(0, ge=0, le=100)
@@ -75,7 +76,7 @@ def router(studio: Studio) -> APIRouter:
 
     @api.post("/gan")
     def gan(asked: Experiment) -> StreamingResponse:
-        return stream(told(_states(studio, lab.gan(asked.source, asked.objective, asked.penalty))))
+        return stream(told(_states(studio, lab.gan(asked.source, asked.objective, asked.penalty, asked.turns))))
 
     @api.post("/latent")
     def latent() -> StreamingResponse:

@@ -136,7 +136,7 @@ class Queue:
     def _start(self, job: Job) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
         with self.log(job).open("wb") as log:
-            child = subprocess.Popen(  # noqa: S603
+            child = subprocess.Popen(
                 [sys.executable, "-m", "ancestral", *job.arguments],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -148,10 +148,7 @@ class Queue:
         self._children[job.id] = child
         job.pid = child.pid
         with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(child.pid)
-            job.born = process.create_time()
-            if os.name == "posix":
-                process.nice(5)  # the page answers first
+            job.born = psutil.Process(child.pid).create_time()
 
     def log(self, job: Job) -> Path:
         """Return the file with all that a training said."""

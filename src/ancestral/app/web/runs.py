@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from starlette.responses import StreamingResponse
@@ -27,7 +28,19 @@ from ancestral.app.web.render import data_url, form_of, shown, tiles
 from ancestral.app.web.studio import Studio, is_run
 from ancestral.errors import AncestralError, UsageError
 
-PAUSE = 0.5  # seconds between looks at the files of a run
+PAUSE = 0.3  # seconds between looks at the files of a run
+
+
+class Longer(BaseModel):
+    """The new length of a training in all. None: that of its recipe."""
+
+    budget: str | None = None
+
+
+class Several(BaseModel):
+    """The runs of a comparison."""
+
+    runs: list[str]
 
 
 def router(studio: Studio) -> APIRouter:
@@ -154,11 +167,11 @@ def router(studio: Studio) -> APIRouter:
         return described(studio, number)
 
     @api.post("/runs/{name}/continue")
-    def go_on(name: str, budget: str | None = Body(None, embed=True)) -> dict[str, Any]:
+    def go_on(name: str, wanted: Longer) -> dict[str, Any]:
         found = studio.run(name)
-        if budget is not None:
-            Budget.parse(budget)
-        arguments = ["train", source_of(found), "--out", str(found.path), "--for", budget or found.recipe.train.budget]
+        budget = wanted.budget or found.recipe.train.budget
+        Budget.parse(budget)
+        arguments = ["train", source_of(found), "--out", str(found.path), "--for", budget]
         return described(studio, studio.queue.add(arguments, found.path).id)
 
     @api.post("/runs/{name}/report")
@@ -167,8 +180,8 @@ def router(studio: Studio) -> APIRouter:
         return described(studio, studio.queue.add(["report", str(found.path)], found.path).id)
 
     @api.post("/comparisons")
-    def compare(runs: list[str] = Body(..., embed=True)) -> dict[str, Any]:
-        paths = [studio.run(name).path for name in runs]
+    def compare(wanted: Several) -> dict[str, Any]:
+        paths = [studio.run(name).path for name in wanted.runs]
         if len(paths) < 2:
             raise UsageError("a comparison needs at least two runs")
         out = studio.home / f"compare-{'-'.join(sorted(path.name for path in paths))}"[:120]

@@ -162,7 +162,7 @@ def controls_of(model: GenerativeModel, spec: DataSpec) -> dict[str, Any]:
     pictures = form_of(spec) == "pixels" and spec.shape[0] in (1, 3)
     edits = [name for name in ("inpaint", "upscale") if pictures and (denoiser is model or name in kinds)]
     edits += ["vary"] if pictures and denoiser is not None else []
-    options: dict[str, Any] = {name: True for name in model.options}
+    options: dict[str, Any] = dict.fromkeys(model.options, True)
     usual = None if denoiser is None else denoiser.usual_guidance(list(kinds))
     settings = [name for name in SETTINGS if name in ("seed", *options)]
     settings += ["class"] if "class" in kinds else []

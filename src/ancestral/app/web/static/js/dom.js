@@ -51,9 +51,10 @@ export function select(options, value, onchange, props = {}) {
 }
 
 // A range with a number beside it; both say the same.
-export function slider({ label, min, max, step, value, oninput, help, digits }) {
+// show, read: of a scale that is not linear, the number that stands for a position, and its inverse.
+export function slider({ label, min, max, step, value, oninput, help, digits, show = (v) => v, read = (v) => v }) {
   const id = unique();
-  const shown = (v) => (digits === undefined ? v : Number(v).toFixed(digits));
+  const shown = (v) => (digits === undefined ? show(v) : Number(show(v)).toPrecision(digits));
   const range = h("input", { type: "range", id, min, max, step, value });
   const number = h("input", { type: "number", min, step: "any", value: shown(value), "aria-label": `${label}, as a number` });
   const set = (v, from) => {
@@ -63,12 +64,14 @@ export function slider({ label, min, max, step, value, oninput, help, digits }) 
   range.addEventListener("input", () => { set(range.value, range); oninput?.(Number(range.value)); });
   number.addEventListener("input", () => {
     if (number.value === "" || !Number.isFinite(Number(number.value))) return;
-    set(number.value, number);
-    oninput?.(Number(number.value));
+    const position = read(Number(number.value));
+    if (!Number.isFinite(position)) return;
+    set(position, number);
+    oninput?.(position);
   });
   const element = h(".field", {}, h("label", { for: id }, label), h(".slider", {}, range, number), help ? h("span.help", {}, help) : null);
   element.set = (v) => set(v);
-  Object.defineProperty(element, "value", { get: () => Number(number.value) });
+  Object.defineProperty(element, "value", { get: () => read(Number(number.value)) });
   element.range = range;
   return element;
 }

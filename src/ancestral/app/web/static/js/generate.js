@@ -287,7 +287,7 @@ class Maker {
           if (!cells) {
             const captions = done.samples.n <= 64 && labels.length > 1 ? Array.from({ length: done.samples.n }, (_, i) => labels[i % labels.length]) : [];
             if (done.film) this.film(done);
-            else await this.view.show(done.samples, { columns: this.mode === "walk" ? undefined : done.columns && done.columns <= 8 ? done.columns : undefined, captions, most: 128 });
+            else await this.view.show(done.samples, { columns: this.mode === "walk" ? undefined : wide(done), captions, most: 128 });
           }
           const evaluations = done.nfe ? `, ${plural(done.nfe, "evaluation")} of the network each` : "";
           this.status.textContent = `${plural(done.samples.n, "sample")} in ${done.seconds < 10 ? done.seconds.toFixed(1) : Math.round(done.seconds)} s${evaluations}`;
@@ -343,3 +343,6 @@ class Maker {
       h("p.small.soft", { style: { width: "100%" } }, "The PNG carries its settings: drop it on any page of the studio, and it is drawn again.")].filter(Boolean);
   }
 }
+
+// Columns that show several classes in turn: as many rounds beside each other as fit.
+const wide = (done) => (done.columns && done.columns <= 8 ? done.columns * Math.max(1, Math.min(Math.floor(8 / done.columns), Math.ceil(Math.sqrt(done.samples.n) / done.columns))) : undefined);

@@ -108,7 +108,7 @@ async function dropped(transfer) {
 function understood(data, wanted, begin, sources, signal) {
   const view = new Samples("training sample");
   const few = { ...data.samples };
-  view.show(few, { columns: few.form === "pixels" ? Math.min(12, few.n) : undefined, captions: few.words.length ? few.words : [], most: 92 });
+  view.show(few, { columns: few.form === "pixels" ? Math.min(innerWidth < 680 ? 6 : 12, few.n) : undefined, captions: few.words.length ? few.words : [], most: 92 });
   const shape = data.shape.length === 3 ? `${data.shape[2]} × ${data.shape[1]} pixels, ${plural(data.shape[0], "channel")}` : data.shape.length === 1 ? plural(data.shape[0], "number") : data.shape.join(" × ");
   const facts = h("dl.facts", {},
     fact("Samples", `${data.train.toLocaleString("en")} for training, ${data.test.toLocaleString("en")} held out`),

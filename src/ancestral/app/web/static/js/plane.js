@@ -118,18 +118,25 @@ const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", 
 export const hue = (i) => HUES[i % HUES.length];
 
 // Grey pictures of side x side on a canvas, in a grid of columns.
-export function digits(canvas, pictures, side, columns, { gap = 1 } = {}) {
-  const rows = Math.ceil(pictures.length / columns), cell = side + gap;
-  if (canvas.width !== columns * cell || canvas.height !== rows * cell) Object.assign(canvas, { width: columns * cell, height: rows * cell });
-  const c = canvas.getContext("2d"), image = c.createImageData(canvas.width, canvas.height);
+export function digits(canvas, pictures, side, columns, { gap = 1, zoom = 1 } = {}) {
+  const rows = Math.ceil(pictures.length / columns), cell = side + gap, wide = columns * cell, tall = rows * cell;
+  if (canvas.width !== zoom * wide || canvas.height !== zoom * tall) Object.assign(canvas, { width: zoom * wide, height: zoom * tall });
+  const small = zoom === 1 ? canvas : h("canvas", { width: wide, height: tall });
+  const s = small.getContext("2d"), image = s.createImageData(wide, tall);
   pictures.forEach((picture, k) => {
     const left = (k % columns) * cell, top = Math.floor(k / columns) * cell;
     for (let i = 0; i < side * side; i++) {
       const v = Math.max(0, Math.min(255, Math.round(255 * picture[i])));
-      image.data.set([v, v, v, 255], 4 * ((top + Math.floor(i / side)) * canvas.width + left + (i % side)));
+      image.data.set([v, v, v, 255], 4 * ((top + Math.floor(i / side)) * wide + left + (i % side)));
     }
   });
-  c.putImageData(image, 0, 0);
+  s.putImageData(image, 0, 0);
+  if (zoom > 1) {
+    const c = canvas.getContext("2d");
+    c.imageSmoothingEnabled = false;
+    c.clearRect(0, 0, canvas.width, canvas.height);
+    c.drawImage(small, 0, 0, canvas.width, canvas.height);
+  }
   return canvas;
 }
 

@@ -14,9 +14,10 @@ export class Previews {
     this.said = h("output.small.soft.num", { for: id, style: { minWidth: "84px", textAlign: "right" } });
     this.line = h(".timeline", {}, this.play, this.range, this.said);
     this.words = h("p.small.soft", { role: "status" });
+    this.title = h("h3", { hidden: true }, "Samples");
     this.beside = h(".stack.tight", { hidden: true }, h("h3", {}, "Nearest training samples"), this.nearest.element);
     this.switch = h("input", { type: "checkbox", onchange: () => { this.near = this.switch.checked; this.neighbours(); } });
-    this.element = h(".stack", {}, h(".pair", { style: { gridTemplateColumns: "minmax(0, 1fr)" } }, this.view.element, this.beside), this.line,
+    this.element = h(".stack", {}, h(".pair", { style: { gridTemplateColumns: "minmax(0, 1fr)" } }, h(".stack.tight", {}, this.title, this.view.element), this.beside), this.line,
       h("label.check", {}, this.switch, "Show the nearest training sample beside each"), this.words);
     this.frame = this.element.firstChild;
   }
@@ -59,6 +60,7 @@ export class Previews {
 
   async neighbours() {
     this.beside.hidden = !this.near || this.view.samples?.form !== "pixels";
+    this.title.hidden = this.beside.hidden;
     this.frame.style.gridTemplateColumns = this.beside.hidden ? "minmax(0, 1fr)" : "";
     if (!this.near) { this.words.textContent = ""; if (this.view.samples) this.view.show(this.view.samples, { most: 104 }); return; }
     const step = this.steps[this.at];

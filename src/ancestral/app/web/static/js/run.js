@@ -23,7 +23,7 @@ export async function page({ parts, signal }) {
 
   function names() {
     const found = new Set();
-    for (const row of rows) for (const key of Object.keys(row)) if (/\/|^rate$|^lr$/.test(key)) found.add(key.startsWith("health/") || key.startsWith("live/") || !key.includes("/") ? key : key.split("/").slice(1).join("/"));
+    for (const row of rows) for (const key of Object.keys(row)) if (/\/|^rate$|^lr$/.test(key) && !/^health\/.*\//.test(key)) found.add(/^health\/[^/]+$|^live\//.test(key) || !key.includes("/") ? key : key.split("/").slice(1).join("/"));
     return [...found];
   }
   function draw() {
@@ -61,7 +61,11 @@ export async function page({ parts, signal }) {
     facts.replaceChildren(factsOf(run, state, last));
   }
   async function refresh() {
-    try { state = { ...state, ...(await get(`api/runs/${encode(id)}`, signal)) }; Object.assign(run, state); tell(); } catch (error) { failed(error); }
+    try {
+      const { spec, form, recipe, recipe_text, quality } = await get(`api/runs/${encode(id)}`, signal);
+      Object.assign(run, { spec, form, recipe, recipe_text, quality }); // what changes all the time comes with the events
+      tell();
+    } catch (error) { failed(error); }
   }
 
   previews.update(run.previews);
@@ -93,16 +97,12 @@ export async function page({ parts, signal }) {
 
 // A run that has just been started has no folder yet.
 async function waited(id, signal) {
-  for (let i = 0; ; i++) {
-    try {
-      return await get(`api/runs/${encode(id)}`, signal);
-    } catch (error) {
-      const jobs = i < 60 && !signal.aborted ? await get("api/queue", signal) : [];
-      const job = jobs.find((other) => other.run === id);
-      if (!job || ["failed", "stopped"].includes(job.state)) throw job?.error ? new Error(job.error) : error;
-      document.querySelector("main").replaceChildren(h("h1", { class: "wait" }, job.state === "waiting" ? `${id} waits in the queue` : "Reading the data and building the network"));
-      await new Promise((resolve) => setTimeout(resolve, 500));
-    }
+  for (;;) {
+    if ((await get("api/runs", signal)).some((run) => run.id === id)) return get(`api/runs/${encode(id)}`, signal);
+    const job = (await get("api/queue", signal)).find((other) => other.run === id);
+    if (!job || ["failed", "stopped"].includes(job.state)) throw new Error(job?.error || `There is no run ${id} in the folders of this studio.`);
+    document.querySelector("main").replaceChildren(h("h1", { class: "wait" }, job.state === "waiting" ? `${id} waits in the queue` : "Reading the data and building the network"));
+    await new Promise((resolve) => setTimeout(resolve, 400));
   }
 }
 
@@ -149,7 +149,14 @@ function factsOf(run, state, last) {
 }
 
 function buttons(run, refresh) {
-  const act = (label, action, kind = "button") => h(kind, { type: "button", onclick: async () => { try { await action(); await refresh(); } catch (error) { failed(error); } } }, label);
+  const act = (label, action, kind = "button") => {
+    const button = h(kind, { type: "button", onclick: async () => {
+      button.disabled = true;
+      try { await action(); await refresh(); } catch (error) { failed(error); }
+      setTimeout(() => { button.disabled = false; }, 700); // the next state of the run replaces the buttons
+    } }, label);
+    return button;
+  };
   const url = `api/runs/${encode(run.id)}`;
   const live = ["running", "stopping", "waiting"].includes(run.state);
   const found = [];

@@ -1,16 +1,16 @@
 // The screens of the lab. Each function returns the elements of one.
 import { events, post } from "./api.js";
-import { choice, css, debounce, failed, field, h, select, slider, tabs } from "./dom.js";
+import { css, debounce, failed, field, h, select, slider, tabs } from "./dom.js";
 import { Plane, curve, digits, hue } from "./plane.js";
 
 let drawn = JSON.parse(sessionStorage.getItem("drawn") || "[]");
-let set = "moons";
+let set = "moons", chosen = false;
 const DRAW = "draw your own";
 
 // The choice of the data: a built-in set, or points that are drawn in a canvas.
-function source(sets, onchange, { extra = [], own = true } = {}) {
+function source(sets, onchange, { extra = [], own = true, first = "moons" } = {}) {
   const options = [...sets.sets, ...extra, ...(own ? [DRAW] : [])];
-  if (!options.includes(set)) set = "moons";
+  if (!chosen || !options.includes(set)) set = first;
   const said = h("span.help");
   const plane = new Plane({ label: "Canvas for your own points", half: 2.6, onpoint: ([x, y], moving) => {
     if (drawn.length >= 600) return;
@@ -23,7 +23,7 @@ function source(sets, onchange, { extra = [], own = true } = {}) {
   const told = debounce(() => { sessionStorage.setItem("drawn", JSON.stringify(drawn)); if (drawn.length >= 3) onchange(); }, 400);
   const show = () => { plane.set([{ type: "points", points: drawn, color: css("--c1"), radius: 5 }]); said.textContent = drawn.length < 3 ? "Draw at least three points." : `${drawn.length} points.`; };
   const box = h(".stack.tight", { hidden: set !== DRAW }, plane.element, h(".row", {}, said, h("button.quiet", { type: "button", onclick: () => { drawn = []; show(); } }, "Clear")));
-  const pick = select(options, set, (value) => { set = value; box.hidden = value !== DRAW; show(); if (value !== DRAW || drawn.length >= 3) onchange(); });
+  const pick = select(options, set, (value) => { set = value; chosen = true; box.hidden = value !== DRAW; show(); if (value !== DRAW || drawn.length >= 3) onchange(); });
   show();
   const element = h(".stack.tight", {}, field("Data", pick), box);
   return { element, get value() { return set === DRAW ? drawn : set; }, get ready() { return set !== DRAW || drawn.length >= 3; } };
@@ -55,11 +55,11 @@ export async function forward({ sets, signal }) {
   const pictures = h("canvas", { role: "img", "aria-label": "Digits at time t", style: { width: "100%", imageRendering: "pixelated", borderRadius: "8px" } });
   const chart = h("canvas", { role: "img", style: { width: "100%", height: "auto" } }), what = h("p.small.soft");
   const t = readout("t"), alpha = readout("signal α(t)"), sigma = readout("noise σ(t)"), kl = readout("distance to N(0, I)");
-  const time = slider({ label: "Time t", min: 0, max: 1, step: 1 / 60, value: 0, digits: 2, oninput: (v) => { at = Math.round(v * 60); draw(); } });
+  const time = slider({ label: "Time t", min: 0, max: 1, step: 1 / 60, value: 0, oninput: (v) => { at = Math.round(v * 60); draw(); } });
   const play = h("button.primary", { type: "button", data: { run: "1" }, onclick: () => {
     clearInterval(timer);
     at = 0;
-    timer = setInterval(() => { at += 1; if (at >= 60) { at = 60; clearInterval(timer); } time.set((at / 60).toFixed(2)); draw(); }, 50);
+    timer = setInterval(() => { at += 1; if (at >= 60) { at = 60; clearInterval(timer); } time.set(Number((at / 60).toFixed(3))); draw(); }, 50);
   } }, "Run the process");
   signal.addEventListener("abort", () => clearInterval(timer));
   const data_ = source(sets, () => load(), { extra: ["digits"] });
@@ -82,7 +82,7 @@ export async function forward({ sets, signal }) {
   }
   themed(signal, draw);
   await load();
-  return [h("section.card.stack", {}, eq("x_t = α(t) x + σ(t) ε,    ε ~ N(0, I)"), h(".controls", {}, data_.element, field("Schedule", select(sets.schedules, schedule, (v) => { schedule = v; load(); })), time, h("div", {}, play))),
+  return [h("section.card.stack", {}, eq("x_t = α(t) x + σ(t) ε,    ε ~ N(0, I)"), h(".controls", {}, data_.element, field("Schedule", select(sets.schedules, schedule, (v) => { schedule = v; load(); })), time, h(".act", {}, play))),
     h(".panels", {}, h("section.card", {}, h("h2", {}, "q(x_t)"), plane.element, pictures), h("section.card.stack", {}, h(".readouts", {}, t, alpha, sigma, kl), chart, what))];
 }
 
@@ -92,7 +92,7 @@ export async function score({ sets, signal }) {
   let share = 1, frame = null;
   const plane = new Plane({ label: "Density and score at the noise level; Enter starts paths at the cursor", half: 3, help: "Click anywhere: paths of Langevin dynamics, of the reverse SDE and of the ODE begin there.", onpoint: (at, moving) => { if (!moving) start(at); } });
   const data = source(sets, () => { ways.length = 0; load(); });
-  const noise = slider({ label: "Noise level u = σ/α", min: -3.9, max: 1.1, step: 0.05, value: Math.log(level), digits: 2, oninput: debounce((v) => { level = Math.exp(v); said(); ways.length = 0; load(); }, 30), help: "On a logarithmic scale." });
+  const noise = slider({ label: "Noise level u = σ/α", min: -3.9, max: 1.1, step: 0.05, value: Math.log(level), digits: 2, show: Math.exp, read: Math.log, oninput: debounce((v) => { level = Math.exp(v); said(); ways.length = 0; load(); }, 30) });
   const u = readout("u"), longest = readout("longest arrow");
   const said = () => { u.set(level.toPrecision(2)); };
   async function load() {
@@ -113,7 +113,7 @@ export async function score({ sets, signal }) {
   }
   function draw() {
     if (!found) return;
-    const layers = [{ type: "heat", values: found.density, cells: found.cells }, { type: "arrows", at: found.at, arrows: found.arrows, scale: 0.32 }];
+    const layers = [{ type: "heat", values: found.density, cells: found.cells }, { type: "points", points: found.points, color: css("--text"), radius: 1.6, alpha: 0.45 }, { type: "arrows", at: found.at, arrows: found.arrows, scale: 0.32 }];
     ways.forEach((way, i) => {
       const part = i === ways.length - 1 ? share : 1;
       layers.push({ type: "path", points: way.langevin, color: css("--c5"), width: 1.4, share: part, end: false }, { type: "path", points: way.sde, color: css("--c4"), share: part }, { type: "path", points: way.ode, color: css("--c2"), width: 3.4, share: part }, { type: "mark", at: way.at });
@@ -124,8 +124,8 @@ export async function score({ sets, signal }) {
   said();
   await load();
   const run = h("button.primary", { type: "button", data: { run: "1" }, onclick: () => start([2 * Math.cos(2.4 * seed), 2 * Math.sin(2.4 * seed)]) }, "Start paths");
-  return [h("section.card.stack", {}, eq("score(y) = ∇ log p_u(y) = (E[x | y] − y) / u²"), h(".controls", {}, data.element, noise, h("div", {}, run)), h(".readouts", {}, u, longest)),
-    h("section.card.stack", { style: { maxWidth: "680px" } }, plane.element, legend([[`rgb(${css("--density")})`, "density at this level"], [css("--c5"), "Langevin, stays at the level"], [css("--c4"), "reverse SDE, to the data"], [css("--c2"), "ODE, to the data"]]))];
+  return [h("section.card.stack", {}, eq("score(y) = ∇ log p_u(y) = (E[x | y] − y) / u²"), h(".controls", {}, data.element, noise, h(".act", {}, run)), h(".readouts", {}, u, longest)),
+    h("section.card.stack", { style: { maxWidth: "680px" } }, plane.element, legend([[`rgb(${css("--density")})`, "density at this level"], [css("--text"), "data", true], [css("--c5"), "Langevin, stays at the level"], [css("--c4"), "reverse SDE, to the data"], [css("--c2"), "ODE, to the data"]]))];
 }
 
 export async function readings({ sets, signal }) {
@@ -152,18 +152,18 @@ export async function readings({ sets, signal }) {
   themed(signal, draw);
   queueMicrotask(go);
   const time = slider({ label: "Time t", min: 0.05, max: 0.95, step: 0.05, value: t, digits: 2, oninput: debounce((v) => { t = v; go(); }, 300) });
-  return [h("section.card.stack", {}, eq("ε = (x_t − α x)/σ      score = −ε/σ      v = α ε − σ x"), h(".controls", {}, data.element, h(".field", {}, h("span.label", {}, "The network learns"), choice("The network learns", Object.keys(names).map((n) => ({ value: n, label: n })), target, (v) => { target = v; go(); }, "chip")), time, h("div", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status, legend([[css("--c6"), "exact"], [css("--text"), "read from the one network"]])),
-    h(".panels", { style: { gridTemplateColumns: "repeat(auto-fit, minmax(min(260px, 100%), 1fr))" } }, panels)];
+  return [h("section.card.stack", {}, eq("ε = (x_t − α x)/σ      score = −ε/σ      v = α ε − σ x"), h(".controls", {}, data.element, field("The network learns", select(Object.keys(names).map((n) => ({ value: n, label: names[n] })), target, (v) => { target = v; go(); })), time, h(".act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status, legend([[css("--c6"), "exact"], [css("--text"), "read from the one network"]])),
+    h(".panels", { style: { gridTemplateColumns: "repeat(auto-fit, minmax(min(340px, 100%), 1fr))" } }, panels)];
 }
 
 export async function gan({ sets, signal }) {
-  let objective = "non-saturating", penalty = 0.1, last = null, shown = "non-saturating";
+  let objective = "non-saturating", penalty = 0, turns = 2, last = null, shown = "non-saturating";
   const plane = new Plane({ label: "The critic as a landscape, with samples", half: 2.6 });
   const chart = h("canvas", { role: "img", "aria-label": "Mean length of both gradients", style: { width: "100%", height: "auto" } });
   const status = h("p.small.soft.num", { role: "status", style: { minHeight: "20px" } });
   const history = { minimax: [], "non-saturating": [] };
   const sizes = { minimax: readout("minimax"), "non-saturating": readout("non-saturating") }, certain = readout("mean D of the samples");
-  const data = source(sets, () => go());
+  const data = source(sets, () => go(), { first: "gaussians" });
   const run = runner("api/lab/gan", signal, (state) => {
     last = state;
     for (const name of Object.keys(history)) { history[name].push(Math.log10(Math.max(state.strength[name], 1e-6))); sizes[name].set(state.strength[name].toPrecision(2)); }
@@ -177,11 +177,11 @@ export async function gan({ sets, signal }) {
     plane.set([{ type: "two", values: last.critic, cells: last.cells }, { type: "points", points: last.samples, color: css("--text"), radius: 3.2, alpha: 0.9 }, { type: "arrows", at: last.samples.slice(0, last.arrows[shown].length), arrows: last.arrows[shown], scale: Math.min(0.5 / most, 12), color: css("--c1"), width: 2.4, alpha: 1 }]);
     curve(chart, [{ values: history.minimax, color: css("--c2") }, { values: history["non-saturating"], color: css("--c1") }], { length: last.steps / 20 + 1 });
   }
-  const go = () => { for (const name of Object.keys(history)) history[name] = []; if (data.ready) run({ source: data.value, objective, penalty }); };
+  const go = () => { for (const name of Object.keys(history)) history[name] = []; if (data.ready) run({ source: data.value, objective, penalty, turns }); };
   themed(signal, draw);
   queueMicrotask(go);
   return [h("section.card.stack", {}, eq("minimax: −D/2 ∇l(x)      non-saturating: −(1 − D)/2 ∇l(x)      D = σ(l)"),
-    h(".controls", {}, data.element, h(".field", {}, h("span.label", {}, "The generator minimises"), choice("The generator minimises", ["minimax", "non-saturating", "relativistic"].map((n) => ({ value: n, label: n })), objective, (v) => { objective = v; go(); }, "chip")), slider({ label: "Penalty of the critic's gradient", min: 0, max: 1, step: 0.05, value: penalty, digits: 2, oninput: debounce((v) => { penalty = v; go(); }, 400) }), h("div", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status),
+    h(".controls", {}, data.element, field("Objective", select(["minimax", "non-saturating", "relativistic"], objective, (v) => { objective = v; go(); })), slider({ label: "Turns of the critic", min: 1, max: 5, step: 1, value: turns, oninput: debounce((v) => { turns = Math.round(v); go(); }, 400), help: "With more turns it becomes certain." }), slider({ label: "Penalty of its gradient", min: 0, max: 1, step: 0.05, value: penalty, digits: 2, oninput: debounce((v) => { penalty = v; go(); }, 400) }), h(".act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status),
     h(".panels", {}, h("section.card.stack", {}, h(".row.between", {}, h("h2", {}, "Critic and samples"), tabs("Gradient that is drawn", [{ value: "minimax", label: "minimax" }, { value: "non-saturating", label: "non-saturating" }], shown, (v) => { shown = v; draw(); })), plane.element, legend([["#009e73", "D near 1: looks real"], ["#d55e00", "D near 0: looks drawn"], [css("--text"), "samples", true], [css("--c1"), "where the gradient moves them"]])),
       h("section.card.stack", {}, h("h2", {}, "Length of the generator's gradient"), h(".readouts", {}, sizes.minimax, sizes["non-saturating"], certain), chart, legend([[css("--c2"), "minimax"], [css("--c1"), "non-saturating"]]), h("p.small.soft", {}, "On a logarithmic scale, through training. If the critic is certain (D near 0), the minimax gradient vanishes and the non-saturating one does not.")))];
 }
@@ -196,7 +196,7 @@ export async function vae({ signal }) {
     walk([((event.clientX - box.left) / box.width * 2 - 1) * 3, (1 - (event.clientY - box.top) / box.height * 2) * 3]);
   });
   const one = h("canvas", { role: "img", "aria-label": "The digit at this point", width: 8, height: 8, style: { width: "160px", imageRendering: "pixelated", borderRadius: "8px" } });
-  const map = h("canvas", { role: "img", "aria-label": "Digits on a grid of the latent plane", style: { width: "100%", imageRendering: "pixelated", borderRadius: "8px" } });
+  const map = h("canvas", { role: "img", "aria-label": "Digits on a grid of the latent plane", style: { width: "100%", borderRadius: "8px" } });
   const chart = h("canvas", { role: "img", "aria-label": "The two terms of the ELBO", style: { width: "100%", height: "auto" } });
   const terms = { reconstruction: readout("reconstruction"), kl: readout("KL"), elbo: readout("ELBO") }, where = readout("z");
   const status = h("p.small.soft.num", { role: "status", style: { minHeight: "20px" } });
@@ -226,13 +226,13 @@ export async function vae({ signal }) {
   function draw() {
     if (!last) return;
     plane.set([{ type: "colored", points: last.z, labels: last.labels, radius: 5 }, { type: "mark", at: here }]);
-    digits(map, last.map, 8, last.side, { gap: 0 });
+    digits(map, last.map, 8, last.side, { zoom: 4 });
     curve(chart, [{ values: history.reconstruction, color: css("--c1") }, { values: history.kl.map((v) => -v), color: css("--c2") }], { length: last.steps / 20 + 1 });
   }
   const go = () => { history.reconstruction = []; history.kl = []; run({ beta }); };
   themed(signal, draw);
   queueMicrotask(go);
-  return [h("section.card.stack", {}, eq("log p(x) ≥ E_q [log p(x | z)] − KL(q(z | x) ‖ p(z))"), h(".controls", {}, slider({ label: "β, the weight of the KL in the loss", min: 0, max: 8, step: 0.25, value: beta, oninput: debounce((v) => { beta = v; go(); }, 400) }), h("div", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status),
+  return [h("section.card.stack", {}, eq("log p(x) ≥ E_q [log p(x | z)] − KL(q(z | x) ‖ p(z))"), h(".controls", {}, slider({ label: "β, the weight of the KL in the loss", min: 0, max: 8, step: 0.25, value: beta, oninput: debounce((v) => { beta = v; go(); }, 400) }), h(".act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status),
     h(".panels", {}, h("section.card.stack", {}, h("h2", {}, "Where held-out digits are encoded"), plane.element, legend(Array.from({ length: 10 }, (_, i) => [hue(i), String(i), true])), h(".row.gap", {}, one, where)),
       h("section.card.stack", {}, h("h2", {}, "The two terms"), h(".readouts", {}, terms.reconstruction, terms.kl, terms.elbo), chart, legend([[css("--c1"), "E log p(x | z)"], [css("--c2"), "−KL"]]), h("h2", {}, "What the plane decodes to"), map))];
 }
@@ -272,7 +272,7 @@ export async function guidance({ sets, signal }) {
     let to = 0;
     const timer = setInterval(() => { to += 0.5; if (to > 12 || signal.aborted) return clearInterval(timer); scale = to; strength.set(to); load(); }, 350);
   } }, "Turn it up");
-  return [h("section.card.stack", {}, eq("x̂ = x̂(x_t) + w (x̂(x_t | c) − x̂(x_t))"), h(".controls", {}, data.element, field("Class", select([{ value: 0, label: "first" }, { value: 1, label: "second" }], 0, (v) => { label = Number(v); trail.length = 0; load().then(sweep); })), strength, h("div", {}, run))),
+  return [h("section.card.stack", {}, eq("x̂ = x̂(x_t) + w (x̂(x_t | c) − x̂(x_t))"), h(".controls", {}, data.element, field("Class", select([{ value: 0, label: "first" }, { value: 1, label: "second" }], 0, (v) => { label = Number(v); trail.length = 0; load().then(sweep); })), strength, h(".act", {}, run))),
     h(".panels", {}, h("section.card.stack", {}, h("h2", {}, "Samples from the same noise"), plane.element, legend([[css("--c2"), "samples with guidance", true], [css("--soft"), "all data", true]])),
       h("section.card.stack", {}, h("h2", {}, "Variety falls as w grows"), h(".readouts", {}, w, variety, inside), chart, h("p.small.soft", {}, "Variety is the area that the samples cover relative to the class, for w from 0 to 12. Both denoisers are exact, so that nothing but guidance causes it.")))];
 }
@@ -309,8 +309,8 @@ export async function latent({ signal }) {
   const go = () => { z = samples = end = null; time.range.disabled = true; run({}); };
   themed(signal, draw);
   queueMicrotask(go);
-  return [h("section.card.stack", {}, eq("z = E(x),      z ~ diffusion prior,      x = D(z)"), h(".controls", {}, time, h(".row", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"), h("button", { type: "button", onclick: () => end && play() }, "Play the paths"))), status),
-    h(".panels", {}, h("section.card.stack", {}, h("h2", {}, "First map: 64 pixels to 2 latents"), first.element, legend(Array.from({ length: 10 }, (_, i) => [hue(i), String(i), true]))),
+  return [h("section.card.stack", {}, eq("z = E(x),      z ~ diffusion prior,      x = D(z)"), h(".controls", {}, time, h(".row.act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"), h("button", { type: "button", onclick: () => end && play() }, "Play the paths"))), status),
+    h(".panels", { style: { gridTemplateColumns: "repeat(auto-fit, minmax(min(270px, 100%), 1fr))" } }, h("section.card.stack", {}, h("h2", {}, "First map: 64 pixels to 2 latents"), first.element, legend(Array.from({ length: 10 }, (_, i) => [hue(i), String(i), true]))),
       h("section.card.stack", {}, h("h2", {}, "Second map: noise to latents"), second.element, legend([[css("--c1"), "samples of the diffusion model"]])),
       h("section.card.stack", {}, h("h2", {}, "Decoded"), pictures, h("p.small.soft", {}, "Each digit is a point on its way from noise. Diffusion moves 2 numbers in place of 64; the decoder does the rest.")))];
 }
