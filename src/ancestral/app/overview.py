@@ -95,7 +95,11 @@ def health(run: Run, rows: list[dict[str, Any]] | None = None) -> list[Sentence]
     key = next(name for name in last if name.endswith("/total"))
     skipped = sum("skipped" in row for row in rows)
     if skipped:
-        found.append(Sentence(f"{skipped} steps were skipped because a loss or a gradient was not finite.", "bad"))
+        found.append(
+            Sentence(
+                f"{skipped} step{'s were' if skipped > 1 else ' was'} skipped: a loss or a gradient was not finite.", "bad"
+            )
+        )
     looks = list({row.get("stage"): row for row in rows if "findings" in row}.values())
     findings = [finding for look in looks for finding in look["findings"]]
     found += [Sentence(_sentence(finding), "bad") for finding in findings]

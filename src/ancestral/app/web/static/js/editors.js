@@ -25,7 +25,7 @@ export function boxEditor(control, onchange) {
     const context = canvas.getContext("2d");
     context.clearRect(0, 0, canvas.width, canvas.height);
     context.lineWidth = 2;
-    context.font = `${Math.max(11, 4 * scale)}px system-ui`;
+    context.font = "14px system-ui";
     for (const [name, x, y, w, t] of [...boxes, ...(start && now ? [corner(start, now, current)] : [])]) {
       context.strokeStyle = context.fillStyle = colour(name).startsWith("var") ? "#d55e00" : colour(name);
       context.strokeRect(x * scale, y * scale, w * scale, t * scale);
@@ -117,17 +117,24 @@ export function pngOf(width, height, color) {
 
 export const fileOf = (canvas) => ({ file: canvas.toDataURL("image/png").split(",")[1] });
 
-// Numbers as an .npy file: {npy: base64}.
+// Numbers as an .npy file: {npy: base64}. values: a Uint8Array or a Float32Array.
 export function npyOf(values, shape) {
-  const head = `{'descr': '<f4', 'fortran_order': False, 'shape': (${shape.join(", ")},), }`;
+  const kind = values instanceof Uint8Array ? "|u1" : "<f4";
+  const head = `{'descr': '${kind}', 'fortran_order': False, 'shape': (${shape.join(", ")},), }`;
   const length = Math.ceil((10 + head.length + 1) / 64) * 64;
-  const bytes = new Uint8Array(length + 4 * values.length);
+  const bytes = new Uint8Array(length + values.byteLength);
   bytes.set([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, (length - 10) & 255, (length - 10) >> 8]);
   for (let i = 10; i < length; i++) bytes[i] = i - 10 < head.length ? head.charCodeAt(i - 10) : i === length - 1 ? 10 : 32;
-  bytes.set(new Uint8Array(new Float32Array(values).buffer), length);
+  bytes.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), length);
   let text = "";
   for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
   return { npy: btoa(text) };
+}
+
+// The bytes of the numbers in {npy: base64}.
+export function bytesOf({ npy }) {
+  const bytes = Uint8Array.from(atob(npy), (c) => c.charCodeAt(0));
+  return bytes.slice(10 + bytes[8] + 256 * bytes[9]);
 }
 
 // A picture: one of held-out data, or a file. onchange(file, canvas).

@@ -1,7 +1,7 @@
 // Generate: everything that a model can be asked for, with the samples as they come out of noise.
 import { encode, events, get, send } from "./api.js";
 import { ICONS, choice, debounce, failed, field, h, icon, plural, select, slider, tabs, toast, toggle } from "./dom.js";
-import { boxEditor, canvasOf, npyOf, painter, pictureChooser, pngOf } from "./editors.js";
+import { boxEditor, bytesOf, canvasOf, npyOf, painter, pictureChooser, pngOf } from "./editors.js";
 import { Samples } from "./tiles.js";
 
 const COUNTS = [1, 4, 9, 16, 25, 36, 64];
@@ -74,7 +74,7 @@ class Maker {
       (this.countField = h("div.grow", {}, field("How many", select([...new Set([...COUNTS, state.n])].sort((a, b) => a - b), state.n, (v) => { state.n = Number(v); }))))));
     this.button = h("button.primary.big", { type: "submit" }, "Generate");
     this.cancel = h("button", { type: "button", hidden: true, onclick: () => this.abort?.abort() }, "Stop");
-    form.append(h(".row", {}, this.button, this.cancel));
+    form.append(h(".row.go", {}, this.button, this.cancel));
     this.progress = h("progress", { max: 1, value: 0, "aria-label": "Progress", style: { visibility: "hidden" } });
     this.status = h("p.small.soft.num", { role: "status", style: { minHeight: "20px" } }, "");
     this.actions = h(".row");
@@ -127,12 +127,9 @@ class Maker {
     if (control.type === "map") {
       const [height, width] = control.canvas;
       const editor = painter({ label: "Map", width, height, palette: control.names.map((name, i) => ({ name, color: control.colours[i] })), onchange: (values) => {
-        if (values.some((v) => v)) conditions.map = pngOf(width, height, (i) => [values[i], values[i], values[i]]); else delete conditions.map;
+        if (values.some((v) => v)) conditions.map = npyOf(values, [height, width]); else delete conditions.map;
       } });
-      if (conditions.map?.file) canvasOf(conditions.map).then((canvas) => {
-        const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
-        editor.set(Uint8Array.from({ length: width * height }, (_, i) => data[4 * i]));
-      });
+      if (conditions.map?.npy) editor.set(bytesOf(conditions.map));
       return editor;
     }
     if (control.type === "sketch") {
@@ -140,9 +137,11 @@ class Maker {
       const editor = painter({ label: "Sketch", width, height, brush: 0.02, palette: [{ name: "paper", color: [0, 0, 0] }, { name: "line", color: [255, 255, 255] }], help: "Draw the edges with the mouse, or take those of a picture below.", onchange: (values) => {
         delete conditions.image;
         conditions.others = { ...conditions.others };
-        if (values.some((v) => v)) conditions.others.sketch = npyOf([...values].map(Number), [1, height, width]); else delete conditions.others.sketch;
+        if (values.some((v) => v)) conditions.others.sketch = npyOf(Float32Array.from(values), [1, height, width]); else delete conditions.others.sketch;
         if (!Object.keys(conditions.others).length) delete conditions.others;
       } });
+      const before = conditions.others?.sketch?.npy ? new Float32Array(bytesOf(conditions.others.sketch).buffer) : null;
+      if (before) editor.set(Uint8Array.from(before, (v) => (v > 0.5 ? 1 : 0)));
       return h(".stack", {}, editor, pictureChooser(this.run, "Or the edges of a picture", (file) => { delete conditions.others; conditions.image = file; }));
     }
     if (control.type === "image") return pictureChooser(this.run, "Picture", (file) => { conditions.image = file; });

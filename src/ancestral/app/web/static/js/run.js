@@ -116,9 +116,9 @@ export function curvesOf(rows, name, { label = "", color } = {}) {
     const player = key.includes("/") && !name.includes("/") ? key.split("/")[0] : "";
     const title = [label, player === "model" ? "" : player].filter(Boolean).join(" ") || word(name);
     const safe = title.replaceAll("<", "‹");
-    const c = color ?? i;
-    if (y.length < 30) return [{ name: safe, safe, x, y, color: c }];
-    return [{ name: safe, safe, x, y, color: c, thin: true, legend: false }, { name: safe, safe, x, y: smooth(y, Math.max(5, Math.round(y.length / 20))), color: c }];
+    const c = color ?? i, dash = color !== undefined && i % 2 ? "dash" : "solid"; // the players of one run share its colour
+    if (y.length < 30) return [{ name: safe, safe, x, y, color: c, dash }];
+    return [{ name: safe, safe, x, y, color: c, thin: true, legend: false }, { name: safe, safe, x, y: smooth(y, Math.max(5, Math.round(y.length / 20))), color: c, dash }];
   });
 }
 
