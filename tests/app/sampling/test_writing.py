@@ -34,7 +34,7 @@ def levels(c):
 )
 def test_a_folder_of_samples_reads_back_as_the_samples(tmp_path, array, suffix, said):
     data = load(array)
-    assert write(data.x(), tmp_path / "out", data.spec, range(len(data.train)), None) == said
+    assert write(data.x(), tmp_path / "out", data.spec, range(len(data.train))) == said
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {suffix}
     back = load(tmp_path / "out", shape=data.spec.shape)
     assert back.spec.shape == data.spec.shape
@@ -49,7 +49,7 @@ def in_order(x):
 
 def test_no_channel_becomes_transparency(tmp_path):
     data = load(levels(3))
-    write(data.x(), tmp_path / "out", data.spec, range(len(data.train)), None)
+    write(data.x(), tmp_path / "out", data.spec, range(len(data.train)))
     with Image.open(tmp_path / "out" / "0.png") as image:
         assert image.mode == "RGB"
 
@@ -63,7 +63,7 @@ def table(tmp_path):
 
 def test_a_table_is_written_with_its_names_and_values(tmp_path, table):
     x = table.x("test") + torch.tensor([0.3, -0.6, 0.2, 0.0])
-    said = write(x, tmp_path / "out.csv", table.spec, range(4), None)
+    said = write(x, tmp_path / "out.csv", table.spec, range(4))
     assert said == "they have the values of the data: flag (0 or 1), one (always 7), user (whole numbers)"
     lines = (tmp_path / "out.csv").read_text().splitlines()
     assert lines[0] == "flag,one,user,v"
@@ -74,13 +74,13 @@ def test_a_table_is_written_with_its_names_and_values(tmp_path, table):
 
 def test_an_array_keeps_what_the_model_drew(tmp_path, table):
     x = table.x("test") + 0.25
-    said = write(x, tmp_path / "out.npz", table.spec, range(4), None)
+    said = write(x, tmp_path / "out.npz", table.spec, range(4))
     assert said.endswith("; what the model drew is there as the array raw")
     with np.load(tmp_path / "out.npz") as file:
         np.testing.assert_array_equal(file["raw"], x.numpy())
         np.testing.assert_array_equal(file["x"][:, :3], table.x("test")[:, :3].numpy())
     real = load(RANDOM.rand(20, 3))
-    assert write(real.x(), tmp_path / "real.npz", real.spec, range(18), None) == ""
+    assert write(real.x(), tmp_path / "real.npz", real.spec, range(18)) == ""
     with np.load(tmp_path / "real.npz") as file:
         assert set(file.files) == {"x", "seeds"}
 

@@ -23,7 +23,6 @@ OUTPUT = Group("Output", sort_key=6)
 MACHINE = Group("Machine", sort_key=7)
 
 FIRST, LONG = 64, 30  # samples whose size is measured, and seconds of sampling that are announced
-WIDE = 12  # samples of different conditions that stand in one row
 
 FILES = {
     "sample": "samples.png",
@@ -46,6 +45,8 @@ def sample(
     seeds: Annotated[str | None, Parameter(group=WHAT)] = None,
     asked: Asked = NOTHING,
     sweep: Annotated[str | None, Parameter(group=CONDITIONS)] = None,
+    grid: Annotated[tuple[str, ...], Parameter(negative="", show_default=False, group=WHAT)] = (),
+    again: Annotated[Path | None, Parameter(group=WHAT)] = None,
     guidance: Annotated[float | None, Parameter(group=GUIDANCE)] = None,
     interval: Annotated[str | None, Parameter(group=GUIDANCE)] = None,
     rescale: Annotated[float | None, Parameter(group=GUIDANCE)] = None,
@@ -96,6 +97,11 @@ def sample(
     sweep
         Values of one number as a strip, NAME=START:STOP:COUNT, e.g. number=0:1:8 or angle=0:90:7. The samples of a row share
         their seed, and -n is the number of rows.
+    grid
+        Settings of a grid with one sample in each cell, first across and then down, each as NAME=VALUE,VALUE: seed, class,
+        guidance, steps, solver, spacing, strength or truncation. E.g. --grid guidance=0,1,2,4 --grid steps=2,5,20.
+    again
+        Picture that ancestral drew: draw the same samples again, with all settings that the PNG carries.
     guidance
         Strength of the condition: 0 ignores it, 1 is as trained, above 1 is sharper and less varied. Default: 1.5 for a
         class, a text, a layout or a map, else 1.
@@ -155,17 +161,32 @@ def sample(
     precision
         Arithmetic of the networks: auto, fp32, bf16 or fp16.
     """
+    import atexit
     import time
+    from collections.abc import Mapping
+    from dataclasses import replace
+    from shutil import rmtree
+    from tempfile import mkdtemp
 
     import torch
 
     from ancestral.app.cli.conditions import as_options
     from ancestral.app.cli.options import check_suffix, integers
     from ancestral.app.data.decode import listed
+    from ancestral.app.pictures import save
     from ancestral.app.progress import Reporter, duration, emit
     from ancestral.app.sampling import EditRequest, Guidance, SampleRequest
-    from ancestral.app.sampling.provenance import record
-    from ancestral.app.sampling.writing import bytes_each, check_disk, check_memory, draw_trajectory, size, write
+    from ancestral.app.sampling.grid import Axis, SampleGrid
+    from ancestral.app.sampling.provenance import read, record, to_json
+    from ancestral.app.sampling.writing import (
+        bytes_each,
+        check_disk,
+        check_memory,
+        draw_trajectory,
+        picture_of,
+        size,
+        write,
+    )
     from ancestral.app.training.saved import opened
     from ancestral.errors import UsageError
     from ancestral.files import disk_errors
@@ -184,6 +205,8 @@ def sample(
         raise UsageError(f"--{' and --'.join(wished)} cannot be combined: give one at a time")
     wish = wished[0] if wished else "sample"
     conditions = asked.conditions(sweep)
+    family = {"prior": prior, "observe": observe, "truncation": truncation}
+    arrangement: Mapping[str, Any] = {}
     with as_options():
         request = SampleRequest(
             n=n,
@@ -201,11 +224,23 @@ def sample(
             solver=solver,
             steps=steps,
             spacing=spacing,
-            options={"prior": prior, "observe": observe, "truncation": truncation},
+            options={name: value for name, value in family.items() if value is not None},
             batch=batch,
             device=device,
             precision=precision,
         )
+        if again is not None:
+            if to_json(request) or wished or grid:
+                raise UsageError("--again draws a picture with its own settings: leave all other settings out")
+            kept = mkdtemp()  # for the pictures of its request
+            atexit.register(rmtree, kept, ignore_errors=True)
+            found = read(again, Path(kept))
+            request, arrangement = replace(found.request, device=device), found.arrangement
+            conditions, legend = request.conditions, bool(arrangement.get("legend"))
+        elif grid:
+            if len(grid) != 2:
+                raise UsageError(f"a grid has two settings, each with its own --grid; there is {len(grid)}")
+            arrangement = SampleGrid(request, *map(Axis.read, grid)).arrangement
     out = out or run / FILES[wish]
     kinds = {"invert": (".png", ".npz")} | dict.fromkeys(("sample", *edits), (".png", ".npz", ".csv", ""))
     check_suffix("--out", out, kinds.get(wish, (".png",)))
@@ -252,6 +287,19 @@ def sample(
             one, chosen = conditions.condition(model, spec), request.chosen_seeds()
         draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
         return 0
+    if "walk" in arrangement:
+        raise UsageError(f"{again} is a walk between seeds: draw it with --interpolate, or in `ancestral studio`")
+    if "across" in arrangement:
+        check_suffix("--grid", out, (".png",))
+        with as_options():
+            cells = SampleGrid.of(request, arrangement)
+            x = torch.cat(list(cells.samples(model, folder)))
+        with disk_errors(out.parent):
+            save(cells.picture(x, spec), out, record(request, folder, cells.arrangement))
+        reporter.say(f"{len(x)} samples: {out}")
+        if json:
+            emit({"out": str(out), "n": len(x), **cells.arrangement})
+        return 0
     with as_options():
         check_memory(request.count, out, spec)
         sampling = request.prepare(model, run=folder)
@@ -283,14 +331,13 @@ def sample(
     seconds = time.perf_counter() - begun
 
     renderings = conditions.render(model, sampling.condition, len(x)) if legend else ()
-    in_rows = sweep is not None or 1 < sampling.columns <= (WIDE if sampling.columns == sampling.n else sampling.n)
-    columns = sampling.columns if in_rows else None
-    across = conditions.labels if in_rows and not renderings else ()
-    is_png = out.suffix.lower() == ".png"
-    given = request.edit.picture(spec) if is_png else None
-    written = write(
-        x, out, spec, sampling.seeds, columns, renderings, across, given, record(request, folder) if is_png else None
-    )
+    if out.suffix.lower() == ".png":
+        how = {"legend": True} if legend else {}
+        with disk_errors(out.parent):
+            save(picture_of(x, sampling, request, spec, renderings), out, record(request, folder, how))
+        written = ""
+    else:
+        written = write(x, out, spec, sampling.seeds)
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
     reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")

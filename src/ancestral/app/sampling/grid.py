@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from PIL import Image
+from torch import Tensor
+
+from ancestral.app.data.spec import DataSpec
+from ancestral.app.pictures import grid
 from ancestral.app.sampling.request import SampleRequest
+from ancestral.app.training.saved import Opened
 from ancestral.errors import UsageError
+from ancestral.models import GenerativeModel
 from ancestral.suggest import unknown
 
 SETTINGS = ("seed", "class", "guidance", "steps", "solver", "spacing", "strength", "truncation")
@@ -26,6 +33,14 @@ class Axis:
             raise UsageError(unknown("setting", self.name, SETTINGS))
         if not self.values:
             raise UsageError(f"the grid has no values of {self.name}: give at least one")
+
+    @classmethod
+    def read(cls, text: str) -> Axis:
+        """Read NAME=VALUE,VALUE,... Raises UsageError for any other text."""
+        name, equals, values = text.partition("=")
+        if not equals:
+            raise UsageError(f"cannot read the side {text!r} of the grid: write NAME=VALUE,VALUE, e.g. guidance=0,1,2,4")
+        return cls(name, [part.strip() for part in values.split(",") if part.strip()])
 
     @property
     def labels(self) -> list[str]:
@@ -58,6 +73,29 @@ class SampleGrid:
             for down in self.down.values
             for across in self.across.values
         ]
+
+    def samples(self, model: GenerativeModel, run: Opened) -> Iterator[Tensor]:
+        """Yield the sample of each cell, `(1, *shape)` in the units of the data."""
+        for request in self.requests():
+            yield request.prepare(model, run=run).sample().cpu()
+
+    def picture(self, x: Tensor, spec: DataSpec) -> Image.Image:
+        """Draw the samples of all cells, with the values of both settings."""
+        return grid(x, spec, len(self.across.values), rows=self.down.labels, across=self.across.labels)
+
+    @property
+    def arrangement(self) -> dict[str, Any]:
+        """Both settings, as a record has them."""
+        return {side: {"name": a.name, "values": list(a.values)} for side, a in (("across", self.across), ("down", self.down))}
+
+    @classmethod
+    def of(cls, request: SampleRequest, arrangement: Mapping[str, Any]) -> SampleGrid:
+        """Return the grid of an arrangement. Raises UsageError if it has another form."""
+        try:
+            sides = [Axis(str(arrangement[side]["name"]), list(arrangement[side]["values"])) for side in ("across", "down")]
+        except (KeyError, TypeError):
+            raise UsageError("a grid needs two settings, `across` and `down`, each with its values") from None
+        return cls(request, *sides)
 
 
 def varied(request: SampleRequest, name: str, value: Any) -> SampleRequest:

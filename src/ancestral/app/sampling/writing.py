@@ -1,6 +1,6 @@
 """Files of samples, and the check that they fit into memory and on the disk.
 
-Files of data (.npz, .csv, a folder) hold the samples with the values that the data can have (`as_allowed`), a picture of all
+Files of data (.npz, .csv, a folder) hold the samples with the values that the data can have (`as_allowed`). A picture of all
 samples shows them as the model drew them.
 """
 
@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
     from torch import Tensor
 
     from ancestral.app.data.spec import DataSpec
+    from ancestral.app.sampling.request import SampleRequest, Sampling
     from ancestral.conditioning.render import Rendering
 
 BLOCK = 4096  # bytes that a file takes at least
+WIDE = 12  # samples of different conditions that stand in one row
 
 
 def size(bytes_: float) -> str:
@@ -82,21 +85,24 @@ def bytes_each(x: Tensor, out: Path, spec: DataSpec) -> float:
     return sum(-(-each // BLOCK) * BLOCK for each in sizes) / len(x)
 
 
-def write(
-    x: Tensor,
-    out: Path,
-    spec: DataSpec,
-    seeds: Sequence[int],
-    columns: int | None,
-    renderings: Sequence[Rendering] = (),
-    across: Sequence[str] = (),
-    given: Tensor | None = None,
-    record: str | None = None,
-) -> str:
-    """Write samples as a grid (.png), an array (.npz), a table (.csv) or a folder of files.
+def picture_of(
+    x: Tensor, sampling: Sampling, request: SampleRequest, spec: DataSpec, renderings: Sequence[Rendering] = ()
+) -> Image.Image:
+    """Draw the samples of a request as one picture: several conditions side by side with their labels, below what was given.
 
-    The grid has the conditions `renderings`, or the labels `across` above its columns, and the `given` pictures above the
-    samples. It carries the `record` of how it was made (`provenance`).
+    renderings: the rendered condition of each sample, in place of labels.
+    """
+    from ancestral.app.pictures import grid, stacked
+
+    asked, several = request.conditions, sampling.columns
+    in_rows = asked.sweep is not None or 1 < several <= (WIDE if several == sampling.n else sampling.n)
+    picture = grid(x, spec, several if in_rows else None, renderings, across=asked.labels if in_rows and not renderings else ())
+    given = request.edit.picture(spec)
+    return picture if given is None else stacked({"given": grid(given, spec, len(given)), "samples": picture})
+
+
+def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int]) -> str:
+    """Write samples as an array (.npz), a table (.csv) or a folder of files.
 
     Returns:
         What the user should know of the files, "" for nothing.
@@ -106,18 +112,11 @@ def write(
     import numpy as np
 
     from ancestral.app.data.discrete import as_allowed, described
-    from ancestral.app.pictures import grid, save, stacked
     from ancestral.files import disk_errors, write_atomically
 
     kept, rounded = as_allowed(x, spec), described(spec)
     notes = [f"they have the values of the data: {rounded}"] if rounded else []
     with disk_errors(out.parent):
-        if out.suffix.lower() == ".png":
-            picture = grid(x, spec, columns, renderings, across=across)
-            if given is not None:
-                picture = stacked({"given": grid(given, spec, len(given)), "samples": picture})
-            save(picture, out, record)
-            return ""
         if out.suffix.lower() == ".npz":
             arrays = {"x": _array(kept, spec), "seeds": np.array(seeds, dtype=np.uint64)}
             if rounded:

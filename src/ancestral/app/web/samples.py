@@ -22,13 +22,13 @@ from starlette.responses import StreamingResponse
 from torch import Tensor
 
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.pictures import grid, save, stacked
+from ancestral.app.pictures import grid, save, save_animation
 from ancestral.app.sampling import SampleRequest
-from ancestral.app.sampling.grid import SETTINGS, Axis, SampleGrid
+from ancestral.app.sampling.grid import SETTINGS, SampleGrid
 from ancestral.app.sampling.guidance import denoising
 from ancestral.app.sampling.latents import between, decoded, latents
 from ancestral.app.sampling.provenance import from_json, read, record, to_json, weights_of
-from ancestral.app.sampling.writing import check_memory
+from ancestral.app.sampling.writing import check_memory, picture_of
 from ancestral.app.training.saved import Opened
 from ancestral.app.web.events import event, stream, told
 from ancestral.app.web.render import form_of, pixels_of, shown
@@ -258,12 +258,8 @@ def _drawn(studio: Studio, name: str, request: SampleRequest, arrangement: dict[
             results.append(state.x.cpu())
             yield event("progress", {"ready": sum(map(len, results)), "n": sampling.n})
     x = torch.cat(results)
-    in_rows = request.conditions.sweep is not None or 1 < sampling.columns <= 12
-    columns = sampling.columns if in_rows else None
-    across = request.conditions.labels if in_rows else ()
-    picture = grid(x, run.spec, columns, across=across)
-    if (given := request.edit.picture(run.spec)) is not None:
-        picture = stacked({"given": grid(given, run.spec, len(given)), "samples": picture})
+    picture = picture_of(x, sampling, request, run.spec)
+    columns = sampling.columns if sampling.columns > 1 else None
     facts = {"seeds": sampling.seeds, "seconds": time.perf_counter() - started, "nfe": nfe, "columns": columns}
     yield event("done", facts | _kept(studio, name, run, request, {}, picture) | {"samples": shown(x, run.spec)})
 
@@ -272,22 +268,18 @@ def _grid(
     studio: Studio, name: str, model: GenerativeModel, run: Opened, request: SampleRequest, arrangement: Mapping[str, Any]
 ) -> Iterator[str]:
     """Draw one sample for each pair of values of two settings."""
-    try:
-        across, down = (Axis(str(arrangement[side]["name"]), list(arrangement[side]["values"])) for side in ("across", "down"))
-    except (KeyError, TypeError):
-        raise UsageError("a grid needs two settings, `across` and `down`, each with its values") from None
-    cells = SampleGrid(request, across, down)
-    requests, started = cells.requests(), time.perf_counter()
-    yield event("begin", {"n": len(requests), "columns": len(across.values), "across": across.labels, "down": down.labels})
+    cells, started = SampleGrid.of(request, arrangement), time.perf_counter()
+    wide, n = len(cells.across.values), len(cells.requests())
+    yield event("begin", {"n": n, "columns": wide, "across": cells.across.labels, "down": cells.down.labels})
     results: list[Tensor] = []
-    for i, one in enumerate(requests):
-        with studio.compute:
-            results.append(one.prepare(model, spec=run.spec).sample().cpu())
-        yield event("cell", {"index": i, "samples": shown(results[-1], run.spec)})
-    picture = grid(torch.cat(results), run.spec, len(across.values), rows=down.labels, across=across.labels)
-    facts = {"seconds": time.perf_counter() - started, "columns": len(across.values)}
-    kept = _kept(studio, name, run, request, dict(arrangement), picture)
-    yield event("done", facts | kept | {"samples": shown(torch.cat(results), run.spec)})
+    with studio.compute:
+        for i, x in enumerate(cells.samples(model, run)):
+            results.append(x)
+            yield event("cell", {"index": i, "samples": shown(x, run.spec)})
+    x = torch.cat(results)
+    facts = {"seconds": time.perf_counter() - started, "columns": wide}
+    kept = _kept(studio, name, run, request, cells.arrangement, cells.picture(x, run.spec))
+    yield event("done", facts | kept | {"samples": shown(x, run.spec)})
 
 
 def _walk(
@@ -312,10 +304,7 @@ def _walk(
     x = torch.cat(frames)
     rows = [f"seeds {a} to {b}" for a, b in pairwise(seeds)]
     kept = _kept(studio, name, run, request, dict(arrangement), grid(x, run.spec, steps, rows=rows))
-    from ancestral.app.pictures import save_animation
-
-    limits = None if run.spec.is_image else [grid(frame[None], run.spec) for frame in x]
-    save_animation(limits or [grid(frame[None], run.spec) for frame in x], studio.gallery / f"{kept['id']}.gif")
+    save_animation([grid(frame[None], run.spec) for frame in x], studio.gallery / f"{kept['id']}.gif")
     facts = {"seconds": time.perf_counter() - started, "columns": steps, "film": f"/api/gallery/{kept['id']}.gif"}
     yield event("done", facts | kept | {"samples": shown(x, run.spec)})
 
