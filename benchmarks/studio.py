@@ -101,7 +101,7 @@ def walk(page: Page, content: bytes) -> tuple[int, float]:
 
     def click(role: str, name: str) -> None:
         nonlocal clicks
-        page.get_by_role(role, name=name, exact=True).click(timeout=LONG)  # type: ignore[arg-type]
+        page.locator("#main").get_by_role(role, name=name, exact=True).click(timeout=LONG)  # type: ignore[arg-type]
         clicks += 1
 
     with page.expect_file_chooser() as chooser:
@@ -204,13 +204,14 @@ def shots(browser: Browser, folder: Path) -> None:
     with studio() as server:
         for family in ("diffusion", "vae"):
             out = server.home / ("digits" if family == "diffusion" else "digits-vae")
-            train = ["train", "digits", "--model", family, "--for", "2m", "--condition", "class", "--out", str(out), "-q"]
+            train = ["train", "digits", "--model", family, "--for", "90s", "--condition", "class", "--out", str(out), "-q"]
             subprocess.run([sys.executable, "-m", "ancestral", *train], check=True)
         for theme in ("light", "dark"):
             page = browser.new_page(viewport={"width": 1200, "height": 820}, color_scheme=theme)  # type: ignore[arg-type]
             page.goto(server.address)
             page.get_by_role("link", name="Home", exact=True).wait_for()
             for name, place in SCREENS.items():
+                page.evaluate("document.querySelector('main').replaceChildren()")  # nothing of the screen before is read
                 server.go(page, place)
                 page.locator("main h1:not(.wait)").wait_for()
                 _prepare(page, name)

@@ -50,7 +50,7 @@ function runner(path, signal, onstate, status) {
 const themed = (signal, draw) => window.addEventListener("theme", draw, { signal });
 
 export async function forward({ sets, signal }) {
-  let data = null, at = 0, schedule = "cosine", timer = null;
+  let data = null, at = 0, schedule = "cosine", timer = null, turn = 0;
   const plane = new Plane({ label: "The data at time t", half: 3.2 });
   const pictures = h("canvas", { role: "img", "aria-label": "Digits at time t", style: { width: "100%", imageRendering: "pixelated", borderRadius: "8px" } });
   const chart = h("canvas", { role: "img", style: { width: "100%", height: "auto" } }), what = h("p.small.soft");
@@ -65,7 +65,13 @@ export async function forward({ sets, signal }) {
   const data_ = source(sets, () => load(), { extra: ["digits"] });
   async function load() {
     if (!data_.ready) return;
-    try { data = await post("api/lab/forward", { source: data_.value, schedule }, signal); draw(); } catch (error) { failed(error); }
+    const mine = ++turn;
+    try {
+      const answer = await post("api/lab/forward", { source: data_.value, schedule }, signal);
+      if (mine !== turn) return;
+      data = answer;
+      draw();
+    } catch (error) { failed(error); }
   }
   function draw() {
     if (!data) return;
@@ -87,7 +93,7 @@ export async function forward({ sets, signal }) {
 }
 
 export async function score({ sets, signal }) {
-  let level = 0.5, found = null, seed = 0;
+  let level = 0.5, found = null, seed = 0, turn = 0;
   const ways = [];
   let share = 1, frame = null;
   const plane = new Plane({ label: "Density and score at the noise level; Enter starts paths at the cursor", half: 3, help: "Click anywhere: paths of Langevin dynamics, of the reverse SDE and of the ODE begin there.", onpoint: (at, moving) => { if (!moving) start(at); } });
@@ -97,7 +103,14 @@ export async function score({ sets, signal }) {
   const said = () => { u.set(level.toPrecision(2)); };
   async function load() {
     if (!data.ready) return;
-    try { found = await post("api/lab/field", { source: data.value, level }, signal); longest.set(found.largest.toPrecision(3)); draw(); } catch (error) { failed(error); }
+    const mine = ++turn;
+    try {
+      const answer = await post("api/lab/field", { source: data.value, level }, signal);
+      if (mine !== turn) return; // a later level has been asked for
+      found = answer;
+      longest.set(found.largest.toPrecision(3));
+      draw();
+    } catch (error) { failed(error); }
   }
   async function start(at) {
     if (!data.ready) return;
@@ -238,15 +251,18 @@ export async function vae({ signal }) {
 }
 
 export async function guidance({ sets, signal }) {
-  let scale = 1, label = 0, last = null;
+  let scale = 1, label = 0, last = null, turn = 0;
   const trail = [];
   const plane = new Plane({ label: "Samples of a class with guidance", half: 2.6 });
   const variety = readout("variety"), inside = readout("inside the class"), w = readout("w", "1");
   const chart = h("canvas", { role: "img", "aria-label": "Variety against the scale", style: { width: "100%", height: "auto" } });
   const data = source({ sets: sets.sets.filter((name) => name !== "swiss-roll") }, () => { trail.length = 0; sweep(); load(); }, { own: false });
   async function load() {
+    const mine = ++turn;
     try {
-      last = await post("api/lab/guided", { source: data.value, scale, label }, signal);
+      const found = await post("api/lab/guided", { source: data.value, scale, label }, signal);
+      if (mine !== turn) return; // a later scale has been asked for
+      last = found;
       variety.set(`${(100 * last.variety).toFixed(0)} %`); inside.set(`${(100 * last.inside).toFixed(0)} %`); w.set(scale.toFixed(1));
       draw();
     } catch (error) { failed(error); }
