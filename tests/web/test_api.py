@@ -222,3 +222,36 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end, "it takes too long"
         time.sleep(0.1)
+
+
+def test_the_queue_goes_on_without_a_page(studio, monkeypatch):
+    ticks = []
+    monkeypatch.setattr(studio.queue, "tick", lambda: ticks.append(1))
+    with TestClient(create_app(studio), base_url="http://127.0.0.1:1"):
+        wait_for(lambda: ticks)
+
+
+def test_the_lab_answers(client):
+    sets = client.get("/api/lab/sets").json()
+    assert "moons" in sets["sets"]
+    drawn_points = [[0, 0], [1, 0.5], [0.5, 1]]
+    field = client.post("/api/lab/field", json={"source": drawn_points, "level": 0.3}).json()
+    assert len(field["density"]) == field["cells"] ** 2
+    claim = client.get("/api/lab/claims/score.tweedie").json()
+    assert "Tweedie" in claim["title"]
+    assert client.post("/api/lab/claims/score.tweedie").json()["holds"]
+    assert client.post("/api/lab/field", json={"source": "nowhere"}).status_code == 400
+    assert client.get("/api/lab/claims/no.claim").status_code == 400
+    assert client.post("/api/lab/vae/decode", json={"z": [0, 0]}).json()["error"] == "train the VAE first"
+
+
+def test_a_report_is_a_page(client, trained):
+    (trained / "digits" / "report.html").write_text("<h1>report</h1>", encoding="utf-8")
+    response = client.get("/api/runs/digits/report")
+    assert response.text == "<h1>report</h1>"
+    assert "default-src 'self'" in response.headers["content-security-policy"]
+    (trained / "compare-a").mkdir()
+    (trained / "compare-a" / "report.html").write_text("<h1>both</h1>", encoding="utf-8")
+    assert [page["id"] for page in client.get("/api/comparisons").json()] == ["compare-a"]
+    assert client.get("/api/comparisons/compare-a/report").text == "<h1>both</h1>"
+    assert client.get("/api/comparisons/..%2Fdigits/report").status_code in (400, 404)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +22,7 @@ from ancestral.errors import AncestralError
 from ancestral.version import __version__
 
 STATIC = Path(__file__).parent / "static"
+PAUSE = 2.0  # seconds between looks at the queue, so that it goes on without a page
 
 
 def create_app(studio: Studio, port: int | None = None, upload_limit: int = UPLOAD_LIMIT) -> FastAPI:
@@ -29,7 +34,15 @@ def create_app(studio: Studio, port: int | None = None, upload_limit: int = UPLO
         upload_limit: the largest upload in bytes.
     """
     mimetypes.add_type("text/javascript", ".js")  # some systems know another type, and browsers refuse it for modules
-    app = FastAPI(title="ancestral studio", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+
+    @asynccontextmanager
+    async def watched(app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(_watch(studio))
+        yield
+        task.cancel()
+
+    about_api: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": "/api/openapi.json"}
+    app = FastAPI(title="ancestral studio", version=__version__, lifespan=watched, **about_api)
     for routes in (runs, uploads, samples, lab):
         app.include_router(routes.router(studio))
 
@@ -63,3 +76,10 @@ def create_app(studio: Studio, port: int | None = None, upload_limit: int = UPLO
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     app.add_middleware(Guard, token=studio.token, port=port, upload_limit=upload_limit)
     return app
+
+
+async def _watch(studio: Studio) -> None:
+    """Start the next training of the queue whenever one has ended."""
+    while True:
+        await asyncio.to_thread(studio.queue.tick)
+        await asyncio.sleep(PAUSE)

@@ -15,7 +15,8 @@ const budgetOf = (minutes) => (minutes < 1 ? `${Math.round(minutes * 60)}s` : `$
 const PARALLEL = 6;
 
 export async function page({ query, signal }) {
-  const sources = await get("api/sources", signal);
+  const [sources, runs] = await Promise.all([get("api/sources", signal), get("api/runs", signal)]);
+  sources.runs = runs.filter((run) => run.sampled && !run.saved);
   const below = h(".stack.wide", { "aria-live": "polite" });
   const status = h("p.soft", { role: "status" });
   const input = h("input", { type: "file", multiple: true, class: "hidden", tabindex: "-1", "aria-label": "Files of data", onchange: () => upload([...input.files].map((file) => [file.name, file])) });
@@ -139,7 +140,7 @@ function understood(data, wanted, begin, sources, signal) {
     buys.removeAttribute("aria-busy");
   }, 250);
   const family = choice("Family", data.families.map((f) => ({ value: f.name, title: { vae: "VAE", gan: "GAN" }[f.name] || f.name[0].toUpperCase() + f.name.slice(1), text: f.unfit ? `Not for these data: ${f.unfit}` : FAMILIES[f.name], disabled: !!f.unfit })), state.family,
-    (value) => { state.family = value; ask(); });
+    (value) => { state.family = value; state.start_from = null; const pick = start?.querySelector("select"); if (pick) pick.value = ""; ask(); });
   const nearest = MINUTES.reduce((best, m, i) => (Math.abs(Math.log(m / minutes)) < Math.abs(Math.log(MINUTES[best] / minutes)) ? i : best), 0);
   const said = h("output.badge.num", {}, duration(MINUTES[nearest] * 60));
   state.budget = budgetOf(MINUTES[nearest]);
@@ -156,14 +157,19 @@ function understood(data, wanted, begin, sources, signal) {
       state.condition = on ? [...state.condition, name] : state.condition.filter((other) => other !== name);
       ask();
     }))), h("span.help", {}, "What you can ask of the model later.")) : null;
+  const start = sources.runs.length ? field("Start from", select([{ value: "", label: "new weights" }, ...sources.runs.map((run) => ({ value: run.id, label: `the weights of ${run.name} (${run.family})` }))], state.start_from || "", (value) => {
+    state.start_from = value || null;
+    const run = sources.runs.find((other) => other.id === value);
+    if (run) { state.family = run.family; family.choose(run.family); ask(); }
+  }), "Fine-tuning: a run of the same family and of samples of the same shape.") : null;
   const name = h("input", { value: data.title, maxlength: 60, autocomplete: "off", spellcheck: "false" });
-  const start = h("button.primary.big", { type: "button", onclick: async () => {
-    start.disabled = true;
+  const go = h("button.primary.big", { type: "button", onclick: async () => {
+    go.disabled = true;
     try {
       const job = await post("api/trainings", { ...state, name: name.value.trim() || null });
       location.hash = job.state === "waiting" ? "#/runs" : `#/runs/${encode(job.name)}`;
     } catch (error) {
-      start.disabled = false;
+      go.disabled = false;
       failed(error);
     }
   } }, "Start training");
@@ -177,9 +183,9 @@ function understood(data, wanted, begin, sources, signal) {
   } }, "Compare all families");
   ask();
   const plan = h("section.card.stack", {}, h("h2", {}, "Train a model"), h(".field", {}, h("span.label", {}, "Family"), family),
-    h(".split", {}, h(".stack", {}, h(".field", {}, h(".row.between", {}, h("label", { for: timeId }, "Training time"), said), time), conditions, field("Name of the run", name)),
+    h(".split", {}, h(".stack", {}, h(".field", {}, h(".row.between", {}, h("label", { for: timeId }, "Training time"), said), time), conditions, start, field("Name of the run", name)),
       h(".stack", {}, h("h3", {}, "What this will buy"), buys)),
-    h(".row", {}, start, all));
+    h(".row", {}, go, all));
   return [known, plan];
 }
 

@@ -172,7 +172,7 @@ function buttons(run, refresh) {
     const name = h("input", { value: `${run.name}-tuned`, required: true }), budget = h("input", { value: "2m", required: true });
     const sources = (await get("api/sources")).built_in;
     const source = select([{ value: "", label: "the same data" }, ...sources.map((s) => ({ value: s, label: s }))], "");
-    if (await confirmed({ title: `Fine-tune ${run.name}`, text: "A new run starts from the weights of this one. For data of your own, drop them on Home first and choose their name here.", action: "Start", fields: [field("Data", source), field("Training time", budget), field("Name of the new run", name)] })) {
+    if (await confirmed({ title: `Fine-tune ${run.name}`, text: "A new run starts from the weights of this one. For data of your own, drop them on Home and choose this run under Start from.", action: "Start", fields: [field("Data", source), field("Training time", budget), field("Name of the new run", name)] })) {
       const job = await post("api/trainings", { ...(source.value ? { source: source.value } : { run: run.id }), budget: budget.value, name: name.value, start_from: run.id, condition: run.condition || [] });
       toast(`${job.name} is in the queue`);
       location.hash = "#/runs";
