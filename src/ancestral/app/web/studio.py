@@ -115,9 +115,9 @@ class Studio:
         return self._stored(("model", name, stamp), lambda: run.load_model(self.device)), run
 
     def data(self, name: str) -> DataSet:
-        """Return the data of a run, which stay in memory."""
+        """Return the data of a run, which stay in memory; of data that are larger than memory, a part that stands for them."""
         run = self.run(name)
-        return self._stored(("data", str(run.path), run.spec.fingerprint), lambda: data_of(run))
+        return self._stored(("data", str(run.path), run.spec.fingerprint), lambda: data_of(run).sampled)
 
     def stored(self, key: Any, make: Callable[[], T]) -> T:
         """Return what `make` made for a key before, or make it."""

@@ -152,12 +152,12 @@ def dataset(studio: Studio, wanted: Wanted) -> DataSet:
 
 def understood(data: DataSet) -> dict[str, Any]:
     """Return what was understood of data: numbers, classes, texts, notes, thumbnails, and what can be made of them."""
-    spec = data.spec
-    index = (
-        torch.linspace(0, len(data.train) - 1, min(THUMBNAILS if spec.shape != (2,) else 2000, len(data.train))).round().long()
-    )
-    labels, captions = data.labels(), data.train.captions
-    counts = [] if labels is None else torch.bincount(labels, minlength=len(spec.classes)).tolist()
+    spec, few = data.spec, data.sampled  # data that are larger than memory are shown by a part
+    n = len(few.train)
+    index = torch.linspace(0, n - 1, min(THUMBNAILS if spec.shape != (2,) else 2000, n)).round().long()
+    labels, captions = few.labels(), few.train.captions
+    known = labels is not None and few is data
+    counts = torch.bincount(labels, minlength=len(spec.classes)).tolist() if labels is not None and known else []
     words = [] if labels is None or not spec.classes else [spec.classes[i] for i in labels[index].tolist()]
     if captions is not None:
         words = [captions[i] or "" for i in index.tolist()]
@@ -173,14 +173,14 @@ def understood(data: DataSet) -> dict[str, Any]:
         "kind": spec.kind,
         "train": len(data.train),
         "test": len(data.test),
-        "classes": [{"name": name, "count": n} for name, n in zip(spec.classes, counts, strict=True)] if counts else [],
+        "classes": [{"name": name, "count": counts[i] if counts else None} for i, name in enumerate(spec.classes)],
         "captions": spec.captions,
         "boxes": spec.boxes,
         "box_classes": list(spec.box_classes),
         "map_classes": list(spec.map_classes),
         "numbers": list(spec.numbers),
         "notes": list(data.notes),
-        "samples": shown(data.x("train", index), spec) | {"words": words},
+        "samples": shown(few.x("train", index), spec) | {"words": words},
         "conditions": conditions,
         "families": families,
         "budget": default_budget(spec),

@@ -114,7 +114,7 @@ function understood(data, wanted, begin, sources, signal) {
   const facts = h("dl.facts", {},
     fact("Samples", `${data.train.toLocaleString("en")} for training, ${data.test.toLocaleString("en")} held out`),
     fact("Shape", shape),
-    data.classes.length ? fact("Classes", data.classes.slice(0, 12).map((c) => `${c.name} (${c.count.toLocaleString("en")})`).join(", ") + (data.classes.length > 12 ? `, and ${data.classes.length - 12} more` : "")) : null,
+    data.classes.length ? fact("Classes", data.classes.slice(0, 12).map((c) => (c.count === null ? c.name : `${c.name} (${c.count.toLocaleString("en")})`)).join(", ") + (data.classes.length > 12 ? `, and ${data.classes.length - 12} more` : "")) : null,
     data.captions ? fact("Captions", data.captions.toLocaleString("en")) : null,
     data.boxes ? fact("Boxes", `up to ${data.boxes} a sample, of ${data.box_classes.join(", ")}`) : null,
     data.map_classes.length ? fact("Maps", data.map_classes.join(", ")) : null,

@@ -179,7 +179,7 @@ function buttons(run, refresh) {
     }
   }));
   if (run.report) found.push(h("a.button", { href: `#/report?run=${encode(run.id)}` }, "Report"));
-  if (run.sampled && !live) found.push(act(run.report ? "New report" : "Make the report", async () => { await post(`${url}/report`); toast("The report is in the queue: it draws 1,000 samples and scores them"); }));
+  if (run.sampled && !live) found.push(act(run.report ? "New report" : "Make the report", async () => { await post(`${url}/report`); toast("The report is in the queue: it draws samples and scores them"); }));
   if (run.sampled) found.push(h("a.button.primary", { href: `#/generate/${encode(run.id)}` }, "Generate"));
   return found;
 }
