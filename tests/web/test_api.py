@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -255,3 +256,17 @@ def test_a_report_is_a_page(client, trained):
     assert [page["id"] for page in client.get("/api/comparisons").json()] == ["compare-a"]
     assert client.get("/api/comparisons/compare-a/report").text == "<h1>both</h1>"
     assert client.get("/api/comparisons/..%2Fdigits/report").status_code in (400, 404)
+
+
+def test_a_run_whose_recipe_cannot_be_read_says_why(client, trained):
+    broken = trained / "broken"
+    shutil.copytree(trained / "digits", broken)
+    recipe = broken / "recipe.yaml"
+    recipe.write_text(recipe.read_text("utf-8") + "novelty: 1\n", encoding="utf-8")
+    try:
+        run = client.get("/api/runs/broken").json()
+        assert "novelty" in run["problem"]
+        assert [s["tone"] for s in run["health"]] == ["bad"]
+        assert "digits" in {other["id"] for other in client.get("/api/runs").json()}
+    finally:
+        shutil.rmtree(broken)

@@ -90,8 +90,12 @@ def health(run: Run, rows: list[dict[str, Any]] | None = None) -> list[Sentence]
     steps = [row for row in rows if any(name.endswith("/total") for name in row)]
     if not steps:
         return [Sentence("The training has not measured anything yet.", "warn")]
+    try:
+        recipe = run.recipe
+    except AncestralError as error:  # of another version, or damaged
+        return [Sentence(_sentence(str(error)), "bad")]
     found: list[Sentence] = []
-    recipe, last = run.recipe, steps[-1]
+    last = steps[-1]
     key = next(name for name in last if name.endswith("/total"))
     skipped = sum("skipped" in row for row in rows)
     if skipped:

@@ -58,14 +58,13 @@ def router(studio: Studio) -> APIRouter:
         found = studio.opened(name)
         brief_ = brief(studio, name, found.path)
         if isinstance(found, SavedModel):
-            return brief_ | {"spec": found.spec.to_json(), "form": form_of(found.spec), "recipe": None, "previews": []}
+            return brief_ | {"spec": found.spec.to_json(), "form": form_of(found.spec), "previews": []}
         spec = _spec(found)
         rows = found.metrics()
         return brief_ | {
             "spec": None if spec is None else spec.to_json(),
             "form": None if spec is None else form_of(spec),
-            "recipe": found.recipe.model_dump(mode="json"),
-            "recipe_text": found.recipe.dump(),
+            "recipe_text": _text(found.recipe_file),
             "previews": preview_steps(found),
             "health": [vars(sentence) for sentence in overview.health(found, rows)],
             "quality": overview.quality(found),
@@ -312,6 +311,13 @@ def _spec(run: Run) -> Any:
         return run.spec
     except AncestralError:
         return None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _index(rows: Any) -> Tensor:

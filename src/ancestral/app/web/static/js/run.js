@@ -62,8 +62,8 @@ export async function page({ parts, signal }) {
   }
   async function refresh() {
     try {
-      const { spec, form, recipe, recipe_text, quality } = await get(`api/runs/${encode(id)}`, signal);
-      Object.assign(run, { spec, form, recipe, recipe_text, quality }); // what changes all the time comes with the events
+      const { spec, form, recipe_text, quality } = await get(`api/runs/${encode(id)}`, signal);
+      Object.assign(run, { spec, form, recipe_text, quality }); // what changes all the time comes with the events
       tell();
     } catch (error) { failed(error); }
   }
