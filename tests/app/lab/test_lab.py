@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ancestral.app import lab
-from ancestral.app.lab.adversarial import _gradient
+from ancestral.app.lab.adversarial import _gradient, critic_network
 from ancestral.app.lab.plane import mlp, plane_of
 from ancestral.errors import UsageError
 from ancestral.models.gan import GAN
@@ -62,9 +62,9 @@ def test_the_four_readings_are_one_answer():
 
 def test_the_two_gradients_of_a_generator_differ_by_the_odds():
     """The minimax gradient is D / (1 - D) = e^l times the non-saturating one, at every sample."""
-    generator, critic = mlp(4, 2), mlp(2, 1)
+    generator, critic = mlp(4, 2), critic_network()
     with torch.no_grad():
-        critic[-1].bias.fill_(-3.0)  # the critic is nearly certain that samples are drawn
+        critic[0][-1].bias.fill_(-3.0)  # the critic is nearly certain that samples are drawn
     model, x = GAN(generator, critic, shape=(2,), latent=4), torch.randn(20, 2)
     lengths = {name: _gradient(model, x, name).norm(dim=1) for name in ("minimax", "non-saturating")}
     odds = model.critic(x).exp().detach()

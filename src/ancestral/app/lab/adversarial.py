@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral.app.lab.plane import lattice, mlp, plane_of, rounded, seeded, trained
 from ancestral.errors import UsageError
@@ -50,7 +50,7 @@ def gan(
 
     def make() -> GAN:
         penalties = Penalties(r1=penalty, r2=penalty)
-        return GAN(mlp(LATENT, 2), mlp(2, 1, 128), shape=(2,), latent=LATENT, objective=name, penalties=penalties)
+        return GAN(mlp(LATENT, 2), critic_network(), shape=(2,), latent=LATENT, objective=name, penalties=penalties)
 
     model = seeded(make, 0)
     assert isinstance(model, GAN)
@@ -78,6 +78,11 @@ def gan(
             "certain": float(model.critic(samples).detach().sigmoid().mean()),
             "losses": {player: terms["total"] for player, terms in losses.items()},
         }
+
+
+def critic_network() -> nn.Module:
+    """Build the critic: points `(n, 2)` -> logits `(n,)`."""
+    return nn.Sequential(mlp(2, 1, 128), nn.Flatten(0))
 
 
 def _gradient(model: GAN, x: Tensor, name: Name) -> Tensor:
