@@ -219,7 +219,7 @@ def shots(browser: Browser, folder: Path) -> None:
                 page.wait_for_timeout(300)
                 page.screenshot(path=folder / f"studio-{name}-{theme}.png", full_page=name in ("home", "generate"))
             page.close()
-    for file in folder.glob("studio-*.png"):
+    for file in set(folder.glob("studio-*.png")) - set(folder.glob("studio-lab-*.png")):  # few colours, but for the lab
         with Image.open(file) as picture:
             picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(file, optimize=True)
 
