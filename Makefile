@@ -53,6 +53,9 @@ demo: .venv/base
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2
 
+test-all: .venv/dev
+	$(BIN)/python -m pytest -n 2 -m "long or not long"
+
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -161,7 +161,7 @@ def test_each_command_is_run_here():
     assert {name for name in COMMANDS if not any(f"test_{name}" in test.__name__ for test in tests)} == set()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_speed(bench):
     """All sections; of the peers those that are installed."""
     little = ("--seconds-per-variant", 0.1, "--seconds-per-turn", 0.1, "--processes", 1, "--batch", 2, "--threads", 1)
@@ -175,6 +175,14 @@ def test_speed(bench):
         assert f"## {title}" in printed
 
 
+@pytest.mark.long
+def test_studio(bench):
+    pytest.importorskip("playwright")
+    printed = bench("studio", "--walks", 1)
+    assert printed.count("walk: ") == 1
+
+
+@pytest.mark.long
 def test_processes(bench):
     printed = bench("processes", "--steps", 2, "--cases", "digits 8x8, 2.0 M", "--json", "processes.json")
     one, two = read("processes.json")["digits 8x8, 2.0 M"].values()
@@ -183,11 +191,13 @@ def test_processes(bench):
     assert "| digits 8x8, 2.0 M | 2 |" in printed
 
 
+@pytest.mark.long
 def test_large(bench):
     printed = bench("large", "--images", 60, "--side", 16, "--folder", "large", *SMALL)
     assert printed.count("first step done") == 4
 
 
+@pytest.mark.long
 def test_growth(bench):
     printed = bench("growth", "--only", "batch", "--values", 2, 4, "--json", "growth.json", "--plot", "growth.png")
     points = read("growth.json")["axes"]["batch"]
@@ -209,7 +219,7 @@ def test_equal_time(bench, pictures, package):
     assert np.load("peers/peer.npz")["x"].shape == (3, 1, 28, 28)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_evaluation(bench, pictures):
     found = json.loads(bench("evaluation", "--source", pictures, "--n", 40, "--features", "classifier"))
     assert found["n"] == 40
@@ -320,6 +330,7 @@ def test_every_metric_of_features_has_a_class():
 
 
 @absent("diffusers")
+@pytest.mark.long
 def test_solvers(bench, trained, pictures):
     """Every solver of the registry beside the schedulers; one of each by the classifier."""
     bench("solvers", trained("gaussians", "model.width=16", "train.previews=0"), "--n", 8, "--nfe", 10, "--out", "points")
@@ -407,7 +418,7 @@ def test_restore_of_emoji(bench, packages):
     assert finite(found)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_latent(bench, pictures):
     """Both trainings, their evaluation with guidance, and the networks."""
     for name, own in (("pixels", SMALL), ("latents", ("train.batch=16", "train.previews=0"))):
@@ -425,7 +436,7 @@ def test_latent(bench, pictures):
     assert "nan" not in table
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.long), pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_gpu(bench, device):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
@@ -445,6 +456,7 @@ def test_gpu(bench, device):
     assert Path("gpu.md").read_text(encoding="utf-8") in printed
 
 
+@pytest.mark.long
 def test_verdicts(bench):
     words = ("--size", 8, "--n", 24, "--held-out", 60, "--many", 60, "--seen", 300, "--splits", 2, "--repeats", 1)
     words = (*words, "--ways", "noise", "--families", 1, "--spreads", 1, "--seeds", 2, "--json", "verdicts.json")
@@ -461,6 +473,7 @@ def test_verdicts(bench):
     assert "| one training | 1 |" in printed
 
 
+@pytest.mark.long
 def test_versions(bench):
     """This state beside itself; the script is started by name, since each process of its own runs it again."""
     root = FOLDER.parent

@@ -78,7 +78,7 @@ def page(browser, server):
     problems = []
     found.on("pageerror", lambda error: problems.append(str(error)))
     found.goto(server.address)
-    expect(found.locator("nav a[aria-current]").first).to_be_visible()
+    expect(found.locator("nav a[aria-current]").first).to_be_visible(timeout=30_000)
     yield found
     context.close()
     assert not problems
@@ -115,7 +115,7 @@ def test_a_zip_becomes_a_training_that_stops_and_continues_from_the_page(page, s
     expect(page.get_by_text("Measured on this machine")).to_be_visible(timeout=30_000)
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", name="Health")).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("training", exact=True)).to_be_visible()
+    expect(page.get_by_text("training", exact=True)).to_be_visible(timeout=30_000)
     expect(page.get_by_text(" steps in ")).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("stopped", exact=True)).to_be_visible(timeout=60_000)
@@ -139,7 +139,7 @@ def test_a_png_that_is_dropped_restores_its_settings_and_its_pixels(page, server
     download.value.save_as(file)
     before = pixels(page.locator(".tile canvas").first)
     go(page, server, "runs")
-    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible(timeout=30_000)
     content = list(file.read_bytes())
     page.evaluate(
         """content => {
@@ -158,11 +158,11 @@ def test_a_png_that_is_dropped_restores_its_settings_and_its_pixels(page, server
 def test_the_slider_moves_through_time(page, server):
     go(page, server, "runs/digits")
     late = page.locator(".tile canvas").first
-    expect(late).to_be_visible()
-    expect(page.get_by_text("step 60")).to_be_visible()
+    expect(late).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("step 60")).to_be_visible(timeout=30_000)
     before = pixels(late)
     page.get_by_label("Time of the preview").fill("0")
-    expect(page.get_by_text("step 30")).to_be_visible()
+    expect(page.get_by_text("step 30")).to_be_visible(timeout=30_000)
     assert until(lambda: pixels(page.locator(".tile canvas").first) != before)
     page.get_by_label("Show the nearest training sample").check()
     expect(page.get_by_text("nearer to the training set")).to_be_visible(timeout=30_000)
@@ -171,14 +171,14 @@ def test_the_slider_moves_through_time(page, server):
 def test_the_forward_process_and_the_score_answer(page, server):
     go(page, server, "lab/forward")
     plane = page.locator(".plane canvas[aria-label='The data at time t']")
-    expect(plane).to_be_visible()
+    expect(plane).to_be_visible(timeout=30_000)
     expect(page.get_by_text("nats", exact=False).first).to_be_visible(timeout=30_000)
     before = pixels(plane)
     page.get_by_label("Time t", exact=True).fill("1")
     assert until(lambda: pixels(plane) != before)
     go(page, server, "lab/score")
     field = page.locator(".plane.click canvas[tabindex='0']").last
-    expect(field).to_be_visible()
+    expect(field).to_be_visible(timeout=30_000)
     assert until(lambda: colours(field) > 20)
     before = pixels(field)
     field.focus()
@@ -190,14 +190,14 @@ def test_the_forward_process_and_the_score_answer(page, server):
 
 def test_a_lecture_needs_only_the_keyboard(page, server):
     go(page, server, "lab/forward?show")
-    expect(page.get_by_role("heading", name="The forward process")).to_be_visible()
+    expect(page.get_by_role("heading", name="The forward process")).to_be_visible(timeout=30_000)
     assert not page.locator("header.bar").is_visible()
     page.keyboard.press("n")
-    expect(page.get_by_role("heading", name="The score field")).to_be_visible()
+    expect(page.get_by_role("heading", name="The score field")).to_be_visible(timeout=30_000)
     page.keyboard.press("6")
-    expect(page.get_by_role("heading", name="Guidance against variety")).to_be_visible()
+    expect(page.get_by_role("heading", name="Guidance against variety")).to_be_visible(timeout=30_000)
     page.keyboard.press("p")
-    expect(page.get_by_role("heading", name="A latent plane to walk in")).to_be_visible()
+    expect(page.get_by_role("heading", name="A latent plane to walk in")).to_be_visible(timeout=30_000)
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 380)])
@@ -208,7 +208,7 @@ def test_every_page_fits_and_is_accessible(browser, server, theme, width):
     page.goto(server.address)
     for place in PAGES:
         go(page, server, place)
-        expect(page.locator("main h1:not(.wait)")).to_be_visible()
+        expect(page.locator("main h1:not(.wait)")).to_be_visible(timeout=30_000)
         page.wait_for_timeout(400)
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), place
         if SHOTS:
@@ -233,7 +233,7 @@ def test_a_server_that_is_killed_returns_with_its_training(page, server):
     expect(page.get_by_text("does not answer")).to_be_visible(timeout=20_000)
     server.start()
     expect(page.get_by_text("does not answer")).to_be_hidden(timeout=30_000)
-    expect(page.get_by_text("training", exact=True)).to_be_visible()
+    expect(page.get_by_text("training", exact=True)).to_be_visible(timeout=30_000)
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("stopped", exact=True)).to_be_visible(timeout=60_000)
     rows = [json.loads(line) for line in (server.home / "survivor" / "metrics.jsonl").read_text("utf-8").splitlines()]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from ancestral.app.api import plan
-from ancestral.app.training import budget, loop, pace
+from ancestral.app.training import loop, pace
 
 
 @pytest.fixture
@@ -47,8 +47,7 @@ def test_the_speed_is_measured(tmp_path):
 def test_few_steps_are_said_before_and_after(tmp_path, monkeypatch):
     """On a clock that only the trainer's looking at it moves."""
     ticks = itertools.count()
-    for module in (loop, budget):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.01))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.01))
     planned = plan("moons", budget="4s", out=tmp_path, device="cpu", settings=("train.previews=0",), started=0.0)
     trainer = planned.begin()
     notes = [note for step in trainer for note in step.notes]

@@ -129,7 +129,7 @@ def alone(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [3, pytest.param(2, marks=pytest.mark.long)])
 def test_any_number_of_processes_gives_the_same_bits(tmp_path, alone, count):
     """30 samples in six parts: losses of three steps, and the weights, statistics and counters after them."""
     launch(count, tmp_path, "train.ordered=true")

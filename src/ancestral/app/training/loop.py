@@ -433,8 +433,8 @@ class Trainer:
     def _save_model(self) -> None:
         with self.averaged():
             tensors = self.strategy.state_dict(self.model)
-        if self.processes.main:
-            self.run.save_model(tensors)
+            if self.processes.main:
+                self.run.save_model(tensors)
 
     def _preview(self) -> Path:
         """Write a picture with samples of the current averaged model."""
