@@ -47,7 +47,7 @@ def test_the_speed_is_measured(tmp_path):
 def test_few_steps_are_said_before_and_after(tmp_path, monkeypatch):
     """On a clock that only the trainer's looking at it moves."""
     ticks = itertools.count()
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.01))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.02))
     planned = plan("moons", budget="4s", out=tmp_path, device="cpu", settings=("train.previews=0",), started=0.0)
     trainer = planned.begin()
     notes = [note for step in trainer for note in step.notes]
