@@ -4,13 +4,13 @@
 
 Each point is measured in a process of its own, with data that exist only as a function, so their number costs no memory. Time
 is the median over steps after a warm-up. Memory is the peak of the process (on CUDA: of the device) minus what it held before
-the model was made. Theory is a line through the point that is marked in each plot:
+the model was made. Theory of time goes through one point of each axis, that of memory through the first and the last:
 
     pixels       time and memory of activations grow as the FLOPs of a step (counted for the network that is trained)
     samples      nothing grows: a step reads its batch, and statistics come from a fixed sample
     batch        time is a + b batch, and memory c + d batch
-    parameters   time grows as the FLOPs; memory as 5 copies of the weights, plus activations
-    solver steps time of sampling is proportional to the evaluations of the network, and memory does not grow
+    parameters   time grows as the FLOPs; memory as 5 copies of the weights, plus activations, which grow with the width
+    solver steps time of sampling is proportional to the evaluations of the network; memory stays within that of training
 
 Nothing else may run meanwhile.
 """
@@ -42,7 +42,7 @@ AXES: dict[str, tuple[Any, ...]] = {
 }
 LABELS = {"pixels": "pixels of a sample", "samples": "samples of the data", "batch": "samples of a batch"}
 MARKED = {"pixels": 64, "samples": 10_000, "batch": 32, "parameters": 1.0, "solver steps": 10}  # where theory meets
-WARM, TIMED = 2, 8
+WARM, TIMED = 2, 5
 
 
 class Virtual:
@@ -97,7 +97,7 @@ def measure(axis: str, value: float, device: str) -> dict[str, float]:
     from ancestral.noise import StreamNoise
 
     side = int(value) if axis == "pixels" else SIDE
-    batch = int(value) if axis == "batch" else BATCH
+    batch = int(value) if axis == "batch" else 4 if axis == "pixels" else BATCH
     n = int(value) if axis == "samples" else SAMPLES
     width = value if axis == "parameters" else WIDTH
     channels = [max(8, round(32 * width) // 8 * 8 * k) for k in (1, 2, 2)] if axis == "parameters" else None
@@ -150,14 +150,18 @@ def theory(axis: str, points: list[dict[str, float]], key: str) -> list[float]:
         return [first[key] + slope * (p["value"] - first["value"]) for p in points]
     if key == "seconds":
         return [at[key] * p["flops"] / at["flops"] for p in points]
+    # activations grow with the positions and the channels of maps: with the FLOPs of one width, with their root over widths
+    size = [p["flops"] ** (0.5 if axis == "parameters" else 1.0) for p in points]
     weights = [5 * 4 * p["parameters"] for p in points]
-    activations = at[key] - 5 * 4 * at["parameters"]
-    return [w + activations * p["flops"] / at["flops"] for w, p in zip(weights, points, strict=True)]
+    rest = [p[key] - w for p, w in zip(points, weights, strict=True)]
+    slope = (rest[-1] - rest[0]) / (size[-1] - size[0])
+    return [rest[0] + slope * (s - size[0]) + w for s, w in zip(size, weights, strict=True)]
 
 
 def draw(results: dict[str, list[dict[str, float]]], file: Path) -> None:
     """Draw time and memory of every axis, with the lines of theory."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure = Figure(figsize=(3.1 * len(results), 6), layout="constrained")
     panels = figure.subplots(2, len(results), squeeze=False)
@@ -165,6 +169,9 @@ def draw(results: dict[str, list[dict[str, float]]], file: Path) -> None:
         x = [p["parameters"] if axis == "parameters" else p["value"] ** 2 if axis == "pixels" else p["value"] for p in points]
         for row, (key, scale, unit) in enumerate((("seconds", 1e3, "ms"), ("memory", 1 / 2**20, "MiB"))):
             panel = panels[row][column]
+            if axis == "solver steps" and key == "memory":  # it fits into what training has left
+                panel.set_axis_off()
+                continue
             panel.loglog(x, [max(v, 1e-9) * scale for v in theory(axis, points, key)], "--", color="#888888", label="theory")
             panel.loglog(
                 x,
@@ -181,6 +188,11 @@ def draw(results: dict[str, list[dict[str, float]]], file: Path) -> None:
             if high / low < 10:
                 middle = (low * high) ** 0.5
                 panel.set_ylim(middle / 4, middle * 4)
+            for scale_of in (panel.xaxis, panel.yaxis):
+                low, high = scale_of.get_view_interval()
+                scale_of.set_major_locator(LogLocator(subs=(1,) if high / low > 100 else (1, 2, 5)))
+                scale_of.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if v < 1e4 else f"{v / 1e6:g}M"))
+                scale_of.set_minor_formatter(NullFormatter())
         panels[0][column].set_title(axis)
     panels[0][0].legend(frameon=False)
     figure.savefig(file, dpi=130)

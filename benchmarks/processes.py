@@ -24,8 +24,7 @@ WARM = 5  # steps before the measurement
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "digits 8x8, 2.0 M": ("digits", ()),
     "fashion-mnist 28x28, default": ("fashion-mnist", ()),
-    "scenes64 64x64, default": ("scenes64", ()),
-    "scenes64 64x64, sharded": ("scenes64", ("train.strategy=sharded",)),
+    "fashion-mnist 28x28, sharded": ("fashion-mnist", ("train.strategy=sharded",)),
 }
 
 

@@ -244,6 +244,7 @@ def test_vae(bench, pictures, names):
             assert np.load(f"vae/{stem}.npz")["x"].shape == (3, 1, 28, 28)
 
 
+@pytest.mark.long
 def test_gan(bench, pictures):
     """Each subject of two seeds, and the table of all."""
     words = ("--source", pictures, "--n", 40, "--out", "gan")
