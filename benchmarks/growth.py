@@ -191,11 +191,15 @@ def draw(results: dict[str, list[dict[str, float]]], file: Path) -> None:
             for scale_of in (panel.xaxis, panel.yaxis):
                 low, high = scale_of.get_view_interval()
                 scale_of.set_major_locator(LogLocator(subs=(1,) if high / low > 100 else (1, 2, 5)))
-                scale_of.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if v < 1e4 else f"{v / 1e6:g}M"))
+                scale_of.set_major_formatter(FuncFormatter(_short))
                 scale_of.set_minor_formatter(NullFormatter())
         panels[0][column].set_title(axis)
     panels[0][0].legend(frameon=False)
     figure.savefig(file, dpi=130)
+
+
+def _short(value: float, place: object) -> str:
+    return f"{value:g}" if value < 1e4 else f"{value / 1e3:g}k" if value < 1e6 else f"{value / 1e6:g}M"
 
 
 def main() -> None:
