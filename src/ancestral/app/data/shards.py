@@ -213,7 +213,7 @@ class _Trouble:
 
 @dataclass(frozen=True)
 class _Index:
-    """Where each sample lies, and all that is known about it without decoding.
+    """The place of each sample in the shards, and all that is known about it without decoding.
 
     Args:
         paths: The shards.

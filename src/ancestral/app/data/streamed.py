@@ -103,7 +103,7 @@ class Between:
 
 
 class Periodic:
-    """Of n rows the last of each of the first `count` periods of `period` rows, or (`rest`) all other rows."""
+    """The last row of each of the first `count` periods of `period` rows, out of n rows. With `rest`: all other rows."""
 
     def __init__(self, n: int, period: int, count: int, rest: bool):
         self.n, self.period, self.count, self.rest = n, period, count, rest

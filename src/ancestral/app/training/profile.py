@@ -1,4 +1,4 @@
-"""Where the time of training goes: the shares of a step's phases, and the share of the machine's arithmetic that is used.
+"""Measurement of the time of training: the share of each phase of a step, and the used share of the machine's peak speed.
 
     for step in profiled(trainer, print): ...
 

@@ -101,19 +101,13 @@ def router(studio: Studio) -> APIRouter:
     @api.post("/trainings")
     def start(wanted: Wanted) -> dict[str, Any]:
         source = _source(studio, wanted)
-        arguments = ["train", source]
-        if wanted.budget:
-            Budget.parse(wanted.budget)
-            arguments += ["--for", wanted.budget]
+        arguments = ["train", source, *_options(wanted)]
         if wanted.family is not None and wanted.start_from is None:
             if wanted.family not in FAMILIES:
                 raise UsageError(f"there is no family {wanted.family!r}")
             arguments += ["--model", wanted.family]
         for condition in wanted.condition:
             arguments += ["--condition", condition]
-        if wanted.size:
-            size_of(wanted.size)
-            arguments += ["--size", wanted.size]
         if wanted.start_from is not None:
             arguments += ["--from", str(studio.run(wanted.start_from).path)]
         default = title(studio, wanted) + ("" if wanted.family in (None, DEFAULT_FAMILY) else f"-{wanted.family}")
@@ -126,13 +120,7 @@ def router(studio: Studio) -> APIRouter:
     @api.post("/comparisons/families")
     def families(wanted: Wanted) -> dict[str, Any]:
         source = _source(studio, wanted)
-        arguments = ["compare", source]
-        if wanted.budget:
-            Budget.parse(wanted.budget)
-            arguments += ["--for", wanted.budget]
-        if wanted.size:
-            size_of(wanted.size)
-            arguments += ["--size", wanted.size]
+        arguments = ["compare", source, *_options(wanted)]
         if wanted.condition:
             arguments += ["--condition", ",".join(wanted.condition)]
         waiting = {job.run for job in studio.queue.jobs if not job.ended}
@@ -193,6 +181,18 @@ def title(studio: Studio, wanted: Wanted) -> str:
         return Path(studio.run(wanted.run).recipe.data.source).stem or wanted.run
     source = _source(studio, wanted)
     return Path(source).stem if wanted.upload is not None else source
+
+
+def _options(wanted: Wanted) -> list[str]:
+    """Return budget and size as options of a command. Raises UsageError if one cannot be read."""
+    options = []
+    if wanted.budget:
+        Budget.parse(wanted.budget)
+        options += ["--for", wanted.budget]
+    if wanted.size:
+        size_of(wanted.size)
+        options += ["--size", wanted.size]
+    return options
 
 
 def _source(studio: Studio, wanted: Wanted) -> str:

@@ -1,4 +1,4 @@
-"""Where the parts of a global batch are computed, and how their gradients and statistics are added."""
+"""Strategies, which say which process computes which parts of a global batch, and how gradients and statistics are added."""
 
 from ancestral.app.processes import Processes
 from ancestral.app.training.strategies.replicated import Replicated
