@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import wraps
+from itertools import count
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import torch
@@ -25,6 +26,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from ancestral.errors import AncestralError
 
+TOGETHER = timedelta(seconds=10)  # between the ends of the processes, where all of them end
 PATIENCE = timedelta(hours=2)  # for work that one process does while the others wait, such as the reading of large data
 
 T = TypeVar("T")
@@ -180,6 +182,7 @@ class Processes:
 
 
 _joined: Processes = Processes()
+_starts = count()
 
 
 def processes() -> Processes:
@@ -201,26 +204,49 @@ def joined() -> Iterator[Processes]:
     if _joined.count > 1 or not (dist.is_available() and (dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) > 1)):
         yield _joined
         return
-    own, fresh = not dist.is_initialized(), None
+    fresh = None
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    if own:
+    if not dist.is_initialized():
+        import torch.distributed.nn  # if it is imported later, its defaults hold the group, which then never ends
+
         cuda = torch.cuda.is_available() and dist.is_nccl_available()
         if cuda:
             torch.cuda.set_device(local % torch.cuda.device_count())
         try:
-            store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
-            # a restarted group must not find the keys of the one before it
-            fresh = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            store, rank, number = next(rendezvous("env://", timeout=PATIENCE))
+            # a group must not find the keys of the one before it
+            fresh = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{next(_starts)}", store)
             backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-            dist.init_process_group(backend, store=fresh, rank=rank, world_size=count, timeout=PATIENCE)
+            dist.init_process_group(backend, store=fresh, rank=rank, world_size=number, timeout=PATIENCE)
         except (RuntimeError, ValueError) as error:
             raise AncestralError(f"the processes do not find each other: {str(error).splitlines()[0]}") from None
     _joined = Processes(dist.get_rank(), dist.get_world_size(), local, fresh)
     try:
         yield _joined
-        if own:  # only after success: a process that waits for a lost one would never end
-            gc.collect()
-            _joined.wait()
-            dist.destroy_process_group()
+        if fresh is not None:
+            _close(_joined)
+    except BaseException as error:
+        # a stop and a wrong request end all processes alike; a process that waits for a lost one would never end
+        if fresh is not None and not isinstance(error, LostProcessError) and _all_arrive(_joined, fresh):
+            _close(_joined)
+        raise
     finally:
         _joined = Processes()
+
+
+def _all_arrive(group: Processes, store: Store) -> bool:
+    """Return whether all processes come here within the time in which they can be expected to."""
+    names = [f"leaving/{rank}" for rank in range(group.count)]
+    try:
+        store.set(names[group.rank], "")
+        store.wait(names, TOGETHER)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _close(group: Processes) -> None:
+    """Close the group. Its threads abort a process that ends while they run."""
+    gc.collect()
+    group.wait()
+    dist.destroy_process_group()
