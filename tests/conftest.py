@@ -1,5 +1,11 @@
 """What all tests share."""
 
+import os
+from contextlib import chdir, nullcontext, redirect_stderr, redirect_stdout
+from io import StringIO
+from types import SimpleNamespace
+from unittest import mock
+
 import pytest
 import torch
 
@@ -14,6 +20,22 @@ def _one_thread():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def command():
+    """A function that runs `ancestral WORDS` in this process, which need not import torch anew."""
+    from ancestral.app.cli import main
+
+    def run(*words, cwd=None):
+        out, err = StringIO(), StringIO()
+        surroundings = mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"})
+        place = chdir(cwd) if cwd else nullcontext()
+        with surroundings, place, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+            main([str(word) for word in words])
+        return SimpleNamespace(returncode=end.value.code, stdout=out.getvalue(), stderr=err.getvalue())
+
+    return run
 
 
 @pytest.fixture

@@ -18,16 +18,16 @@ from ancestral.app.cli import main
 SMALL = ["model.channels=[8, 16]", "model.blocks=1", "train.batch=16"]
 
 
-def command(*words, cwd=None, **options):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "ancestral", *map(str, words)],
-        capture_output=True, text=True, env=environment, cwd=cwd, check=False, timeout=120, **options,
+def begin(folder, *words, **options):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ancestral", "train", "digits", *SMALL, "--out", str(folder), *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, command):
     """A finished run of digits by class."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
     done = command("train", "digits", *SMALL, "--for", "30it", "--condition", "class", "--out", folder)
@@ -38,7 +38,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_help_teaches():
+def test_help_teaches(command):
     text = command("--help").stdout
     for words in ("train", "sample", "info", "ancestral train digits"):
         assert words in text
@@ -48,7 +48,7 @@ def test_help_teaches():
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", command("--version").stdout)
 
 
-def test_a_finished_run_says_so(run):
+def test_a_finished_run_says_so(run, command):
     again = command("train", "digits", *SMALL, "--for", "30it", "--condition", "class", "--out", run)
     assert again.returncode == 0
     assert "is finished: 30 steps" in again.stderr
@@ -64,7 +64,7 @@ def arrays(file):
         return dict(stored)
 
 
-def test_sample_to_picture_array_and_folder(run, tmp_path):
+def test_sample_to_picture_array_and_folder(run, tmp_path, command):
     done = command("sample", run, "-n", 9, "--steps", 3, "--out", tmp_path / "grid.png", "--trajectory", tmp_path / "way.gif")
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "grid.png") as picture, Image.open(tmp_path / "way.gif") as film:
@@ -89,7 +89,7 @@ def test_sample_to_picture_array_and_folder(run, tmp_path):
     assert (run / "samples.png").exists()
 
 
-def test_info(run):
+def test_info(run, command):
     text = command("info", run).stdout
     for words in ("finished", "diffusion", "1,618 samples of 1x8x8", "30 steps", "condition", "step-00000030.png", "loss per"):
         assert words in text
@@ -116,7 +116,7 @@ def test_info(run):
         (["trian", "digits"], 2, "train"),
     ],
 )
-def test_wrong_requests_are_one_sentence(words, code, message, tmp_path):
+def test_wrong_requests_are_one_sentence(words, code, message, tmp_path, command):
     done = command(*words, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in " ".join(done.stderr.split())
@@ -158,20 +158,20 @@ def test_values_without_commas_are_one_sentence(words, message, capsys):
         (["--legend"], "give a condition, and write a .png"),
     ],
 )
-def test_wrong_options_of_sample_are_one_sentence(run, words, message, tmp_path):
+def test_wrong_options_of_sample_are_one_sentence(run, words, message, tmp_path, command):
     done = command("sample", run, *words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_of_another_recipe(run):
+def test_a_run_of_another_recipe(run, command):
     done = command("train", "digits", *SMALL, "train.batch=17", "--for", "30it", "--condition", "class", "--out", run)
     assert done.returncode == 2
     assert "holds a run of another recipe (train.batch: 16 -> 17)" in done.stderr
 
 
-def test_a_run_folder_that_cannot_be_written(tmp_path):
+def test_a_run_folder_that_cannot_be_written(tmp_path, command):
     (tmp_path / "file").write_text("")
     done = command("train", "digits", *SMALL, "--for", "3it", "--out", tmp_path / "file" / "run")
     assert done.returncode == 1, done.stderr
@@ -184,13 +184,14 @@ def test_a_disk_that_fills_up(tmp_path):
     import resource
 
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
-    done = command("train", "digits", *SMALL, "--for", "3it", "--out", tmp_path / "run", preexec_fn=limit)
-    assert done.returncode == 1, done.stderr
-    assert "cannot write to" in done.stderr
-    assert "Traceback" not in done.stderr
+    process = begin(tmp_path / "run", "--for", "3it", preexec_fn=limit)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "cannot write to" in said
+    assert "Traceback" not in said
 
 
-def test_a_damaged_model(tmp_path, run):
+def test_a_damaged_model(tmp_path, run, command):
     import shutil
 
     copy = tmp_path / "copy"
@@ -209,14 +210,6 @@ def test_a_damaged_model(tmp_path, run):
     done = command("train", "digits", "--out", copy)
     assert done.returncode == 1
     assert "every checkpoint in" in done.stderr
-
-
-def begin(folder, *words):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "ancestral", "train", "digits", *SMALL, "--out", str(folder), *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
 
 
 def wait_for(condition, process, seconds=60.0):
@@ -274,7 +267,7 @@ def test_killed_three_times_and_continued_the_weights_are_those_of_the_uninterru
     assert steps == sorted(set(steps))
 
 
-def test_a_folder_with_broken_files(tmp_path):
+def test_a_folder_with_broken_files(tmp_path, command):
     rng = np.random.default_rng(0)
     for name in ("cats", "dogs"):
         (tmp_path / "images" / name).mkdir(parents=True)
@@ -293,7 +286,7 @@ def test_a_folder_with_broken_files(tmp_path):
         assert (picture.size, picture.mode) == ((24, 16), "RGB")
 
 
-def test_an_empty_folder_and_an_array_with_nan(tmp_path):
+def test_an_empty_folder_and_an_array_with_nan(tmp_path, command):
     (tmp_path / "empty").mkdir()
     done = command("train", tmp_path / "empty", "--for", "3it")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
@@ -304,7 +297,7 @@ def test_an_empty_folder_and_an_array_with_nan(tmp_path):
     assert "NaN" in done.stderr or "not finite" in done.stderr
 
 
-def test_a_number_is_a_name_where_labels_are_numbers_and_the_classes_drawn_are_said(tmp_path):
+def test_a_number_is_a_name_where_labels_are_numbers_and_the_classes_drawn_are_said(tmp_path, command):
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 255, (60, 8, 8), dtype=np.uint8), np.array([3, 77, 500])[np.arange(60) % 3]
     np.savez(tmp_path / "gaps.npz", x=x, y=y)

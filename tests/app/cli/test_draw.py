@@ -1,24 +1,13 @@
 """`ancestral draw`, `sample --solver langevin` and `evaluate --likelihood` as people use them."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
 
 
-def command(*words, cwd=None):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "ancestral", *map(str, words)],
-        capture_output=True, text=True, env=environment, cwd=cwd, check=False, timeout=120,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
+def images(tmp_path_factory, command):
     """A finished DDPM of digits."""
     folder = tmp_path_factory.mktemp("runs") / "ddpm"
     words = ("model.schedule=ddpm", "model.target=eps", "model.times=uniform", "model.channels=[8, 16]", "train.previews=0")
@@ -28,20 +17,20 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def points(tmp_path_factory):
+def points(tmp_path_factory, command):
     folder = tmp_path_factory.mktemp("runs") / "moons"
     done = command("train", "moons", "--model", "score", "train.previews=0", "--for", "20it", "--out", folder)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def test_a_ddpm_samples_by_langevin_dynamics(images, tmp_path):
+def test_a_ddpm_samples_by_langevin_dynamics(images, tmp_path, command):
     done = command("sample", images, "-n", 4, "--steps", 5, "--solver", "langevin", "--out", tmp_path / "x.png", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["nfe"] == 26
 
 
-def test_likelihoods_have_units_terms_and_a_table(images, points):
+def test_likelihoods_have_units_terms_and_a_table(images, points, command):
     done = command("evaluate", images, "--likelihood", "-n", 10, "-q")
     assert done.returncode == 0, done.stderr
     for words in (
@@ -72,7 +61,7 @@ def test_likelihoods_have_units_terms_and_a_table(images, points):
     ],
     ids=lambda w: "-".join(w[:2]) if isinstance(w, tuple) else "",
 )
-def test_drawings_that_need_no_run(tmp_path, words, frames):
+def test_drawings_that_need_no_run(tmp_path, words, frames, command):
     done = command("draw", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / words[-1]) as picture:
@@ -80,7 +69,7 @@ def test_drawings_that_need_no_run(tmp_path, words, frames):
         assert min(picture.size) > 100
 
 
-def test_drawings_of_runs(tmp_path, images, points):
+def test_drawings_of_runs(tmp_path, images, points, command):
     for words in (
         ("score", points, "--level", "0.5", "--out", "field.png"),
         ("backward", points, "--steps", "4", "--out", "backward.gif"),
@@ -102,13 +91,13 @@ def test_drawings_of_runs(tmp_path, images, points):
         (("score", "moons", "--out", "a.pdf"), "takes .png or .gif"),
     ],
 )
-def test_drawings_refuse_in_one_sentence(tmp_path, words, says):
+def test_drawings_refuse_in_one_sentence(tmp_path, words, says, command):
     done = command("draw", *words, cwd=tmp_path)
     assert done.returncode == 2
     assert says in done.stderr
 
 
-def test_a_score_is_of_points(images):
+def test_a_score_is_of_points(images, command):
     done = command("draw", "score", images)
     assert done.returncode == 2
     assert "points in the plane" in done.stderr

@@ -1,33 +1,16 @@
 """Pictures of latent spaces, and what `info` says of a VAE."""
 
 import json
-import os
-from contextlib import chdir, nullcontext, redirect_stderr, redirect_stdout
-from io import StringIO
-from types import SimpleNamespace
-from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ancestral.app.cli import main
-
 SMALL = ["model.width=8", "train.batch=16", "train.previews=1", "train.diagnoses=2"]
 
 
-def command(*words, cwd=None):
-    """The command in this process, which need not import torch anew."""
-    out, err = StringIO(), StringIO()
-    surroundings = mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"})
-    place = chdir(cwd) if cwd else nullcontext()
-    with surroundings, place, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
-        main([str(word) for word in words])
-    return SimpleNamespace(returncode=end.value.code, stdout=out.getvalue(), stderr=err.getvalue())
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, command):
     folder = tmp_path_factory.mktemp("runs") / "digits"
     done = command("train", "digits", "--model", "vae", *SMALL, "--for", "30it", "--out", folder)
     assert done.returncode == 0, done.stderr
@@ -36,7 +19,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_both_bounds_of_a_vae_are_printed_and_more_draws_are_tighter(run):
+def test_both_bounds_of_a_vae_are_printed_and_more_draws_are_tighter(run, command):
     told = json.loads(command("evaluate", run, "--likelihood", "-n", 20, "--json").stdout)["likelihoods"]
     assert [figure["kind"] for figure in told] == ["elbo", "iwae"]
     elbo, iwae = (figure["nats"]["value"] for figure in told)
@@ -57,7 +40,7 @@ def labelled(path, columns, rows, above=12):
 TILE = 50  # pixels of a digit and its gap
 
 
-def test_pictures(run, tmp_path):
+def test_pictures(run, tmp_path, command):
     done = command("sample", run, "--interpolate", "3,7,9", "--json")
     assert done.returncode == 0, done.stderr
     assert labelled(json.loads(done.stdout)["out"], 9, 2)
@@ -78,7 +61,7 @@ def test_pictures(run, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_folder_is_reconstructed(run, tmp_path):
+def test_a_folder_is_reconstructed(run, tmp_path, command):
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     for i in range(5):
@@ -88,7 +71,7 @@ def test_a_folder_is_reconstructed(run, tmp_path):
     assert (tmp_path / "back.png").exists()
 
 
-def test_info_shows_health(run):
+def test_info_shows_health(run, command):
     text = command("info", run).stdout
     for words in ("vae", "health", "elbo", "active", "kl each", "loss per dimension"):
         assert words in text
@@ -97,7 +80,7 @@ def test_info_shows_health(run):
     assert isinstance(facts["findings"], list)
 
 
-def test_two_latents_are_mapped_by_a_grid(tmp_path):
+def test_two_latents_are_mapped_by_a_grid(tmp_path, command):
     folder = tmp_path / "run"
     done = command("train", "digits", "--model", "vae", *SMALL, "model.latent=2", "--for", "3it", "--out", folder, "-q")
     assert done.returncode == 0, done.stderr
@@ -116,14 +99,14 @@ def test_two_latents_are_mapped_by_a_grid(tmp_path):
         (["--steps", "3"], "unknown option of this model 'steps'"),
     ],
 )
-def test_wrong_requests_are_one_sentence(run, tmp_path, words, message):
+def test_wrong_requests_are_one_sentence(run, tmp_path, words, message, command):
     done = command("sample", run, *words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 
-def test_a_model_without_an_encoder_says_so(tmp_path):
+def test_a_model_without_an_encoder_says_so(tmp_path, command):
     folder = tmp_path / "run"
     small = ["--model", "gan", "model.channels=[8]", "train.batch=16"]
     done = command("train", "digits", *small, "--for", "2it", "--out", folder, "-q")
@@ -134,7 +117,7 @@ def test_a_model_without_an_encoder_says_so(tmp_path):
     assert "needs a model with an encoder" in done.stderr
 
 
-def test_flags_are_settings(tmp_path):
+def test_flags_are_settings(tmp_path, command):
     words = ["train", "digits", "--model", "vae", "--print-recipe", "--out", tmp_path / "run"]
     assert "hierarchy: 3" in command(*words, "--hierarchy", 3).stdout
     assert "bottleneck: vq" in command(*words, "--bottleneck", "vq").stdout

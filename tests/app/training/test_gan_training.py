@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -21,13 +18,6 @@ SMALL = ("model.channels=[8, 16]", "train.batch=16", "train.previews=1")
 
 def trainer(out, budget="20it", *settings, source="digits", **options):
     return plan(source, model="gan", budget=budget, out=out, device="cpu", settings=(*SMALL, *settings), **options).begin()
-
-
-def command(*words):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "ancestral", *map(str, words)], capture_output=True, text=True, env=environment, check=False
-    )
 
 
 @pytest.mark.parametrize("settings", [(), ("model.objective=hinge", "train.accumulate=2")], ids=["default", "hinge"])
@@ -126,7 +116,7 @@ def test_a_failed_game_is_stopped_and_the_last_good_model_kept(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, command):
     folder = tmp_path_factory.mktemp("runs") / "digits-gan"
     done = command("train", "digits", *SMALL, "--model", "gan", "--for", "30it", "--condition", "class", "--out", folder)
     assert done.returncode == 0, done.stderr
@@ -134,7 +124,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_sample_with_truncation(run, tmp_path):
+def test_sample_with_truncation(run, tmp_path, command):
     done = command("sample", run, "-n", 4, "--truncation", 0.7, "--class", 3, "--out", tmp_path / "x.npz", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["nfe"] == 1
@@ -147,7 +137,7 @@ def test_sample_with_truncation(run, tmp_path):
         assert message in done.stderr
 
 
-def test_invert(run, tmp_path):
+def test_invert(run, tmp_path, command):
     picture = tmp_path / "seven.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)).save(picture)
     done = command("sample", run, "--invert", picture, "--class", 7, "--out", tmp_path / "both.png", "--json")
@@ -166,7 +156,7 @@ def test_invert(run, tmp_path):
     assert "cannot read the picture" in missing.stderr
 
 
-def test_a_model_with_an_encoder_needs_no_search(tmp_path, run):
+def test_a_model_with_an_encoder_needs_no_search(tmp_path, run, command):
     small = ("model.channels=[8]", "train.batch=16")
     assert command("train", "digits", *small, "--for", "2it", "--out", tmp_path / "d").returncode == 0
     assert command("sample", run, "--seeds", "5", "--out", tmp_path / "pictures").returncode == 0
@@ -176,14 +166,14 @@ def test_a_model_with_an_encoder_needs_no_search(tmp_path, run):
         assert stored["z"].shape == (1, 1, 8, 8)  # the noise of the ODE
 
 
-def test_points_are_no_pictures(tmp_path):
+def test_points_are_no_pictures(tmp_path, command):
     assert command("train", "moons", "--for", "2it", "--out", tmp_path / "moons").returncode == 0
     done = command("sample", tmp_path / "moons", "--invert", "x.png")
     assert done.returncode == 2
     assert "are not pictures" in done.stderr
 
 
-def test_info_tells_of_the_game(run):
+def test_info_tells_of_the_game(run, command):
     text = command("info", run).stdout
     for words in ("gan", "health", "accuracy_held_out"):
         assert words in text

@@ -1,9 +1,6 @@
 """Latent models through the trainer and the commands: two stages in one run."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -28,13 +25,6 @@ PRIOR = ("model.prior.width=16",)
 
 def trainer(out, budget="16it", *settings, source="digits", small=(*SMALL, *PRIOR), **options):
     return plan(source, model="latent", budget=budget, out=out, device="cpu", settings=(*small, *settings), **options).begin()
-
-
-def command(*words):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "ancestral", *map(str, words)], capture_output=True, text=True, env=environment, check=False
-    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +130,7 @@ def folder(path, n=240, side=32):
     return path
 
 
-def test_a_folder_from_end_to_end(tmp_path):
+def test_a_folder_from_end_to_end(tmp_path, command):
     """Reconstructions of held-out pictures are far better than their own mean colours, the best constant pictures."""
     run = tmp_path / "run"
     words = ["model.autoencoder.width=32", "model.autoencoder.share=0.8", "train.previews=2", "--for", "150it", "--out", run]
