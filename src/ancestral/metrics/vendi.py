@@ -12,7 +12,7 @@ def vendi(x: np.ndarray, centre: np.ndarray | None = None) -> Estimate:
     """Return exp(-sum_i l_i log l_i) over the eigenvalues l of K/n, where K holds the cosine similarities.
 
     Source: Friedman & Dieng 2022 (arXiv:2210.02410). The score is 1 if all are alike, and n if all are orthogonal. The
-    eigenvalues of K/n are those of the d x d matrix X'X/n of unit vectors.
+    eigenvalues of K/n = XX'/n, up to zeros, are those of the d x d matrix X'X/n of unit vectors; the smaller matrix is used.
 
     Args:
         x: Features `(n, d)`.
@@ -23,7 +23,7 @@ def vendi(x: np.ndarray, centre: np.ndarray | None = None) -> Estimate:
 
     def score(rows: np.ndarray) -> float:
         part = unit[rows]
-        values = np.linalg.eigvalsh(part.T @ part / len(part))
+        values = np.linalg.eigvalsh((part @ part.T if len(part) < part.shape[1] else part.T @ part) / len(part))
         values = values[values > 1e-12]
         return float(np.exp(-(values * np.log(values)).sum()))
 
