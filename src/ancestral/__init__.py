@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ancestral.app.compare import compare
     from ancestral.app.data import DataError, DataSet, DataSpec
     from ancestral.app.data import load as load_data
+    from ancestral.app.distill import distill
     from ancestral.app.evaluate import evaluate, report
     from ancestral.app.sampling import SampleRequest
     from ancestral.configuration import configurable
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ancestral.errors import AncestralError, UsageError
     from ancestral.models import GenerativeModel
     from ancestral.models.diffusion import Diffusion
+    from ancestral.models.distilled import DistilledModel
     from ancestral.models.gan import GAN
     from ancestral.models.latent import LatentModel
     from ancestral.models.score import ScoreModel
@@ -51,6 +53,7 @@ _HOMES = {
     "load": ("ancestral.app.api", "load"),
     "evaluate": ("ancestral.app.evaluate", "evaluate"),
     "compare": ("ancestral.app.compare", "compare"),
+    "distill": ("ancestral.app.distill", "distill"),
     "report": ("ancestral.app.evaluate", "report"),
     "load_data": ("ancestral.app.data", "load"),
     "DataError": ("ancestral.app.data", "DataError"),
@@ -60,6 +63,7 @@ _HOMES = {
     "UsageError": ("ancestral.errors", "UsageError"),
     "GenerativeModel": ("ancestral.models", "GenerativeModel"),
     "Diffusion": ("ancestral.models.diffusion", "Diffusion"),
+    "DistilledModel": ("ancestral.models.distilled", "DistilledModel"),
     "ScoreModel": ("ancestral.models.score", "ScoreModel"),
     "VAE": ("ancestral.models.vae", "VAE"),
     "GAN": ("ancestral.models.gan", "GAN"),
@@ -93,6 +97,7 @@ __all__ = [
     "DataSpec",
     "Denoiser",
     "Diffusion",
+    "DistilledModel",
     "GenerativeModel",
     "LatentModel",
     "SampleRequest",
@@ -100,6 +105,7 @@ __all__ = [
     "UsageError",
     "compare",
     "configurable",
+    "distill",
     "evaluate",
     "load",
     "load_data",

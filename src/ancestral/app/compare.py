@@ -229,7 +229,7 @@ def _costs(run: Run, evaluator: Evaluator, device: str) -> tuple[Cost, ...]:
         n = min(SWEEP_N, evaluator.n)
         samples = drawn(run, model, evaluator.data, n, how, evaluator.progress)
         found = frechet(project(e(samples.x)), project(reference))
-        setting = ", ".join(str(value) for value in how.values()) or run.recipe.model.family
+        setting = ", ".join(str(value) for value in how.values()) or run.recipe.model.title
         costs.append(Cost(setting, (samples.seconds or 0.0) / n, found.value, found.std_err))
     write_atomically(file, json.dumps({"key": key, "costs": [vars(cost) for cost in costs]}).encode())
     return tuple(costs)

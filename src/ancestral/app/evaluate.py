@@ -152,7 +152,7 @@ def evaluate_run(run: Run, evaluator: Evaluator, how: Mapping[str, Any], device:
         name or str(run.path),
         samples,
         model=model if data.spec.fingerprint == run.spec.fingerprint else None,
-        family=recipe.model.family,
+        family=recipe.model.title,
         cost=cost,
         how={k: str(v) for k, v in how.items()},
         rows=rows,
@@ -281,7 +281,7 @@ def _reference(run: Run | None, against: Real, line: Line) -> tuple[DataSet, Aga
     if isinstance(against, str | Path) and str(against) in ("test", "train"):
         if run is None:
             raise UsageError("samples are compared with real data: give them with --against SOURCE (Python: against=)")
-        free = not run.recipe.model.condition and run.recipe.model.family != OWN  # it draws without conditions of its data
+        free = not run.recipe.model.conditions  # it draws without conditions of its data
         otherwise = ", or compare with other data: --against SOURCE (Python: against=)" if free else ""
         return data_of(run, line, otherwise), "test" if str(against) == "test" else "train"
     size = None

@@ -29,7 +29,8 @@ def facts(run: Run) -> dict[str, Any]:
     previews = sorted(run.samples.glob("step-*.png"))
     return {
         "run": str(run.path),
-        "family": recipe.model.family,
+        "family": recipe.model.title,
+        "conditions": list(recipe.model.conditions),
         "progress": numbers.get("progress", 0.0),
         "step": numbers.get("step", 0),
         "images": numbers.get("images", 0),
@@ -176,11 +177,11 @@ def state_of(run: Run) -> dict[str, Any]:
     try:
         recipe = run.recipe
         found |= {
-            "family": recipe.model.family,
+            "family": recipe.model.title,
             "budget": recipe.train.budget,
             "source": Path(recipe.data.source).name,
             "data": Path(recipe.data.source).stem,
-            "condition": list(recipe.model.condition),
+            "condition": list(recipe.model.conditions),
         }
     except AncestralError as error:
         found["problem"] = str(error)

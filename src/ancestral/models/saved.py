@@ -11,7 +11,7 @@ from torch import nn
 from ancestral import weights
 from ancestral.configuration import decode, foreign_modules
 from ancestral.errors import AncestralError, UsageError
-from ancestral.models import autoencoder, diffusion, gan, latent, score, vae  # noqa: F401  # their classes can be built then
+from ancestral.models import autoencoder, diffusion, distilled, gan, latent, score, vae  # noqa: F401  # their classes can be built then
 from ancestral.models.base import GenerativeModel
 from ancestral.networks import adversarial, diffusers  # noqa: F401  # and these
 

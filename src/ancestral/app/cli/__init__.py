@@ -33,6 +33,7 @@ Try:
 FULL = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words on CUDA and MPS, on CPUs, on Windows
 SMALLER = {
     "train": "lower train.batch or raise train.accumulate",
+    "distill": "lower train.batch or raise train.accumulate",
     "sample": "lower --batch or -n",
     "compare": "lower -n or --size",
     "evaluate": "lower -n",
@@ -43,6 +44,7 @@ app = App(name="ancestral", help=INTRODUCTION, help_format="markdown", version=_
 for name, summary in (
     ("train", "Train a model of your data, or continue a run."),
     ("sample", "Draw new samples from a trained model."),
+    ("distill", "Train a model that draws a run's samples in one to four evaluations."),
     ("info", "Show what a run is and how its training went."),
     ("evaluate", "Score samples beside real data."),
     ("compare", "Compare the families on your data."),
@@ -54,7 +56,7 @@ for name, summary in (
     app.command(f"ancestral.app.cli.{name}:{name}", name=name, help=summary)
 
 
-PARALLEL = ("train", "compare")  # commands whose processes work together; evaluate and report share files
+PARALLEL = ("train", "distill", "compare")  # commands whose processes work together; evaluate and report share files
 
 
 def main(arguments: list[str] | None = None) -> None:

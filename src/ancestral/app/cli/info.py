@@ -55,7 +55,7 @@ def info(
         "data": f"{data['name']}: {data['size']:,} samples of {shape}, {data['kind']}"
         + (f", {len(data['classes'])} classes" if data["classes"] else ""),
         "trained": f"{facts['step']:,} steps, {count(facts['images'])} images, {duration(facts['seconds'])}",
-        "condition": ", ".join(facts["recipe"]["model"]["condition"]) or "none",
+        "condition": ", ".join(facts["conditions"]) or "none",
         "skipped": f"{facts['skipped']} steps that were not finite" if facts["skipped"] else "no step",
         "preview": facts["preview"] or "none yet",
     }

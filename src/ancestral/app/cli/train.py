@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from ancestral.app.cli.parallel import in_processes
 from ancestral.builtin import explained
+
+if TYPE_CHECKING:
+    from ancestral.app.api import Plan
+    from ancestral.app.progress import Reporter
+    from ancestral.app.training.loop import Step, Trainer
 
 
 def train(
@@ -105,12 +110,9 @@ def train(
     from ancestral.app.evaluation import Evaluator
     from ancestral.app.evaluation.live import evaluated
     from ancestral.app.processes import processes
-    from ancestral.app.progress import Reporter, count, duration, follow
+    from ancestral.app.progress import Reporter
     from ancestral.app.recipes.recipe import Recipe
     from ancestral.app.training.budget import Budget
-    from ancestral.app.training.loop import Step
-    from ancestral.app.training.profile import WARM, Profile, profiled
-    from ancestral.app.training.trackers import tracker
     from ancestral.errors import UsageError
     from ancestral.runtime import Runtime
 
@@ -151,6 +153,34 @@ def train(
         planned = replace(planned, started=planned.started + time.monotonic() - begun)
     elif patience is not None:
         raise UsageError("--patience counts evaluations during training: ask for them with --evaluate-every, e.g. 2m")
+    watched = None if every is None else lambda trainer: evaluated(trainer, evaluator, every, patience)
+    return follow_plan(planned, reporter, json=json, track=track, profile=profile, watched=watched)
+
+
+def follow_plan(
+    planned: Plan,
+    reporter: Reporter,
+    *,
+    json: bool,
+    track: Sequence[str] = (),
+    profile: bool = False,
+    watched: Callable[[Trainer], Iterable[Step]] | None = None,
+) -> int:
+    """Train as planned, tell the user how it goes, and return the exit code.
+
+    Args:
+        planned: the training.
+        reporter: shows the progress.
+        json: whether the result is printed as JSON.
+        track: the names of trackers.
+        profile: whether steps are measured.
+        watched: a function from the trainer to its steps, for more work between them.
+    """
+    from ancestral.app.processes import processes
+    from ancestral.app.progress import count, duration, follow
+    from ancestral.app.training.profile import WARM, Profile, profiled
+    from ancestral.app.training.trackers import tracker
+
     trainer = planned.begin(reporter)
     run, data = trainer.run, trainer.data
     resumed = trainer.step > 0
@@ -166,11 +196,11 @@ def train(
     shape = "x".join(map(str, data.spec.shape))
     reporter.say(f"{data.spec.name}: {len(data.train):,} samples of {shape}, {len(data.test):,} held out")
     reporter.say(
-        f"{trainer.recipe.model.family}, {count(trainer.parameters)} parameters, on {trainer.runtime}; "
+        f"{trainer.recipe.model.title}, {count(trainer.parameters)} parameters, on {trainer.runtime}; "
         f"{'continuing at step ' + str(trainer.step) + ' of' if resumed else 'for'} {trainer.recipe.train.budget} in {run.path}"
     )
     trackers = [tracker(name, run) for name in track] if processes().main else []
-    steps: Iterable[Step] | None = evaluated(trainer, evaluator, every, patience) if every is not None else None
+    steps = None if watched is None else watched(trainer)
     found: list[Profile] = []
 
     def report(made: Profile) -> None:

@@ -57,6 +57,16 @@ class FamilyRecipe(Section):
         return None
 
     @property
+    def title(self) -> str:
+        """The name of the family, for people."""
+        return self.family
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The names of the model's conditions."""
+        return self.condition
+
+    @property
     def size(self) -> str:
         """The settings of the network's size, for messages."""
         return ""

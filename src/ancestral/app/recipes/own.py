@@ -20,7 +20,17 @@ class OwnRecipe(FamilyRecipe):
     family: Literal["own"] = "own"
     config: dict[str, Any] = Field(description="the model's configuration, as `model.config()` gives it")
 
+    @property
+    def title(self) -> str:
+        return self.config.get("family") or self.family
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        conditioner = (self.config.get("prior") or self.config).get("conditioner") or {}
+        return tuple(conditioner.get("kinds", {}).get("mapping", {}))
+
     def build(self, spec: DataSpec) -> GenerativeModel:
         raise UsageError(
-            "the model of this run was given as an object: give it again, ancestral.train(data, model=model, out=...)"
+            "the model of this run was made outside of a recipe: continue with the command that made it, such as "
+            "`ancestral distill`, or give the object again, ancestral.train(data, model=model, out=...)"
         )
