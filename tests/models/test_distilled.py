@@ -78,20 +78,20 @@ def test_the_teacher_follows_the_known_flow_of_gaussian_data(schedule, steps):
 def test_a_student_of_gaussian_data_learns_the_known_map_of_two_steps(schedule):
     """The teacher's own two steps of Euler miss it by far."""
     model = teacher(schedule)
-    student = distilled(model, 2, teacher_steps=60)
+    student = distilled(model, 2, teacher_steps=30)
     z = SampleNoise(range(200)).normal((3,))
     expected = GaussianOracle(MEAN, STD).flow(z.double(), student.levels[0], student.levels[-1]).float()
     before = (student.decode(z) - expected).abs().mean()
     optimizer = torch.optim.Adam(student.players()[0].parameters, lr=0.02)
-    for step in range(300):
-        optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / 300)
-        loss = student.loss(torch.zeros(64, 3), seed=step)["total"].mean()
+    for step in range(150):
+        optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / 150)
+        loss = student.loss(torch.zeros(32, 3), seed=step)["total"].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     after = (student.decode(z) - expected).abs().mean()
     assert before > 0.05
-    assert after < 0.005
+    assert after < 0.01
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), teacher(schedule).parameters(), strict=True))
 
 
@@ -124,9 +124,8 @@ def test_the_end_of_the_flow_is_the_teachers_sample_with_its_guidance():
     torch.testing.assert_close(student.to_data(student.flow(x, context)[-1]), drawn)
     assert distilled(by_class(drop=0), 1).guidance == 1
     plain = distilled(model, 1, guidance=1.0).flow(x, context)[-1]
-    torch.testing.assert_close(
-        student.to_data(plain), model.sample(6, {"class": ["a", "b"] * 3}, seeds=range(6), steps=12, guidance=1)
-    )
+    drawn = model.sample(6, {"class": ["a", "b"] * 3}, seeds=range(6), steps=12, guidance=1)
+    torch.testing.assert_close(student.to_data(plain), drawn)
 
 
 def test_teacher_and_student_read_the_same_context_also_where_conditions_are_dropped():
@@ -134,12 +133,8 @@ def test_teacher_and_student_read_the_same_context_also_where_conditions_are_dro
     student = distilled(by_class(drop=1.0), 1)
     student.train()
     assert not student.conditioner.training
-    batch = Batch(torch.zeros(6, 1, 8, 8), {"class": torch.tensor([0, 1] * 3)})
-    losses = [student.losses(batch, "model", StreamNoise(6, 0, 0))["total"]]
-    losses.append(
-        student.losses(Batch(batch.x, {"class": 1 - batch.conditions["class"]}), "model", StreamNoise(6, 0, 0))["total"]
-    )
-    torch.testing.assert_close(*losses)
+    batches = [Batch(torch.zeros(6, 1, 8, 8), {"class": torch.tensor(classes * 3)}) for classes in ([0, 1], [1, 0])]
+    torch.testing.assert_close(*(student.losses(batch, "model", StreamNoise(6, 0, 0))["total"] for batch in batches))
     names = {name for name, _ in student.named_parameters()}
     assert len(student.players()[0].parameters) == sum(name.startswith("denoiser") for name in names) < len(names)
 

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 import ancestral as an
+from ancestral.app.distill import plan_distillation
 from ancestral.app.training.run import Run
 from ancestral.errors import UsageError
 
@@ -30,7 +31,7 @@ def student(teacher, command):
 
 def test_it_draws_in_two_evaluations(student, command, tmp_path):
     drawn = json.loads(command("sample", student, "-n", 4, "--class", "3", "--out", tmp_path / "x.npz", "--json").stdout)
-    assert (drawn["n"], drawn["nfe"], drawn["classes"]) == (4, 2, ["3"])
+    assert (drawn["n"], drawn["nfe"], drawn["classes"]) == (4, 2, ["3"] * 4)
     facts = json.loads(command("info", student, "--json").stdout)
     assert (facts["family"], facts["conditions"], facts["step"]) == ("distilled", ["class"], 8)
     assert "distilled, " in command("info", student).stdout
@@ -52,12 +53,6 @@ def test_it_continues_where_it_stopped_and_only_with_its_teacher(teacher, comman
     assert command(*words, "--for", "6it", "--out", tmp_path / "whole").returncode == 0
     part = tmp_path / "part"
 
-    def stop(step):
-        if step.step == 3:
-            raise KeyboardInterrupt
-
-    from ancestral.app.distill import plan_distillation
-
     trainer = plan_distillation(teacher, 1, "6it", part, settings=("train.previews=0",), device="cpu").begin()
     for step in trainer:
         if step.step == 3:
@@ -71,7 +66,8 @@ def test_it_continues_where_it_stopped_and_only_with_its_teacher(teacher, comman
     Run(other).save_model({name: t + 0.001 for name, t in an.load(teacher, device="cpu").state_dict().items()})
     done = command("distill", other, "--steps", 1, "train.previews=0", "--for", "6it", "--out", part)
     assert done.returncode == 2
-    assert "holds a run of another recipe (model.config.origin: digits" in done.stderr
+    assert "holds a run of another recipe" in done.stderr
+    assert "-> digits " in " ".join(done.stderr.split())
 
 
 def test_python_returns_the_student(teacher, tmp_path):
@@ -105,9 +101,7 @@ def test_a_latent_model_is_distilled(tmp_path, command):
     before, after = (an.load(folder, device="cpu") for folder in (tmp_path / "run", tmp_path / "run-2steps"))
     assert isinstance(after.prior, an.DistilledModel)
     assert (after.mean == before.mean).all()
-    assert (
-        json.loads(command("sample", tmp_path / "run-2steps", "-n", 2, "--out", tmp_path / "x.npz", "--json").stdout)["nfe"]
-        == 2
-    )
+    drawn = command("sample", tmp_path / "run-2steps", "-n", 2, "--out", tmp_path / "x.npz", "--json")
+    assert json.loads(drawn.stdout)["nfe"] == 2
     with pytest.raises(UsageError, match="no denoiser to distil"):
         an.distill(tmp_path / "run-2steps", quiet=True)
