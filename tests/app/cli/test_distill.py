@@ -4,11 +4,14 @@ import json
 import shutil
 
 import pytest
+import torch
 
 import ancestral as an
 from ancestral.app.distill import plan_distillation
 from ancestral.app.training.run import Run
+from ancestral.batch import Batch
 from ancestral.errors import UsageError
+from ancestral.noise import SampleNoise
 
 SMALL = ("model.channels=[8, 8]", "train.previews=0", "train.batch=16")
 
@@ -105,3 +108,23 @@ def test_a_latent_model_is_distilled(tmp_path, command):
     assert json.loads(drawn.stdout)["nfe"] == 2
     with pytest.raises(UsageError, match="no denoiser to distil"):
         an.distill(tmp_path / "run-2steps", quiet=True)
+
+
+def test_the_training_does_not_depend_on_the_number_of_parts(teacher, tmp_path):
+    steps = []
+    for accumulate in (1, 4):
+        words = ("train.previews=0", f"train.accumulate={accumulate}")
+        trainer = plan_distillation(teacher, 2, "2it", tmp_path / str(accumulate), settings=words, device="cpu").begin()
+        steps.append([dict(step.losses) for step in trainer])
+    assert steps[0][0] == pytest.approx(steps[1][0], rel=1e-5)
+    assert steps[0][1] == pytest.approx(steps[1][1], rel=1e-3)
+
+
+def test_a_step_never_waits_for_the_device(teacher, tmp_path):
+    """The meta device has no values: a step that reads one raises there."""
+    student = plan_distillation(teacher, 2, "2it", tmp_path / "run", device="cpu").model.to("meta")
+    student.train()
+    batch = Batch(torch.zeros(4, 1, 8, 8, device="meta"), {"class": torch.zeros(4, dtype=torch.int64, device="meta")})
+    loss = student.losses(batch, "model", SampleNoise(range(4), "meta"))["total"]
+    assert loss.device.type == "meta"
+    loss.mean().backward()
