@@ -483,3 +483,13 @@ def test_versions(bench):
     row = done.stdout.splitlines()[-1].split("|")
     assert row[1].strip() == "toys"
     assert all(float(value) > 0 for value in row[2:5])
+
+
+@pytest.mark.long
+def test_distill(bench):
+    ancestral.train("digits", budget="4it", out="run", condition="class", settings=SMALL, device="cpu", quiet=True)
+    ancestral.distill("run", 2, "2it", device="cpu", quiet=True, settings=("train.previews=0",))
+    printed = bench("distill", "run", "run-2steps", "--steps", 2, "--n", 40, "--features", "random", "--json", "out.json")
+    assert [row["name"] for row in read("out.json")] == ["real data", "teacher, 2 steps", "distilled, run-2steps"]
+    assert all(row["distance"] > 0 for row in read("out.json"))
+    assert "| distilled, run-2steps |" in printed
