@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ancestral.app.distill import distill
     from ancestral.app.evaluate import evaluate, report
     from ancestral.app.sampling import SampleRequest
+    from ancestral.app.tune import tune
     from ancestral.configuration import configurable
     from ancestral.denoiser import Denoiser
     from ancestral.errors import AncestralError, UsageError
@@ -52,6 +53,7 @@ _HOMES = {
     "train": ("ancestral.app.api", "train"),
     "load": ("ancestral.app.api", "load"),
     "evaluate": ("ancestral.app.evaluate", "evaluate"),
+    "tune": ("ancestral.app.tune", "tune"),
     "compare": ("ancestral.app.compare", "compare"),
     "distill": ("ancestral.app.distill", "distill"),
     "report": ("ancestral.app.evaluate", "report"),
@@ -112,6 +114,7 @@ __all__ = [
     "register",
     "report",
     "train",
+    "tune",
 ]
 
 

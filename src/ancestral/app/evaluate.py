@@ -23,6 +23,7 @@ from ancestral.app.evaluation.samples import at_levels, rank_and_world
 from ancestral.app.progress import Line, Reporter
 from ancestral.app.recipes.own import OWN
 from ancestral.app.report import write
+from ancestral.app.sampling import SampleRequest
 from ancestral.app.training.run import Run
 from ancestral.app.training.saved import SavedModel, holds_saved_model
 from ancestral.errors import AncestralError, UsageError
@@ -140,7 +141,7 @@ def evaluate_run(run: Run, evaluator: Evaluator, how: Mapping[str, Any], device:
     """Evaluate a run and write evaluation.json into its folder. name: the name of the subject. None: the run's path."""
     model = run.load_model(device)
     recipe = run.recipe
-    data = evaluator.data
+    data, how = evaluator.data, tuned(run, how)
     samples = drawn(run, model, data, evaluator.n, how, evaluator.progress)
     if data.spec.classes != run.spec.classes:  # the labels of other data have another meaning
         samples = replace(samples, labels=None)
@@ -193,11 +194,19 @@ def _cost(model: GenerativeModel, samples: Samples) -> dict[str, float]:
 def drawn(
     run: Run, model: GenerativeModel, data: DataSet, n: int, how: Mapping[str, Any], progress: Callable[[str], None]
 ) -> Samples:
-    """Draw samples of a run's model, with the levels of the run's own data, and with their conditions if it has any."""
+    """Draw samples of a run's model as `sample` does: with the levels and conditions of the run's own data, and its tuning."""
+    how = tuned(run, how)
     own = data
     if data.spec.fingerprint != run.spec.fingerprint:  # without conditions no data are needed
         own = data_of(run) if model.conditioner.kinds else replace(data, spec=run.spec)
     return draw(model, own, n, run.path / "evaluation", how, identity=identity(run), progress=progress)
+
+
+def tuned(run: Run, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of the sampler with those that the run's tuning has for them."""
+    names = ("steps", "solver", "spacing")
+    request = SampleRequest(**{name: how[name] for name in names if name in how}).settled(run)
+    return {**how, **{name: value for name in names if (value := getattr(request, name)) is not None}}
 
 
 def report(

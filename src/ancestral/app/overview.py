@@ -13,8 +13,10 @@ from safetensors import SafetensorError, safe_open
 
 from ancestral.app.evaluation.result import Evaluation
 from ancestral.app.recipes.recipe import Recipe
+from ancestral.app.sampling.tuning import Tuning, stale
 from ancestral.app.training.run import Run
 from ancestral.errors import AncestralError
+from ancestral.models.denoising import SOLVER, STEPS
 
 Tone = Literal["good", "warn", "bad"]
 FRESH = 20.0  # seconds since the last measurement in which a run counts as being trained
@@ -40,6 +42,7 @@ def facts(run: Run) -> dict[str, Any]:
         "data": spec.to_json(),
         "recipe": recipe.model_dump(mode="json"),
         "preview": str(previews[-1]) if previews else None,
+        "sampler": sampler(run),
         "quality": quality(run),
         "health": {k.partition("/")[2]: v for look in looks for k, v in look.items() if k.startswith("health/")},
         "findings": [finding for look in looks for finding in look["findings"]],
@@ -67,6 +70,17 @@ def quality(run: Run) -> str | None:
     found = Evaluation.load(file)
     real = f", real data {found.headline.real}" if found.headline.real else ""
     return f"{found.headline.name} {found.headline.value}{real}, of {found.n:,} samples"
+
+
+def sampler(run: Run) -> str | None:
+    """Return the sampler that `sample` uses by default, and the numbers of steps for which there are others. None: no steps."""
+    if run.recipe.model.family not in ("diffusion", "score", "latent"):
+        return None
+    tuning = Tuning.of(run)
+    if tuning is None:
+        return stale(run) or f"{STEPS} steps of {SOLVER}; `ancestral tune {run.path}` fits fewer to the model"
+    usual = tuning.of_steps(tuning.usual) or f"{STEPS} steps of {SOLVER}"
+    return f"{usual}; tuned for {', '.join(str(setting.steps) for setting in tuning.settings)} steps"
 
 
 def is_fresh(run: Run) -> bool:

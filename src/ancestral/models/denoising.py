@@ -89,9 +89,9 @@ class DenoisingModel(GenerativeModel):
         noise: Noise,
         context: Context,
         *,
-        steps: int = STEPS,
+        steps: int | None = None,
         solver: str | Solver = SOLVER,
-        spacing: str = SPACING,
+        spacing: str | Sequence[float] = SPACING,
         guidance: float = 1.0,
         interval: tuple[float, float] | None = None,
         rescale: float = 0.0,
@@ -100,8 +100,9 @@ class DenoisingModel(GenerativeModel):
         edit: Edit | None = None,
         clip: bool = True,
     ) -> Iterator[State]:
-        """Yield the states from noise to x_0 by a solver, through `steps` levels of a grid.
+        """Yield the states from noise to x_0 by a solver, through `steps` levels of a grid (20 by default).
 
+        `spacing` is as in `ancestral.schedules.grid`; explicit times have their own number of steps.
         `guidance`, `interval` and `rescale` are as in `ancestral.guidance`. Guidance leads away from the model without
         condition, with the `negative` condition, or from the `weak` model. `edit` is as in `ancestral.models.edits`. `clip`
         keeps each prediction within the range of the data, if they have one.
@@ -116,6 +117,8 @@ class DenoisingModel(GenerativeModel):
             denoise: Denoise = Autoguidance(wanted, weak, scale=guidance, interval=interval, rescale=rescale)
         else:
             denoise = guided(self.denoiser, context, null, guidance, interval, rescale)
+        if steps is None:
+            steps = STEPS if isinstance(spacing, str) else len(spacing) - 1
         levels = self.schedule.levels(grid(self.schedule, steps, spacing))
         path = SamplePath(denoise, solver_of(solver), noise.normal(self.shape), levels)
         if edit is not None:

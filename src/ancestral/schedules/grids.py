@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from ancestral.schedules.chain import Chain
 RHO = 7.0  # exponent of the spacing karras
 
 
-def grid(schedule: Schedule, steps: int, spacing: str = "trailing") -> Tensor:
+def grid(schedule: Schedule, steps: int, spacing: str | Sequence[float] = "trailing") -> Tensor:
     """Return the times that a sampler visits: `(steps + 1,)` float64, from 1 down to 0.
 
     On a `Chain` times are rounded to its steps, and those that coincide are visited once.
@@ -22,17 +24,28 @@ def grid(schedule: Schedule, steps: int, spacing: str = "trailing") -> Tensor:
     Args:
         schedule: The forward process.
         steps: The number of steps, at least 1.
-        spacing: The name of a registered function (schedule, steps) -> the times `(steps,)` before the last, which is 0.
+        spacing: The name of a registered function (schedule, steps) -> the times `(steps,)` before the last, which is 0; or all
+            `steps + 1` times themselves, such as those of `ancestral tune`.
 
     Raises:
-        UsageError: For steps < 1 or an unknown spacing.
+        UsageError: For steps < 1, an unknown spacing, or times that do not fall from 1 to 0 in so many steps.
     """
     if steps < 1:
         raise UsageError(f"a sampler needs at least 1 step; got {steps}")
-    times: Tensor = lookup("spacing", spacing)(schedule, steps)
+    times: Tensor = lookup("spacing", spacing)(schedule, steps) if isinstance(spacing, str) else _explicit(spacing, steps)
     if isinstance(schedule, Chain):
         times = torch.unique((times * schedule.T).round().clamp(min=1)).flip(0) / schedule.T
     return torch.cat([times, torch.zeros(1, dtype=torch.float64)])
+
+
+def _explicit(times: Sequence[float], steps: int) -> Tensor:
+    """Return given times without the last, checked."""
+    found = torch.as_tensor(times, dtype=torch.float64, device="cpu")
+    if found.ndim != 1 or len(found) != steps + 1:
+        raise UsageError(f"{steps} steps visit {steps + 1} times, and {found.numel()} are given: give as many, with 1 and 0")
+    if found[0] != 1 or found[-1] != 0 or not bool((found.diff() < 0).all()):
+        raise UsageError("the times of a sampler must fall from 1 (noise) to 0 (data), each less than the one before")
+    return found[:-1]
 
 
 @built_in("spacing", "trailing")

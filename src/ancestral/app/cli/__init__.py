@@ -21,6 +21,7 @@ Try:
 
 - `ancestral train digits`: train a model of handwritten digits (two minutes on a laptop)
 - `ancestral sample runs/digits -n 64`: draw 64 new digits and write them as a picture
+- `ancestral tune runs/digits`: fit the sampler to the model, for good samples in few steps
 - `ancestral info runs/digits`: show what the run is and how its training went
 - `ancestral report runs/digits`: write a page that says how good the samples are
 - `ancestral compare digits`: find the family that is best on these data
@@ -46,6 +47,7 @@ for name, summary in (
     ("sample", "Draw new samples from a trained model."),
     ("distill", "Train a model that draws a run's samples in one to four evaluations."),
     ("info", "Show what a run is and how its training went."),
+    ("tune", "Fit the sampler to a run, for good samples in few steps."),
     ("evaluate", "Score samples beside real data."),
     ("compare", "Compare the families on your data."),
     ("report", "Write a run's report as one page."),

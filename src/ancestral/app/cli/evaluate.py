@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ancestral.app.cli.options import SPACING, Features
+from ancestral.app.cli.options import SPACING, Features, spacing_of
 
 
 def evaluate(
@@ -84,7 +84,7 @@ def evaluate(
         else:
             likelihoods.show(subject, figures)
         return 0
-    how: dict[str, Any] = {"steps": steps, "solver": solver, "spacing": spacing, "guidance": guidance}
+    how: dict[str, Any] = {"steps": steps, "solver": solver, "spacing": spacing_of(spacing), "guidance": guidance}
     result = evaluation.evaluate(
         subject,
         against,

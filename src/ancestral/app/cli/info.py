@@ -59,6 +59,7 @@ def info(
         "skipped": f"{facts['skipped']} steps that were not finite" if facts["skipped"] else "no step",
         "preview": facts["preview"] or "none yet",
     }
+    rows |= {"sampler": facts["sampler"]} if facts["sampler"] else {}
     rows["quality"] = facts["quality"] or f"not evaluated yet: ancestral report {run}"
     rows |= _health(facts["health"])
     rows |= {"finding" + " " * i: finding for i, finding in enumerate(facts["findings"])}

@@ -17,7 +17,10 @@ Features = Annotated[
         "Default: what suits the data."
     ),
 ]
-SPACING = f"Rule that spreads the steps over the noise levels: {explained('spacing')}. Default: logsnr."
+SPACING = (
+    f"Rule that spreads the steps over the noise levels: {explained('spacing')}; or the times of all levels with commas, e.g. "
+    "1,0.6,0.3,0.1,0. Default: what `ancestral tune` fitted, else logsnr."
+)
 
 
 def integers(text: str) -> list[int]:
@@ -26,6 +29,16 @@ def integers(text: str) -> list[int]:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise UsageError(f"cannot read the seeds {text!r}: write integers separated by commas, e.g. 3,7,9") from None
+
+
+def spacing_of(text: str | None) -> str | tuple[float, ...] | None:
+    """Read a spacing: a name, or times that are separated by commas. Raises UsageError if a time is no number."""
+    if text is None or "," not in text:
+        return text
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"cannot read the times {text!r}: write numbers from 1 to 0, e.g. 1,0.6,0.3,0.1,0") from None
 
 
 def check_suffix(option: str, path: Path, known: tuple[str, ...]) -> None:

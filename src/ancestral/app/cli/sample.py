@@ -57,6 +57,8 @@ def sample(
         str | None, Parameter(group=SAMPLER, help=f"Solver of models that denoise: {explained('solver')}.")
     ] = None,
     spacing: Annotated[str | None, Parameter(group=SAMPLER, help=SPACING)] = None,
+    quick: Annotated[bool, Parameter(negative="", show_default=False, group=SAMPLER)] = False,
+    best: Annotated[bool, Parameter(negative="", show_default=False, group=SAMPLER)] = False,
     prior: Annotated[Literal["aggregate", "standard"] | None, Parameter(group=SAMPLER)] = None,
     observe: Annotated[Literal["mean", "draw"] | None, Parameter(group=SAMPLER)] = None,
     truncation: Annotated[float | None, Parameter(group=SAMPLER)] = None,
@@ -115,7 +117,11 @@ def sample(
         Weaker model of the same data, from which guidance leads away: the folder of another run with a smaller network or a
         shorter training, or the step of a stored checkpoint of this run.
     steps
-        Number of solver steps. Default: 20.
+        Number of solver steps. Default: what `ancestral tune` found for the run, else 20.
+    quick
+        The fewest steps that `ancestral tune` fitted to the run. Without a tuning: 8.
+    best
+        The number of steps after which more change nothing, as `ancestral tune` measured it. Without a tuning: 50.
     prior
         Distribution of a VAE's latents: aggregate follows the encoded data, standard is N(0, 1).
     observe
@@ -171,13 +177,14 @@ def sample(
     import torch
 
     from ancestral.app.cli.conditions import as_options
-    from ancestral.app.cli.options import check_suffix, integers
+    from ancestral.app.cli.options import check_suffix, integers, spacing_of
     from ancestral.app.data.decode import listed
     from ancestral.app.pictures import save
     from ancestral.app.progress import Reporter, duration, emit
     from ancestral.app.sampling import EditRequest, Guidance, SampleRequest
     from ancestral.app.sampling.grid import Axis, SampleGrid
     from ancestral.app.sampling.provenance import read, record, to_json
+    from ancestral.app.sampling.tuning import stale
     from ancestral.app.sampling.writing import (
         bytes_each,
         check_disk,
@@ -223,7 +230,8 @@ def sample(
             edit=EditRequest(**edits, mask=mask, strength=strength),
             solver=solver,
             steps=steps,
-            spacing=spacing,
+            spacing=spacing_of(spacing),
+            effort=_effort(quick, best),
             options={name: value for name, value in family.items() if value is not None},
             batch=batch,
             device=device,
@@ -249,6 +257,8 @@ def sample(
         "steps": steps,
         "solver": solver,
         "spacing": spacing,
+        "quick": quick or None,
+        "best": best or None,
         "observe": observe,
         "truncation": truncation,
         "batch": batch,
@@ -302,6 +312,9 @@ def sample(
         return 0
     with as_options():
         check_memory(request.count, out, spec)
+        if note := stale(folder):
+            reporter.say(note)
+        sampler = request.settled(folder)
         sampling = request.prepare(model, run=folder)
     begun = time.perf_counter()
     results: list[Tensor] = []
@@ -340,7 +353,8 @@ def sample(
         written = write(x, out, spec, sampling.seeds)
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
-    reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each): {out}")
+    fitted = f", {sampler.solver} at fitted noise levels" if sampler != request and not isinstance(sampler.spacing, str) else ""
+    reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {nfe} evaluations each{fitted}): {out}")
     if written:
         reporter.say(written)
     if trajectory is not None:
@@ -353,10 +367,19 @@ def sample(
             "seeds": sampling.seeds,
             "seconds": round(seconds, 3),
             "nfe": nfe,
+            "sampler": {"steps": sampler.steps, "solver": sampler.solver, "spacing": sampler.spacing},
         }
         result |= ({"classes": sampling.classes} if drawn else {}) | ({"note": written} if written else {})
         emit(result | ({"trajectory": str(trajectory)} if trajectory else {}))
     return 0
+
+
+def _effort(quick: bool, best: bool) -> Literal["quick", "best"] | None:
+    from ancestral.errors import UsageError
+
+    if quick and best:
+        raise UsageError("--quick and --best are the two ends of one scale: give one of them")
+    return "quick" if quick else "best" if best else None
 
 
 def _interval(text: str | None) -> tuple[float, float] | None:

@@ -4,5 +4,6 @@ from ancestral.app.sampling.conditions import Conditions, Sweep
 from ancestral.app.sampling.edits import EditRequest
 from ancestral.app.sampling.guidance import Guidance
 from ancestral.app.sampling.request import SampleRequest, Sampling
+from ancestral.app.sampling.tuning import Setting, Tuning
 
-__all__ = ["Conditions", "EditRequest", "Guidance", "SampleRequest", "Sampling", "Sweep"]
+__all__ = ["Conditions", "EditRequest", "Guidance", "SampleRequest", "Sampling", "Setting", "Sweep", "Tuning"]

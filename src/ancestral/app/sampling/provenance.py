@@ -17,14 +17,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ancestral.app.sampling.conditions import Conditions, Sweep
 from ancestral.app.sampling.edits import EditRequest
 from ancestral.app.sampling.guidance import Guidance
 from ancestral.app.sampling.request import SampleRequest
-from ancestral.app.training.saved import Opened
+from ancestral.app.training.saved import Opened, weights_of
 from ancestral.errors import UsageError
 from ancestral.version import __version__
 
@@ -63,17 +62,14 @@ class Record:
 
 
 def record(request: SampleRequest, run: Opened, arrangement: Mapping[str, Any] | None = None) -> str | None:
-    """Return the text that a picture of the samples of a run carries, or None if the request cannot be written."""
+    """Return the text that a picture of the samples of a run carries, or None if the request cannot be written.
+
+    It has the sampler that the run's tuning chose, unless that is a setting of a grid.
+    """
+    sides = [side.get("name") for side in (arrangement or {}).values() if isinstance(side, Mapping)]
+    if not {"steps", "solver", "spacing"} & {*sides}:
+        request = request.settled(run)
     return Record(request, run.path.resolve().name, weights_of(run), arrangement or {}).to_json()
-
-
-def weights_of(run: Opened) -> str:
-    """Return the checksum of the weights of a run, or of a saved model. "" if there are none."""
-    try:
-        with safe_open(run.weights, "pt") as stored:
-            return str((stored.metadata() or {}).get("checksum", ""))
-    except (SafetensorError, OSError):
-        return ""
 
 
 def read(picture: Path | bytes, folder: Path) -> Record:
@@ -130,6 +126,8 @@ def from_json(values: Mapping[str, Any], folder: Path) -> SampleRequest:
         parts[name] = kind(**{key: _read(key, value, folder) for key, value in inner.items()})
     if plain.get("seeds") is not None:
         plain["seeds"] = tuple(map(int, plain["seeds"]))
+    if isinstance(plain.get("spacing"), list):
+        plain["spacing"] = tuple(map(float, plain["spacing"]))
     return SampleRequest(**plain, **parts)
 
 

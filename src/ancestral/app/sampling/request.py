@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from ancestral.app.data.spec import DataSpec
 from ancestral.app.sampling.conditions import Conditions
 from ancestral.app.sampling.edits import EditRequest
 from ancestral.app.sampling.guidance import Guidance
+from ancestral.app.sampling.tuning import STEPS, Effort, Tuning
 from ancestral.app.training.saved import Opened, opened
 from ancestral.conditioning import ClassCondition
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel, seeds_from
 from ancestral.runtime import Precision
 from ancestral.solvers import Solver, State
+from ancestral.suggest import unknown
 
 N = 64  # samples if no number is given
 OF_PICTURE = 16  # samples if a picture is given
@@ -80,7 +82,9 @@ class SampleRequest:
         edit: a picture with which samples begin.
         solver: a registered name or a solver.
         steps: number of solver steps.
-        spacing: the rule that spreads the steps over the noise levels.
+        spacing: the rule that spreads the steps over the noise levels, or the times of all levels, from 1 to 0.
+        effort: "quick" for the fewest steps that `ancestral tune` fitted to the run, "best" for those after which more change
+            nothing. Without a tuning they are 8 and 50 steps of the default sampler.
         options: further options of the model's family: `prior` and `observe` of a VAE, `truncation` of a GAN.
         batch: number of samples computed at a time.
         device: the device on which a run's model is loaded.
@@ -98,7 +102,8 @@ class SampleRequest:
     edit: EditRequest = field(default_factory=EditRequest)
     solver: str | Solver | None = None
     steps: int | None = None
-    spacing: str | None = None
+    spacing: str | tuple[float, ...] | None = None
+    effort: Effort | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     batch: int | None = None
     device: str = "auto"
@@ -109,6 +114,12 @@ class SampleRequest:
             raise UsageError(f"`seeds` has {len(self.seeds)} seeds and `n` is {self.n}: leave `n` out")
         if self.seeds == () or (self.n is not None and self.n < 1):
             raise UsageError("`n` must be at least 1, and `seeds` must not be empty")
+        if self.effort is not None:
+            if self.effort not in STEPS:
+                raise UsageError(unknown("effort", self.effort, STEPS))
+            sampler = {"steps": self.steps, "solver": self.solver, "spacing": self.spacing}
+            if given := [name for name, value in sampler.items() if value is not None]:
+                raise UsageError(f"`{self.effort}` chooses the whole sampler: leave `{given[0]}` out")
 
     @property
     def count(self) -> int:
@@ -133,6 +144,20 @@ class SampleRequest:
         rows = seeds_from(self.seed, self.count // each) if self.seeds is None else self.seeds
         return [seed for seed in rows for _ in range(each)]
 
+    def settled(self, run: Opened | None) -> SampleRequest:
+        """Return the request with the sampler that the run's tuning has for it, or the request itself.
+
+        A tuning is used if the request names neither solver nor spacing and does not begin with a picture. An effort becomes a
+        number of steps. Raises AncestralError if the tuning is damaged.
+        """
+        if self.solver is not None or self.spacing is not None:
+            return self
+        tuning = None if run is None or self.edit.given else Tuning.of(run)
+        setting = None if tuning is None else tuning.choose(self.steps, self.effort)
+        if setting is not None:
+            return replace(self, steps=setting.steps, solver=setting.solver, spacing=setting.spacing, effort=None)
+        return self if self.effort is None else replace(self, steps=STEPS[self.effort], effort=None)
+
     def prepare(self, model: GenerativeModel, spec: DataSpec | None = None, run: Opened | None = None) -> Sampling:
         """Prepare the request for a model.
 
@@ -144,11 +169,14 @@ class SampleRequest:
         Raises:
             UsageError: if the request does not fit the model.
         """
+        if self.effort is not None and "steps" not in model.options:
+            raise UsageError(f"`{self.effort}` chooses the steps of a sampler, and this model draws in one step: leave it out")
         spec = run.spec if spec is None and run is not None else spec
+        sampler = self.settled(run)
         seeds = self.chosen_seeds()
         edit = self.edit.edit(model, spec)
         condition = self.conditions.condition(model, spec, len(seeds))
-        how = {"steps": self.steps, "solver": self.solver, "spacing": self.spacing, "edit": edit, **self.options}
+        how = {"steps": sampler.steps, "solver": sampler.solver, "spacing": sampler.spacing, "edit": edit, **self.options}
         given = {name: value for name, value in how.items() if value is not None}
         encoded, options = model.edited(len(seeds), condition, given)
         options |= self.guidance.options(model, encoded, run)

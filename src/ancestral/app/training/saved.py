@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from ancestral.app.data.spec import DataSpec, Kind
 from ancestral.app.training.run import Run
 from ancestral.conditioning.images import ImageCondition
@@ -62,6 +64,15 @@ Opened = Run | SavedModel
 def opened(path: str | Path) -> Opened:
     """Return the run or the saved model in a folder. Raises UsageError if there is neither."""
     return SavedModel(path) if holds_saved_model(path) else Run.existing(path)
+
+
+def weights_of(run: Opened) -> str:
+    """Return the checksum of the weights of a run, or of a saved model. "" if there are none."""
+    try:
+        with safe_open(run.weights, "pt") as stored:
+            return str((stored.metadata() or {}).get("checksum", ""))
+    except (SafetensorError, OSError):
+        return ""
 
 
 def holds_saved_model(path: str | Path) -> bool:

@@ -27,9 +27,9 @@ from ancestral.app.sampling import SampleRequest
 from ancestral.app.sampling.grid import SETTINGS, SampleGrid
 from ancestral.app.sampling.guidance import denoising
 from ancestral.app.sampling.latents import between, decoded, latents
-from ancestral.app.sampling.provenance import from_json, read, record, to_json, weights_of
+from ancestral.app.sampling.provenance import from_json, read, record, to_json
 from ancestral.app.sampling.writing import check_memory, picture_of
-from ancestral.app.training.saved import Opened
+from ancestral.app.training.saved import Opened, weights_of
 from ancestral.app.web.events import event, stream, told
 from ancestral.app.web.render import form_of, pixels_of, shown
 from ancestral.app.web.studio import Studio
@@ -241,7 +241,7 @@ def _drawn(studio: Studio, name: str, request: SampleRequest, arrangement: dict[
         yield from _grid(studio, name, model, run, request, arrangement)
         return
     check_memory(request.count, Path("samples.png"), run.spec)
-    sampling = request.prepare(model, run=run if request.guidance.autoguide is not None else None, spec=run.spec)
+    sampling = request.prepare(model, run=run)
     yield event("begin", {"n": sampling.n, "labels": request.conditions.labels, "columns": sampling.columns})
     results: list[Tensor] = []
     with studio.compute:

@@ -1,0 +1,80 @@
+"""The command `ancestral tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def tune(
+    run: Path,
+    *,
+    steps: str = "4,6,8",
+    n: Annotated[int, Parameter(name=["-n", "--count"])] = 48,
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(alias="-q")] = False,
+) -> int:
+    """Fit the solver and its noise levels to a trained model, so that few steps give good samples.
+
+    The result is stored in the run: `ancestral sample` and `evaluate` then use it if they are given no solver and no spacing.
+
+    Parameters
+    ----------
+    run
+        Run folder, e.g. runs/digits, or the folder of a saved model.
+    steps
+        Numbers of solver steps, with commas.
+    n
+        Number of samples to which the levels are fitted. As many others measure the error.
+    device
+        Device: auto, cpu, cuda or mps.
+    precision
+        Arithmetic of the networks: auto, fp32, bf16 or fp16.
+    json
+        Print the result as JSON.
+    quiet
+        Print nothing while it works.
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from ancestral.app import tune as tuning
+    from ancestral.app.progress import Reporter, emit
+    from ancestral.app.sampling.tuning import FILE
+    from ancestral.errors import UsageError
+    from ancestral.models.denoising import STEPS
+
+    try:
+        counts = [int(part) for part in steps.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"cannot read --steps {steps!r}: write whole numbers separated by commas, e.g. 4,6,8") from None
+    found = tuning.tune(run, counts, n=n, device=device, precision=precision, reporter=Reporter(quiet=quiet or json))
+    if json:
+        emit(asdict(found) | {"out": str(run / FILE)})
+        return 0
+    table = Table(box=None, padding=(0, 2))
+    for name in ("steps", "solver", "levels", "error before", "error after", "factor"):
+        table.add_column(name, justify="left" if name in ("solver", "levels") else "right")
+    for each in found.settings:
+        levels = each.spacing if isinstance(each.spacing, str) else "fitted"
+        factor = each.before / max(each.error, 1e-12)
+        table.add_row(str(each.steps), each.solver, levels, f"{each.before:.4f}", f"{each.error:.4f}", f"{factor:.1f}")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    usual = found.of_steps(found.usual)
+    lines = [
+        "Errors: distance from the exact solution, RMS in deviations of the data. Each step is one evaluation of the network.",
+        f"Default from now on: {usual}, as near as {STEPS} steps before."
+        if usual
+        else f"No setting is as near as the default with {STEPS} steps, which stays the default.",
+        f"--quick: {found.settings[0]}. --best: {found.of_steps(found.best)}.",
+        f"Stored in {run / FILE}, drawn in {(run / FILE).with_suffix('.png')}.",
+    ]
+    console.print("\n".join(lines), markup=False)
+    return 0
