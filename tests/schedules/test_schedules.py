@@ -229,3 +229,20 @@ def test_training_times_are_within_the_schedule(u):
 def test_chain_draws_each_step_equally_often():
     t = Chain.linear(10).noisy((torch.arange(1000, dtype=torch.float64) + 0.5) / 1000)
     assert torch.bincount((t * 10).round().long()).tolist() == [0, *[100] * 10]
+
+
+def test_explicit_times_are_taken_and_checked():
+    times = (1.0, 0.6, 0.2, 0.0)
+    assert grid(Cosine(), 3, times).tolist() == list(times)
+    assert (grid(Chain.linear(10), 3, (1.0, 0.63, 0.17, 0.0)) * 10).tolist() == [10, 6, 2, 0]
+    for wrong in (
+        (0.9, 0.5, 0.2, 0.0),
+        (1.0, 0.5, 0.2, 0.1),
+        (1.0, 0.5, 0.5, 0.0),
+        (1.0, 0.2, 0.5, 0.0),
+        (1.0, math.nan, 0.5, 0.0),
+    ):
+        with pytest.raises(UsageError, match="must fall from 1"):
+            grid(Cosine(), 3, wrong)
+    with pytest.raises(UsageError, match="2 steps visit 3 times, and 4 are given"):
+        grid(Cosine(), 2, times)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FEW = (4, 6, 8)  # steps that are fitted
 MORE = (12, 16, 24)  # steps that are also tried, until more of them change nothing
 SAME = 0.01  # distance below which two samples are the same, in deviations of the data
-SAMPLES = 48  # of the fit, and as many others of the measurement
+SAMPLES = 32  # of the fit, and as many others of the measurement
 SEEDS = (21, 22)  # of the fit and of the measurement, neither those of `sample` nor of `evaluate`
 
 
@@ -49,8 +49,8 @@ def tune(
 ) -> Tuning:
     """Fit solver and noise levels to a trained model, for each of several numbers of steps, and measure what they gain.
 
-    The tuning of a run is stored in its folder, with a picture. From then on `sample` and `evaluate` use it if they are given no
-    solver and no spacing. Where a built-in spacing ends nearer to the exact solution, it is kept.
+    The tuning of a run is stored in its folder, with a picture. From then on `sample` and `evaluate` use it if they are given
+    neither solver nor spacing. Where a built-in spacing ends nearer to the exact solution, it is kept.
 
     Args:
         subject: A run folder, the folder of a saved model, or a model. That of a model is only returned.
@@ -110,10 +110,11 @@ def _measured(fitted_to: Task, held: Task, few: Sequence[int], line: Line) -> di
         return held.error(solver_of(solver), grid(held.schedule, steps, spacing))
 
     def measure(steps: int, solver: str, times: tuple[float, ...]) -> Setting:
-        for name, errors in spacings.items():
-            errors[steps] = error(SOLVER, steps, name)
-        tried: dict[tuple[str, str | tuple[float, ...]], float] = {(SOLVER, name): e[steps] for name, e in spacings.items()}
-        tried |= {(solver, name): error(solver, steps, name) for name in spacings if solver != SOLVER}
+        compared = spacings if steps in few else (SPACING,)
+        tried: dict[tuple[str, str | tuple[float, ...]], float] = {}
+        for name in compared:
+            spacings[name][steps] = tried[SOLVER, name] = error(SOLVER, steps, name)
+            tried[solver, name] = error(solver, steps, name)
         tried[solver, times] = error(solver, steps, times)
         best = min(tried, key=tried.__getitem__)
         return Setting(steps, *best, tried[best], spacings[SPACING][steps])

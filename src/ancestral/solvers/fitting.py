@@ -7,8 +7,8 @@ The target is an accurate solution of the probability-flow ODE from the same noi
   steps need no further evaluation of the denoiser.
 - `cheapest`: the levels with the least sum of these errors, by dynamic programming (Chen et al. 2024, arXiv:2405.11326, for
   solvers of one step. Here the cost of a step depends on the step before it, too).
-- `refine`: Gauss-Newton steps in log u, u = sigma/alpha, that bring the solver's true ends nearer to those of the fine path. They
-  see what the sum cannot: how the errors of several steps add.
+- `refine`: Gauss-Newton steps in log u, u = sigma/alpha, that bring the solver's true ends nearer to those of the fine path.
+  They see what the sum cannot: how the errors of several steps add.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from ancestral.schedules import Level, Schedule, grid
 from ancestral.solvers.base import Denoise, Solver
 from ancestral.solvers.dpm import DPMpp
 
-FITTED = ("dpmpp", "dpmpp-3", "unipc")  # solvers without noise and of one evaluation a step, so steps are evaluations
-PLANNED = ("dpmpp", "unipc")  # of these, whose step depends on one step before it
+FITTED = ("unipc", "dpmpp-3")  # solvers without noise and of one evaluation a step, so steps are evaluations
+PLANNED = ("unipc", "dpmpp")  # such solvers whose step depends on one step before it
 REFINED = 10  # steps
 FINE = 48  # levels of the fine path
+PLAN = 32  # of these, between which paths are planned: the number of possible steps grows with the cube
 WIDTH = 0.1  # of the differences in log u that approximate derivatives
 LARGEST = 0.7  # change of log u in one step
 ITERATIONS = 4  # of Gauss-Newton
@@ -50,6 +51,13 @@ class FinePath:
     levels: list[Level]
     states: Tensor
     predictions: Tensor
+
+    def thinned(self, n: int) -> FinePath:
+        """Return the path at n of its noisy levels, evenly spread, and at the clean one."""
+        total = len(self.predictions)
+        kept = torch.linspace(0, total - 1, min(n, total)).round().long()
+        with_end = torch.cat([kept, torch.tensor([total])])
+        return FinePath([self.levels[i] for i in with_end.tolist()], self.states[with_end], self.predictions[kept])
 
 
 @dataclass(frozen=True)
@@ -89,17 +97,35 @@ class Task:
 def fit(task: Task, counts: Sequence[int]) -> Iterator[tuple[str, tuple[float, ...]]]:
     """Yield for each number of steps the name of the best solver and its fitted times, `steps` + 1 numbers from 1 to 0.
 
-    Each of `SOLVERS` is tried with the levels of `cheapest`, by the costs of each of `PLANNED`. The solver that ends nearest to
-    the fine paths gets those of `refine`, up to `REFINED` steps: the cost of a refinement grows with the square of the steps.
+    Two kinds of starts are tried with each of `FITTED`: the levels of `cheapest`, by the costs of each of `PLANNED`; and even
+    steps of t, or the times of the number before, whose widest steps are halved. The best of each kind is improved by `refine`,
+    up to `REFINED` steps, because the cost grows with their square.
     """
-    costs = [step_costs(lookup("solver", name)(), task.fine) for name in PLANNED]
+    coarse = task.fine.thinned(PLAN)
+    costs = [step_costs(lookup("solver", name)(), coarse) for name in PLANNED]
+    times: Tensor | None = None
+
+    def error(pair: tuple[str, Tensor]) -> float:
+        return task.error(lookup("solver", pair[0])(), pair[1])
+
     for steps in counts:
-        plans = [[task.fine.levels[i].t for i in cheapest(each, steps)] for each in costs]
-        tried = [(name, torch.tensor(plan, dtype=torch.float64)) for name in FITTED for plan in plans]
-        name, times = min(tried, key=lambda pair: task.error(lookup("solver", pair[0])(), pair[1]))
+        planned = [torch.tensor([coarse.levels[i].t for i in cheapest(each, steps)], dtype=torch.float64) for each in costs]
+        others = [grid(task.schedule, steps, "trailing")]
+        if times is not None and len(times) <= steps:
+            others.append(_halved(times, steps))
+        starts = [min(((name, plan) for name in FITTED for plan in plans), key=error) for plans in (planned, others)]
         if steps <= REFINED:
-            times = refine(task, lookup("solver", name)(), times)
+            starts = [(name, refine(task, lookup("solver", name)(), start)) for name, start in starts]
+        name, times = min(starts, key=error)
         yield name, (1.0, *(float(f"{t:.{DIGITS}g}") for t in times[1:-1].tolist()), 0.0)
+
+
+def _halved(times: Tensor, steps: int) -> Tensor:
+    """Return times for more steps: the widest step of t is halved until there are so many."""
+    while len(times) <= steps:
+        i = int(times.diff().argmin())
+        times = torch.cat([times[: i + 1], times[i : i + 2].mean(0, keepdim=True), times[i + 1 :]])
+    return times
 
 
 def step_costs(solver: Solver, path: FinePath) -> Tensor:
@@ -236,7 +262,8 @@ class _NoNoise:
     def normal(self, shape: Sequence[int]) -> Tensor:
         raise ValueError("levels are fitted for solvers without noise")
 
-    uniform = normal
+    def uniform(self, shape: Sequence[int] = ()) -> Tensor:
+        return self.normal(shape)
 
     def stratified(self) -> Tensor:
-        raise ValueError("levels are fitted for solvers without noise")
+        return self.normal(())
