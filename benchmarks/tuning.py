@@ -1,68 +1,59 @@
-"""What `ancestral tune` gains: the Fréchet distance of a run's samples against evaluations of the network, before and after.
+"""What `ancestral tune` gains: the distance of a run's samples from real data against evaluations of the network.
 
-    python benchmarks/tuning.py RUN [--n 2000] [--steps 4 5 6 8 10 18] [--guidance 1.5] [--features classifier]
+    python benchmarks/tuning.py RUN [--n 2000] [--steps 4 5 6 8 10 20] [--distance classifier]
 
-Before is the default solver at the default spacing. After is what `sample` uses in a tuned run; where the run has no tuning for
-a number of steps, the column is empty. The distance, its error and that of real data are those of `ancestral evaluate`.
-Prints the table of the documentation, and writes RUN/tuning-distances.json.
+Before is the default solver at the default spacing. Tuned is what `sample` uses in a tuned run; the column is empty for numbers
+of steps without a tuning. The distance is that of `solvers.py`, of the same n seeds each. Prints a table for the documentation.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from ancestral.app.evaluate import data_of, evaluate
-from ancestral.app.evaluation import Evaluator
-from ancestral.app.evaluation.result import Metric
+import torch
+
+from ancestral.app.evaluate import data_of
 from ancestral.app.sampling import Tuning
 from ancestral.app.training.run import Run
 from ancestral.models.denoising import SOLVER, SPACING
-from ancestral.runtime import Runtime
+from quality import EPOCHS, SOURCE
+from solvers import asked as classes
+from solvers import yardstick
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--n", type=int, default=2000)
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 5, 6, 8, 10, 18])
-    parser.add_argument("--guidance", type=float, help="left out: the model's own")
-    parser.add_argument("--features", help="of the distance; left out: what suits the data")
-    asked = parser.parse_args()
-    run = Run.existing(asked.run)
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 5, 6, 8, 10, 20])
+    parser.add_argument("--distance", choices=("classifier", "sliced"), help=f"left out: classifier for {SOURCE}, else sliced")
+    options = parser.parse_args()
+    run = Run.existing(options.run)
     tuning = Tuning.of(run)
     if tuning is None:
-        sys.exit(f"{asked.run} has no tuning of its weights: run `ancestral tune {asked.run}` first")
-    evaluator = Evaluator(
-        data_of(run),
-        n=asked.n,
-        extractors=asked.features and [asked.features],
-        runtime=Runtime.choose("auto", parameters=10**6),
-    )
-    guidance = {} if asked.guidance is None else {"guidance": asked.guidance}
+        sys.exit(f"{options.run} has no tuning of its weights: run `ancestral tune {options.run}` first")
+    model, data, n = run.load_model(), data_of(run), options.n
+    by_classifier = data.spec.name == SOURCE if options.distance is None else options.distance == "classifier"
+    name, distance, floor = yardstick(data, n, by_classifier, EPOCHS)
 
-    def distance(**how: object) -> Metric:
-        result = evaluate(asked.run, n=asked.n, how=guidance | how, evaluator=evaluator)
-        assert result is not None, "one process"
-        return result.headline
+    def measured(**how: Any) -> str:
+        x = model.sample(n, classes(model, n), seeds=range(n), **how).cpu()  # type: ignore[arg-type]
+        return f"{distance(x):.1f}" if by_classifier else f"{distance(x):.4f}"
 
-    found = {}
+    print(f"{name} of {n:,} samples; of real data {floor:.4f}\n")
     print("| evaluations | before | tuned | sampler |\n|---|---|---|---|")
-    for steps in asked.steps:
-        before, setting = distance(steps=steps, solver=SOLVER, spacing=SPACING), tuning.of_steps(steps)
-        after = None if setting is None else distance(steps=steps)
-        sampler = (
-            ""
-            if setting is None
-            else f"{setting.solver}, {'fitted' if not isinstance(setting.spacing, str) else setting.spacing}"
-        )
-        print(f"| {steps} | {before.value} | {'' if after is None else after.value} | {sampler} |", flush=True)
-        found[steps] = {"before": before.value.value, "after": None if after is None else after.value.value}
-    print(f"\n{before.name} of {evaluator.n:,} samples; real data {before.real}")
-    (asked.run / "tuning-distances.json").write_text(json.dumps(found, indent=1))
+    for steps in options.steps:
+        setting = tuning.of_steps(steps)
+        before, after, sampler = measured(steps=steps, solver=SOLVER, spacing=SPACING), "", ""
+        if setting is not None:
+            after = measured(steps=steps, solver=setting.solver, spacing=setting.spacing)
+            sampler = f"{setting.solver}, {setting.spacing if isinstance(setting.spacing, str) else 'fitted'}"
+        print(f"| {steps} | {before} | {after} | {sampler} |", flush=True)
 
 
 if __name__ == "__main__":
+    torch.set_grad_enabled(False)
     main()

@@ -13,7 +13,7 @@ from ancestral.app.recipes import FAMILIES
 from ancestral.app.recipes.recipe import DataRecipe, TrainRecipe
 
 SOURCE = Path(__file__).parents[1] / "src" / "ancestral"
-COMMANDS = ("train", "sample", "info", "evaluate", "compare", "report", "draw", "studio", "verify")
+COMMANDS = ("train", "sample", "tune", "info", "evaluate", "compare", "report", "draw", "studio", "verify")
 
 # The commands that print the messages of a module. A file of a command is printed by that command only.
 PRINTED_BY = {

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 FEW = (4, 6, 8)  # steps that are fitted
 MORE = (12, 16, 24)  # steps that are also tried, until more of them change nothing
-SAME = 0.01  # distance below which two samples are the same, in deviations of the data
+NEAR = 0.05  # mean distance from the exact solution, in deviations of the data, below which scores of quality no longer change
+SAME = 0.02  # below which samples no longer change, either
 SAMPLES = 32  # of the fit, and as many others of the measurement
 SEEDS = (21, 22)  # of the fit and of the measurement, neither those of `sample` nor of `evaluate`
 
@@ -127,7 +128,7 @@ def _measured(fitted_to: Task, held: Task, few: Sequence[int], line: Line) -> di
         line.update(f"{settings[-1]}: error {settings[-1].error:.4f}, {settings[-1].before:.4f} before", last=True)
         if count >= few[-1] and settings[-1].error <= SAME:
             break
-    good = [setting.steps for setting in settings if setting.error <= reference]
+    good = [setting.steps for setting in settings if setting.error <= max(NEAR, reference)]
     same = [setting.steps for setting in settings if setting.error <= SAME]
     return {
         "settings": tuple(settings),

@@ -48,7 +48,7 @@ def tune(
     from ancestral.app.progress import Reporter, emit
     from ancestral.app.sampling.tuning import FILE
     from ancestral.errors import UsageError
-    from ancestral.models.denoising import STEPS
+    from ancestral.models.denoising import SOLVER, STEPS
 
     try:
         counts = [int(part) for part in steps.split(",") if part.strip()]
@@ -70,10 +70,11 @@ def tune(
     usual = found.of_steps(found.usual)
     lines = [
         "Errors: distance from the exact solution, RMS in deviations of the data. Each step is one evaluation of the network.",
-        f"Default from now on: {usual}, as near as {STEPS} steps before."
+        f"Default from now on: {usual}."
         if usual
-        else f"No setting is as near as the default with {STEPS} steps, which stays the default.",
-        f"--quick: {found.settings[0]}. --best: {found.of_steps(found.best)}.",
+        else f"No setting is near the exact solution, so {STEPS} steps of {SOLVER} stay the default.",
+        f"`ancestral sample {run} --quick`: {found.settings[0]}.",
+        f"`ancestral sample {run} --best`: {found.of_steps(found.best)}.",
         f"Stored in {run / FILE}, drawn in {(run / FILE).with_suffix('.png')}.",
     ]
     console.print("\n".join(lines), markup=False)

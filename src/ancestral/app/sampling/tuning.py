@@ -52,8 +52,8 @@ class Tuning:
     Args:
         weights: the checksum of the weights.
         settings: by their number of steps, the fewest first.
-        usual: the number of steps that is used if none is asked for: the fewest whose error is no larger than that of the
-            default sampler. None: no setting is as good as that.
+        usual: the number of steps that is used if none is asked for: the fewest whose samples are near the exact solution.
+            None: no setting is near it, and the default sampler remains.
         best: the number of steps after which more change nothing, or the most measured.
         reference: the error of the default sampler with its own number of steps.
         spacings: the errors of the default solver by spacing and number of steps.

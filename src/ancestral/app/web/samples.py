@@ -50,6 +50,7 @@ from ancestral.conditioning.render import colour
 from ancestral.errors import UsageError
 from ancestral.files import write_atomically
 from ancestral.models import GenerativeModel, HasDecoder
+from ancestral.models.denoising import STEPS as USUAL_STEPS
 from ancestral.registry import meaning, names
 
 MOST = 256  # samples of a request
@@ -77,7 +78,7 @@ def router(studio: Studio) -> APIRouter:
     @api.get("/runs/{name}/controls")
     def controls(name: str) -> dict[str, Any]:
         model, run = studio.model(name)
-        return controls_of(model, run.spec)
+        return controls_of(model, run.spec, run)
 
     @api.post("/runs/{name}/samples")
     def samples(name: str, asked: Asked) -> StreamingResponse:
@@ -154,8 +155,8 @@ def read_request(studio: Studio, values: Mapping[str, Any]) -> SampleRequest:
     return replace(request, device=studio.device)
 
 
-def controls_of(model: GenerativeModel, spec: DataSpec) -> dict[str, Any]:
-    """Return what can be asked of a model: its conditions, options, edits and arrangements."""
+def controls_of(model: GenerativeModel, spec: DataSpec, run: Opened | None = None) -> dict[str, Any]:
+    """Return what can be asked of a model: its conditions, options, edits and arrangements. run: its run, which may be tuned."""
     denoiser = denoising(model)
     kinds = dict(model.conditioner.kinds.items())
     found = [control for name, kind in kinds.items() if (control := _control(name, kind, spec)) is not None]
@@ -176,6 +177,7 @@ def controls_of(model: GenerativeModel, spec: DataSpec) -> dict[str, Any]:
         "guided": denoiser is not None and bool(kinds),
         "guidance": usual,
         "steps": "steps" in options,
+        "usual_steps": SampleRequest().settled(run).steps or USUAL_STEPS,
         "solvers": [{"name": n, "meaning": meaning("solver", n)} for n in names("solver")] if "solver" in options else [],
         "spacings": [{"name": n, "meaning": meaning("spacing", n)} for n in names("spacing")] if "spacing" in options else [],
         "truncation": "truncation" in options,

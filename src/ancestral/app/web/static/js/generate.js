@@ -62,7 +62,7 @@ class Maker {
     const box = h(".stack");
     sampler.append(box);
     if (controls.guided) box.append(slider({ label: "Guidance", min: 0, max: 8, step: 0.1, value: state.scale ?? controls.guidance ?? 1, oninput: (v) => { state.scale = v; }, help: "0 ignores the condition, 1 is as trained, more is sharper and less varied." }));
-    if (controls.steps) box.append(slider({ label: "Steps", min: 1, max: 100, step: 1, value: state.steps ?? 20, oninput: (v) => { state.steps = Math.max(1, Math.round(v)); } }));
+    if (controls.steps) box.append(slider({ label: "Steps", min: 1, max: 100, step: 1, value: state.steps ?? controls.usual_steps, oninput: (v) => { state.steps = Math.max(1, Math.round(v)); if (Array.isArray(state.spacing)) { state.spacing = ""; state.solver = ""; } } }));
     if (controls.solvers.length) box.append(field("Solver", select([{ value: "", label: "default" }, ...controls.solvers.map((s) => ({ value: s.name, label: `${s.name}: ${s.meaning}` }))], state.solver, (v) => { state.solver = v; })));
     if (controls.spacings.length) box.append(field("Spacing of the steps", select([{ value: "", label: "default" }, ...controls.spacings.map((s) => ({ value: s.name, label: `${s.name}: ${s.meaning}` }))], state.spacing, (v) => { state.spacing = v; })));
     if (controls.truncation) box.append(slider({ label: "Truncation", min: 0, max: 1.5, step: 0.05, value: state.truncation ?? 1, oninput: (v) => { state.truncation = v; }, help: "1 is as trained; less is more typical and less varied." }));
