@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 import ancestral as an
-from ancestral.app.cli import main
 from ancestral.app.evaluate import tuned
 from ancestral.app.overview import facts
 from ancestral.app.sampling.tuning import FILE, STEPS, Setting, Tuning, stale
 from ancestral.app.training.run import Run
+from ancestral.app.tune import NEAR
 from ancestral.errors import AncestralError, UsageError
 from ancestral.schedules import Linear, grid
 
@@ -20,18 +20,12 @@ SMALL = ("model.width=16", "train.batch=16", "train.previews=0", "train.diagnose
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, command):
     """A run with classes, tuned by the command for 3 and 5 steps."""
     out = tmp_path_factory.mktemp("tuning") / "digits"
     an.train("digits", budget="60it", out=out, condition="class", settings=SMALL, quiet=True)
-    assert command("tune", out, "--steps", "5,3", "-n", 6, "-q") == 0
+    assert command("tune", out, "--steps", "5,3", "-n", 6, "-q").returncode == 0
     return out
-
-
-def command(*words):
-    with pytest.raises(SystemExit) as ended:
-        main([*map(str, words)])
-    return ended.value.code
 
 
 def test_what_is_stored_is_what_was_measured(run):
@@ -41,6 +35,7 @@ def test_what_is_stored_is_what_was_measured(run):
     for setting in tuning.settings:
         assert setting.error <= setting.before
         assert setting.before == tuning.spacings["logsnr"][setting.steps]
+    assert tuning.usual == min((s.steps for s in tuning.settings if s.error <= max(NEAR, tuning.reference)), default=None)
     assert (run / "tuning.png").is_file()
     assert Tuning.from_json(json.loads(json.loads((run / FILE).read_text())["tuning"])) == tuning
 
@@ -70,12 +65,11 @@ def test_which_setting_a_request_takes():
     assert an.SampleRequest(steps=7).settled(None) == an.SampleRequest(steps=7)
 
 
-def test_a_picture_of_a_tuned_run_is_drawn_again_without_the_tuning(run, tmp_path, capsys):
+def test_a_picture_of_a_tuned_run_is_drawn_again_without_the_tuning(run, tmp_path, command):
     first, second = tmp_path / "first.png", tmp_path / "second.png"
-    assert command("sample", run, "-n", 4, "--quick", "--out", first) == 0
-    assert "at fitted noise levels" in capsys.readouterr().err
+    assert "at fitted noise levels" in command("sample", run, "-n", 4, "--quick", "--out", first).stderr
     held = (run / FILE).rename(tmp_path / FILE)
-    assert command("sample", run, "--again", first, "--out", second, "-q") == 0
+    assert command("sample", run, "--again", first, "--out", second, "-q").returncode == 0
     held.rename(run / FILE)
     with Image.open(first) as a, Image.open(second) as b:
         assert a.tobytes() == b.tobytes()
@@ -89,15 +83,15 @@ def test_evaluate_and_info_use_the_same_sampler(run):
     assert "tuned for 3, 5" in facts(Run(run))["sampler"]
 
 
-def test_a_tuning_of_other_weights_is_ignored_and_named(run, tmp_path, capsys):
+def test_a_tuning_of_other_weights_is_ignored_and_named(run, tmp_path, command):
     other = Run(tmp_path / "other")
     an.train("digits", budget="2it", out=other.path, condition="class", settings=SMALL, quiet=True)
     assert stale(other) is None
     Tuning.of(Run(run)).save(other)
     assert Tuning.of(other) is None
     assert an.SampleRequest(steps=3).settled(other) == an.SampleRequest(steps=3)
-    assert command("sample", other.path, "-n", 1, "--steps", 3, "--out", tmp_path / "a.png") == 0
-    told = " ".join(capsys.readouterr().err.split())
+    told = " ".join(command("sample", other.path, "-n", 1, "--steps", 3, "--out", tmp_path / "a.png").stderr.split())
+    assert "1 samples" in told
     assert "is of other weights and is not used" in told
     assert "fitted" not in told
     assert "other weights" in facts(other)["sampler"]
@@ -119,9 +113,10 @@ def test_a_tuning_of_other_weights_is_ignored_and_named(run, tmp_path, capsys):
         (("sample", "{run}", "--spacing", "1,0.5,0", "--steps", "3"), "3 steps visit 4 times, and 3 are given"),
     ],
 )
-def test_a_wrong_request_is_a_sentence(run, capsys, words, sentence):
-    assert command(*(word.format(run=run) for word in words)) == 2
-    assert sentence in " ".join(capsys.readouterr().err.split())
+def test_a_wrong_request_is_a_sentence(run, command, words, sentence):
+    done = command(*(word.format(run=run) for word in words))
+    assert done.returncode == 2
+    assert sentence in " ".join(done.stderr.split())
 
 
 def test_a_model_without_steps_is_refused():

@@ -156,7 +156,7 @@ def read_request(studio: Studio, values: Mapping[str, Any]) -> SampleRequest:
 
 
 def controls_of(model: GenerativeModel, spec: DataSpec, run: Opened | None = None) -> dict[str, Any]:
-    """Return what can be asked of a model: its conditions, options, edits and arrangements. run: its run, which may be tuned."""
+    """Return what can be asked of a model: its conditions, options, edits and arrangements. run: its run."""
     denoiser = denoising(model)
     kinds = dict(model.conditioner.kinds.items())
     found = [control for name, kind in kinds.items() if (control := _control(name, kind, spec)) is not None]
