@@ -155,7 +155,7 @@ def evaluate_run(run: Run, evaluator: Evaluator, how: Mapping[str, Any], device:
         model=model if data.spec.fingerprint == run.spec.fingerprint else None,
         family=recipe.model.title,
         cost=cost,
-        how={k: str(v) for k, v in how.items()},
+        how={k: " ".join(f"{t:.3g}" for t in v) if isinstance(v, tuple) else str(v) for k, v in how.items()},
         rows=rows,
         recipe=recipe.dump(),
         findings=[finding for row in run.diagnoses() for finding in row["findings"]],

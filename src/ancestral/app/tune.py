@@ -85,6 +85,9 @@ def tune(
         raw = model.conditioner.parse(chosen, 2 * n)
         line.update("the accurate solution of the fit")
         fitted_to = _task(model, denoiser.schedule, {name: v[:n] for name, v in raw.items()}, n, SEEDS[0])
+        most = len(fitted_to.fine.predictions)
+        if max(steps) > most:
+            raise UsageError(f"the chain of this model has {most} noise levels: fit at most as many steps, not {max(steps)}")
         line.update("the accurate solution of the measurement")
         held = _task(model, denoiser.schedule, {name: v[n:] for name, v in raw.items()}, n, SEEDS[1])
         with model.inference():
@@ -122,7 +125,7 @@ def _measured(fitted_to: Task, held: Task, few: Sequence[int], line: Line) -> di
 
     line.update(f"the default sampler of {STEPS} steps")
     reference = error(SOLVER, STEPS, SPACING)
-    counts = [*few, *(count for count in MORE if count > few[-1])]
+    counts = [*few, *(count for count in MORE if few[-1] < count <= len(fitted_to.fine.predictions))]
     for count, (solver, times) in zip(counts, fit(fitted_to, counts), strict=True):
         settings.append(measure(count, solver, times))
         line.update(f"{settings[-1]}: error {settings[-1].error:.4f}, {settings[-1].before:.4f} before", last=True)

@@ -14,7 +14,7 @@ from ancestral.app.sampling.tuning import FILE, STEPS, Setting, Tuning, stale
 from ancestral.app.training.run import Run
 from ancestral.app.tune import NEAR
 from ancestral.errors import AncestralError, UsageError
-from ancestral.schedules import Linear, grid
+from ancestral.schedules import Chain, Linear, grid
 
 SMALL = ("model.width=16", "train.batch=16", "train.previews=0", "train.diagnoses=0")
 
@@ -151,3 +151,11 @@ def test_a_model_object_is_tuned_without_a_folder():
     setting = tuning.settings[0]
     assert len(grid(model.schedule, 3, setting.spacing)) == 4
     assert model.sample(5, steps=3, solver=setting.solver, spacing=setting.spacing).isfinite().all()
+
+
+def test_a_short_chain_has_few_levels():
+    model = an.Diffusion(lambda z, logsnr: z * torch.sigmoid(logsnr)[:, None], shape=(2,), schedule=Chain.cosine(8))
+    tuning = an.tune(model, (4,), n=4)
+    assert [setting.steps for setting in tuning.settings] == [4]
+    with pytest.raises(UsageError, match="the chain of this model has 8 noise levels"):
+        an.tune(model, (10,), n=4)
