@@ -34,7 +34,7 @@ FEW = (4, 6, 8)  # steps that are fitted
 MORE = (12, 16, 24)  # steps that are also tried, until more of them change nothing
 NEAR = 0.05  # mean distance from the exact solution, in deviations of the data, below which scores of quality no longer change
 SAME = 0.02  # below which samples no longer change, either
-SAMPLES = 32  # of the fit, and as many others of the measurement
+SAMPLES = 24  # of the fit, and as many others of the measurement
 SEEDS = (21, 22)  # of the fit and of the measurement, neither those of `sample` nor of `evaluate`
 
 

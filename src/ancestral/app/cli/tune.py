@@ -12,7 +12,7 @@ def tune(
     run: Path,
     *,
     steps: str = "4,6,8",
-    n: Annotated[int, Parameter(name=["-n", "--count"])] = 32,
+    n: Annotated[int, Parameter(name=["-n", "--count"])] = 24,
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     json: bool = False,
