@@ -23,8 +23,8 @@ SMALL = ("model.width=16", "train.batch=16", "train.previews=0", "train.diagnose
 def run(tmp_path_factory, command):
     """A run with classes, tuned by the command for 3 and 5 steps."""
     out = tmp_path_factory.mktemp("tuning") / "digits"
-    an.train("digits", budget="60it", out=out, condition="class", settings=SMALL, quiet=True)
-    assert command("tune", out, "--steps", "5,3", "-n", 6, "-q").returncode == 0
+    an.train("digits", budget="20it", out=out, condition="class", settings=SMALL, quiet=True)
+    assert command("tune", out, "--steps", "5,3", "-n", 4, "-q").returncode == 0
     return out
 
 
