@@ -76,10 +76,8 @@ def tune(
     model = subject if isinstance(subject, GenerativeModel) else run.load_model(device, precision)  # type: ignore[union-attr]
     denoiser = denoising(model)
     if denoiser is None:
-        where = "this model" if run is None else f"the model of {run.path}"
-        raise UsageError(
-            f"{where} does not denoise, so it has no steps to fit: tune one of the family diffusion, score or latent"
-        )
+        where = "this model" if run is None else run.path
+        raise UsageError(f"the sampler of {where} has no steps to fit: tune one of the family diffusion, score or latent")
     with reporter.live() as line:
         chosen = condition if condition is not None else _conditions(model, run, 2 * n, line)
         raw = model.conditioner.parse(chosen, 2 * n)

@@ -122,8 +122,10 @@ def test_a_wrong_request_is_a_sentence(run, command, words, sentence):
 def test_a_model_without_steps_is_refused():
     model = an.GAN.__new__(an.GAN)
     torch.nn.Module.__init__(model)
-    with pytest.raises(UsageError, match="this model does not denoise"):
+    with pytest.raises(UsageError, match="the sampler of this model has no steps to fit"):
         an.tune(model)
+    with pytest.raises(UsageError, match="`quick` chooses between samplers, and this model has only one"):
+        an.SampleRequest(effort="quick").prepare(model)
 
 
 @pytest.mark.parametrize("family", ["score", "latent"])

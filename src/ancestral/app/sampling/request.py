@@ -170,7 +170,7 @@ class SampleRequest:
             UsageError: if the request does not fit the model.
         """
         if self.effort is not None and "steps" not in model.options:
-            raise UsageError(f"`{self.effort}` chooses the steps of a sampler, and this model draws in one step: leave it out")
+            raise UsageError(f"`{self.effort}` chooses between samplers, and this model has only one: leave it out")
         spec = run.spec if spec is None and run is not None else spec
         sampler = self.settled(run)
         seeds = self.chosen_seeds()
