@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ancestral.app.evaluate import data_of
 from ancestral.app.sampling import Tuning
 from ancestral.app.training.run import Run
@@ -55,5 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     main()

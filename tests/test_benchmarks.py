@@ -5,7 +5,9 @@ import importlib
 import io
 import json
 import math
+import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -328,6 +330,16 @@ def test_every_metric_of_features_has_a_class():
     entries = [ancestral.registry.entry("metric", name) for name in ancestral.registry.names("metric")]
     wanted = {e.name for e in entries if e.value.__module__.startswith("ancestral.metrics") and e.name != "rfd"}
     assert wanted == classes
+
+
+def test_tuning(bench, trained, tmp_path):
+    run = shutil.copytree(trained("gaussians", "model.width=16", "train.previews=0"), tmp_path / "run")
+    ancestral.tune(run, (3,), n=4)
+    printed = bench("tuning", run, "--n", 8, "--steps", 3, 7)
+    before, tuned = (float(cell) for cell in re.search(r"\| 3 \| (.*?) \| (.*?) \|", printed).groups())
+    assert 0 < before < math.inf
+    assert 0 < tuned < math.inf
+    assert re.search(r"\| 7 \| [0-9.]+ \|  \|  \|", printed)
 
 
 @absent("diffusers")
