@@ -60,6 +60,12 @@ def info(
         "preview": facts["preview"] or "none yet",
     }
     rows["quality"] = facts["quality"] or f"not evaluated yet: ancestral report {run}"
+    if facts["copies"]:
+        found = facts["copies"]
+        rows["copies"] = (
+            f"{found['copies/rate']:.1%} of {found['copies/n']:,} samples at step {found['step']:,}, and "
+            f"{found['copies/expected']:.1%} of new data"
+        )
     rows |= _health(facts["health"])
     rows |= {"finding" + " " * i: finding for i, finding in enumerate(facts["findings"])}
     for name, value in rows.items():
