@@ -104,7 +104,7 @@ def test_a_resume_gives_the_same_decision(copied, tmp_path):
 def test_a_stopped_run_goes_on_only_if_it_is_told_to(copied, tmp_path):
     t, _ = copied
     longer = trainer(t.run.path, budget="1400it")
-    assert any(note.startswith("more time does not help this run: at step") for note in longer.notes)
+    assert "the budget stays 1200it, because more time does not help this run" in longer.notes
     assert longer.progress == 1
     assert t.run.recipe.train.budget == BUDGET
     before = t.step
@@ -176,17 +176,17 @@ def test_moments_follow_the_passes_and_cost_a_share_of_the_budget():
     """Checks of 100 samples' training in 100,000 images, for a network with 18 evaluations a sample and for one with 1."""
     data = load(points(110))
     n = len(data.train)
-    for evaluations, least in ((18, 5), (1, 15)):
+    for evaluations, least in ((18, 5), (1, 12)):
         watch, seen = MemorisationWatch(data, flip=False), []
         for images in range(50, 100_001, 50):
             if drawn := watch.due(images, images / 100_000, evaluations):
                 watch.images = images
                 seen.append((images, drawn))
         moments = [images for images, _ in seen]
-        assert moments[0] == pytest.approx(40 * n, rel=0.02)
+        assert moments[0] == pytest.approx(60 * n, rel=0.02)
         assert moments[-1] == 100_000
         assert len(moments) >= least
-        assert all(later >= 1.14 * sooner for sooner, later in pairwise(moments[:-1]))
+        assert all(later >= 1.24 * sooner for sooner, later in pairwise(moments[:-1]))
         assert sum(drawn for _, drawn in seen) * evaluations / 3 <= 1.05 * memorisation.SHARE * 100_000
         assert min(drawn for _, drawn in seen) >= memorisation.LEAST
     large = MemorisationWatch(load(points(5000)), flip=False)

@@ -352,7 +352,7 @@ class Trainer:
         watch.images = images
         x = self._fresh(watch, n)
         found = self.processes.by_main(lambda: watch.check(x))
-        if found.rate > found.expected:  # too few to decide
+        if found.rate > found.expected / 2:  # too few samples to decide
             x = torch.cat([x, self._fresh(watch, (AGAIN - 1) * n)])
             found = self.processes.by_main(lambda: watch.check(x))
         row = self._counters() | watch.row(found) | {"copies": None}
@@ -410,7 +410,7 @@ class Trainer:
             said = f"the model had begun to copy its training samples by step {self.step:,}, and was trained further"
             self.record(self._counters() | {"copies": said})
         if self.copied:
-            self._notes.append(f"more time does not help this run: {self.concluded}")
+            self._notes.append(f"the budget stays {old}, because more time does not help this run")
             return
         if old != new and self.progress >= 1 and not self.concluded:
             self._notes.append(f"the budget {new} is already spent: this run was trained for {old}")

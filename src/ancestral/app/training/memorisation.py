@@ -24,11 +24,11 @@ from ancestral.app.data import DataSet
 from ancestral.app.data.discrete import as_allowed
 from ancestral.metrics import CopyTest, Nearness, copy_test
 
-FIRST = 40.0  # passes through the data before the first check
-CLOSEST = 1.15  # least ratio of the moments of successive checks
+FIRST = 60.0  # passes through the data before the first check
+CLOSEST = 1.25  # least ratio of the moments of successive checks
 SHARE = 0.05  # of the computation of a training, which checks may take
-LEAST, MOST = 50, 1000  # samples of a check
-AGAIN = 4  # times as many are drawn where the first ones have more copies than expected
+LEAST, MOST = 40, 1000  # samples of a check
+AGAIN = 4  # times as many are drawn where the first ones have more than half of the expected copies
 CHANCE = 0.002  # p-value below which copies are not chance
 NEW = 2000  # new data that say how near they come
 SEARCHED = 2**27  # numbers of training samples that are searched
