@@ -136,8 +136,11 @@ def test_without_the_stop_training_takes_its_budget(tmp_path, monkeypatch, mode)
 def test_the_watch_does_not_change_the_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(memorisation, "LEAST", 5)
     ran = [trainer(tmp_path / mode, f"train.memorisation={mode}", budget="90it") for mode in ("stop", "off")]
+    seeds, draw = [], ran[0].draw
+    monkeypatch.setattr(ran[0], "draw", lambda n, condition, chosen: seeds.extend(chosen) or draw(n, condition, chosen))
     for t in ran:
         list(t)
+    assert len(set(seeds)) == len(seeds) == sum(n for _, _, n, _ in checks(ran[0].run))
     assert len(checks(ran[0].run)) > 0
     assert checks(ran[1].run) == []
     assert torch.equal(weights(ran[0]), weights(ran[1]))
