@@ -113,7 +113,7 @@ def ended(name: str, family: str, budget: str | None, watch: str) -> dict[str, A
         checks = [row for row in run.metrics() if "copies/rate" in row]
         numbers = run.load_checkpoint()
         assert numbers is not None
-        kept = trainer.watch.step if trainer.copied and trainer.watch is not None else last.step
+        kept = trainer.watch.kept[-1].step if trainer.copied and trainer.watch is not None else last.step
     new = torch.from_numpy(rest).float() / 255 if rest.dtype == np.uint8 else torch.from_numpy(rest)
     new = data.vectors(new.reshape(len(rest), *data.spec.shape))
     train, samples = data.vectors(data.x("train")), data.vectors(x)

@@ -18,9 +18,9 @@ from ancestral.app.data import load
 from ancestral.app.evaluation import Comparison, Evaluator, Samples, Subject
 from ancestral.app.report.write import markdown
 from ancestral.app.training import memorisation
-from ancestral.app.training.memorisation import MemorisationWatch, copying
+from ancestral.app.training.memorisation import Kept, MemorisationWatch, copying
 from ancestral.app.training.run import Run, copies, findings
-from ancestral.metrics import copy_test
+from ancestral.metrics import CopyTest, copy_test
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
 ENVIRONMENT |= {"PYTHONPATH": str(Path(an.__file__).parents[1])}
@@ -69,11 +69,12 @@ def test_training_stops_before_the_copy_rate_doubles(copied, capsys):
     assert any(note.startswith(f"training ends: at step {last} the model has begun to copy") for note in notes)
     kept = t.run.load_model("cpu", "fp32")
     assert not rate(kept, t).doubled
-    assert t.watch.step < last
+    (held,) = t.watch.kept
+    assert held.step < last
     with torch.no_grad():
         assert copying(rate(t.model, t))  # the parameters of the last step
     sentence = findings(t.run.metrics())[-1]
-    assert f"the weights of step {t.watch.step}, with {t.watch.rate:.1%} copies, are kept" in sentence
+    assert f"the weights of step {held.step}, with " in sentence
     assert overview.facts(t.run)["progress"] == 1
     assert sentence in [s.text[0].lower() + s.text[1:-1] for s in overview.health(t.run)]
     with pytest.raises(SystemExit, match="0"):
@@ -82,6 +83,21 @@ def test_training_stops_before_the_copy_rate_doubles(copied, capsys):
     found = copies(t.run.metrics())
     assert f"{found['copies/rate']:.1%} of {found['copies/n']} samples at step {last}" in shown
     assert "train.memorisation=off" in shown
+
+
+def test_the_newest_weights_that_more_samples_confirm_are_kept(copied, tmp_path):
+    """Weights that seemed good to few samples and are not give way to those before."""
+    t, _ = copied
+    (good,) = t.watch.kept
+    state = t.players[0]
+    last = {f"model/{name}": p for name, p in zip(state.names, state.flat.whole(state.flat.value), strict=True)}
+    other = trainer(tmp_path / "run")
+    assert other.watch.prepare() is None
+    other.watch.kept = [good, Kept(last, 300, 0.0, clean=True)]
+    said = other._end_before_copies(other.watch, CopyTest(0.5, 0.03, 100, 0.0))
+    assert f"; the weights of step {good.step}, with" in said
+    assert other.watch.kept == [good]
+    assert torch.equal(other.players[0].ema.average, t.players[0].ema.average)
 
 
 def test_a_resume_gives_the_same_decision(copied, tmp_path):

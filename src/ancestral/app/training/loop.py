@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from ancestral.app.processes import processes
 from ancestral.app.recipes.recipe import Recipe
 from ancestral.app.training.budget import Budget, Intervals
 from ancestral.app.training.checkpoint import other_tensors, restore_others
-from ancestral.app.training.memorisation import AGAIN, MemorisationWatch, copying, words
+from ancestral.app.training.memorisation import AGAIN, VERIFIED, MemorisationWatch, copying, words
 from ancestral.app.training.player import MakeOptimizer, PlayerState
 from ancestral.app.training.run import Run
 from ancestral.app.training.stage import Progress, Stage, StageState, silent
@@ -46,7 +47,6 @@ PATIENCE = 5  # non-finite steps in a row before training stops
 HOPELESS = 3  # failed diagnoses in a row before training stops
 WARM, TIMED = 2, 8  # steps before the measurement of the speed, and steps that are measured
 SHOWN = 16  # samples of a preview; for vectors 512
-KEPT = "kept/"  # before the names of weights of an earlier step in a checkpoint
 WATCHED = 21  # seed of the samples that are searched for copies
 
 
@@ -368,13 +368,17 @@ class Trainer:
 
     def _end_before_copies(self, watch: MemorisationWatch, found: CopyTest) -> str:
         """End the training with the weights of the last check without too many copies. Returns the sentence about it."""
-        kept = "no weights from before are known"
-        if watch.kept is not None:
-            self.state.restore_averages(watch.kept)
-            kept = f"the weights of step {watch.step:,}, with {watch.rate:.1%} copies, are kept"
+        told = "no weights from before are known"
+        for kept in reversed(watch.kept):  # the newest that more samples confirm
+            self.state.restore_averages(kept.weights)
+            x = self._fresh(watch, VERIFIED)
+            again = self.processes.by_main(partial(watch.check, x))
+            told, watch.kept = f"the weights of step {kept.step:,}, with {again.rate:.1%} copies, are kept", [kept]
+            if again.rate <= again.expected:
+                break
         self.copied = True
         self.concluded = (
-            f"at step {self.step:,} the model has begun to copy its training samples: {words(found)}; {kept}; more data help; "
+            f"at step {self.step:,} the model has begun to copy its training samples: {words(found)}; {told}; more data help; "
             "to train further all the same, give the same command with train.memorisation=off"
         )
         self._notes.append(f"training ends: {self.concluded}")
@@ -485,8 +489,7 @@ class Trainer:
                 )
         trained = [p for state in self.players for p in state.player.parameters]
         tensors = self.state.tensors() | other_tensors(self.model, trained)
-        if self.watch is not None and self.watch.kept is not None:
-            tensors |= {f"{KEPT}{name}": t for name, t in self.watch.kept.items()}
+        tensors |= {} if self.watch is None else self.watch.tensors()
         numbers = {
             "step": self.step,
             "images": self.images,
@@ -614,8 +617,7 @@ class Trainer:
         self._before, self.concluded = numbers["seconds"], numbers.get("concluded")
         self.copied = numbers.get("copied", False)
         if self.watch is not None and (watched := numbers.get("watch")):
-            kept = {key.removeprefix(KEPT): t for key, t in stored.tensors.items() if key.startswith(KEPT)}
-            self.watch.restore(watched, kept)
+            self.watch.restore(watched, stored.tensors)
         self.failed, self.hopeless = numbers.get("failed"), numbers.get("hopeless", 0)
         if self.processes.main:
             self.run.rewind_metrics(self.step)

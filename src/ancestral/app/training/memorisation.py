@@ -29,10 +29,22 @@ CLOSEST = 1.25  # least ratio of the moments of successive checks
 SHARE = 0.05  # of the computation of a training, which checks may take
 LEAST, MOST = 40, 1000  # samples of a check
 AGAIN = 4  # times as many are drawn where the first ones have more than half of the expected copies
+HELD, VERIFIED = 3, 300  # weights from before that are held, and samples that are drawn to choose one of them
+KEPT = "kept"  # before the names of their tensors in a checkpoint
 CHANCE = 0.002  # p-value below which copies are not chance
 NEW = 2000  # new data that say how near they come
 SEARCHED = 2**27  # numbers of training samples that are searched
 PASSES = 3  # evaluations of a network that take as long as one training sample: forward, and backward at twice its cost
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Averaged weights of a step, with the share of its samples that were copies. clean: whether it was as expected or less."""
+
+    weights: Mapping[str, Tensor]
+    step: int
+    rate: float
+    clean: bool
 
 
 @dataclass
@@ -44,20 +56,15 @@ class MemorisationWatch:
         flip: Whether half of the training images are mirrored.
         images: Images seen at the last check, 0 before the first.
         drawn: Samples drawn so far.
-        kept: The weights of the last check that found no more copies than expected, else of the one with the fewest, or None.
-        step: The step of these weights.
-        rate: Their copy rate.
-        clean: Whether this is no more than expected.
+        kept: Weights of checks, the newest last: of those that found no more copies than expected, else of the one with the
+            fewest.
     """
 
     data: DataSet
     flip: bool
     images: int = 0
     drawn: int = 0
-    kept: Mapping[str, Tensor] | None = None
-    step: int = 0
-    rate: float = 0.0
-    clean: bool = False
+    kept: list[Kept] = field(default_factory=list)
     _near: Nearness | None = field(default=None, init=False, repr=False)
     _new: np.ndarray | None = field(default=None, init=False, repr=False)
 
@@ -108,10 +115,16 @@ class MemorisationWatch:
         return copy_test(self._near(self.data.vectors(as_allowed(x.cpu(), self.data.spec))), self._new)
 
     def offer(self, found: CopyTest, step: int, weights: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Keep the weights of a step if it has no more copies than expected, or than the weights that are kept so far."""
-        if self.kept is None or found.rate <= max(found.expected, self.rate):
-            self.kept, self.step, self.rate = weights(), step, found.rate
-            self.clean = found.rate <= found.expected
+        """Hold the weights of a step if no more samples than expected are copies, or as long as there are no such weights."""
+        clean = found.rate <= found.expected
+        before = [kept for kept in self.kept if kept.clean]
+        if clean or not self.kept or (not before and found.rate <= self.kept[0].rate):
+            self.kept = [*before, Kept(weights(), step, found.rate, clean)][-HELD:]
+
+    @property
+    def clean(self) -> bool:
+        """Whether weights are held of which no more samples than expected were copies."""
+        return any(kept.clean for kept in self.kept)
 
     def row(self, found: CopyTest) -> dict[str, Any]:
         """Return the result of a check for metrics.jsonl."""
@@ -124,12 +137,20 @@ class MemorisationWatch:
 
     def numbers(self) -> dict[str, Any]:
         """Return the state without the weights, for a checkpoint."""
-        return {"images": self.images, "drawn": self.drawn, "step": self.step, "rate": self.rate, "clean": self.clean}
+        kept = [{"step": kept.step, "rate": kept.rate, "clean": kept.clean} for kept in self.kept]
+        return {"images": self.images, "drawn": self.drawn, "kept": kept}
 
-    def restore(self, numbers: Mapping[str, Any], kept: Mapping[str, Tensor]) -> None:
-        """Restore the state from the result of `numbers` and the weights."""
-        self.images, self.drawn = numbers["images"], numbers["drawn"]
-        self.step, self.rate, self.clean, self.kept = numbers["step"], numbers["rate"], numbers["clean"], kept or None
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights that are held, for a checkpoint."""
+        return {f"{KEPT}/{i}/{name}": t for i, kept in enumerate(self.kept) for name, t in kept.weights.items()}
+
+    def restore(self, numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Restore the state from the results of `numbers` and `tensors`. Other tensors are ignored."""
+        self.images, self.drawn, self.kept = numbers["images"], numbers["drawn"], []
+        for i, facts in enumerate(numbers["kept"]):
+            prefix = f"{KEPT}/{i}/"
+            weights = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+            self.kept.append(Kept(weights, **facts))
 
 
 def copying(found: CopyTest) -> bool:
