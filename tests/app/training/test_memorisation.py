@@ -94,7 +94,8 @@ def test_the_newest_weights_that_more_samples_confirm_are_kept(copied, tmp_path)
     other = trainer(tmp_path / "run")
     assert other.watch.prepare() is None
     other.watch.kept = [good, Kept(last, 300, 0.0, clean=True)]
-    said = other._end_before_copies(other.watch, CopyTest(0.5, 0.03, 100, 0.0))
+    said = other._end_before_copies(other.watch, CopyTest(0.5, 0.03, 100, 0.0), spent=True)
+    assert said.endswith("train.memorisation=off and a larger --for (Python: budget=)")
     assert f"; the weights of step {good.step}, with" in said
     assert other.watch.kept == [good]
     assert torch.equal(other.players[0].ema.average, t.players[0].ema.average)
@@ -124,6 +125,11 @@ def test_a_stopped_run_goes_on_only_if_it_is_told_to(copied, tmp_path):
     assert longer.progress == 1
     assert t.run.recipe.train.budget == BUDGET
     before = t.step
+    spent = trainer(t.run.path, "train.memorisation=off", budget=f"{before}it")
+    assert (
+        f"the budget {before}it is spent: to train this run further, also give a larger --for (Python: budget=)" in spent.notes
+    )
+    assert spent.copied
     off = trainer(t.run.path, "train.memorisation=off", budget=f"{before + 5}it")
     assert off.step == before
     list(off)

@@ -361,13 +361,19 @@ class Trainer:
                 row["copies"] = f"at step {self.step:,} the model copies its training samples: {words(found)}"
                 self._notes.append(row["copies"])
         elif copying(found) or (progress >= 1 and found.doubled and watch.clean):
-            row["copies"] = self._end_before_copies(watch, found)
+            row["copies"] = self._end_before_copies(watch, found, spent=progress >= 1)
         else:
             watch.offer(found, self.step, self.state.averages)
         self.record(row)
 
-    def _end_before_copies(self, watch: MemorisationWatch, found: CopyTest) -> str:
-        """End the training with the weights of the last check without too many copies. Returns the sentence about it."""
+    def _end_before_copies(self, watch: MemorisationWatch, found: CopyTest, *, spent: bool) -> str:
+        """End the training with the weights of the last check without too many copies. Returns the sentence about it.
+
+        Args:
+            watch: The watch.
+            found: The result of its last check.
+            spent: Whether the budget is spent anyway.
+        """
         told = "no weights from before are known"
         for kept in reversed(watch.kept):  # the newest that more samples confirm
             self.state.restore_averages(kept.weights)
@@ -379,7 +385,7 @@ class Trainer:
         self.copied = True
         self.concluded = (
             f"at step {self.step:,} the model has begun to copy its training samples: {words(found)}; {told}; more data help; "
-            "to train further all the same, give the same command with train.memorisation=off"
+            f"to train further all the same, give the same command with train.memorisation=off{' and a larger --for (Python: budget=)' * spent}"
         )
         self._notes.append(f"training ends: {self.concluded}")
         return self.concluded
@@ -410,7 +416,14 @@ class Trainer:
         if not self.changed:
             return
         if self.copied and train.memorisation != "stop":
-            self.concluded, self.copied = None, False
+            concluded, self.concluded = self.concluded, None
+            if self.progress >= 1:
+                self.concluded = concluded
+                self._notes.append(
+                    f"the budget {new} is spent: to train this run further, also give a larger --for (Python: budget=)"
+                )
+                return
+            self.copied = False
             said = f"the model had begun to copy its training samples by step {self.step:,}, and was trained further"
             self.record(self._counters() | {"copies": said})
         if self.copied:
