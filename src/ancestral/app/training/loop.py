@@ -382,10 +382,11 @@ class Trainer:
             told, watch.kept = f"the weights of step {kept.step:,}, with {again.rate:.1%} copies, are kept", [kept]
             if again.rate <= again.expected:
                 break
+        larger = " and a larger --for (Python: budget=)" if spent else ""
         self.copied = True
         self.concluded = (
             f"at step {self.step:,} the model has begun to copy its training samples: {words(found)}; {told}; more data help; "
-            f"to train further all the same, give the same command with train.memorisation=off{' and a larger --for (Python: budget=)' * spent}"
+            f"to train further all the same, give the same command with train.memorisation=off{larger}"
         )
         self._notes.append(f"training ends: {self.concluded}")
         return self.concluded
