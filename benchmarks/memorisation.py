@@ -177,6 +177,7 @@ def crossing(points: list[tuple[int, float]], rate: float) -> float | None:
 def draw(results: dict[str, Any], file: Path) -> None:
     """Draw the copy rate against the images seen for each number of samples, and the onset against this number."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -201,6 +202,8 @@ def draw(results: dict[str, Any], file: Path) -> None:
     right.set_xlabel("training samples n")
     right.set_ylabel("samples seen when the copy rate doubles")
     right.set_xticks(line, [str(n) for n in line])
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.0f}"))
     right.minorticks_off()
     for panel in (left, right):
         panel.grid(visible=True, color="#dddddd", linewidth=0.6)
