@@ -224,7 +224,7 @@ def test_memorisation(bench, monkeypatch):
         "--seeds",
         "1",
         "--most",
-        "3200",
+        "6000",
         "--json",
         "found.json",
         "--plot",

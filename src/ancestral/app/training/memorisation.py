@@ -27,7 +27,7 @@ from ancestral.metrics import CopyTest, Nearness, copy_test
 FIRST = 60.0  # passes through the data before the first check
 CLOSEST = 1.25  # least ratio of the moments of successive checks
 SHARE = 0.05  # of the computation of a training, which checks may take
-LEAST, MOST = 40, 1000  # samples of a check
+LEAST, MOST = 40, 250  # samples of a check
 AGAIN = 4  # times as many are drawn where the first ones have more than half of the expected copies
 HELD, VERIFIED = 3, 300  # weights from before that are held, and samples that are drawn to choose one of them
 KEPT = "kept"  # before the names of their tensors in a checkpoint
