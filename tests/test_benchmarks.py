@@ -210,6 +210,34 @@ def test_growth(bench):
         assert min(picture.size) > 300
 
 
+def test_memorisation(bench, monkeypatch):
+    """One set, one training that is followed, and the onset on a logarithmic axis."""
+    import memorisation
+
+    assert memorisation.crossing([(100, 0.0), (400, 0.04)], 0.02) == pytest.approx(200)
+    assert memorisation.crossing([(100, 0.0), (400, 0.01)], 0.02) is None
+    printed = bench("memorisation", "--only", "sets", "--sets", "moons 50", "--for", "30it", "--json", "found.json")
+    assert "| moons 50 | diffusion | stop |" in printed
+    words = (
+        "--only",
+        "onset",
+        "--samples",
+        "20",
+        "--seeds",
+        "1",
+        "--most",
+        "6000",
+        "--json",
+        "found.json",
+        "--plot",
+        "found.png",
+    )
+    assert "| 18 | 0 |" in bench("memorisation", *words)
+    assert {"set", "relative", "expected", "distance"} <= read("found.json")["sets"][0].keys()
+    with Image.open("found.png") as picture:
+        assert min(picture.size) > 300
+
+
 @pytest.mark.parametrize("package", ["diffusers", "denoising_diffusion_pytorch"])
 def test_equal_time(bench, pictures, package):
     if missing := importlib.import_module("peers").missing(package):

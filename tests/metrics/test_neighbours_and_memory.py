@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from ancestral.metrics import copy_rate, data_copying, duplicate_rate, expected_coverage, nearest, neighbour_rates
+from ancestral.metrics import (
+    Nearness,
+    copy_rate,
+    copy_test,
+    data_copying,
+    duplicate_rate,
+    expected_coverage,
+    nearest,
+    neighbour_rates,
+)
 
 
 def normal(seed, n, d, mean=0.0, std=1.0):
@@ -204,3 +213,39 @@ def test_duplicates():
     assert duplicate_rate(nearest(fresh, fresh, own=True)[0], within).value < 0.05
     twice = np.repeat(fresh[:250], 2, axis=0)
     assert duplicate_rate(nearest(twice, twice, own=True)[0], within).value == 1
+
+
+def test_nearness_is_that_of_new_data_for_new_data_and_0_for_copies():
+    """In d dimensions of even density the share below r is about r^d: both of new data and of a point among the others."""
+    train = np.random.RandomState(0).uniform(size=(2000, 2)).astype(np.float32)
+    near = Nearness(train)
+    for found in (near(np.random.RandomState(1).uniform(size=(2000, 2)).astype(np.float32)), near.own(2000)):
+        for r in (0.1, 0.3, 0.6):
+            assert (found < r).mean() == pytest.approx(r**2, abs=0.04)
+    assert (near(train[:100]) < 0.05).mean() == 1
+    middle = train.mean(0, keepdims=True) + 100
+    assert near(middle) > 0.99  # far from all, so near to none
+
+
+def test_nearness_of_repeated_points():
+    """Two equal points are one, and each of them is as near to the other as a copy."""
+    train = normal(0, 50, 4)
+    twice = Nearness(np.concatenate([train, train[:10]]))
+    fresh = normal(1, 20, 4)
+    np.testing.assert_array_equal(twice(fresh), Nearness(train)(fresh))
+    np.testing.assert_array_equal(twice.own(60) == 0, [*[True] * 10, *[False] * 40, *[True] * 10])
+    with pytest.raises(ValueError, match="fewer than three"):
+        Nearness(np.repeat(train[:2], 10, axis=0))
+
+
+def test_the_copy_test_counts_the_error_of_the_threshold():
+    """p-values of new data are even, whatever the number of the values that give the threshold."""
+    random = np.random.RandomState(0)
+    for m in (20, 200):
+        found = [copy_test(random.uniform(size=2000), random.uniform(size=m)) for _ in range(300)]
+        assert np.mean([t.rate for t in found]) == pytest.approx(found[0].expected, rel=0.12)
+        assert np.mean([t.p_value < 0.1 for t in found]) == pytest.approx(0.1, abs=0.05)
+    assert copy_test(np.zeros(50), random.uniform(size=200)).p_value < 1e-6
+    assert copy_test(np.ones(50), random.uniform(size=200)).p_value == 1
+    ties = copy_test(np.zeros(50), np.repeat([0.0, 1.0], [40, 160]))
+    assert ties.expected == pytest.approx(0.2)

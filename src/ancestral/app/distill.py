@@ -21,6 +21,7 @@ SETTINGS = {  # of the recipe, for a training of tens to hundreds of steps that 
     "train.lr": "5e-4",
     "train.warmup": "10",
     "train.epochs": "null",
+    "train.memorisation": "off",  # it sees no samples of the data, and copies what its teacher copies
 }
 
 

@@ -24,7 +24,7 @@ from ancestral.app.progress import Line, Reporter
 from ancestral.app.recipes.own import OWN
 from ancestral.app.report import write
 from ancestral.app.sampling import SampleRequest
-from ancestral.app.training.run import Run
+from ancestral.app.training.run import Run, findings
 from ancestral.app.training.saved import SavedModel, holds_saved_model
 from ancestral.errors import AncestralError, UsageError
 from ancestral.models import GenerativeModel
@@ -158,7 +158,7 @@ def evaluate_run(run: Run, evaluator: Evaluator, how: Mapping[str, Any], device:
         how={k: " ".join(f"{t:.3g}" for t in v) if isinstance(v, tuple) else str(v) for k, v in how.items()},
         rows=rows,
         recipe=recipe.dump(),
-        findings=[finding for row in run.diagnoses() for finding in row["findings"]],
+        findings=findings(run.metrics()),
     )
     evaluator.evaluate(subject).save(run.path / "evaluation.json")
     return subject

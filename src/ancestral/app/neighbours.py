@@ -46,21 +46,14 @@ class Neighbours:
     def __init__(self, data: DataSet):
         n = len(data.train)
         self.index = torch.linspace(0, n - 1, min(n, MOST)).round().long()
-        self.mean, self.std = (torch.tensor(v, dtype=torch.float64) for v in (data.spec.mean, data.spec.std))
-        self.train = self._flat(data.x("train", self.index))
+        self.data = data
+        self.train = data.vectors(data.x("train", self.index))
         held = torch.linspace(0, len(data.test) - 1, min(len(data.test), HELD_OUT)).round().long()
-        self.held_out = nearest(self._flat(data.x("test", held)), self.train)[0]
-
-    def _flat(self, x: Tensor) -> np.ndarray:
-        """Return samples as vectors `(n, d)` whose distances are root mean squares in deviations of the data."""
-        per_channel = (-1, *[1] * (x.ndim - 2))
-        z = ((x - self.mean.view(per_channel)) / self.std.view(per_channel)).flatten(1)
-        flat: np.ndarray = (z / z.shape[1] ** 0.5).float().numpy()
-        return flat
+        self.held_out = nearest(data.vectors(data.x("test", held)), self.train)[0]
 
     def __call__(self, x: Tensor) -> Found:
         """Find the nearest training sample of each of the samples x, in the units of the data."""
-        distances, rows = nearest(self._flat(x), self.train)
+        distances, rows = nearest(self.data.vectors(x), self.train)
         threshold = float(np.quantile(self.held_out, EXPECTED))
         return Found(
             self.index.numpy()[rows],

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from ancestral.app.evaluation.result import Evaluation
 from ancestral.app.recipes.recipe import Recipe
 from ancestral.app.sampling.tuning import Tuning, stale
-from ancestral.app.training.run import Run
+from ancestral.app.training.run import Run, copies, diagnoses, findings
 from ancestral.errors import AncestralError
 from ancestral.models.denoising import SOLVER, STEPS
 
@@ -27,7 +27,7 @@ def facts(run: Run) -> dict[str, Any]:
     recipe, spec, rows = run.recipe, run.spec, run.metrics()
     numbers = counters(run)
     key = next((name for row in rows for name in row if name.endswith("/total")), None)
-    looks = run.diagnoses()
+    looks = diagnoses(rows)
     previews = sorted(run.samples.glob("step-*.png"))
     return {
         "run": str(run.path),
@@ -45,7 +45,8 @@ def facts(run: Run) -> dict[str, Any]:
         "sampler": sampler(run),
         "quality": quality(run),
         "health": {k.partition("/")[2]: v for look in looks for k, v in look.items() if k.startswith("health/")},
-        "findings": [finding for look in looks for finding in look["findings"]],
+        "findings": findings(rows),
+        "copies": copies(rows),
         "curve": [(row["step"], row[key]) for row in rows if key is not None and row.get(key) is not None],
     }
 
@@ -119,10 +120,9 @@ def health(run: Run, rows: list[dict[str, Any]] | None = None) -> list[Sentence]
                 f"{skipped} step{'s were' if skipped > 1 else ' was'} skipped: a loss or a gradient was not finite.", "bad"
             )
         )
-    looks = list({row.get("stage"): row for row in rows if "findings" in row}.values())
-    findings = [finding for look in looks for finding in look["findings"]]
-    found += [Sentence(_sentence(finding), "bad") for finding in findings]
-    if looks and not findings:
+    looks, problems = diagnoses(rows), findings(rows)
+    found += [Sentence(_sentence(problem), "bad") for problem in problems]
+    if looks and not problems:
         found.append(Sentence(f"The model passed its last check, at step {looks[-1]['step']:,}.", "good"))
     if recipe.model.family != "gan":
         found += _trend([row for row in steps if row.get("stage") == last.get("stage")], key)

@@ -24,20 +24,32 @@ The function returns an `Estimate`; one that computes several metrics returns th
 from ancestral.metrics.estimate import Estimate, half_samples
 from ancestral.metrics.frechet import frechet, frechet_infinity, frechet_pairs, gaussian_distance2
 from ancestral.metrics.kernel import Jackknife, Scale, Whitening, difference, holm, kid, mmd, mmd_jackknife
-from ancestral.metrics.memory import EXPECTED, copy_rate, data_copying, duplicate_rate, nearest
+from ancestral.metrics.memory import (
+    EXPECTED,
+    CopyTest,
+    Nearness,
+    copy_rate,
+    copy_test,
+    data_copying,
+    duplicate_rate,
+    nearest,
+)
 from ancestral.metrics.neighbours import Manifold, expected_coverage, neighbour_rates
 from ancestral.metrics.sliced import sliced_wasserstein
 from ancestral.metrics.vendi import centred_vendi, vendi
 
 __all__ = [
     "EXPECTED",
+    "CopyTest",
     "Estimate",
     "Jackknife",
     "Manifold",
+    "Nearness",
     "Scale",
     "Whitening",
     "centred_vendi",
     "copy_rate",
+    "copy_test",
     "data_copying",
     "difference",
     "duplicate_rate",

@@ -7,11 +7,16 @@ Copies are closer to the training set than new data are. How close new data come
     C_T:       the Mann-Whitney U statistic of sample-to-training against held-out-to-training distances, in each cell of the
                space, as a z-score: below -3 the model copies, above 3 it underfits      (Meehan et al. 2020, arXiv:2004.05675)
     duplicates: the share of samples nearer to another sample than the nearest 1 % of as many real samples are to each other
+
+A blurred sample is near to many samples without being a copy of one. `Nearness` therefore divides the distance to the nearest
+training sample by that to the second nearest, as is usual where the onset of copying is studied (Bonnaire et al. 2025,
+arXiv:2505.17638). `copy_test` says whether a copy rate is above its expectation, also with few held-out samples.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -54,6 +59,91 @@ def nearest(x: np.ndarray, points: np.ndarray, *, own: bool = False) -> tuple[np
 def copy_rate(to_train: np.ndarray, held_out_to_train: np.ndarray) -> Estimate:
     """Return the copy rate, from the distances to the nearest training sample of samples `(n,)` and of held-out data `(m,)`."""
     return _rate(to_train <= np.quantile(held_out_to_train, EXPECTED))
+
+
+class Nearness:
+    """The nearness of samples to points: the distance to the nearest point over that to the second nearest, in [0, 1].
+
+    It is 0 for a copy of a point, and near to 1 for a sample that belongs to no single point. Equal points count as one.
+
+    Args:
+        points: The points `(m, d)`.
+        mirrored: Their mirror images `(m, d)`, if samples near to these are near to the points too.
+
+    Raises:
+        ValueError: If there are fewer than three different points.
+    """
+
+    def __init__(self, points: np.ndarray, mirrored: np.ndarray | None = None):
+        rows = np.ascontiguousarray(points).view(np.dtype((np.void, points.itemsize * points.shape[1])))[:, 0]
+        _, first, self._inverse, self._counts = np.unique(rows, return_index=True, return_inverse=True, return_counts=True)
+        if len(first) < 3:
+            raise ValueError("fewer than three different points")
+        self._images = [torch.from_numpy(p[first]) for p in (points, mirrored) if p is not None]
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Return the nearness `(n,)` of samples `(n, d)`."""
+        return np.concatenate([self._of(torch.from_numpy(x[start : start + BLOCK])) for start in range(0, len(x), BLOCK)])
+
+    def own(self, most: int) -> np.ndarray:
+        """Return the nearness of points, at most `most`, evenly chosen, each to the others: as near as new data come."""
+        index = np.linspace(0, len(self._inverse) - 1, min(most, len(self._inverse))).round().astype(int)
+        found = []
+        for start in range(0, len(index), BLOCK):
+            rows = self._inverse[index[start : start + BLOCK]]
+            near = self._of(self._images[0][rows], torch.from_numpy(rows))
+            found.append(np.where(self._counts[rows] > 1, 0.0, near))
+        return np.concatenate(found)
+
+    def _of(self, x: torch.Tensor, without: torch.Tensor | None = None) -> np.ndarray:
+        """Return the nearness of samples. without: the index of a point for each sample, which is left out."""
+        between = torch.stack([torch.cdist(x, image) for image in self._images]).amin(0)
+        if without is not None:
+            between[torch.arange(len(x)), without] = torch.inf
+        first, second = between.topk(2, largest=False).values.unbind(1)
+        near: np.ndarray = (first / second).numpy()
+        return near
+
+
+@dataclass(frozen=True)
+class CopyTest:
+    """A copy rate beside its expectation.
+
+    Attributes:
+        rate: The share of copies.
+        expected: The expectation of this share for new data.
+        n: The number of samples.
+        p_value: The probability that new data have at least as many copies. It counts the error of the threshold, too.
+    """
+
+    rate: float
+    expected: float
+    n: int
+    p_value: float
+
+    @property
+    def doubled(self) -> bool:
+        """Whether the rate is over twice its expectation."""
+        return self.rate > 2 * self.expected
+
+
+def copy_test(samples: np.ndarray, new: np.ndarray) -> CopyTest:
+    """Compare the copy rate of samples with that of new data.
+
+    The threshold is the 1 % quantile of m values, so the share of new data below it is about Beta(1 + h, m - h) distributed
+    with h = (m - 1) / 100. Its mean is above 1 % for small m: 10 % for m = 10.
+
+    Args:
+        samples: Nearness of, or distance to the nearest training sample of, samples `(n,)`.
+        new: The same of new data `(m,)`.
+    """
+    from scipy.stats import betabinom
+
+    m, n = len(new), len(samples)
+    rate = copy_rate(samples, new).value
+    expected = max((1 + EXPECTED * (m - 1)) / (m + 1), copy_rate(new, new).value)  # the latter where many values are equal
+    p = betabinom.sf(round(rate * n) - 1, n, expected * (m + 1), (1 - expected) * (m + 1)) if expected < 1 else 1.0
+    return CopyTest(rate, expected, n, float(p))
 
 
 @register("metric", "duplicates", "share that repeat one another", better="as real", takes="evaluator")

@@ -61,6 +61,12 @@ def info(
     }
     rows |= {"sampler": facts["sampler"]} if facts["sampler"] else {}
     rows["quality"] = facts["quality"] or f"not evaluated yet: ancestral report {run}"
+    if facts["copies"]:
+        found = facts["copies"]
+        rows["copies"] = (
+            f"{found['copies/rate']:.1%} of {found['copies/n']:,} samples at step {found['step']:,}, and "
+            f"{found['copies/expected']:.1%} of new data"
+        )
     rows |= _health(facts["health"])
     rows |= {"finding" + " " * i: finding for i, finding in enumerate(facts["findings"])}
     for name, value in rows.items():

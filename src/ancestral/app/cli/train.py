@@ -189,6 +189,9 @@ def follow_plan(
         for note in trainer.notes if trainer.changed else ():
             reporter.say(f"  {note}")
         reporter.say(f"{run.path} is finished: {trainer.step} steps in {duration(trainer.seconds)}")
+        if trainer.copied:
+            reporter.say(f"{trainer.concluded}; sample from it with `ancestral sample {run.path}`")
+            return _result(trainer, json, "finished before")
         reporter.say(
             f"sample from it with `ancestral sample {run.path}`, or train longer: the same command with a larger --for"
         )

@@ -272,6 +272,14 @@ class DataSet:
         x = x.detach().cpu().contiguous()
         return x if self.spec.levels is None else x.mul(self.spec.levels - 1).round().clamp(0, 255).to(torch.uint8)
 
+    def vectors(self, x: Tensor) -> np.ndarray:
+        """Return samples as float32 `(n, d)`, whose distances are root mean squares in standard deviations of the data."""
+        by_channel = (-1, *[1] * (x.ndim - 2))
+        mean, std = (torch.tensor(v, dtype=torch.float64).view(by_channel) for v in (self.spec.mean, self.spec.std))
+        z = ((x - mean) / std).flatten(1)
+        flat: np.ndarray = (z / z.shape[1] ** 0.5).float().numpy()
+        return flat
+
     def batch(self, index: Tensor, split: SplitName = "train", flip: Tensor | None = None, noise: Noise | None = None) -> Batch:
         """Return the samples of `index` as float32 `(n, *shape)` with their conditions, which include class labels.
 

@@ -85,6 +85,11 @@ class TrainRecipe(Section):
     keep: int = Field(2, ge=1, description="number of stored checkpoints")
     checkpoint_every: float = Field(60.0, gt=0, description="seconds between checkpoints")
     previews: int = Field(8, ge=0, description="pictures of samples during training")
+    memorisation: Annotated[Literal["stop", "warn", "off"], BeforeValidator(_switch)] = Field(
+        "stop",
+        description="what happens when the copy rate of the samples doubles: training stops and keeps the weights from before, "
+        "or only says it; off: no check",
+    )
     diagnoses: int = Field(32, ge=0, description="checks of the model's health during training, for families that have one")
 
     def factor(self, step: int, progress: float) -> float:

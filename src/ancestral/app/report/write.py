@@ -84,6 +84,7 @@ def markdown(comparison: Comparison, title: str) -> str:
     lines += [f"| {row['name']} ({row['sign']}) | {' | '.join(_signed(row))} | {row['real']} |" for row in table(comparison)]
     if len(names) > 1:
         lines += ["", f"{SIGN} the best model, and every model that is within two standard errors of it."]
+    lines += [f"\n**{s.name}**: {finding}" for s in comparison.subjects for finding in s.findings]
     groups = trainings(comparison)
     lines += ["", about_trainings(groups)] if groups else []
     for heading, rows in (("likelihood", likelihoods(comparison)), ("cost", costs(comparison))):

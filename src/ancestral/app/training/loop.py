@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ancestral.app.processes import processes
 from ancestral.app.recipes.recipe import Recipe
 from ancestral.app.training.budget import Budget, Intervals
 from ancestral.app.training.checkpoint import other_tensors, restore_others
+from ancestral.app.training.memorisation import AGAIN, VERIFIED, MemorisationWatch, copying, words
 from ancestral.app.training.player import MakeOptimizer, PlayerState
 from ancestral.app.training.run import Run
 from ancestral.app.training.stage import Progress, Stage, StageState, silent
@@ -37,13 +39,15 @@ from ancestral.app.training.strategies import strategy_of
 from ancestral.conditioning.render import Rendering
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import disk_errors, write_atomically
-from ancestral.models import Diagnosis, GenerativeModel, HasPostFit, HasProgress
+from ancestral.metrics import CopyTest
+from ancestral.models import Diagnosis, GenerativeModel, HasPostFit, HasProgress, seeds_from
 from ancestral.runtime import Runtime
 
 PATIENCE = 5  # non-finite steps in a row before training stops
 HOPELESS = 3  # failed diagnoses in a row before training stops
 WARM, TIMED = 2, 8  # steps before the measurement of the speed, and steps that are measured
 SHOWN = 16  # samples of a preview; for vectors 512
+WATCHED = 21  # seed of the samples that are searched for copies
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,9 @@ class Trainer:
         self.failed: str | None = None  # how the model has failed, by the last diagnosis
         self.hopeless = 0  # failed diagnoses in a row
         self.concluded: str | None = None  # why training ends before its budget
+        self.watch = None if settings.memorisation == "off" else MemorisationWatch(self.data, flip=recipe.data.flip)
+        self._evaluations = 0  # of the network for one sample, 0 before they are known
+        self.copied = False  # whether that is because the model began to copy its training samples
         self.stopped: int | None = None  # the signal by which training was stopped
         self._asked = 0  # the signal that asked this process to stop
         self._before = 0.0  # seconds of earlier sessions of this run
@@ -162,7 +169,7 @@ class Trainer:
         self._tick()
         self._taken, self._timed = 0, 0.0  # steps of this session, and the time after the first of them
         self._resume()
-        self._change_budget()
+        self._change_settings()
         if self.processes.main:
             run.describe(data.spec, recipe)
 
@@ -186,8 +193,7 @@ class Trainer:
         if self.stage.look is not None:
             found = self.stage.look()
             self._notes.append(found.line)
-            numbers = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 3)}
-            self.record(numbers | found.row())
+            self.record(self._counters() | found.row())
 
     @property
     def stage(self) -> Stage:
@@ -283,6 +289,8 @@ class Trainer:
                 self.skipped += failure is not None
                 asked = self._tick()
                 progress = self.progress
+                self._look_for_copies(progress)
+                progress = 1.0 if self.concluded else progress
                 diagnosis = self.state.diagnose() if intervals.diagnoses.due(progress) else None
                 if diagnosis is not None:
                     self.failed = diagnosis.failed
@@ -328,21 +336,109 @@ class Trainer:
                     raise AncestralError(f"training stopped at step {self.step}: {self.failed}; {self.run.remaining_model}")
             self.save()
 
-    def _change_budget(self) -> None:
-        """Continue with a new budget if the recipe has one, but keep the old one if the new one is already spent."""
-        stored = self.processes.by_main(lambda: self.run.recipe.train.budget)
-        self.changed = stored != self.recipe.train.budget
+    def _look_for_copies(self, progress: float) -> None:
+        """Measure the copy rate if that is due, and end the training if the rate is over twice its expectation."""
+        watch, images = self.watch, (self.step - self.begun) * self.state.batch
+        if watch is None or not self.final or not watch.begins(images):
+            return
+        if not self._evaluations:
+            if problem := self.processes.by_main(watch.prepare):
+                self._notes.append(f"copies of training samples are not looked for: {problem}")
+                self.watch = None
+                return
+            self._evaluations = self._count_evaluations()
+        if not (n := watch.due(images, self.within(progress), self._evaluations)):
+            return
+        watch.images = images
+        x = self._fresh(watch, n)
+        found = self.processes.by_main(lambda: watch.check(x))
+        if found.rate > found.expected / 2:  # too few samples to decide
+            x = torch.cat([x, self._fresh(watch, (AGAIN - 1) * n)])
+            found = self.processes.by_main(lambda: watch.check(x))
+        row = self._counters() | watch.row(found) | {"copies": None}
+        if self.recipe.train.memorisation == "warn":
+            if copying(found):
+                row["copies"] = f"at step {self.step:,} the model copies its training samples: {words(found)}"
+                self._notes.append(row["copies"])
+        elif copying(found) or (progress >= 1 and found.doubled and watch.clean):
+            row["copies"] = self._end_before_copies(watch, found, spent=progress >= 1)
+        else:
+            watch.offer(found, self.step, self.state.averages)
+        self.record(row)
+
+    def _end_before_copies(self, watch: MemorisationWatch, found: CopyTest, *, spent: bool) -> str:
+        """End the training with the weights of the last check without too many copies. Returns the sentence about it.
+
+        Args:
+            watch: The watch.
+            found: The result of its last check.
+            spent: Whether the budget is spent anyway.
+        """
+        told = "no weights from before are known"
+        for kept in reversed(watch.kept):  # the newest that more samples confirm
+            self.state.restore_averages(kept.weights)
+            x = self._fresh(watch, VERIFIED)
+            again = self.processes.by_main(partial(watch.check, x))
+            told, watch.kept = f"the weights of step {kept.step:,}, with {again.rate:.1%} copies, are kept", [kept]
+            if again.rate <= again.expected:
+                break
+        larger = " and a larger --for (Python: budget=)" if spent else ""
+        self.copied = True
+        self.concluded = (
+            f"at step {self.step:,} the model has begun to copy its training samples: {words(found)}; {told}; more data help; "
+            f"to train further all the same, give the same command with train.memorisation=off{larger}"
+        )
+        self._notes.append(f"training ends: {self.concluded}")
+        return self.concluded
+
+    def _counters(self) -> dict[str, Any]:
+        return {"step": self.step, "images": self.images, "seconds": round(self.seconds, 3)}
+
+    def _fresh(self, watch: MemorisationWatch, n: int) -> Tensor:
+        """Draw samples with seeds that no check has used, under the conditions of held-out samples."""
+        drawn = watch.drawn
+        watch.drawn += n
+        rows = (drawn + torch.arange(n)) % len(self.data.test)
+        return self.draw(n, self.data.asked(rows), seeds_from(WATCHED, drawn + n)[drawn:]).cpu()
+
+    def _count_evaluations(self) -> int:
+        """Return the number of evaluations of the network for a sample."""
+        self.state.fit_after()
+        with self.averaged():
+            states = self.model.trajectory(1, self.data.asked(torch.zeros(1, dtype=torch.long)))
+            return max([1, *(state.nfe for state in states)])
+
+    def _change_settings(self) -> None:
+        """Continue with the recipe's budget and watch, which may be new. The old budget stays if the new one is spent."""
+        train = self.recipe.train
+        old, watched = self.processes.by_main(lambda: (self.run.recipe.train.budget, self.run.recipe.train.memorisation))
+        new = train.budget
+        self.changed = (old, watched) != (new, train.memorisation)
         if not self.changed:
             return
-        old, new = stored, self.recipe.train.budget
-        if self.progress >= 1 and not self.concluded:
+        if self.copied and train.memorisation != "stop":
+            concluded, self.concluded = self.concluded, None
+            if self.progress >= 1:
+                self.concluded = concluded
+                self._notes.append(
+                    f"the budget {new} is spent: to train this run further, also give a larger --for (Python: budget=)"
+                )
+                return
+            self.copied = False
+            said = f"the model had begun to copy its training samples by step {self.step:,}, and was trained further"
+            self.record(self._counters() | {"copies": said})
+        if self.copied:
+            self._notes.append(f"the budget stays {old}, because more time does not help this run")
+            return
+        if old != new and self.progress >= 1 and not self.concluded:
             self._notes.append(f"the budget {new} is already spent: this run was trained for {old}")
             return
-        self.concluded = None
-        self._notes.append(
-            f"the budget changes from {old} to {new}, of which {self.progress:.0%} is spent; learning rate and average follow "
-            "the new budget"
-        )
+        if old != new:
+            self.concluded = None
+            self._notes.append(
+                f"the budget changes from {old} to {new}, of which {self.progress:.0%} is spent; learning rate and average "
+                "follow the new budget"
+            )
         if self.processes.main:
             self.run.rewrite(self.recipe)
 
@@ -407,6 +503,7 @@ class Trainer:
                 )
         trained = [p for state in self.players for p in state.player.parameters]
         tensors = self.state.tensors() | other_tensors(self.model, trained)
+        tensors |= {} if self.watch is None else self.watch.tensors()
         numbers = {
             "step": self.step,
             "images": self.images,
@@ -416,6 +513,8 @@ class Trainer:
             "format": 2,
             "updates": [state.ema.t for state in self.players],
             "concluded": self.concluded,
+            "copied": self.copied,
+            "watch": None if self.watch is None else self.watch.numbers(),
             "failed": self.failed,
             "hopeless": self.hopeless,
             "stage": self.number,
@@ -530,6 +629,9 @@ class Trainer:
         self.state.restore(tensors, numbers["updates"])
         self.step, self.images, self.skipped = numbers["step"], numbers["images"], numbers["skipped"]
         self._before, self.concluded = numbers["seconds"], numbers.get("concluded")
+        self.copied = numbers.get("copied", False)
+        if self.watch is not None and (watched := numbers.get("watch")):
+            self.watch.restore(watched, stored.tensors)
         self.failed, self.hopeless = numbers.get("failed"), numbers.get("hopeless", 0)
         if self.processes.main:
             self.run.rewind_metrics(self.step)

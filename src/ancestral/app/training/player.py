@@ -231,6 +231,10 @@ class PlayerState:
             found[f"{self.player.name}/loss_scale"] = self.scale.state
         return found
 
+    def averages(self) -> dict[str, Tensor]:
+        """Return the averaged weights by the names of the parameters."""
+        return dict(zip(self.names, self.flat.whole(self.ema.average), strict=True))
+
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
         """Restore the state from the result of `tensors`. Raises KeyError if a tensor is missing.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Run:
         return Recipe.load(self.recipe_file)
 
     def create(self, recipe: Recipe, fingerprint: str | None = None) -> None:
-        """Make the folder, or check that it holds the same recipe. Budget, strategy and the place of the same data may differ.
+        """Make the folder, or check that it holds the same recipe. Budget, strategy, watch and place of the data may differ.
 
         Args:
             recipe: The recipe.
@@ -92,7 +92,7 @@ class Run:
         if stored.data.source != recipe.data.source and self._trained_on(fingerprint):
             stored = stored.model_copy(update={"data": stored.data.model_copy(update={"source": recipe.data.source})})
         different = stored.differences(recipe)
-        if any(not change.startswith(("train.budget:", "train.strategy:")) for change in different):
+        if any(not change.startswith(("train.budget:", "train.strategy:", "train.memorisation:")) for change in different):
             raise UsageError(
                 f"{self.path} holds a run of another recipe ({'; '.join(different)}): "
                 "choose another folder with --out, or delete this one"
@@ -342,13 +342,26 @@ class Run:
                 continue
         return rows
 
-    def diagnoses(self) -> list[dict[str, Any]]:
-        """Return the last measurement with a diagnosis of each stage, and of the checks between stages."""
-        return list({row.get("stage"): row for row in self.metrics() if "findings" in row}.values())
-
     def rewind_metrics(self, step: int) -> None:
         """Delete the measurements after `step`, because training will repeat them."""
         if self.metrics_file.exists():
             kept = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
             with disk_errors(self.path):
                 write_atomically(self.metrics_file, "".join(f"{line}\n" for line in kept).encode())
+
+
+def diagnoses(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the last of the measurements with a diagnosis of each stage, and of the checks between stages."""
+    return [dict(row) for row in {row.get("stage"): row for row in rows if "findings" in row}.values()]
+
+
+def copies(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the last of the measurements with a copy rate, or None."""
+    return next((dict(row) for row in reversed(list(rows)) if "copies/rate" in row), None)
+
+
+def findings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the last checks have found wrong with the model, in sentences."""
+    found = [finding for row in diagnoses(rows) for finding in row["findings"]]
+    copied = [row["copies"] for row in rows if "copies" in row][-1:]  # a sentence, or None if the model did not copy
+    return found + [sentence for sentence in copied if sentence]

@@ -412,6 +412,21 @@ class StageState:
             found = self.model.diagnose(self.data.batch(train).to(device), self.data.batch(test, "test").to(device), noise)
         return self.strategy.processes.shared(found)
 
+    def averages(self) -> dict[str, Tensor]:
+        """Return copies of the averaged weights on the CPU, by "player/parameter", and of the model's buffers by name."""
+        held = {f"{state.player.name}/{name}": t for state in self.players for name, t in state.averages().items()}
+        held |= {name: buffer for name, buffer in self.model.named_buffers() if name in self.model.state_dict()}
+        return {name: t.detach().cpu().clone() for name, t in held.items()}
+
+    @torch.no_grad()
+    def restore_averages(self, held: Mapping[str, Tensor]) -> None:
+        """Replace the averaged weights and the buffers by those of `averages`."""
+        for state in self.players:
+            state.flat.fill(state.ema.average, [held[f"{state.player.name}/{name}"] for name in state.names])
+        for name, buffer in self.model.named_buffers():
+            if name in held:
+                buffer.copy_(held[name])
+
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors of the players that training needs to continue."""
         for state in self.players:
