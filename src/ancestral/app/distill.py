@@ -18,7 +18,7 @@ from ancestral.weights import checksum
 BUDGET = "5m"
 SETTINGS = {  # of the recipe, for a training of tens to hundreds of steps that begins at good weights
     "train.batch": "32",
-    "train.lr": "5e-4",
+    "train.lr": "1e-3",
     "train.warmup": "10",
     "train.epochs": "null",
     "train.memorisation": "off",  # it sees no samples of the data, and copies what its teacher copies

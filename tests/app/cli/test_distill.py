@@ -38,6 +38,7 @@ def test_it_draws_in_two_evaluations(student, command, tmp_path):
     facts = json.loads(command("info", student, "--json").stdout)
     assert (facts["family"], facts["conditions"], facts["step"]) == ("distilled", ["class"], 8)
     assert "distilled, " in command("info", student).stdout
+    assert Run(student).recipe.model.least_steps == 50
     refused = command("sample", student, "--steps", 5, "--out", tmp_path / "y.png")
     assert refused.returncode == 2
     assert "steps" in refused.stderr

@@ -29,7 +29,6 @@ class FamilyRecipe(Section):
     """
 
     training: ClassVar[dict[str, Any]] = {}
-    least_steps: ClassVar[int] = 1000
 
     family: str
     condition: tuple[ConditionName, ...] = Field((), description="conditions that control generation")
@@ -55,6 +54,10 @@ class FamilyRecipe(Section):
     def smaller(self) -> Self | None:
         """Return the same recipe with the next smaller network, or None if the size of the network was set."""
         return None
+
+    @property
+    def least_steps(self) -> int:
+        return 1000
 
     @property
     def title(self) -> str:

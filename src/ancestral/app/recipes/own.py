@@ -10,8 +10,10 @@ from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import FamilyRecipe
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
+from ancestral.models.distilled import DistilledModel
 
 OWN = "own"
+DISTILLED_STEPS = 50  # of a training that begins at the weights of its teacher
 
 
 class OwnRecipe(FamilyRecipe):
@@ -19,6 +21,10 @@ class OwnRecipe(FamilyRecipe):
 
     family: Literal["own"] = "own"
     config: dict[str, Any] = Field(description="the model's configuration, as `model.config()` gives it")
+
+    @property
+    def least_steps(self) -> int:
+        return DISTILLED_STEPS if self.title == DistilledModel.family else super().least_steps
 
     @property
     def title(self) -> str:
