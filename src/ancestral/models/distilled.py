@@ -46,7 +46,7 @@ from ancestral.solvers import State, move
 from ancestral.solvers import solver as solver_of
 
 STEPS = 2  # of the student
-TEACHER_STEPS = 12
+TEACHER_STEPS = 8
 C = 0.03  # error per dimension, in deviations of the data, up to which (2) is quadratic
 
 

@@ -83,7 +83,7 @@ def test_python_returns_the_student(teacher, tmp_path):
 def test_wrong_requests_are_one_sentence(teacher, student, command, tmp_path):
     an.train("digits", "gan", "2it", tmp_path / "gan", device="cpu", quiet=True, settings=("train.previews=0", "train.batch=8"))
     for words, message in (
-        ((teacher, "--steps", 0), "from 1 step to the teacher's 12; got 0"),
+        ((teacher, "--steps", 0), "from 1 step to the teacher's 8; got 0"),
         ((teacher, "model.width=8"), "only settings of train can be given"),
         ((tmp_path / "gan",), "give a diffusion, score or latent model"),
         ((student,), "give a diffusion, score or latent model"),

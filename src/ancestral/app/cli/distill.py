@@ -17,7 +17,7 @@ def distill(
     budget: Annotated[str, Parameter(name="--for")] = "5m",
     out: Path | None = None,
     guidance: float | None = None,
-    teacher_steps: int = 12,
+    teacher_steps: int = 8,
     device: str = "auto",
     nproc: int = 1,
     json: bool = False,
