@@ -23,7 +23,7 @@ import ancestral
 from ancestral.app.data import load
 from ancestral.app.data.toys import RING_STD, RINGS
 from ancestral.app.evaluation.truth import ENOUGH, WITHIN, true_density
-from ancestral.app.training.run import Run
+from ancestral.app.training.run import Run, diagnoses
 from ancestral.errors import AncestralError
 
 GAMES = {"the default": (), "minimax, no penalty": ("model.objective=minimax", "model.r1=0", "model.r2=0")}
@@ -71,7 +71,7 @@ def main() -> None:
                 modes, of = COUNT[source](ancestral.load(out, device="cpu").sample(asked.n, seeds=seed))
                 run = Run(out)
                 last = [row for row in run.metrics() if "rate" in row][-1]
-                (look,) = run.diagnoses()
+                (look,) = diagnoses(run.metrics())
                 row = {"data": source, "game": game, "seed": seed, "modes": modes, "of": of}
                 row |= {"seconds": round(last["seconds"]), "turns": last["step"], "coverage": round(look["health/coverage"], 3)}
                 row["findings"] = "; ".join(look["findings"])
