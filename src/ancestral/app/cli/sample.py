@@ -354,8 +354,8 @@ def sample(
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
     fitted = f", {sampler.solver} at fitted noise levels" if sampler != request and not isinstance(sampler.spacing, str) else ""
-    each = "1 evaluation each" if nfe == 1 else f"{nfe} evaluations each"
-    reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {each}{fitted}): {out}")
+    cost = "1 evaluation each" if nfe == 1 else f"{nfe} evaluations each"
+    reporter.say(f"{len(x)} samples{of} in {seconds:.1f} s ({len(x) / seconds:.1f}/s, {cost}{fitted}): {out}")
     if written:
         reporter.say(written)
     if trajectory is not None:
