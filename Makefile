@@ -50,11 +50,12 @@ demo: .venv/base
 	$(BIN)/ancestral sample runs/demo -n 64 --seed 1 --out runs/demo/digits.png
 	@echo "64 new handwritten digits: $(CURDIR)/runs/demo/digits.png"
 
+# one thread each: threads of two processes that wait for a busy core cost more than the work
 test: .venv/dev
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-all: .venv/dev
-	$(BIN)/python -m pytest -n 2 -m "long or not long"
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "long or not long"
 
 lint: .venv/dev
 	$(BIN)/ruff check .

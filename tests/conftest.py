@@ -29,7 +29,7 @@ def command():
 
     def run(*words, cwd=None):
         out, err = StringIO(), StringIO()
-        surroundings = mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"})
+        surroundings = mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"})
         place = chdir(cwd) if cwd else nullcontext()
         with surroundings, place, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
             main([str(word) for word in words])
