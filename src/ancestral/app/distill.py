@@ -10,10 +10,10 @@ from ancestral.app.evaluate import data_of
 from ancestral.app.processes import joined
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.training.run import Run
+from ancestral.app.training.saved import weights_of
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
 from ancestral.models.distilled import STEPS, TEACHER_STEPS, distilled
-from ancestral.weights import checksum
 
 BUDGET = "5m"
 SETTINGS = {  # of the recipe, for a training of tens to hundreds of steps that begins at good weights
@@ -95,7 +95,7 @@ def plan_distillation(
     if wrong := [setting for setting in settings if not setting.startswith("train.")]:
         raise UsageError(f"{wrong[0]}: data and network are those of {run}; only settings of train can be given")
     model = teacher.load_model("cpu", "fp32")
-    origin = f"{teacher.path.name} {checksum(model.state_dict())}"  # a continued training must have the same teacher
+    origin = weights_of(teacher)  # a continued training must have the same teacher
     student = distilled(model, steps, guidance=guidance, teacher_steps=teacher_steps, origin=origin)
     with reporter.live() as line:
         data = data_of(teacher, line)

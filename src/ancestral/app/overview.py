@@ -12,6 +12,7 @@ from typing import Any, Literal
 from safetensors import SafetensorError, safe_open
 
 from ancestral.app.evaluation.result import Evaluation
+from ancestral.app.recipes.denoising import DenoisingRecipe
 from ancestral.app.recipes.recipe import Recipe
 from ancestral.app.sampling.tuning import Tuning, stale
 from ancestral.app.training.run import Run, copies, diagnoses, findings
@@ -75,7 +76,8 @@ def quality(run: Run) -> str | None:
 
 def sampler(run: Run) -> str | None:
     """Return the sampler that `sample` uses by default, and the numbers of steps for which there are others. None: no steps."""
-    if run.recipe.model.family not in ("diffusion", "score", "latent"):
+    section = run.recipe.model
+    if not isinstance(getattr(section, "prior", section), DenoisingRecipe):
         return None
     tuning = Tuning.of(run)
     if tuning is None:

@@ -134,6 +134,8 @@ class GenerativeModel(nn.Module):
     sample_path: Callable[..., Iterator[State]]
     notes: tuple[str, ...] = ()  # notes for the user before training
     family: ClassVar[str] = ""  # the name of the family in configurations
+    least_steps: ClassVar[int] = 1000  # of training, with fewer of which samples are rough
+    reads_data: ClassVar[bool] = True  # whether the losses use samples, and not only their conditions
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ class DistilledModel(GenerativeModel):
         mean, std, bounds: the units of the data. conditioner: encodes the conditions. It is not trained.
         guidance: the scale of guidance in the teacher's flow.
         teacher_steps: the number of steps in which the teacher follows the flow, at least.
-        origin: the name of the teacher, for the configuration.
+        origin: the checksum of the teacher's weights, for the configuration.
         teacher: the denoiser of the teacher, which only training needs. It is not part of the model's weights.
 
     Raises:
@@ -73,6 +73,8 @@ class DistilledModel(GenerativeModel):
     """
 
     family = "distilled"
+    least_steps = 50  # since training begins at the teacher's weights
+    reads_data = False
     unrecorded = ("teacher",)
 
     def __init__(
@@ -121,7 +123,7 @@ class DistilledModel(GenerativeModel):
             steps: the number of the student's evaluations.
             guidance: the scale of guidance; None: the teacher's default for its conditions.
             teacher_steps: the number of steps in which the teacher follows the flow.
-            origin: the name of the teacher, for the configuration.
+            origin: the checksum of the teacher's weights, for the configuration.
 
         Raises:
             UsageError: if there is no step, or more than the teacher's.

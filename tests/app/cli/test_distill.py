@@ -1,5 +1,6 @@
 """`ancestral distill` as a person runs it."""
 
+import inspect
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 import ancestral as an
+from ancestral.app.cli.distill import distill
 from ancestral.app.distill import plan_distillation
 from ancestral.app.training.run import Run
 from ancestral.batch import Batch
@@ -71,7 +73,12 @@ def test_it_continues_where_it_stopped_and_only_with_its_teacher(teacher, comman
     done = command("distill", other, "--steps", 1, "train.previews=0", "--for", "6it", "--out", part)
     assert done.returncode == 2
     assert "holds a run of another recipe" in done.stderr
-    assert "-> digits " in " ".join(done.stderr.split())
+    assert "model.config.origin" in done.stderr
+
+
+def test_the_command_has_the_defaults_of_python():
+    python, command = (inspect.signature(function).parameters for function in (an.distill, distill))
+    assert all(command[name].default == python[name].default for name in ("steps", "budget", "guidance", "teacher_steps"))
 
 
 def test_python_returns_the_student(teacher, tmp_path):
@@ -105,6 +112,8 @@ def test_a_latent_model_is_distilled(tmp_path, command):
     before, after = (an.load(folder, device="cpu") for folder in (tmp_path / "run", tmp_path / "run-2steps"))
     assert isinstance(after.prior, an.DistilledModel)
     assert (after.mean == before.mean).all()
+    assert not list((tmp_path / "run-2steps").rglob("latents*"))  # no data are encoded, because none are read
+    assert Run(tmp_path / "run-2steps").recipe.model.least_steps == 50
     drawn = command("sample", tmp_path / "run-2steps", "-n", 2, "--out", tmp_path / "x.npz", "--json")
     assert json.loads(drawn.stdout)["nfe"] == 2
     with pytest.raises(UsageError, match="no denoiser to distil"):

@@ -57,7 +57,7 @@ class FamilyRecipe(Section):
 
     @property
     def least_steps(self) -> int:
-        return 1000
+        return GenerativeModel.least_steps
 
     @property
     def title(self) -> str:

@@ -8,12 +8,11 @@ from pydantic import Field
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.recipes.base import FamilyRecipe
+from ancestral.configuration import CLASSES
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel
-from ancestral.models.distilled import DistilledModel
 
 OWN = "own"
-DISTILLED_STEPS = 50  # of a training that begins at the weights of its teacher
 
 
 class OwnRecipe(FamilyRecipe):
@@ -24,7 +23,7 @@ class OwnRecipe(FamilyRecipe):
 
     @property
     def least_steps(self) -> int:
-        return DISTILLED_STEPS if self.title == DistilledModel.family else super().least_steps
+        return int(getattr(CLASSES.get(self._trained.get("class", "")), "least_steps", super().least_steps))
 
     @property
     def title(self) -> str:
@@ -32,8 +31,14 @@ class OwnRecipe(FamilyRecipe):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        conditioner = (self.config.get("prior") or self.config).get("conditioner") or {}
+        conditioner = self._trained.get("conditioner") or {}
         return tuple(conditioner.get("kinds", {}).get("mapping", {}))
+
+    @property
+    def _trained(self) -> dict[str, Any]:
+        """The configuration of the model, of a latent model that of its prior."""
+        prior: dict[str, Any] | None = self.config.get("prior")
+        return prior or self.config
 
     def build(self, spec: DataSpec) -> GenerativeModel:
         raise UsageError(

@@ -123,7 +123,7 @@ class MemorisationWatch:
 
     @property
     def clean(self) -> bool:
-        """Whether weights are held of which no more samples than expected were copies."""
+        """True if weights are held whose samples had no more copies than expected."""
         return any(kept.clean for kept in self.kept)
 
     def row(self, found: CopyTest) -> dict[str, Any]:

@@ -22,6 +22,8 @@ def stages_of(model: GenerativeModel, data: DataSet, recipe: FamilyRecipe, *, fl
     """Return the stages of the training of `model` on `data`. flip: whether half of the training images are mirrored."""
     if not isinstance(model, LatentModel):
         return (Stage(model, lambda folder, tell: data),)
+    if not model.prior.reads_data:
+        return (Stage(model.prior, lambda folder, tell: data),)
     pretrained = recipe.pretrained if isinstance(recipe, LatentRecipe) else None
 
     def latents(folder: Path, tell: Progress) -> DataSet:
