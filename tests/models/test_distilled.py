@@ -69,6 +69,8 @@ def test_the_teacher_follows_the_known_flow_of_gaussian_data(schedule, steps):
     states = student.flow(SampleNoise(range(5)).normal((3,)), student.conditioner.null(5))
     levels, oracle = student.levels, GaussianOracle(MEAN, STD)
     assert len(states) == len(levels) == steps + 1
+    start = next(student.sample_path(SampleNoise(range(5)), student.conditioner.null(5)))
+    torch.testing.assert_close(start.x, states[0])
     for state, level in zip(states[1:], levels[1:], strict=True):
         expected = oracle.flow(states[0].double(), levels[0], level)
         torch.testing.assert_close(state.double(), expected, atol=0.01, rtol=0.01)
@@ -106,7 +108,7 @@ def test_the_loss_is_zero_where_one_step_is_exact_and_the_pseudo_huber_distance_
         def forward(self, z, logsnr, context):
             return self.x.expand_as(z)
 
-    student = distilled(Diffusion(Point(), (5,), target="x"), 2)
+    student = distilled(Diffusion(Point(), (5,), target="x"), 4)
     assert student.loss(torch.zeros(4, 5))["total"].abs().max() < 1e-5
     with torch.no_grad():
         student.denoiser.network.x += 0.2

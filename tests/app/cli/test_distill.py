@@ -104,15 +104,15 @@ def test_wrong_requests_are_one_sentence(teacher, student, command, tmp_path):
     assert "continue with the command that made it" in " ".join(done.stderr.split())
 
 
-def test_a_latent_model_is_distilled(tmp_path, command):
+def test_a_latent_model_is_distilled(tmp_path, command, monkeypatch):
     words = ("model.autoencoder.width=8", "model.prior.width=8", "train.batch=8", "train.previews=0")
     an.train("digits", "latent", "8it", tmp_path / "run", device="cpu", quiet=True, settings=words)
+    monkeypatch.delattr("ancestral.app.training.stages.encoded")  # no data are read, so none need be encoded
     done = command("distill", tmp_path / "run", "--for", "2it", "train.previews=0")
     assert done.returncode == 0, done.stderr
     before, after = (an.load(folder, device="cpu") for folder in (tmp_path / "run", tmp_path / "run-2steps"))
     assert isinstance(after.prior, an.DistilledModel)
     assert (after.mean == before.mean).all()
-    assert not list((tmp_path / "run-2steps").rglob("latents*"))  # no data are encoded, because none are read
     assert Run(tmp_path / "run-2steps").recipe.model.least_steps == 50
     drawn = command("sample", tmp_path / "run-2steps", "-n", 2, "--out", tmp_path / "x.npz", "--json")
     assert json.loads(drawn.stdout)["nfe"] == 2
