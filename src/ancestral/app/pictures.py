@@ -18,6 +18,7 @@ from ancestral.app import plots
 from ancestral.app.data.spec import DataSpec
 from ancestral.conditioning.render import Rendering, colour
 from ancestral.files import write_atomically
+from ancestral.version import __version__
 
 SIDE = 48  # smallest side of a tile in pixels
 READABLE = 96  # smallest side of a tile with words and boxes
@@ -25,6 +26,12 @@ LINE, LETTER, LINES = 12, 5.2, 4  # height of a line and width of a letter in pi
 FRAMES, PLOTS, FILM = 60, 24, 9  # frames of an animation, and of one of plots; signals in it
 CHECKS = 8  # side of the squares behind transparent pictures in pixels
 GAP = 128  # grey between tiles
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="ancestral {version}" '
+    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{kind}"/></rdf:RDF></x:xmpmeta>'
+)
 
 
 def is_picture(spec: DataSpec) -> bool:
@@ -189,16 +196,25 @@ def save_grid(
     save(grid(x, spec, columns, renderings, rows, across), path)
 
 
-def save(picture: Image.Image, path: Path, record: str | None = None) -> None:
-    """Write a picture as PNG, atomically. record: text about how it was made, which the file carries."""
-    write_atomically(path, png(picture, record))
+def save(picture: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
+    """Write a picture of samples as PNG, atomically. text: its text chunks by name. None: the mark of generated media."""
+    write_atomically(path, png(picture, marked() if text is None else text))
 
 
-def png(picture: Image.Image, record: str | None = None) -> bytes:
-    """Return a picture as the content of a PNG file. record: text about how it was made, which the file carries."""
+def marked(*, edited: bool = False) -> dict[str, str]:
+    """Return the text chunk of a PNG by which other programs know generated media (IPTC, "Digital Source Type").
+
+    edited: whether parts of the picture were given, as in inpainting.
+    """
+    kind = "compositeWithTrainedAlgorithmicMedia" if edited else "trainedAlgorithmicMedia"
+    return {"XML:com.adobe.xmp": XMP.format(kind=kind, version=__version__)}
+
+
+def png(picture: Image.Image, text: Mapping[str, str] | None = None) -> bytes:
+    """Return a picture as the content of a PNG file. text: its text chunks by name."""
     buffer, info = BytesIO(), PngInfo()
-    if record is not None:
-        info.add_itxt("ancestral", record, zip=True)
+    for name, value in (text or {}).items():
+        info.add_itxt(name, value, zip=name != "XML:com.adobe.xmp")  # programs search files for uncompressed XMP
     picture.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
 

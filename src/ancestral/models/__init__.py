@@ -1,6 +1,6 @@
 """The families. Each module has the algorithm of its paper and nothing else."""
 
-from ancestral.models.base import GenerativeModel, Player, Standardize, seeds_from
+from ancestral.models.base import GenerativeModel, Player, Standardize, part_of, seeds_from
 from ancestral.models.capabilities import (
     Diagnosis,
     HasBound,
@@ -32,5 +32,6 @@ __all__ = [
     "HasScore",
     "Player",
     "Standardize",
+    "part_of",
     "seeds_from",
 ]

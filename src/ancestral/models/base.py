@@ -353,8 +353,7 @@ class GenerativeModel(nn.Module):
         size = batch or max(64, 2**16 // self.dimensions)
         for start in range(0, n, size):
             part = slice(start, start + size)
-            options = {name: v.part(part) if isinstance(v, PerSample) else v for name, v in how.items()}
-            yield len(chosen[part]), {name: v[part] for name, v in raw.items()}, chosen[part], options
+            yield len(chosen[part]), {name: v[part] for name, v in raw.items()}, chosen[part], part_of(how, part)
 
     def _states(self, n: int, condition: Mapping[str, Any] | None, seeds: int | Sequence[int], **how: Any) -> Iterator[State]:
         """Yield the states in model units. Raises UsageError for an option that the family's `sample_path` does not have."""
@@ -395,6 +394,11 @@ class GenerativeModel(nn.Module):
         finally:
             if training:
                 self.train()
+
+
+def part_of(options: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    """Return the options of `sample` for some of the samples."""
+    return {name: value.part(rows) if isinstance(value, PerSample) else value for name, value in options.items()}
 
 
 def _seeds(seeds: int | Sequence[int], n: int) -> list[int]:

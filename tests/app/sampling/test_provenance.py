@@ -57,7 +57,7 @@ def test_the_device_belongs_to_the_machine_and_objects_cannot_be_written(tmp_pat
 
 def test_a_png_carries_its_record(tmp_path):
     record = Record(SampleRequest(n=2, seed=9), "digits", "abc", {"walk": [1, 2]})
-    found = read(png(Image.new("L", (8, 8)), record.to_json()), tmp_path)
+    found = read(png(Image.new("L", (8, 8)), record.chunks()), tmp_path)
     assert found == record
 
 
@@ -75,7 +75,7 @@ def test_a_png_carries_its_record(tmp_path):
 )
 def test_a_record_that_cannot_be_used_is_refused(text, said, tmp_path):
     with pytest.raises(UsageError, match=said):
-        read(png(Image.new("L", (8, 8)), text), tmp_path)
+        read(png(Image.new("L", (8, 8)), {} if text is None else {KEY: text}), tmp_path)
     assert KEY == "ancestral"
 
 

@@ -69,7 +69,7 @@ def test_a_picture_of_a_tuned_run_is_drawn_again_without_the_tuning(run, tmp_pat
     first, second = tmp_path / "first.png", tmp_path / "second.png"
     assert "at fitted noise levels" in command("sample", run, "-n", 4, "--quick", "--out", first).stderr
     held = (run / FILE).rename(tmp_path / FILE)
-    assert command("sample", run, "--again", first, "--out", second, "-q").returncode == 0
+    assert command("sample", run, "--like", first, "--out", second, "-q").returncode == 0
     held.rename(run / FILE)
     with Image.open(first) as a, Image.open(second) as b:
         assert a.tobytes() == b.tobytes()

@@ -68,7 +68,7 @@ def draw(
     quiet
         Print nothing while it works.
     """
-    from ancestral.app.pictures import save_animation
+    from ancestral.app.pictures import save, save_animation
     from ancestral.app.progress import Reporter, emit
     from ancestral.errors import UsageError
     from ancestral.files import disk_errors
@@ -92,7 +92,7 @@ def draw(
         if animated:
             save_animation(frames, out)
         else:
-            frames[0].save(out)
+            save(frames[0], out, None if what in ("backward", "between") else {})
     Reporter(quiet=quiet or json).say(f"{what} of {subject}: {out}")
     if json:
         emit({"out": str(out), "frames": len(frames)})

@@ -38,7 +38,7 @@ FILES = {
 
 
 def sample(
-    run: Annotated[Path, Parameter(group=WHAT)],
+    run: Annotated[Path | None, Parameter(group=WHAT)] = None,
     *,
     n: Annotated[int | None, Parameter(name=["-n", "--count"], group=WHAT)] = None,
     seed: Annotated[int, Parameter(group=WHAT)] = 0,
@@ -46,7 +46,7 @@ def sample(
     asked: Asked = NOTHING,
     sweep: Annotated[str | None, Parameter(group=CONDITIONS)] = None,
     grid: Annotated[tuple[str, ...], Parameter(negative="", show_default=False, group=WHAT)] = (),
-    again: Annotated[Path | None, Parameter(group=WHAT)] = None,
+    like: Annotated[Path | None, Parameter(group=WHAT)] = None,
     guidance: Annotated[float | None, Parameter(group=GUIDANCE)] = None,
     interval: Annotated[str | None, Parameter(group=GUIDANCE)] = None,
     rescale: Annotated[float | None, Parameter(group=GUIDANCE)] = None,
@@ -75,6 +75,7 @@ def sample(
     out: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
     trajectory: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
     legend: Annotated[bool, Parameter(negative="", show_default=False, group=OUTPUT)] = False,
+    metadata: Annotated[bool, Parameter(group=OUTPUT)] = True,
     json: Annotated[bool, Parameter(show_default=False, group=OUTPUT)] = False,
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False, group=OUTPUT)] = False,
     batch: Annotated[int | None, Parameter(group=MACHINE)] = None,
@@ -86,7 +87,7 @@ def sample(
     Parameters
     ----------
     run
-        Run folder, e.g. runs/digits, or the folder of a saved model.
+        Run folder, e.g. runs/digits, or the folder of a saved model. With --like it can be left out.
     n
         Number of samples. With --prompt: number of samples of each prompt, which has one column. Default: 64; with --prompt
         about 32 in all; with several classes one of each; with a picture 16.
@@ -102,8 +103,9 @@ def sample(
     grid
         Settings of a grid with one sample in each cell, first across and then down, each as NAME=VALUE,VALUE: seed, class,
         guidance, steps, solver, spacing, strength or truncation. E.g. --grid guidance=0,1,2,4 --grid steps=2,5,20.
-    again
-        Picture that ancestral drew: draw the same samples again, with all settings that the PNG carries.
+    like
+        File that ancestral drew (.png, .tif, .npz or .csv): draw the same samples again, with all settings that it carries. The
+        run is found by its weights, beside the file or in the folder where the command is started.
     guidance
         Strength of the condition: 0 ignores it, 1 is as trained, above 1 is sharper and less varied. Default: 1.5 for a
         class, a text, a layout or a map, else 1.
@@ -156,6 +158,8 @@ def sample(
         Also draw the path of the samples from noise to data, as .gif or .png.
     legend
         Show the condition of each sample in the picture: words below it, boxes on it, a given picture beside it.
+    metadata
+        Write into the files how their samples were drawn, for --like and for other programs, and that they are generated.
     json
         Print the result as JSON.
     quiet
@@ -183,7 +187,7 @@ def sample(
     from ancestral.app.progress import Reporter, duration, emit
     from ancestral.app.sampling import EditRequest, Guidance, SampleRequest
     from ancestral.app.sampling.grid import Axis, SampleGrid
-    from ancestral.app.sampling.provenance import read, record, to_json
+    from ancestral.app.sampling.provenance import find_run, read, record, to_json
     from ancestral.app.sampling.tuning import stale
     from ancestral.app.sampling.writing import (
         bytes_each,
@@ -237,20 +241,26 @@ def sample(
             device=device,
             precision=precision,
         )
-        if again is not None:
+        if like is not None:
             if to_json(request) or wished or grid:
-                raise UsageError("--again draws a picture with its own settings: leave all other settings out")
+                raise UsageError("--like draws with the settings of its file: leave all other settings out")
             kept = mkdtemp()  # for the pictures of its request
             atexit.register(rmtree, kept, ignore_errors=True)
-            found = read(again, Path(kept))
-            request, arrangement = replace(found.request, device=device), found.arrangement
+            found = read(like, Path(kept))
+            request, arrangement, run = replace(found.request, device=device), found.arrangement, run or find_run(found, like)
             conditions, legend = request.conditions, bool(arrangement.get("legend"))
         elif grid:
             if len(grid) != 2:
                 raise UsageError(f"a grid has two settings, each with its own --grid; there is {len(grid)}")
             arrangement = SampleGrid(request, *map(Axis.read, grid)).arrangement
-    out = out or run / FILES[wish]
-    kinds = {"invert": (".png", ".npz")} | dict.fromkeys(("sample", *edits), (".png", ".npz", ".csv", ""))
+    if run is None:
+        raise UsageError(
+            "name the folder of a run, e.g. `ancestral sample runs/digits`, or give a file to draw again by --like"
+        )
+    one = arrangement.get("sample")  # the place of the only sample of a file
+    out = out or (run / FILES[wish] if one is None or like is None else run / f"samples{like.suffix}")
+    singly = () if one is None else (".tif", ".npy")
+    kinds = {"invert": (".png", ".npz")} | dict.fromkeys(("sample", *edits), (".png", ".npz", ".csv", "", *singly))
     check_suffix("--out", out, kinds.get(wish, (".png",)))
     ways = {
         "trajectory": trajectory,
@@ -298,14 +308,14 @@ def sample(
         draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
         return 0
     if "walk" in arrangement:
-        raise UsageError(f"{again} is a walk between seeds: draw it with --interpolate, or in `ancestral studio`")
+        raise UsageError(f"{like} is a walk between seeds: draw it with --interpolate, or in `ancestral studio`")
     if "across" in arrangement:
         check_suffix("--grid", out, (".png",))
         with as_options():
             cells = SampleGrid.of(request, arrangement)
             x = torch.cat(list(cells.samples(model, folder)))
         with disk_errors(out.parent):
-            save(cells.picture(x, spec), out, record(request, folder, cells.arrangement))
+            save(cells.picture(x, spec), out, record(request, folder, cells.arrangement).chunks() if metadata else {})
         reporter.say(f"{len(x)} samples: {out}")
         if json:
             emit({"out": str(out), "n": len(x), **cells.arrangement})
@@ -316,6 +326,9 @@ def sample(
             reporter.say(note)
         sampler = request.settled(folder)
         sampling = request.prepare(model, run=folder)
+        arrangement = {"legend": True} if legend else arrangement
+        about = record(request, folder, arrangement, sampling) if metadata else None
+        sampling = sampling if one is None else sampling.only(one)
     begun = time.perf_counter()
     results: list[Tensor] = []
     frames: list[Tensor] = []
@@ -344,13 +357,12 @@ def sample(
     seconds = time.perf_counter() - begun
 
     renderings = conditions.render(model, sampling.condition, len(x)) if legend else ()
-    if out.suffix.lower() == ".png":
-        how = {"legend": True} if legend else {}
+    if out.suffix.lower() == ".png" and one is None:
         with disk_errors(out.parent):
-            save(picture_of(x, sampling, request, spec, renderings), out, record(request, folder, how))
+            save(picture_of(x, sampling, request, spec, renderings), out, about.chunks() if about else {})
         written = ""
     else:
-        written = write(x, out, spec, sampling.seeds)
+        written = write(x, out, spec, sampling.seeds, about)
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
     fitted = f", {sampler.solver} at fitted noise levels" if sampler != request and not isinstance(sampler.spacing, str) else ""

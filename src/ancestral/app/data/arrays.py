@@ -43,6 +43,7 @@ ORDERS = {2: ("n d", "n l"), 3: ("n c l", "n l c", "n h w"), 4: ("n c h w", "n h
 DATA, LABELS = ("x", "images", "data", "x_train", "arr_0"), ("y", "labels", "y_train")
 TEST_DATA, TEST_LABELS = ("x_test",), ("y_test",)
 CHANNEL_NAMES = "channel_names"
+RECORD = "ancestral"  # how samples were drawn, see `ancestral.app.sampling.provenance`
 CHANNELS = (1, 3, 4)
 EXPECTED = "expected (N, D) vectors, (N, C, L) signals, (N, H, W) or (N, H, W, C) images"
 
@@ -75,7 +76,7 @@ def array_file(path: Path, axes: str | None = None, labels: Any = None, shape: t
         axes = named_axes(axes)
     if labels is not None and y is not None:
         raise DataError(f"{path} already holds labels ({y}): leave out `labels`")
-    names = {name for column in KNOWN for name in (column, f"{column}_test")} | {NUMBER_NAMES, CHANNEL_NAMES}
+    names = {name for column in KNOWN for name in (column, f"{column}_test")} | {NUMBER_NAMES, CHANNEL_NAMES, RECORD}
     further = [key for key in arrays.keys() - {data, y, x_test, y_test} - names if _goes_with(arrays, key, data, x_test)]
     kept = [*KNOWN, *sorted(further)]
     tested = [] if x_test is None else [f"{key}_test" for key in further]

@@ -1,6 +1,8 @@
-"""What a picture of samples records, so that they can be drawn again: the request, the model's weights, the version.
+"""What a file of samples records, so that they can be drawn again: the request, the model's weights, the version.
 
-The record is JSON in a text chunk of the PNG. Pictures of the request, such as the mask of an edit, are part of it.
+The record is JSON: a text chunk of a PNG, the description of a TIFF, the array `ancestral` of an `.npz`, or the metadata beside
+a `.csv` (W3C, "CSV on the Web"). Pictures of the request, such as the mask of an edit, are part of it. A PNG also has the line
+`parameters` that other programs of this field read, and the mark of generated media (IPTC, "Digital Source Type").
 """
 
 from __future__ import annotations
@@ -9,25 +11,29 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ancestral.app.pictures import marked
 from ancestral.app.sampling.conditions import Conditions, Sweep
 from ancestral.app.sampling.edits import EditRequest
 from ancestral.app.sampling.guidance import Guidance
-from ancestral.app.sampling.request import SampleRequest
-from ancestral.app.training.saved import Opened, weights_of
+from ancestral.app.sampling.request import SampleRequest, Sampling
+from ancestral.app.training.saved import Opened, opened, weights_of
 from ancestral.errors import UsageError
 from ancestral.version import __version__
 
-KEY = "ancestral"  # of the text chunk
+KEY = "ancestral"  # of the text chunk, and of the array
+DESCRIPTION = 270  # number of a TIFF's tag
+BESIDE = "-metadata.json"  # end of the name of the file beside a table
 LARGEST = 8 << 20  # bytes of a file that is part of a record
 PICTURES = ("map", "image", "inpaint", "mask", "upscale", "vary")
 MACHINE = ("device",)  # fields of a request that belong to the machine
@@ -36,13 +42,14 @@ _PARTS = {"conditions": Conditions, "guidance": Guidance, "edit": EditRequest}
 
 @dataclass(frozen=True)
 class Record:
-    """The record of a picture.
+    """The record of a file of samples.
 
     Args:
         request: the request of the samples.
         run: the name of the run's folder.
         weights: the checksum of the weights that drew them.
-        arrangement: of several requests in one picture: the axes of a grid, or the seeds of a walk. {}: there is one request.
+        arrangement: of several requests in one picture: the axes of a grid, or the seeds of a walk; of a file of one sample:
+            `{"sample": i}`, its place among those of the request. {}: the file holds the samples of the request.
         version: the version of ancestral.
     """
 
@@ -60,37 +67,70 @@ class Record:
         values = {"version": self.version, "run": self.run, "weights": self.weights, "request": request}
         return json.dumps(values | ({"arrangement": dict(self.arrangement)} if self.arrangement else {}))
 
+    def chunks(self) -> dict[str, str]:
+        """Return the text chunks of a PNG: the mark of generated media, and the record if the request can be written."""
+        text = self.to_json()
+        mark = marked(edited=bool(self.request.edit.given))
+        return mark if text is None else mark | {KEY: text, "parameters": self.parameters()}
 
-def record(request: SampleRequest, run: Opened, arrangement: Mapping[str, Any] | None = None) -> str | None:
-    """Return the text that a picture of the samples of a run carries, or None if the request cannot be written.
+    def parameters(self) -> str:
+        """Return the settings in the usual form of this field: the prompt, then `Steps: 20, Sampler: dpmpp, Seed: 3, ...`."""
+        request, asked, i = self.request, self.request.conditions, self.arrangement.get("sample")
+        away = request.guidance.negative or {}
+        settings = {
+            "Steps": request.steps,
+            "Sampler": request.solver,
+            "Schedule type": request.spacing if isinstance(request.spacing, str) else request.spacing and "fitted",
+            "CFG scale": request.guidance.scale,
+            "Seed": request.chosen_seeds()[i or 0],
+            "Denoising strength": request.edit.strength,
+            "Model hash": self.weights[:10] or None,
+            "Model": self.run,
+            "Version": f"ancestral {self.version}",
+        }
+        said = [values for values in (asked.prompts, asked.classes, asked.numbers) if values]
+        words = "; ".join(", ".join(values) if i is None else values[i % len(values)] for values in said)
+        lines = [words] if words else []
+        lines += [f"Negative prompt: {'; '.join(map(str, away.values()))}"] if away else []
+        return "\n".join([*lines, ", ".join(f"{name}: {value}" for name, value in settings.items() if value is not None)])
 
-    It has the sampler that the run's tuning chose, unless that is a setting of a grid.
+    def of_sample(self, i: int) -> Record:
+        """Return the record of a file that holds only sample i of the request, or itself if it is one of a single sample."""
+        return self if "sample" in self.arrangement else replace(self, arrangement={"sample": i})
+
+
+def record(
+    request: SampleRequest, run: Opened, arrangement: Mapping[str, Any] | None = None, sampling: Sampling | None = None
+) -> Record:
+    """Return the record of samples of a run, with the sampler that the run's tuning chose.
+
+    Args:
+        request: the request.
+        run: the run.
+        arrangement: as in `Record`. If a setting of a grid is part of the sampler, the sampler is that of the request.
+        sampling: the prepared request. With it the record has each default of the sampler, so later versions draw the same.
     """
     sides = [side.get("name") for side in (arrangement or {}).values() if isinstance(side, Mapping)]
     if not {"steps", "solver", "spacing"} & {*sides}:
-        request = request.settled(run)
-    return Record(request, run.path.resolve().name, weights_of(run), arrangement or {}).to_json()
+        request = request.settled(run) if sampling is None else request.explicit(sampling, run)
+    return Record(request, run.path.resolve().name, weights_of(run), arrangement or {})
 
 
-def read(picture: Path | bytes, folder: Path) -> Record:
-    """Read the record of a picture.
+def read(source: Path | bytes, folder: Path) -> Record:
+    """Read the record of a file of samples.
 
     Args:
-        picture: a PNG file or its content.
+        source: a PNG, TIFF, `.npz` or `.csv` file, or the content of a PNG.
         folder: where the pictures of the request are written, each under the hash of its content.
 
     Raises:
-        UsageError: if the file is no PNG, or has no record that this version can read.
+        UsageError: if the file cannot be read, or has no record that this version can read.
     """
-    name = picture if isinstance(picture, Path) else "the picture"
-    try:
-        with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture)) as image:
-            text = getattr(image, "text", {}).get(KEY)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise UsageError(f"{name} is not a PNG that can be read") from None
+    name = source if isinstance(source, Path) else "the picture"
+    text = _text(source)
     if text is None:
         raise UsageError(
-            f"{name} does not say how it was made: only PNGs that ancestral drew do, and only as they were written"
+            f"{name} does not say how it was made: only files that ancestral drew do, and only as they were written"
         )
     try:
         values = json.loads(text)
@@ -98,8 +138,62 @@ def read(picture: Path | bytes, folder: Path) -> Record:
         return Record(request, str(values["run"]), str(values["weights"]), arrangement, str(values["version"]))
     except UsageError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise UsageError(f"the record of {name} is damaged or of another version of ancestral") from None
+
+
+def _text(source: Path | bytes) -> str | None:
+    """Return the text of a file's record, or None. Raises UsageError if the file cannot be read."""
+    name = source if isinstance(source, Path) else "the picture"
+    suffix = source.suffix.lower() if isinstance(source, Path) else ".png"
+    try:
+        if isinstance(source, Path) and suffix == ".npz":
+            with np.load(source, allow_pickle=False) as arrays:
+                return str(arrays[KEY]) if KEY in arrays.files else None
+        if isinstance(source, Path) and suffix == ".csv":
+            beside = source.with_name(source.name + BESIDE)
+            return json.dumps(json.loads(beside.read_bytes())["notes"][0][KEY]) if beside.is_file() else None
+        with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
+            text = getattr(image, "text", {}).get(KEY)
+            if text is None and image.format == "TIFF":
+                text = getattr(image, "tag_v2", {}).get(DESCRIPTION)
+            return None if text is None else str(text)
+    except FileNotFoundError:
+        raise UsageError(f"{name} does not exist: check the path") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, BadZipFile, Image.DecompressionBombError):
+        kind = {".npz": "an array file", ".csv": "a table with metadata"}.get(suffix, "a PNG")
+        raise UsageError(f"{name} is not {kind} that can be read") from None
+    except (KeyError, IndexError, TypeError):
+        raise UsageError(f"the record of {name} is damaged or of another version of ancestral") from None
+
+
+def find_run(found: Record, source: Path) -> Path:
+    """Return the folder of the run that drew a file of samples: around the file, or in the folder that commands start in.
+
+    Raises:
+        UsageError: if no run there has these weights.
+    """
+    near = source.resolve().parent
+    places = [near, near.parent, *_folders(near), Path.cwd(), Path("runs"), *_folders(Path("runs")), *_folders(Path.cwd())]
+    named: Path | None = None
+    for place in dict.fromkeys(places):
+        if not any((place / part).is_file() for part in ("recipe.yaml", "config.json")):
+            continue
+        if found.weights and weights_of(opened(place)) == found.weights:
+            return place
+        if place.resolve().name == found.run:
+            named = named or place
+    if named is not None:
+        raise UsageError(f"{source} was drawn by other weights of {named}: to draw its request with today's, name the run")
+    raise UsageError(f"{source} was drawn by the run {found.run!r}, which is neither beside it nor here: name the run's folder")
+
+
+def _folders(place: Path) -> Iterator[Path]:
+    """Yield the folders in a folder, in the order of their names."""
+    try:
+        yield from sorted(inner for inner in place.iterdir() if inner.is_dir())
+    except OSError:
+        return
 
 
 def to_json(request: SampleRequest) -> dict[str, Any] | None:

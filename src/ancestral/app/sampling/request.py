@@ -12,12 +12,14 @@ from torch import Tensor
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.sampling.conditions import Conditions
 from ancestral.app.sampling.edits import EditRequest
-from ancestral.app.sampling.guidance import Guidance
+from ancestral.app.sampling.guidance import Guidance, denoising
 from ancestral.app.sampling.tuning import STEPS, Effort, Tuning
 from ancestral.app.training.saved import Opened, opened
 from ancestral.conditioning import ClassCondition
 from ancestral.errors import UsageError
-from ancestral.models import GenerativeModel, seeds_from
+from ancestral.models import GenerativeModel, part_of, seeds_from
+from ancestral.models.denoising import SOLVER, SPACING
+from ancestral.models.denoising import STEPS as USUAL_STEPS
 from ancestral.runtime import Precision
 from ancestral.solvers import Solver, State
 from ancestral.suggest import unknown
@@ -62,6 +64,12 @@ class Sampling:
     def batches(self) -> Iterator[Iterator[State]]:
         """Return the trajectories of the samples, one batch at a time."""
         return self.model.batches(self.n, self.condition, seeds=self.seeds, batch=self.batch, **self.options)
+
+    def only(self, i: int) -> Sampling:
+        """Return the request for sample i alone, which is the same sample."""
+        row = slice(i, i + 1)
+        condition = {name: values[row] for name, values in self.model.conditioner.parse(self.condition, self.n).items()}
+        return Sampling(self.model, self.seeds[row], condition, part_of(self.options, row), self.batch, 1)
 
     def sample(self) -> Tensor:
         """Draw the samples `(n, *shape)`, in the units of the data."""
@@ -157,6 +165,17 @@ class SampleRequest:
         if setting is not None:
             return replace(self, steps=setting.steps, solver=setting.solver, spacing=setting.spacing, effort=None)
         return self if self.effort is None else replace(self, steps=STEPS[self.effort], effort=None)
+
+    def explicit(self, sampling: Sampling, run: Opened | None) -> SampleRequest:
+        """Return the request with each default of the sampler written out. sampling: the request, prepared for its model."""
+        found, denoiser = self.settled(run), denoising(sampling.model)
+        if denoiser is None:
+            return found
+        usual = denoiser.usual_guidance(sampling.condition)
+        scale = usual if found.guidance.scale is None and usual != 1 else found.guidance.scale
+        steps = USUAL_STEPS if found.steps is None and not isinstance(found.spacing, tuple) else found.steps
+        guidance = replace(found.guidance, scale=scale)
+        return replace(found, solver=found.solver or SOLVER, spacing=found.spacing or SPACING, steps=steps, guidance=guidance)
 
     def prepare(self, model: GenerativeModel, spec: DataSpec | None = None, run: Opened | None = None) -> Sampling:
         """Prepare the request for a model.

@@ -6,6 +6,7 @@ samples shows them as the model drew them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ancestral.app.data.spec import DataSpec
+    from ancestral.app.sampling.provenance import Record
     from ancestral.app.sampling.request import SampleRequest, Sampling
     from ancestral.conditioning.render import Rendering
 
@@ -101,19 +103,32 @@ def picture_of(
     return picture if given is None else stacked({"given": grid(given, spec, len(given)), "samples": picture})
 
 
-def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int]) -> str:
-    """Write samples as an array (.npz), a table (.csv) or a folder of files.
+def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Record | None = None) -> str:
+    """Write samples as an array (.npz), a table (.csv), a folder of files, or a file of one sample.
+
+    Args:
+        x: the samples `(n, *shape)`.
+        out: the file or folder.
+        spec: the description of the data.
+        seeds: the seed of each sample.
+        record: how they were drawn, which the files carry; a `.npy` of one sample has no place for it. None: nothing.
 
     Returns:
         What the user should know of the files, "" for nothing.
+
+    Raises:
+        UsageError: if the file cannot hold the sample.
     """
     from io import BytesIO
 
     import numpy as np
 
     from ancestral.app.data.discrete import as_allowed, described
+    from ancestral.app.sampling.provenance import BESIDE, KEY
+    from ancestral.errors import UsageError
     from ancestral.files import disk_errors, write_atomically
 
+    text = None if record is None else record.to_json()
     kept, rounded = as_allowed(x, spec), described(spec)
     notes = [f"they have the values of the data: {rounded}"] if rounded else []
     with disk_errors(out.parent):
@@ -122,18 +137,33 @@ def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int]) -> str:
             if rounded:
                 arrays["raw"] = x.cpu().numpy()
                 notes.append("what the model drew is there as the array raw")
+            if text is not None:
+                arrays[KEY] = np.array(text)
             buffer = BytesIO()
             np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for options
             write_atomically(out, buffer.getvalue())
         elif out.suffix.lower() == ".csv":
+            beside = out.with_name(out.name + BESIDE)
+            beside.unlink(missing_ok=True)  # of the table that is replaced
             write_atomically(out, _table(kept, spec))
+            if text is not None:
+                note = {"@context": "http://www.w3.org/ns/csvw", "url": out.name, "notes": [{KEY: json.loads(text)}]}
+                write_atomically(beside, json.dumps(note, indent=1).encode())
+        elif out.suffix:
+            suffix, why = single(spec)
+            if out.suffix.lower() != suffix:
+                raise UsageError(
+                    f"cannot write {out}: a file of one sample is a {suffix} file here" + (why and f", because a PNG {why}")
+                )
+            write_atomically(out, _file(kept[0], suffix, spec, record))
         else:
             suffix, why = single(spec)
             if why:
                 notes.append(f"each is a {suffix} file, because a PNG {why}")
             out.mkdir(exist_ok=True)
-            for seed, sample in zip(seeds, kept, strict=True):
-                (out / f"{seed}{suffix}").write_bytes(_file(sample, suffix, spec))
+            for i, (seed, sample) in enumerate(zip(seeds, kept, strict=True)):
+                about = None if record is None else record.of_sample(i)
+                (out / f"{seed}{suffix}").write_bytes(_file(sample, suffix, spec, about))
     return "; ".join(notes)
 
 
@@ -148,23 +178,24 @@ def single(spec: DataSpec) -> tuple[str, str]:
     return ".tif" if spec.shape[0] == 1 else ".npy", "does not hold real numbers"
 
 
-def _file(x: Tensor, suffix: str, spec: DataSpec) -> bytes:
-    """Return the content of a file of one sample."""
+def _file(x: Tensor, suffix: str, spec: DataSpec, record: Record | None = None) -> bytes:
+    """Return the content of a file of one sample. record: how it was drawn, which a .png or .tif carries."""
     from io import BytesIO
 
     import numpy as np
     from PIL import Image
 
-    from ancestral.app.pictures import to_uint8
+    from ancestral.app.pictures import png, to_uint8
 
     buffer = BytesIO()
     if suffix == ".npy":
         np.save(buffer, _array(x, spec))
     elif suffix == ".tif":
-        Image.fromarray(x[0].float().cpu().numpy()).save(buffer, "TIFF")
+        text = None if record is None else record.to_json()
+        Image.fromarray(x[0].float().cpu().numpy()).save(buffer, "TIFF", **({} if text is None else {"description": text}))
     else:
         image = to_uint8(x[None], spec)[0]
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+        return png(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), record.chunks() if record else None)
     return buffer.getvalue()
 
 

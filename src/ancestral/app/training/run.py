@@ -17,6 +17,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -169,10 +170,13 @@ class Run:
         return f"the averaged model from before the failure is in {self.model}" if there else "no model was written before"
 
     def save_model(self, weights: Mapping[str, Tensor]) -> None:
-        """Write the weights of the model, by name."""
+        """Write the weights of the model, by name, with their checksum and that of the recipe."""
         tensors = {name: t.detach().contiguous() for name, t in weights.items()}
+        metadata = {"checksum": checksum(tensors)}
+        if self.recipe_file.is_file():
+            metadata["recipe"] = blake2b(self.recipe_file.read_bytes(), digest_size=16).hexdigest()
         with disk_errors(self.path):
-            write_atomically(self.weights, save(tensors, {"checksum": checksum(tensors)}))
+            write_atomically(self.weights, save(tensors, metadata))
 
     @property
     def spec(self) -> DataSpec:

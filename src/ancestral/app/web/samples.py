@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.pictures import grid, save, save_animation
-from ancestral.app.sampling import SampleRequest
+from ancestral.app.sampling import SampleRequest, Sampling
 from ancestral.app.sampling.grid import SETTINGS, SampleGrid
 from ancestral.app.sampling.guidance import denoising
 from ancestral.app.sampling.latents import between, decoded, latents
@@ -263,7 +263,7 @@ def _drawn(studio: Studio, name: str, request: SampleRequest, arrangement: dict[
     picture = picture_of(x, sampling, request, run.spec)
     columns = sampling.columns if sampling.columns > 1 else None
     facts = {"seeds": sampling.seeds, "seconds": time.perf_counter() - started, "nfe": nfe, "columns": columns}
-    yield event("done", facts | _kept(studio, name, run, request, {}, picture) | {"samples": shown(x, run.spec)})
+    yield event("done", facts | _kept(studio, name, run, request, {}, picture, sampling) | {"samples": shown(x, run.spec)})
 
 
 def _grid(
@@ -312,13 +312,19 @@ def _walk(
 
 
 def _kept(
-    studio: Studio, name: str, run: Opened, request: SampleRequest, arrangement: Mapping[str, Any], picture: Image.Image
+    studio: Studio,
+    name: str,
+    run: Opened,
+    request: SampleRequest,
+    arrangement: Mapping[str, Any],
+    picture: Image.Image,
+    sampling: Sampling | None = None,
 ) -> dict[str, Any]:
     """Write the picture into the gallery, with the record of how it was made. Returns what the page needs of it."""
     studio.gallery.mkdir(parents=True, exist_ok=True)
     item = f"{time.time_ns() // 1000}-{secrets.token_hex(3)}"
     path = studio.gallery / f"{item}.png"
-    save(picture, path, record(request, run, arrangement))
+    save(picture, path, record(request, run, arrangement, sampling).chunks())
     favourites = _favourites(studio)
     for old in [other for other in _pictures(studio) if other.stem not in favourites][KEPT:]:
         old.unlink(missing_ok=True)
