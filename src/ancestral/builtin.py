@@ -85,6 +85,12 @@ MEANINGS: dict[str, dict[str, str]] = {
         "random": "a convolutional network with random weights, a rough guide only",
         "coordinates": "the numbers of a vector themselves, each scaled to deviation 1",
     },
+    "tracker": {
+        "tensorboard": "event files in the run folder",
+        "wandb": "Weights & Biases",
+        "trackio": "trackio, on this machine",
+        "mlflow": "an MLflow server, or a database in the run folder",
+    },
     "baseline": {
         "gaussian": "a normal distribution with the mean and covariance of the training data",
         "mixture": "a mixture of Gaussians",

@@ -54,6 +54,7 @@ def train(
     optimizer: MakeOptimizer | None = None,
     lr_schedule: Callable[[int, float], float] | None = None,
     callbacks: Sequence[Callable[[Step], object]] = (),
+    track: Sequence[str] = (),
 ) -> GenerativeModel:
     """Train a model in a run folder, or continue the run in it, and return the averaged model.
 
@@ -77,6 +78,7 @@ def train(
         optimizer: a function from parameters to an optimiser of torch's kind, called for each player. None: AdamW.
         lr_schedule: a function from (step, progress) to the factor of the learning rate. None: that of the recipe.
         callbacks: functions that are called with every `Step`.
+        track: names of the trackers that receive measurements and previews, such as "wandb".
 
     Raises:
         UsageError: if the request is wrong.
@@ -99,7 +101,7 @@ def train(
         reporter=reporter,
     ).begin(reporter, optimizer, lr_schedule)
     steps = _calling(trainer, callbacks) if callbacks else None
-    if follow(trainer, reporter, steps=steps) is not None:
+    if follow(trainer, reporter, track=track, steps=steps) is not None:
         raise KeyboardInterrupt(f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}")
     if isinstance(model, GenerativeModel):
         return trainer.finished()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ancestral.app.processes import processes
 from ancestral.app.training.loop import Step, Trainer
-from ancestral.app.training.trackers import Tracker, tracked
+from ancestral.app.training.trackers import Trackers
 
 PLAIN_EVERY = 10.0  # seconds between lines if the output is not a terminal
 REDRAWN = 8  # times a second, on a terminal
@@ -101,24 +101,31 @@ def stoppable(stop: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iterable[Step] | None = None) -> int | None:
+def follow(
+    trainer: Trainer, reporter: Reporter, *, track: Sequence[str] = (), steps: Iterable[Step] | None = None
+) -> int | None:
     """Run the training to its end and show its progress.
 
     Args:
         trainer: The trainer.
         reporter: Writes the progress.
-        trackers: Trackers that receive the steps.
+        track: The names of the trackers that receive the steps, in the main process.
         steps: The steps of the trainer, passed on by another generator. None: those of the trainer itself.
 
     Returns:
         The signal that stopped the training early, or None.
+
+    Raises:
+        UsageError: If a tracker is unknown.
+        AncestralError: If a tracker cannot begin.
     """
+    trackers = Trackers(track if processes().main else (), trainer.run)
     for note in trainer.data.notes:
         reporter.say(f"  {note}")
-    with stoppable(trainer.stop), reporter.live() as line:
+    with _closed(trackers, reporter), stoppable(trainer.stop), reporter.live() as line:
         step, health, stage = None, "", ""
         reported: tuple[str, ...] = ()
-        for step in tracked(trainer if steps is None else steps, *trackers):
+        for step in trackers.follow(trainer if steps is None else steps):
             for note in step.notes:
                 reporter.say(note)
             if step.skipped:
@@ -137,6 +144,16 @@ def follow(trainer: Trainer, reporter: Reporter, *trackers: Tracker, steps: Iter
         for note in trainer.notes:  # notes after the last step
             reporter.say(note)
     return trainer.stopped
+
+
+@contextmanager
+def _closed(trackers: Trackers, reporter: Reporter) -> Iterator[None]:
+    """Close the trackers at the end, however the training ends."""
+    try:
+        yield
+    finally:
+        for note in trackers.close():
+            reporter.say(note)
 
 
 def describe(step: Step, health: str = "") -> str:

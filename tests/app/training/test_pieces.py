@@ -5,7 +5,6 @@ import json
 
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from ancestral.app.api import plan, train
@@ -284,27 +283,6 @@ def test_a_model_of_another_version_is_called_so(tmp_path):
 def test_the_progress_line_names_the_player_of_each_loss(losses, words):
     line = describe(Step(1, 64, 1.0, 0.1, losses, {"model": 1.0}, 0.1, 5.0, 0))
     assert words in line
-
-
-def test_tensorboard_receives_what_is_logged(tmp_path):
-    from ancestral.app.training.trackers import tracked, tracker
-
-    run = a_run(tmp_path)
-    save_grid_like = run.samples / "step-00000002.png"
-    Image.new("L", (4, 4)).save(save_grid_like)
-    common = {"images": 64, "seconds": 1.0, "progress": 0.1, "grad_norms": {"model": 1.0}, "lr": 0.1, "rate": 5.0, "memory": 1}
-    steps = [
-        Step(step=1, losses={"model/total": 0.5}, logged=True, **common),
-        Step(step=2, losses={"model/total": 0.4}, preview=save_grid_like, **common),
-        Step(step=3, losses={"model/total": 0.3}, **common),
-    ]
-    assert list(tracked(steps, tracker("tensorboard", run))) == steps
-    (events,) = (run.path / "tensorboard").iterdir()
-    content = events.read_bytes()
-    assert b"model/total" in content
-    assert b"samples" in content
-    with pytest.raises(UsageError, match="unknown tracker 'tensorbord': did you mean 'tensorboard'"):
-        tracker("tensorbord", run)
 
 
 def test_an_earlier_checkpoint_is_the_model_that_ended_there(tmp_path):

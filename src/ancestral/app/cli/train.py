@@ -38,7 +38,10 @@ def train(
     start_from: Annotated[Path | None, Parameter(name="--from")] = None,
     seed: int | None = None,
     recipe: Path | None = None,
-    track: tuple[str, ...] = (),
+    track: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", show_default=False, help=f"Also send measurements to: {explained('tracker')}. May be repeated."),
+    ] = (),
     evaluate_every: str | None = None,
     patience: int | None = None,
     print_recipe: bool = False,
@@ -79,8 +82,6 @@ def train(
         Random seed for weights, noise and data order.
     recipe
         File recipe.yaml to begin from. Other options override it.
-    track
-        Also send measurements to: tensorboard.
     evaluate_every
         Interval of evaluations during training, e.g. 2m or 1000it. Each scores a few samples by kernel distance.
     patience
@@ -176,10 +177,8 @@ def follow_plan(
         profile: whether steps are measured.
         watched: a function from the trainer to its steps, for more work between them.
     """
-    from ancestral.app.processes import processes
     from ancestral.app.progress import count, duration, follow
     from ancestral.app.training.profile import WARM, Profile, profiled
-    from ancestral.app.training.trackers import tracker
 
     trainer = planned.begin(reporter)
     run, data = trainer.run, trainer.data
@@ -202,7 +201,6 @@ def follow_plan(
         f"{trainer.recipe.model.title}, {count(trainer.parameters)} parameters, on {trainer.runtime}; "
         f"{'continuing at step ' + str(trainer.step) + ' of' if resumed else 'for'} {trainer.recipe.train.budget} in {run.path}"
     )
-    trackers = [tracker(name, run) for name in track] if processes().main else []
     steps = None if watched is None else watched(trainer)
     found: list[Profile] = []
 
@@ -212,7 +210,7 @@ def follow_plan(
 
     if profile:
         steps = profiled(trainer, report, steps)
-    stopped = follow(trainer, reporter, *trackers, steps=steps)
+    stopped = follow(trainer, reporter, track=track, steps=steps)
     if profile and not found:
         reporter.say(f"no profile: it needs more than {WARM} steps, and training had {trainer.step}")
     if stopped is not None:

@@ -129,12 +129,16 @@ class Recipe(Section):
             raise UsageError(f"cannot read the recipe {path}: {str(error).splitlines()[0]}") from None
         return cls.of(values if isinstance(values, dict) else {})
 
+    def flat(self) -> dict[str, Any]:
+        """Return all settings under their full names, such as "train.batch"."""
+        return _flatten(self.model_dump(mode="json"))
+
     def dump(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     def differences(self, other: Recipe) -> list[str]:
         """Return the differences to another recipe, as "train.budget: 2m -> 5m"."""
-        mine, theirs = _flatten(self.model_dump(mode="json")), _flatten(other.model_dump(mode="json"))
+        mine, theirs = self.flat(), other.flat()
         return [f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in mine | theirs if mine.get(key) != theirs.get(key)]
 
 
