@@ -26,7 +26,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "RE
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 NAMES_ONLY = "<!-- names only -->"
 CONTINUES = "<!-- continues -->"
-OUTSIDE = {"pip", "apt", "npm", "mkdir", ".", "for", "python3", "taskset", "wait", "done"}  # commands of others
+OUTSIDE = {"pip", "apt", "npm", "mkdir", ".", "for", "python3", "taskset", "wait", "done", "hf"}  # commands of others
 SMALL = ["--for", "4it", "--quiet"]
 
 

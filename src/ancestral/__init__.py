@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ancestral.app.data import load as load_data
     from ancestral.app.distill import distill
     from ancestral.app.evaluate import evaluate, report
+    from ancestral.app.hub import push
     from ancestral.app.sampling import SampleRequest
     from ancestral.app.tune import tune
     from ancestral.configuration import configurable
@@ -56,6 +57,7 @@ _HOMES = {
     "tune": ("ancestral.app.tune", "tune"),
     "compare": ("ancestral.app.compare", "compare"),
     "distill": ("ancestral.app.distill", "distill"),
+    "push": ("ancestral.app.hub", "push"),
     "report": ("ancestral.app.evaluate", "report"),
     "load_data": ("ancestral.app.data", "load"),
     "DataError": ("ancestral.app.data", "DataError"),
@@ -111,6 +113,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_data",
+    "push",
     "register",
     "report",
     "train",

@@ -22,6 +22,7 @@ from ancestral.app.processes import joined, processes
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes.own import OWN
 from ancestral.app.recipes.recipe import DEFAULT_FAMILY, Recipe, family_of, override, parse
+from ancestral.app.remote import located
 from ancestral.app.training import finetuning, pace, pretrained
 from ancestral.app.training.budget import Budget
 from ancestral.app.training.loop import Step, Trainer
@@ -207,6 +208,8 @@ def plan(
     """
     started = time.monotonic() if started is None else started
     reporter = reporter or Reporter(quiet=True)
+    autoencoder = None if autoencoder is None else located(autoencoder)
+    start_from = None if start_from is None else located(start_from)
     given = model if isinstance(model, GenerativeModel) else None
     if given is not None:
         if autoencoder is not None or start_from is not None or condition:

@@ -9,6 +9,7 @@ from ancestral.app.api import Plan, load, plan
 from ancestral.app.evaluate import data_of
 from ancestral.app.processes import joined
 from ancestral.app.progress import Reporter, follow
+from ancestral.app.remote import is_remote
 from ancestral.app.training.run import Run
 from ancestral.app.training.saved import weights_of
 from ancestral.errors import UsageError
@@ -99,12 +100,13 @@ def plan_distillation(
     student = distilled(model, steps, guidance=guidance, teacher_steps=teacher_steps, origin=origin)
     with reporter.live() as line:
         data = data_of(teacher, line)
+    beside = Path("runs") / teacher.path.name if is_remote(run) else teacher.path
     given = tuple(f"{name}={value}" for name, value in SETTINGS.items())
     return plan(
         teacher.sources[0] if teacher.sources else data,
         model=student,
         budget=budget,
-        out=out or Path(f"{teacher.path}-{steps}step{'s' if steps > 1 else ''}"),
+        out=out or Path(f"{beside}-{steps}step{'s' if steps > 1 else ''}"),
         size=teacher.recipe.data.size,
         axes=teacher.recipe.data.axes,
         device=device,

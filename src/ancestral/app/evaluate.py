@@ -22,6 +22,7 @@ from ancestral.app.evaluation.reference import Against, reference_of
 from ancestral.app.evaluation.samples import at_levels, rank_and_world
 from ancestral.app.progress import Line, Reporter
 from ancestral.app.recipes.own import OWN
+from ancestral.app.remote import is_remote, located
 from ancestral.app.report import write
 from ancestral.app.sampling import SampleRequest
 from ancestral.app.training.run import Run, findings
@@ -84,8 +85,8 @@ def evaluate(
     Several processes (torchrun) draw the samples of a run together. The first of them evaluates.
 
     Args:
-        subject: A run folder; a model, or the folder of a saved one; or samples: a folder of images, an `.npy` or `.npz` file,
-            an array, a tensor.
+        subject: A run folder, or a run of the hub; a model, or the folder of a saved one; or samples: a folder of images, an
+            `.npy` or `.npz` file, an array, a tensor.
         against: The real data. For a run: "test" or "train" (a split of its own data), or another source as in
             `ancestral.load_data`. For all else: such a source. The reference is the held-out split of a built-in source or a
             `DataSet`, and all samples of other sources.
@@ -108,6 +109,8 @@ def evaluate(
     """
     reporter = reporter or Reporter(quiet=True)
     runtime = Runtime.choose(device, parameters=10**6)
+    if isinstance(subject, str | Path) and is_remote(subject):
+        subject = located(subject)
     run = as_run(subject)
     with reporter.live() as line:
         helps = run is not None and rank_and_world()[0] > 0
@@ -228,7 +231,7 @@ def report(
     if result is None:
         return None
     comparison = Comparison.of([result.subject], result.evaluator)
-    path = out or Path(run) / "report.html"
+    path = out or located(run) / "report.html"
     write(comparison, result.evaluator, path, f"{result.evaluation.family} of {result.evaluation.source}")
     return path
 
@@ -241,7 +244,7 @@ def identity(run: Run) -> str:
 def as_run(subject: object) -> Run | None:
     """Return the run that the path holds, or None if it holds none."""
     if isinstance(subject, str | Path):
-        run = Run(subject)
+        run = Run(located(subject))
         if run.recipe_file.is_file():
             return run
     return None

@@ -10,6 +10,7 @@ Three times this value in Inception's features is the Monge Inception Distance (
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -57,6 +58,7 @@ def sliced_wasserstein(x: np.ndarray, reference: np.ndarray, projections: int = 
     return Estimate(distance(np.arange(len(x))), half_samples(distance, len(x)), len(x))
 
 
+@lru_cache(maxsize=4)  # extractors of a report
 def _directions(d: int, count: int, seed: int) -> np.ndarray:
     """Return unit vectors `(at least count, d)` in random orthonormal bases, or `(count, d)` of one basis if d is larger.
 
@@ -69,7 +71,9 @@ def _directions(d: int, count: int, seed: int) -> np.ndarray:
     for _ in range(math.ceil(count / d)):
         basis, upper = np.linalg.qr(random.normal(size=(d, min(count, d))))
         bases.append((basis * np.sign(np.diag(upper))).T)  # these signs make it uniform (Mezzadri 2007)
-    return np.concatenate(bases)
+    directions = np.concatenate(bases)
+    directions.flags.writeable = False  # it is shared
+    return directions
 
 
 def _transport(a: np.ndarray, b: np.ndarray) -> float:

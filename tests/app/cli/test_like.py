@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from hashlib import blake2b
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from safetensors import safe_open
 
 import ancestral as an
 from ancestral.app.cli import main
+from ancestral.app.recipes.recipe import Recipe
 from ancestral.app.sampling.provenance import read
 
 
@@ -145,4 +145,4 @@ def test_pictures_carry_the_mark_of_generated_media(run, tmp_path):
 
 def test_weights_name_the_recipe(run):
     with safe_open(run / "model" / "model.safetensors", "pt") as stored:
-        assert stored.metadata()["recipe"] == blake2b((run / "recipe.yaml").read_bytes(), digest_size=16).hexdigest()
+        assert stored.metadata()["recipe"] == Recipe.load(run / "recipe.yaml").checksum()

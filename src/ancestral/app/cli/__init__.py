@@ -52,6 +52,7 @@ for name, summary in (
     ("compare", "Compare the families on your data."),
     ("report", "Write a run's report as one page."),
     ("draw", "Draw the theory: scores, and the paths into noise and back."),
+    ("push", "Write a run to the Hugging Face hub, with a model card."),
     ("studio", "Open the studio: runs, samples and the theory in the browser."),
     ("verify", "Compute every claim of the theory, both sides of each equation."),
 ):

@@ -87,7 +87,8 @@ def sample(
     Parameters
     ----------
     run
-        Run folder, e.g. runs/digits, or the folder of a saved model. With --like it can be left out.
+        Run folder, e.g. runs/digits, the folder of a saved model, or a model of the hub, hub:user/name. With --like it can be
+        left out.
     n
         Number of samples. With --prompt: number of samples of each prompt, which has one column. Default: 64; with --prompt
         about 32 in all; with several classes one of each; with a picture 16.
@@ -153,7 +154,7 @@ def sample(
         Find the latent of this picture, and draw the picture beside its reconstruction.
     out
         File to write: a picture of all (.png), an array (.npz), a table (.csv), or a folder with a file for each sample: .png,
-        or .tif or .npy if a PNG cannot hold it. Default: samples.png in the run folder.
+        or .tif or .npy if a PNG cannot hold it. Default: samples.png in the run folder, or here for a model of the hub.
     trajectory
         Also draw the path of the samples from noise to data, as .gif or .png.
     legend
@@ -185,6 +186,7 @@ def sample(
     from ancestral.app.data.decode import listed
     from ancestral.app.pictures import save
     from ancestral.app.progress import Reporter, duration, emit
+    from ancestral.app.remote import is_remote
     from ancestral.app.sampling import EditRequest, Guidance, SampleRequest
     from ancestral.app.sampling.grid import Axis, SampleGrid
     from ancestral.app.sampling.provenance import find_run, read, record, to_json
@@ -258,7 +260,8 @@ def sample(
             "name the folder of a run, e.g. `ancestral sample runs/digits`, or give a file to draw again by --like"
         )
     one = arrangement.get("sample")  # the place of the only sample of a file
-    out = out or (run / FILES[wish] if one is None or like is None else run / f"samples{like.suffix}")
+    home = Path() if is_remote(run) else run
+    out = out or home / (FILES[wish] if one is None or like is None else f"samples{like.suffix}")
     singly = () if one is None else (".tif", ".npy")
     kinds = {"invert": (".png", ".npz")} | dict.fromkeys(("sample", *edits), (".png", ".npz", ".csv", "", *singly))
     check_suffix("--out", out, kinds.get(wish, (".png",)))

@@ -43,11 +43,12 @@ def studio(
     from importlib.util import find_spec
 
     from ancestral.app.progress import Reporter
+    from ancestral.app.remote import located
     from ancestral.app.web.studio import Studio
 
     if find_spec("plotly") is None:
         raise AncestralError("plotly is not installed: pip install 'ancestral[studio]'")
-    state = Studio(runs or (Path("runs"),), device)
+    state = Studio([located(run) for run in runs or (Path("runs"),)], device)
     reporter = Reporter()
 
     def say(address: str) -> None:

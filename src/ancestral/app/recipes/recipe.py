@@ -6,13 +6,15 @@ import math
 from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
+from hashlib import blake2b
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, create_model
 
 from ancestral.app import migration
+from ancestral.app.data import is_name
 from ancestral.app.recipes import FAMILIES, FamilyRecipe, Section
 from ancestral.app.recipes.own import OWN, OwnRecipe
 from ancestral.errors import UsageError
@@ -135,6 +137,20 @@ class Recipe(Section):
 
     def dump(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def without_places(self) -> Recipe:
+        """Return the recipe with names in place of the paths of its data, of a pretrained autoencoder and of an earlier run."""
+        values = self.model_dump(mode="json")
+        pretrained = values["model"].get("pretrained")
+        places = [(values["train"], "start_from"), *([(pretrained, "source")] if pretrained else [])]
+        for section, name in [*places, *([] if is_name(self.data.source) else [(values["data"], "source")])]:
+            if section.get(name):
+                section[name] = PurePath(section[name]).name
+        return type(self).of(values)
+
+    def checksum(self) -> str:
+        """Return the BLAKE2b hash of the recipe without places, by which weights name it."""
+        return blake2b(self.without_places().dump().encode(), digest_size=16).hexdigest()
 
     def differences(self, other: Recipe) -> list[str]:
         """Return the differences to another recipe, as "train.budget: 2m -> 5m"."""

@@ -77,15 +77,18 @@ def distances(subject: Subject, evaluator: Evaluator) -> bytes:
     return _save(figure)
 
 
-def losses(subjects: Sequence[Subject]) -> bytes | None:
-    """Plot the loss of each model against minutes. Each has its own axes, since losses of different kinds differ in meaning."""
-    curves = {s.name: _curve(s.rows, "total") for s in subjects}
+def losses(models: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes | None:
+    """Plot the loss of each model against minutes. Each has its own axes, since losses of different kinds differ in meaning.
+
+    models: the rows of metrics.jsonl of each model, by its name.
+    """
+    curves = {name: _curve(rows, "total") for name, rows in models.items()}
     curves = {name: curve for name, curve in curves.items() if curve}
     if not curves:
         return None
     from matplotlib.figure import Figure
 
-    palette = colours([s.name for s in subjects])
+    palette = colours(list(models))
     columns = min(3, len(curves))
     rows = math.ceil(len(curves) / columns)
     figure = Figure(figsize=(3.6 * columns, 2.3 * rows), dpi=150, layout="constrained")
@@ -101,6 +104,7 @@ def losses(subjects: Sequence[Subject]) -> bytes | None:
             axes.legend(frameon=False, fontsize=7)
         axes.set_title(plain(name), fontsize=9)
         axes.set_xlabel("minutes", fontsize=8)
+        axes.set_ylabel("loss", fontsize=8)
         _plain(axes)
     for axes in list(figure.axes)[len(curves) :]:
         axes.set_visible(False)

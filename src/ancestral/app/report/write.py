@@ -60,7 +60,7 @@ def html(comparison: Comparison, evaluator: Evaluator, title: str) -> str:
             (s.name, figures.samples(s.samples.x, evaluator.data, s.samples.renderings), bool(s.samples.renderings))
             for s in comparison.subjects
         ],
-        losses=figures.losses(models),
+        losses=figures.losses({s.name: s.rows for s in models}),
         time=figures.quality_against_time(models),
         cost=figures.quality_against_cost(models),
         neighbours=[

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ancestral.app.recipes import LatentRecipe, VAERecipe
+from ancestral.app.remote import located
 from ancestral.app.training.run import Run
 from ancestral.errors import UsageError
 from ancestral.models.latent import LatentModel
@@ -34,7 +35,7 @@ class Trained:
 
 def trained(source: str | Path) -> Trained:
     """Find the autoencoder in a run folder or a folder of diffusers. Raises UsageError if there is none."""
-    folder = Path(source)
+    folder = located(source)
     if Run(folder).recipe_file.is_file():
         return _of_run(Run(folder))
     if (folder / diffusers.CONFIG).is_file():

@@ -17,7 +17,6 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from ancestral.app import migration
 from ancestral.app.data import DataSpec, exists, is_name
 from ancestral.app.recipes.own import OwnRecipe
 from ancestral.app.recipes.recipe import Recipe, section_of
+from ancestral.app.remote import located
 from ancestral.app.training import checkpoint
 from ancestral.app.training.checkpoint import Checkpoint
 from ancestral.conditioning.vocabulary import well_formed
@@ -57,8 +57,8 @@ class Run:
 
     @classmethod
     def existing(cls, path: str | Path) -> Run:
-        """Open an existing run folder. Raises UsageError if the folder holds no run."""
-        run = cls(path)
+        """Open an existing run folder, or a run of the hub (`located`). Raises UsageError if the folder holds no run."""
+        run = cls(located(path))
         if not run.recipe_file.is_file():
             there = "does not exist" if not run.path.exists() else "holds no run (no recipe.yaml)"
             raise UsageError(f"the run folder {run.path} {there}: train one with `ancestral train SOURCE --out {run.path}`")
@@ -174,7 +174,7 @@ class Run:
         tensors = {name: t.detach().contiguous() for name, t in weights.items()}
         metadata = {"checksum": checksum(tensors)}
         if self.recipe_file.is_file():
-            metadata["recipe"] = blake2b(self.recipe_file.read_bytes(), digest_size=16).hexdigest()
+            metadata["recipe"] = self.recipe.checksum()
         with disk_errors(self.path):
             write_atomically(self.weights, save(tensors, metadata))
 

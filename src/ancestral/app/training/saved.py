@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ancestral.app.data.spec import DataSpec, Kind
+from ancestral.app.remote import located
 from ancestral.app.training.run import Run
 from ancestral.conditioning.images import ImageCondition
 from ancestral.errors import UsageError
@@ -62,7 +63,8 @@ Opened = Run | SavedModel
 
 
 def opened(path: str | Path) -> Opened:
-    """Return the run or the saved model in a folder. Raises UsageError if there is neither."""
+    """Return the run or the saved model in a folder, or one of the hub. Raises UsageError if there is neither."""
+    path = located(path)
     return SavedModel(path) if holds_saved_model(path) else Run.existing(path)
 
 
