@@ -75,6 +75,7 @@ def hub_errors(repo: str) -> Iterator[Any]:
             GatedRepoError,
             HfHubHTTPError,
             HFValidationError,
+            LocalEntryNotFoundError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
@@ -96,6 +97,8 @@ def hub_errors(repo: str) -> Iterator[Any]:
         raise UsageError(
             f"the hub has no model {repo}, or it is private: check the name, or log in with `hf auth login`"
         ) from None
+    except LocalEntryNotFoundError:
+        raise AncestralError(f"the hub did not give all files of {repo}: check the network and your rights there") from None
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         remedy = "log in with `hf auth login`, or set HF_TOKEN" if status in (401, 403) else "try again later"
