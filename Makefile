@@ -7,15 +7,17 @@ QUIET  := --disable-pip-version-check --quiet
 PIP    := $(BIN)/pip $(QUIET)
 BENCH  ?=   # further options of benchmarks/speed.py
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test test-all lowest lint docs bench clean
+LIBRARY := $(addprefix tests/,solvers schedules guidance networks likelihood metrics models conditioning)
 
 help:
-	@echo "make demo   train on handwritten digits and draw new ones (3 minutes)"
-	@echo "make test   run the whole test suite"
-	@echo "make lint   style, types and the import rules"
-	@echo "make docs   build the documentation into docs/_build"
-	@echo "make bench  measure speed beside other packages (10 minutes; BENCH=\"--only training\" for a part)"
-	@echo "make clean  remove what these targets made"
+	@echo "make demo     train on handwritten digits and draw new ones (3 minutes)"
+	@echo "make test     run the whole test suite"
+	@echo "make lowest   test the library with the oldest versions of what it needs (a download of 3 GB)"
+	@echo "make lint     style, types and the import rules"
+	@echo "make docs     build the documentation into docs/_build"
+	@echo "make bench    measure speed beside other packages (10 minutes; BENCH=\"--only training\" for a part)"
+	@echo "make clean    remove what these targets made"
 
 # torch first, so that nothing later pulls another build of it
 .venv/base build/bench/base: %/base: pyproject.toml constraints.txt
@@ -56,6 +58,17 @@ test: .venv/dev
 
 test-all: .venv/dev
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "long or not long"
+
+# the lowest versions that pyproject.toml states
+lowest: build/lowest/base
+	OMP_NUM_THREADS=1 build/lowest/bin/ancestral verify --quiet
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2 $(LIBRARY)
+
+build/lowest/base: pyproject.toml constraints-lowest.txt
+	@$(PYTHON) -m venv build/lowest
+	build/lowest/bin/pip $(QUIET) install --upgrade "pip>=25.1"
+	build/lowest/bin/pip $(QUIET) install -c constraints-lowest.txt -e . pytest pytest-xdist pytest-timeout hypothesis
+	@touch $@
 
 lint: .venv/dev
 	$(BIN)/ruff check .
