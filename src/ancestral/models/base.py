@@ -324,7 +324,7 @@ class GenerativeModel(nn.Module):
         return condition, how
 
     def finished(self, x: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
-        """Return the samples of the last of `states` in the units of the data, with the parts that their conditions give exactly.
+        """Return the samples of the last of `states` in the units of the data, with the parts that the conditions give exactly.
 
         raw: the conditions, as `Conditioner.parse` returns them.
         """
@@ -372,9 +372,9 @@ class GenerativeModel(nn.Module):
     def states(
         self, n: int, condition: Mapping[str, Any] | None = None, *, seeds: int | Sequence[int] = 0, **how: Any
     ) -> Iterator[State]:
-        """Yield the states of `trajectory` without their conversion to the units of the data, which for latents is a decoder's work.
+        """Yield the states of `trajectory` in model units, so that only those that are shown need the decoder of a latent model.
 
-        `finished` converts the last of them, `to_data` any. The options are those of the family's `sample_path`.
+        `finished` converts the last of them to the units of the data, `to_data` any. The options are those of the family's `sample_path`.
 
         Raises:
             UsageError: for an option that `sample_path` does not have, and as `trajectory`.

@@ -32,7 +32,7 @@ def models(runs):
 
 
 class Held:
-    """A batcher whose thread waits after its first batch until `go` is set, so that what is submitted meanwhile waits together."""
+    """A batcher that waits after its first batch until `go` is set, so that all that is submitted meanwhile waits together."""
 
     def __init__(self, **limits):
         self.batches, self.go, self.begun = [], threading.Event(), threading.Event()

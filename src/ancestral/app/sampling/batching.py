@@ -1,9 +1,9 @@
 """Dynamic batching: requests that wait at the same time are drawn together, and each gets the samples that it would get alone.
 
-The noise of a sample depends on its seed alone, so its neighbours in a batch change nothing but the last digits of floating-point
-sums. Samples are drawn together if they have the same model, the same options (solver, steps, spacing, guidance, ...) and the same
-kinds of conditions, whose values may differ. Requests with a picture to edit, and solvers that choose their steps for a whole batch
-(`Solver.per_sample`), are drawn alone, in the batches of `model.sample`.
+The noise of a sample depends on its seed alone, so its neighbours in a batch change only the last digits of floating-point sums.
+Samples are drawn together if they have the same model, the same options (solver, steps, spacing, guidance, ...) and the same
+kinds of conditions, whose values may differ. Requests with a picture to edit, and those whose solver chooses its steps for a
+whole batch (`Solver.per_sample`), are drawn alone, in the batches of `model.sample`.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class Job:
 class Batcher:
     """One thread that draws the samples of all requests, in the order in which they came.
 
-    A request with more samples than fit into a batch goes behind the others after each of its batches, so that a small request does
-    not wait for the whole of a large one.
+    A request with more samples than fit into a batch goes behind the others after each of its batches, so that a small request
+    does not wait for the whole of a large one.
 
     Args:
         queue: the largest number of samples that wait.
@@ -155,7 +155,7 @@ class Batcher:
             if waiting + job.n > self.queue:
                 seconds = min(max(1, math.ceil(waiting * self._pace)), 600)
                 raise BusyError(
-                    f"{waiting} samples wait, and {self.queue} can: ask again in about {seconds} s, or for fewer samples",
+                    f"{waiting} samples wait, and {self.queue} can: ask again in {seconds} s, or for fewer samples",
                     seconds,
                 )
             self._line.append(job)
