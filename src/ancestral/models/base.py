@@ -372,9 +372,9 @@ class GenerativeModel(nn.Module):
     def states(
         self, n: int, condition: Mapping[str, Any] | None = None, *, seeds: int | Sequence[int] = 0, **how: Any
     ) -> Iterator[State]:
-        """Yield the states of `trajectory` in model units, so that only those that are shown need the decoder of a latent model.
+        """Yield the states of `trajectory` in model units, so that a latent model decodes only those that are shown.
 
-        `finished` converts the last of them to the units of the data, `to_data` any. The options are those of the family's `sample_path`.
+        `finished` converts the last of them to the units of the data, `to_data` any. The options are those of `sample_path`.
 
         Raises:
             UsageError: for an option that `sample_path` does not have, and as `trajectory`.

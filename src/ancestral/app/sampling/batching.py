@@ -1,6 +1,6 @@
 """Dynamic batching: requests that wait at the same time are drawn together, and each gets the samples that it would get alone.
 
-The noise of a sample depends on its seed alone, so its neighbours in a batch change only the last digits of floating-point sums.
+The noise of a sample depends on its seed alone, so that its neighbours in a batch change only the last digits of sums.
 Samples are drawn together if they have the same model, the same options (solver, steps, spacing, guidance, ...) and the same
 kinds of conditions, whose values may differ. Requests with a picture to edit, and those whose solver chooses its steps for a
 whole batch (`Solver.per_sample`), are drawn alone, in the batches of `model.sample`.
