@@ -1,7 +1,7 @@
 """The guard of a server: who may ask, how much may be sent, and how long that may take.
 
-A request needs the token, in the header `Authorization: Bearer TOKEN` or, for the studio, in a cookie that its first page sets. A
-server of this machine answers only to this machine's own names, so that no foreign name can be pointed at it, and what changes
+A request needs the token, in the header `Authorization: Bearer TOKEN` or, for the studio, in a cookie that its first page sets.
+A server of this machine answers only to this machine's own names, so that no foreign name can be pointed at it, and what changes
 something must come from the server's own pages.
 """
 
@@ -11,6 +11,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -52,7 +53,7 @@ class RefusedError(Exception):
 
 
 class Guard:
-    """ASGI middleware that admits requests with the token, and limits the size of their bodies and the time they take to arrive.
+    """ASGI middleware that admits requests with the token, and limits the size of bodies and the time they take to arrive.
 
     Args:
         app: the application.
@@ -123,31 +124,34 @@ class Guard:
 
     async def _limited(self, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
         limit = self.limit(scope["path"])
-        large = (
-            f"this is larger than the limit of {limit / 1e9:.2g} GB" if limit > 1e8 else f"this is larger than {limit} bytes"
-        )
+        large = f"this is larger than the limit of {limit / 1e6:,.6g} MB"
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > limit:
+        if not length.isdecimal() or len(length) > 15 or int(length) > limit:
             await self._answer(send, 413, large)
             return
         got, more, begun = 0, True, False
+        refused: RefusedError | None = None
         end = None if self.seconds is None else asyncio.get_running_loop().time() + self.seconds
 
         async def limited() -> Message:
-            nonlocal got, more
+            nonlocal got, more, refused
             try:
                 async with asyncio.timeout_at(end if more else None):
                     message = await receive()
             except TimeoutError:
-                raise RefusedError(408, f"the request did not arrive within {self.seconds:g} s") from None
+                refused = RefusedError(408, f"the request did not arrive within {self.seconds:g} s")
+                raise refused from None
             got += len(message.get("body", b""))
             more = more and message.get("more_body", False)
             if got > limit:
-                raise RefusedError(413, large)
+                refused = RefusedError(413, large)
+                raise refused
             return message
 
         async def with_headers(message: Message) -> None:
             nonlocal begun
+            if refused is not None and not begun:  # what the application made of it is not sent
+                return
             if message["type"] == "http.response.start":
                 begun = True
                 message["headers"] = [*message["headers"], *HEADERS]
@@ -155,11 +159,9 @@ class Guard:
                     message["headers"].append((b"cache-control", b"no-cache"))
             await send(message)
 
-        try:
+        with suppress(RefusedError):
             await self.app(scope, limited, with_headers)
-        except RefusedError as refused:
-            if begun:
-                raise
+        if refused is not None and not begun:
             await self._answer(send, refused.status, refused.error, [(b"connection", b"close")])
 
     async def _answer(self, send: Send, status: int, error: str, headers: Collection[tuple[bytes, bytes]] = ()) -> None:

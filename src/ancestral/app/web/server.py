@@ -39,9 +39,7 @@ def listen(port: int | None, host: str = "127.0.0.1") -> socket.socket:
             if error.errno == errno.EADDRNOTAVAIL:
                 raise AncestralError(f"{host!r} is no address of this machine: choose another with --host") from None
             if error.errno == errno.EACCES:
-                raise AncestralError(
-                    f"the port {number} needs rights that this user lacks: choose another with --port"
-                ) from None
+                raise AncestralError(f"the port {number} is reserved for the system: choose another with --port") from None
             continue
         return found
     where = f"the port {port} is" if port is not None else f"the ports {PORT} to {PORT + TRIED - 1} are"
