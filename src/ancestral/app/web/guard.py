@@ -1,7 +1,7 @@
 """The guard of a server: who may ask, how much may be sent, and how long that may take.
 
 A request needs the token, in the header `Authorization: Bearer TOKEN` or, for the studio, in a cookie that its first page sets.
-A server of this machine answers only to this machine's own names, so that no foreign name can be pointed at it, and what changes
+A server of this machine answers only to its own names, so that no foreign name can be pointed at it, and what changes
 something must come from the server's own pages.
 """
 
@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -217,6 +218,14 @@ class StudioGuard(Guard):
             await send_whole(send, self.locked, LOCKED.encode(), headers)
         else:
             await super().refuse(scope, send)
+
+
+def is_local(host: str) -> bool:
+    """Return whether only this machine can reach a server at this address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def send_whole(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
