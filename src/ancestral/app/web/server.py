@@ -29,7 +29,7 @@ def listen(port: int | None, host: str = "127.0.0.1") -> socket.socket:
         try:
             family, kind, *_, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
         except (OSError, UnicodeError):
-            raise AncestralError(f"{host!r} is no address of this machine: choose another with --host") from None
+            raise AncestralError(f"{host!r} is no address of this machine: give one that is, or 127.0.0.1") from None
         found = socket.socket(family, kind)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -37,7 +37,7 @@ def listen(port: int | None, host: str = "127.0.0.1") -> socket.socket:
         except OSError as error:
             found.close()
             if error.errno == errno.EADDRNOTAVAIL:
-                raise AncestralError(f"{host!r} is no address of this machine: choose another with --host") from None
+                raise AncestralError(f"{host!r} is no address of this machine: give one that is, or 127.0.0.1") from None
             if error.errno == errno.EACCES:
                 raise AncestralError(f"the port {number} is reserved for the system: choose another with --port") from None
             continue

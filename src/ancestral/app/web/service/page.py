@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, Template
+from markupsafe import Markup
 
 FILE = Path(__file__).with_name("page.html")
 
@@ -17,6 +18,7 @@ FILE = Path(__file__).with_name("page.html")
 def _template() -> Template:
     found = Environment(autoescape=True)
     found.filters["tojson"] = json.dumps
+    found.filters["code"] = _code
     return found.from_string(FILE.read_text(encoding="utf-8"))
 
 
@@ -38,6 +40,11 @@ def page(openapi: Mapping[str, Any], server: str, with_token: bool) -> str:
 
     token = ' -H "authorization: Bearer $TOKEN"' if with_token else ""
     return _template().render(openapi, server=server, token=token, schema=schema, type_of=type_of)
+
+
+def _code(text: str) -> Markup:
+    """Return a text as HTML, with what stands between backticks as code."""
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(text.split("`")))
 
 
 def _word(kind: Mapping[str, Any]) -> str:
