@@ -14,7 +14,9 @@ RUNS = Path(__file__).parents[1] / "fixtures" / "format1"
 HEADERS = {"authorization": "Bearer a-token-of-24-characters"}
 ROUTES = ("/v1/samples", "/v1/images/generations", "/v1/models", "/v1/models/{name}", "/health", "/ready", "/metrics")
 CHECKS = ("status_code_conformance", "content_type_conformance", "response_headers_conformance", "response_schema_conformance")
-PHASES = [Phase.generate]
+GENERATED = settings(
+    deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_generated_requests_get_a_promised_answer(route, contract, checks):
     """No error of the service, no status and no content that is not described."""
 
     @given(contract[route].as_strategy())
-    @settings(max_examples=40, deadline=None, database=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+    @settings(GENERATED, max_examples=40)
     def holds(case):
         case.call_and_validate(headers=HEADERS, checks=checks)
 
@@ -57,7 +59,7 @@ def test_requests_of_another_form_are_refused(route, contract, checks):
     refused = import_module("schemathesis.specs.openapi.checks").negative_data_rejection
 
     @given(contract[route].as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
-    @settings(max_examples=60, deadline=None, database=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+    @settings(GENERATED, max_examples=60)
     def holds(case):
         case.call_and_validate(headers=HEADERS, checks=[*checks, refused])
 

@@ -19,7 +19,7 @@ TRIED = 20
 
 
 def listen(port: int | None, host: str = "127.0.0.1") -> socket.socket:
-    """Return a socket at an address of this machine. port None: the first free one from `PORT` on.
+    """Return a socket that listens at an address of this machine. port None: the first free one from `PORT` on.
 
     Raises:
         AncestralError: if no port is free, or the host is no address of this machine.
@@ -34,6 +34,7 @@ def listen(port: int | None, host: str = "127.0.0.1") -> socket.socket:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind(address)
+            found.listen()  # at once, so that whoever reads the address can connect
         except OSError as error:
             found.close()
             if error.errno == errno.EADDRNOTAVAIL:
