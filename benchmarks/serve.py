@@ -1,6 +1,6 @@
 """How fast `ancestral serve` draws what many clients ask for, and whether anything wrong or lost comes of bad ones.
 
-    python benchmarks/serve.py [--run RUN] [--seconds 10] [--clients 1 8 32] [--json FILE]
+    python benchmarks/serve.py [--run RUN] [--seconds 10] [--rounds 3] [--clients 1 8 32] [--json FILE]
     python benchmarks/serve.py --only memory --minutes 60
 
 load: clients that ask for one sample each, one after the other, from a service that draws requests together and from one that
@@ -39,6 +39,7 @@ from speed import _processor as processor
 SEEDS = 64  # different requests
 STEPS = 8
 PATIENCE = 2.0  # seconds that the service waits for slow clients
+MEASURED = ("samples per second", "p50 ms", "p99 ms", "samples a batch")
 SMALL = ("train.previews=0", "train.diagnoses=0")
 JUNK = (
     b"",
@@ -71,7 +72,8 @@ class Server:
         words = [sys.executable, "-m", "ancestral", "serve", str(run), "--port=0", "--quiet", "--device=cpu"]
         self.process = subprocess.Popen([*words, *options], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        address = self.process.stdout.readline().strip()
+        self.stdout = self.process.stdout
+        address = self.stdout.readline().strip()
         self.host, _, port = address.removeprefix("http://").rpartition(":")
         self.port = int(port)
 
@@ -102,6 +104,7 @@ def served(run: Path, *options: str) -> Iterator[Server]:
         yield server
     finally:
         server.process.terminate()
+        server.stdout.close()
         if server.process.wait(60) not in (-15, 143):
             raise RuntimeError(f"the service ended with {server.process.returncode}")
 
@@ -166,6 +169,8 @@ def together(server: Server, truth: Truth, n: int, work: Callable[[Client], None
     clients = [Client(server, truth, seed) for seed in range(n)]
     with ThreadPoolExecutor(n) as threads:
         list(threads.map(work, clients))
+    for client in clients:
+        client.connection.close()
     return clients
 
 
@@ -179,33 +184,47 @@ def until(end: float) -> Callable[[Client], None]:
     return work
 
 
-def load(run: Path, truth: Truth, clients: list[int], seconds: float) -> list[dict[str, Any]]:
-    """Measure throughput and times of clients that ask for one sample each."""
+def load(run: Path, truth: Truth, clients: list[int], seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """Measure throughput and times of clients that ask for one sample each, in turns of the two services."""
     rows = []
-    for batch in (1, 32):
-        with served(run, f"--batch={batch}") as server:
+    with served(run, "--batch=1") as alone, served(run, "--batch=32") as batched:
+        services = {"alone": alone, "batched": batched}
+        for server in services.values():
             together(server, truth, 2, until(time.monotonic() + min(1, seconds)))  # warm
-            for n in clients:
-                before = server.metrics()
-                begun = time.monotonic()
-                found = together(server, truth, n, until(begun + seconds))
-                took, after = time.monotonic() - begun, server.metrics()
-                times = np.concatenate([client.seconds for client in found])
-                name = next(key for key in after if key.startswith("ancestral_batch_samples_count"))
-                rows.append(
-                    {
-                        "batch": batch,
-                        "clients": n,
-                        "samples per second": len(times) / took,
-                        "p50 ms": 1e3 * float(np.percentile(times, 50)),
-                        "p99 ms": 1e3 * float(np.percentile(times, 99)),
-                        "samples a batch": len(times) / (after[name] - before.get(name, 0)),
-                        "wrong": sum(client.wrong for client in found),
-                        "lost": len(times) - sum(client.statuses[200] for client in found),
-                    }
-                )
-                print(rows[-1], flush=True)
+        for n in clients:
+            turns: dict[str, list[dict[str, float]]] = {name: [] for name in services}
+            for _ in range(rounds):
+                for name, server in services.items():
+                    turns[name].append(_turn(server, truth, n, seconds))
+            row: dict[str, Any] = {"clients": n}
+            for name, found in turns.items():
+                row |= {f"{name}: {key}": float(np.median([turn[key] for turn in found])) for key in MEASURED}
+                row |= {f"{name}: {key}": sum(turn[key] for turn in found) for key in ("requests", "wrong", "lost")}
+            pairs = zip(turns["batched"], turns["alone"], strict=True)
+            row["ratio of samples per second"] = sorted(a["samples per second"] / b["samples per second"] for a, b in pairs)
+            rows.append(row)
+            print(json.dumps(row), flush=True)
     return rows
+
+
+def _turn(server: Server, truth: Truth, n: int, seconds: float) -> dict[str, float]:
+    """Let n clients ask for some seconds."""
+
+    def batches() -> float:
+        return next((value for key, value in server.metrics().items() if key.startswith("ancestral_batch_samples_count")), 0.0)
+
+    before, begun = batches(), time.monotonic()
+    found = together(server, truth, n, until(begun + seconds))
+    took, times = time.monotonic() - begun, np.concatenate([client.seconds for client in found])
+    return {
+        "requests": len(times),
+        "samples per second": len(times) / took,
+        "p50 ms": 1e3 * float(np.percentile(times, 50)),
+        "p99 ms": 1e3 * float(np.percentile(times, 99)),
+        "samples a batch": len(times) / (batches() - before),
+        "wrong": sum(client.wrong for client in found),
+        "lost": len(times) - sum(client.statuses[200] for client in found),
+    }
 
 
 def overload(run: Path, truth: Truth, seconds: float) -> dict[str, Any]:
@@ -230,6 +249,7 @@ def overload(run: Path, truth: Truth, seconds: float) -> dict[str, Any]:
         }
         honest = Client(server, truth, 0)
         result["afterwards"] = honest.ask()
+        honest.connection.close()
     return result
 
 
@@ -257,7 +277,9 @@ def bad(run: Path, truth: Truth, n: int) -> dict[str, Any]:
             "p50 ms": 1e3 * float(np.percentile(honest.seconds, 50)),
             "p99 ms": 1e3 * float(np.percentile(honest.seconds, 99)),
         }
-        result["connections left"] = len(psutil.Process(server.process.pid).net_connections()) - 2  # the socket, the honest one
+        honest.connection.close()
+        time.sleep(0.5)
+        result["connections left"] = len(psutil.Process(server.process.pid).net_connections()) - 1  # that on which it listens
     return result
 
 
@@ -360,6 +382,7 @@ def memory(run: Path, truth: Truth, minutes: float) -> dict[str, Any]:
                         gone.sendall(f"POST /v1/samples HTTP/1.1\r\nhost: {server.host}:{server.port}\r\n".encode())
                         gone.sendall(f"content-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n".encode() + text)
                         time.sleep(0.2)
+            others.close()
 
         def watch() -> None:
             while time.monotonic() < end:
@@ -393,10 +416,13 @@ def trained(folder: Path, budget: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, help="run without conditions; default: a small one of digits is trained")
+    parser.add_argument(
+        "--run", type=Path, help="run with steps and without conditions; default: a small one of digits is trained"
+    )
     parser.add_argument("--budget", default="200it", help="of the training")
     parser.add_argument("--only", nargs="+", choices=["load", "overload", "bad", "memory"], default=["load", "overload", "bad"])
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each service in load")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--bad", type=int, default=20, help="bad clients of each kind")
     parser.add_argument("--minutes", type=float, default=60.0, help="of memory")
@@ -410,7 +436,7 @@ def main() -> None:
             "model": {"parameters": truth.parameters, "shape": truth.shape, "steps": truth.request.get("steps")},
         }
         parts: dict[str, Callable[[], Any]] = {
-            "load": lambda: load(run, truth, given.clients, given.seconds),
+            "load": lambda: load(run, truth, given.clients, given.seconds, given.rounds),
             "overload": lambda: overload(run, truth, given.seconds),
             "bad": lambda: bad(run, truth, given.bad),
             "memory": lambda: memory(run, truth, given.minutes),

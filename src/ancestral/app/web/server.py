@@ -27,10 +27,10 @@ def listen(port: int | None, host: str = "127.0.0.1") -> socket.socket:
     ports = range(PORT, PORT + TRIED) if port is None else [port]
     for number in ports:
         try:
-            family, kind, *_, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+            family, kind, protocol, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
         except (OSError, UnicodeError):
             raise AncestralError(f"{host!r} is no address of this machine: give one that is, or 127.0.0.1") from None
-        found = socket.socket(family, kind)
+        found = socket.socket(family, kind, protocol)  # asyncio sends at once only where TCP is named: else answers take 40 ms
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind(address)
