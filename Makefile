@@ -27,7 +27,7 @@ help:
 	  { echo "Python cannot make a virtual environment here; on Debian: apt install python3-venv"; exit 1; }
 	$*/bin/pip $(QUIET) install --upgrade "pip>=25.1"
 	$*/bin/pip $(QUIET) install "$(TORCH)"
-	$*/bin/pip $(QUIET) install -c constraints.txt -e ".[studio]"
+	$*/bin/pip $(QUIET) install -c constraints.txt -e ".[studio,serve]"
 	@touch $@
 
 # the sentence encoder without what it asks for, which is not used;

@@ -14,7 +14,6 @@ from pydantic import Field
 from torch import Tensor
 
 from ancestral.app.pictures import one, png
-from ancestral.app.sampling.provenance import record
 from ancestral.app.web.service.bodies import Body, Name, Text, Whole
 from ancestral.app.web.service.routes import ALWAYS, errors
 from ancestral.app.web.service.state import Order, Served, Service
@@ -115,8 +114,8 @@ def conditions(served: Served, prompt: str) -> dict[str, Any]:
 
 def _pictures(order: Order, x: Tensor) -> list[dict[str, Any]]:
     """Return each sample as a PNG of its own size, with the record of the request and its seed."""
-    text = record(order.request, order.served.run)
-    pictures = [png(one(sample, order.served.spec), text) for sample in x]
+    record, spec = order.record, order.served.spec
+    pictures = [png(one(sample, spec), record.of_sample(i).chunks()) for i, sample in enumerate(x)]
     return [
         {"b64_json": base64.b64encode(picture).decode(), "seed": seed}
         for picture, seed in zip(pictures, order.seeds, strict=True)

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from ancestral.app.pictures import png
 from ancestral.app.sampling.batching import Progress
-from ancestral.app.sampling.provenance import record
 from ancestral.app.sampling.writing import npz, picture_of, values
 from ancestral.app.web.errors import FULL, is_full
 from ancestral.app.web.events import event, stream
@@ -155,10 +154,10 @@ def whole(service: Service, order: Order, x: Tensor, format: Format) -> Response
 def file(service: Service, order: Order, x: Tensor, format: Format) -> bytes:
     """Return samples as the content of a file, as `ancestral sample --out` writes it."""
     if format == "npz":
-        return npz(x, order.served.spec, order.seeds)
+        return npz(x, order.served.spec, order.seeds, order.record)
     with service.drawing:
         picture = picture_of(x, order.job.sampling, order.request, order.served.spec)
-    return png(picture, record(order.request, order.served.run))
+    return png(picture, order.record.chunks())
 
 
 def numbers(order: Order, x: Tensor) -> dict[str, Any]:
@@ -212,9 +211,10 @@ async def _events(service: Service, order: Order, format: Format) -> AsyncIterat
         if not is_full(error):
             raise
         yield event("error", {"error": {"message": FULL, "type": kind_of(503)}})
+    except (asyncio.CancelledError, GeneratorExit):
+        service.metrics.ended.labels("left").inc()
+        raise
     finally:
-        if not future.done():
-            service.metrics.ended.labels("left").inc()
         future.cancel()
         order.close()
 

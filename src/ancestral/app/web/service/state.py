@@ -21,9 +21,8 @@ from ancestral.app.pictures import is_picture
 from ancestral.app.sampling import SampleRequest
 from ancestral.app.sampling.batching import Batcher, Job
 from ancestral.app.sampling.pictures import picture_size
-from ancestral.app.sampling.provenance import PICTURES
+from ancestral.app.sampling.provenance import PICTURES, Record, from_client, record
 from ancestral.app.training.saved import Opened, opened, weights_of
-from ancestral.app.web.samples import from_values
 from ancestral.app.web.service.metrics import Metrics
 from ancestral.conditioning import ClassCondition, NumberCondition
 from ancestral.errors import AncestralError, UsageError
@@ -138,6 +137,12 @@ class Order:
     def seeds(self) -> list[int]:
         return self.job.sampling.seeds
 
+    @property
+    def record(self) -> Record:
+        """The record that files of the samples carry. It names the weights that drew them, whatever the run has since."""
+        found = record(self.request, self.served.run, sampling=self.job.sampling)
+        return replace(found, weights=self.served.weights)
+
     def close(self) -> None:
         """Cancel what is not drawn yet, and delete the pictures of the request."""
         self.job.future.cancel()
@@ -217,7 +222,7 @@ class Service:
         brings = any(part.get(name) is not None for part in parts for name in PICTURES)
         folder = TemporaryDirectory(prefix="ancestral-") if brings else None
         try:
-            request = from_values(values, Path(folder.name) if folder is not None else Path())
+            request = from_client(values, Path(folder.name) if folder is not None else Path())
             if negative is not None:
                 request = replace(request, guidance=replace(request.guidance, negative=request.conditions.opposite(negative)))
             self._check(request, served)
