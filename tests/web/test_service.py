@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -418,6 +419,17 @@ def test_what_was_accepted_is_finished_at_the_end():
 def test_a_wrong_command_gets_a_sentence(command, words, said):
     ended = command("serve", *words)
     assert (ended.returncode != 0, said in " ".join(ended.stderr.split())) == (True, True), ended.stderr
+
+
+def test_what_is_deployed_is_a_command():
+    from ancestral.app.cli import app
+
+    folder = Path(__file__).parents[2] / "deploy"
+    (unit,) = re.findall(r"^ExecStart=(.*)$", (folder / "ancestral.service").read_text(), re.M)
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", (folder / "Dockerfile").read_text(), re.M)
+    for words in (unit.split(), [*json.loads(entry), "/runs/digits"]):
+        command, bound, _ = app.parse_args(words[1:], exit_on_error=False, print_error=False)
+        assert (command.__name__, len(bound.args), bound.arguments["port"]) == ("serve", 1, 8000)
 
 
 def test_the_server_as_a_process(tmp_path):

@@ -150,14 +150,15 @@ def test_an_edit_is_drawn_alone(models, held):
     assert torch.equal(job.future.result(0), sampling.sample())
 
 
-def test_other_options_and_other_kinds_of_conditions_are_other_batches(models, held):
+def test_other_options_other_kinds_of_conditions_and_other_models_are_other_batches(models, held):
     one, model = SampleRequest(seeds=(1,), steps=2), models["diffusion"]
     requests = [one, replace(one, steps=3), replace(one, solver="heun"), replace(one, conditions=Conditions(classes=("1",)))]
     requests += [replace(one, conditions=Conditions(classes=("1",)), guidance=Guidance(scale=2.0)), one]
     waiting = held()
     for request in requests:
         waiting.batcher.submit(request.prepare(model))
-    assert waiting.finish() == [(1 + (i == 0), 1 + (i == 0)) for i in range(5)]
+    waiting.batcher.submit(one.prepare(models["latent"]))
+    assert waiting.finish() == [(1 + (i == 0), 1 + (i == 0)) for i in range(6)]
 
 
 def test_a_small_request_does_not_wait_for_the_whole_of_a_large_one(models, held):
