@@ -239,7 +239,7 @@ def test_states_are_streamed_before_the_samples(client):
     assert "at least 1 step" in wrong[-1][1]["error"]["message"]
 
 
-def test_openai_clients_get_pictures(client):
+def test_openai_clients_get_pictures(client, tmp_path):
     asked = {
         "model": "gan",
         "prompt": " 3 ",
@@ -258,6 +258,8 @@ def test_openai_clients_get_pictures(client):
         with Image.open(io.BytesIO(base64.b64decode(each["b64_json"]))) as picture:
             assert picture.size == (8, 8)
             assert np.abs(np.asarray(picture) / 255 * 16 - x[0]).max() <= 1
+    record = read(base64.b64decode(found["data"][1]["b64_json"]), tmp_path)
+    assert (record.request.chosen_seeds()[1], record.arrangement, record.run) == ((6 << 32) + 1, {"sample": 1}, "gan")
     one, other = (client.post("/v1/images/generations", json={"model": "vae", "prompt": ""}).json()["data"] for _ in range(2))
     assert one[0]["seed"] != other[0]["seed"]
 

@@ -38,7 +38,7 @@ def serve(
     Parameters
     ----------
     runs
-        Run folders, or folders of saved models. Each model has the name of its folder.
+        Run folders, folders of saved models, or models of the hub, hub:user/name. Each has the last part of its name.
     host
         Address at which the service listens. Any but this machine's own needs --token.
     port

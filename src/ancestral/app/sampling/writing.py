@@ -158,7 +158,7 @@ def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Re
 
 
 def npz(x: Tensor, spec: DataSpec, seeds: Sequence[int], record: Record | None = None) -> bytes:
-    """Return the content of an array file: `x` with the values of the data, `seeds`, `raw` if values were rounded, the record."""
+    """Return the content of an array file: `x` with the values of the data, `seeds`, the record, `raw` if values changed."""
     from io import BytesIO
 
     import numpy as np
