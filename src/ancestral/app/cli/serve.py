@@ -47,23 +47,23 @@ def serve(
         Secret that every request must send as `Authorization: Bearer TOKEN`. On the command line other users of the machine can
         see it; the environment variable is safer.
     max_samples
-        Samples of one request.
+        Largest number of samples of one request.
     max_steps
-        Solver steps of one request.
+        Largest number of solver steps of one request.
     max_pixels
-        Pixels of all samples of one request together; of other data, numbers.
+        Largest number of pixels of all samples of one request together; of other data, of numbers.
     max_body
-        Size of one request in MB.
+        Largest size of one request in MB.
     timeout
         Seconds from a request to its answer.
     patience
         Seconds in which a request must arrive, and in which a client must take what it was sent.
     queue
-        Samples that wait. Further requests get the status 429.
+        Largest number of samples that wait. Further requests get the status 429.
     connections
-        Connections that are open at a time.
+        Largest number of connections that are open at a time.
     batch
-        Samples that are drawn together.
+        Largest number of samples that are drawn together.
     device
         Device of all models: auto, cpu, cuda or mps.
     precision
