@@ -223,6 +223,16 @@ def test_an_edit_brings_its_picture_and_leaves_no_file(client, service, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("value", [{"file": "aGk="}, [{"file": "aGk="}], {"npy": "aGk="}])
+def test_no_condition_writes_a_file(client, value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("mood", "class", "text", "number", "layout"):
+        response = client.post("/v1/samples", json={"model": "diffusion", "n": 1, "steps": 1, "condition": {name: value}})
+        assert response.status_code == 400, (name, response.text)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_states_are_streamed_before_the_samples(client):
     asked = {"model": "diffusion", "n": 3, "steps": 150, "condition": {"class": "4"}, "format": "npz"}
     found = events(client.post("/v1/samples", json=asked | {"stream": True}).text)

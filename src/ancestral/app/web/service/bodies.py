@@ -92,6 +92,7 @@ class Samples(Body):
 
 def conditions(given: dict[str, Any]) -> dict[str, Any]:
     """Return conditions by kind as the fields of `Conditions`. Raises UsageError for a value of another form."""
+    _short([value for name, value in given.items() if name not in ("map", "image")])
     found: dict[str, Any] = {}
     others: dict[str, Any] = {}
     for name, value in given.items():
@@ -109,9 +110,10 @@ def conditions(given: dict[str, Any]) -> dict[str, Any]:
             if not isinstance(value, dict) or value.keys() != {"file"} or not isinstance(value["file"], str):
                 raise UsageError(f'`{name}` is a picture: send {{"file": its content in base64}}')
             found[name] = value
+        elif _holds_mapping(value):  # which `provenance.from_json` would read as a file
+            raise UsageError(f"the condition `{name}` is a value, or a list of values")
         else:
             others[name] = value
-    _short([value for name, value in given.items() if name not in ("map", "image")])
     return found | ({"others": others} if others else {})
 
 
@@ -129,6 +131,10 @@ def _number(value: Any) -> str:
     if isinstance(value, dict):
         return ",".join(f"{name}={each}" for name, each in value.items())
     return str(value)
+
+
+def _holds_mapping(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_holds_mapping, value)))
 
 
 def _short(value: Any, depth: int = 0) -> None:
