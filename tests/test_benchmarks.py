@@ -526,6 +526,23 @@ def test_versions(bench):
 
 
 @pytest.mark.long
+def test_serve(bench):
+    run = FOLDER.parent / "tests" / "fixtures" / "format1" / "latent"
+    short = ("--seconds", 0.5, "--rounds", 1, "--clients", 2, "--bad", 2, "--minutes", 0.03)
+    bench("serve", "--run", run, *short, "--only", "load", "overload", "bad", "memory", "--json", "serve.json")
+    found = read("serve.json")
+    (row,) = found["load"]
+    assert (row["clients"], row["alone: samples a batch"], row["batched: wrong"], row["batched: lost"]) == (2, 1, 0, 0)
+    assert row["batched: samples per second"] > 1
+    assert (found["overload"]["asked"], found["overload"]["wrong"]) == (found["overload"]["answered"], 0)
+    assert (found["bad"]["killed"]["cancelled"], found["bad"]["slow"]["closed"]) == (2, 6)
+    assert set(found["bad"]["malicious"]["answers"]) <= {"400", "403", "408", "413", "431", "closed"}
+    assert set(found["bad"]["honest"]["answers"]) == {"200"}
+    assert found["bad"]["connections left"] == 0
+    assert (found["memory"]["wrong"], set(found["memory"]["answers"])) == (0, {"200"})
+
+
+@pytest.mark.long
 def test_distill(bench):
     ancestral.train("digits", budget="4it", out="run", condition="class", settings=SMALL, device="cpu", quiet=True)
     ancestral.distill("run", 2, "2it", device="cpu", quiet=True, settings=("train.previews=0",))

@@ -27,6 +27,7 @@ FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 NAMES_ONLY = "<!-- names only -->"
 CONTINUES = "<!-- continues -->"
 OUTSIDE = {"pip", "apt", "npm", "mkdir", ".", "for", "python3", "taskset", "wait", "done", "hf"}  # commands of others
+OUTSIDE |= {"curl", "docker", "export"}
 SMALL = ["--for", "4it", "--quiet"]
 
 

@@ -13,7 +13,7 @@ from ancestral.app.recipes import FAMILIES
 from ancestral.app.recipes.recipe import DataRecipe, TrainRecipe
 
 SOURCE = Path(__file__).parents[1] / "src" / "ancestral"
-COMMANDS = ("train", "sample", "tune", "info", "evaluate", "compare", "report", "draw", "studio", "verify")
+COMMANDS = ("train", "sample", "tune", "info", "evaluate", "compare", "report", "draw", "studio", "serve", "verify")
 
 # The commands that print the messages of a module. A file of a command is printed by that command only.
 PRINTED_BY = {
@@ -38,7 +38,8 @@ PRINTED_BY = {
     "app/training/loop.py": "train compare",
     "app/training/pretrained.py": "train",
     "app/training/run.py": "train compare",
-    "app/web/server.py": "studio",
+    "app/web/server.py": "studio serve",
+    "app/web/service/state.py": "serve",
 }
 OTHER_PROGRAMS = re.compile(r"\b(pip|npm|mkdir) .*|--force-reinstall")
 OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|-[a-z]\b)")

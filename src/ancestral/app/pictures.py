@@ -56,6 +56,12 @@ def to_uint8(x: Tensor, spec: DataSpec) -> np.ndarray:
     return levels.transpose(0, 2, 3, 1)
 
 
+def one(x: Tensor, spec: DataSpec) -> Image.Image:
+    """Return one image `(c, h, w)` as a picture of its own size."""
+    image = to_uint8(x[None], spec)[0]
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
 def grid(
     x: Tensor,
     spec: DataSpec,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -276,9 +276,9 @@ class GenerativeModel(nn.Module):
         """
         condition, how = self.edited(n, condition, how)
         raw = self.conditioner.parse(condition, n)
-        for state in self._states(n, raw, seeds, **how):
+        for state in self.states(n, raw, seeds=seeds, **how):
             with self.inference():
-                x = self._finished(state.x, raw) if state.done >= state.total else self.to_data(state.x)
+                x = self.finished(state.x, raw) if state.done >= state.total else self.to_data(state.x)
             yield replace(state, x=x)
 
     def batches(
@@ -308,9 +308,8 @@ class GenerativeModel(nn.Module):
         results = []
         condition, how = self.edited(n, condition, how)
         for n_part, raw, chosen, options in self._parts(n, condition, seeds, batch, how):
-            last = deque(self._states(n_part, raw, chosen, **options), maxlen=1).pop()
-            with self.inference():
-                results.append(self._finished(last.x, raw))
+            last = deque(self.states(n_part, raw, seeds=chosen, **options), maxlen=1).pop()
+            results.append(self.finished(last.x, raw))
         return torch.cat(results)
 
     def edited(
@@ -324,9 +323,13 @@ class GenerativeModel(nn.Module):
             del how["edit"]
         return condition, how
 
-    def _finished(self, x: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
-        """Return samples in the units of the data, with the parts that their conditions give exactly."""
-        return self.conditioner.put_back(self.to_data(x), raw)
+    def finished(self, x: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
+        """Return the samples of the last of `states` in the units of the data, with the parts that the conditions give exactly.
+
+        raw: the conditions, as `Conditioner.parse` returns them.
+        """
+        with self.inference():
+            return self.conditioner.put_back(self.to_data(x), raw)
 
     def to_data(self, x: Tensor) -> Tensor:
         """Convert a state of the path to the units of the data, float32."""
@@ -336,6 +339,17 @@ class GenerativeModel(nn.Module):
     def options(self) -> tuple[str, ...]:
         """The names of the options of `sample_path`."""
         return tuple(name for name in inspect.signature(self.sample_path).parameters if name not in ("noise", "context"))
+
+    def check_options(self, names: Iterable[str]) -> None:
+        """Raise UsageError if one of the names is no option of `sample_path`."""
+        for name in names:
+            if name not in self.options:
+                raise UsageError(unknown("option of this model", name, self.options))
+
+    @property
+    def fast_batch(self) -> int:
+        """The number of samples that `sample` computes at a time if no number is given."""
+        return max(64, 2**16 // self.dimensions)
 
     def _parts(
         self,
@@ -350,16 +364,22 @@ class GenerativeModel(nn.Module):
         if batch is not None and batch < 1:
             raise UsageError(f"samples are drawn at least one at a time; got batch={batch}")
         raw = self.conditioner.parse(condition, n)
-        size = batch or max(64, 2**16 // self.dimensions)
+        size = batch or self.fast_batch
         for start in range(0, n, size):
             part = slice(start, start + size)
             yield len(chosen[part]), {name: v[part] for name, v in raw.items()}, chosen[part], part_of(how, part)
 
-    def _states(self, n: int, condition: Mapping[str, Any] | None, seeds: int | Sequence[int], **how: Any) -> Iterator[State]:
-        """Yield the states in model units. Raises UsageError for an option that the family's `sample_path` does not have."""
-        for name in how:
-            if name not in self.options:
-                raise UsageError(unknown("option of this model", name, self.options))
+    def states(
+        self, n: int, condition: Mapping[str, Any] | None = None, *, seeds: int | Sequence[int] = 0, **how: Any
+    ) -> Iterator[State]:
+        """Yield the states of `trajectory` in model units, so that a latent model decodes only those that are shown.
+
+        `finished` converts the last of them to the units of the data, `to_data` any. The options are those of `sample_path`.
+
+        Raises:
+            UsageError: for an option that `sample_path` does not have, and as `trajectory`.
+        """
+        self.check_options(how)
         chosen = _seeds(seeds, n)
         raw = self.conditioner.parse(condition, n)
         with self.inference():

@@ -46,10 +46,12 @@ class Solver:
     `order` is p of the global error O(h^p), from any finite log SNR on; of stochastic methods it is the error of the moments.
     It is None for methods that have none, and that of the predictor for `UniPC`.
     `visits_levels` is whether the states are at the given levels. Those of `UnadjustedLangevin` are not.
+    `per_sample` is whether a sample depends on itself alone, up to rounding. Steps that are chosen for a whole batch are not.
     """
 
     order: int | None = None
     visits_levels = True
+    per_sample = True
 
     def step(self, denoise: Denoise, x: Tensor, t: Level, s: Level, memory: Any, noise: Noise) -> tuple[Tensor, Any]:
         """Step from x at level t to level s, which is less noisy than t."""

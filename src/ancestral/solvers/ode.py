@@ -118,6 +118,7 @@ class DormandPrince(Solver):
 
     rtol: float = 1e-3
     atol: float = 1e-3
+    per_sample = False
 
     def __call__(self, denoise: Denoise, x: Tensor, levels: Sequence[Level], noise: Noise) -> Iterator[State]:
         counted = Counted(denoise)

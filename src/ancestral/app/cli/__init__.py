@@ -54,6 +54,7 @@ for name, summary in (
     ("draw", "Draw the theory: scores, and the paths into noise and back."),
     ("push", "Write a run to the Hugging Face hub, with a model card."),
     ("studio", "Open the studio: runs, samples and the theory in the browser."),
+    ("serve", "Serve trained models over HTTP, for programs."),
     ("verify", "Compute every claim of the theory, both sides of each equation."),
 ):
     app.command(f"ancestral.app.cli.{name}:{name}", name=name, help=summary)

@@ -225,6 +225,19 @@ def from_json(values: Mapping[str, Any], folder: Path) -> SampleRequest:
     return SampleRequest(**plain, **parts)
 
 
+def from_client(values: Mapping[str, Any], folder: Path) -> SampleRequest:
+    """Return the request of a client, as `from_json`. Raises UsageError for values of any other form."""
+    try:
+        request = from_json(values, folder)
+    except UsageError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UsageError(f"this is not a request for samples ({str(error).splitlines()[0]})") from None
+    if not isinstance(request.batch, int | None) or not isinstance(request.n, int | None):
+        raise UsageError("`n` and `batch` are whole numbers")
+    return request
+
+
 def _changed(part: Any) -> dict[str, Any]:
     """Return the fields of a dataclass that differ from their defaults, as plain values."""
     found = {}

@@ -20,6 +20,7 @@ from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel, part_of, seeds_from
 from ancestral.models.denoising import SOLVER, SPACING
 from ancestral.models.denoising import STEPS as USUAL_STEPS
+from ancestral.noise import SampleNoise
 from ancestral.runtime import Precision
 from ancestral.solvers import Solver, State
 from ancestral.suggest import unknown
@@ -199,6 +200,8 @@ class SampleRequest:
         given = {name: value for name, value in how.items() if value is not None}
         encoded, options = model.edited(len(seeds), condition, given)
         options |= self.guidance.options(model, encoded, run)
+        model.check_options(options)
+        SampleNoise(seeds)  # which refuses seeds that are out of range
         return Sampling(model, seeds, encoded, options, self.batch, self.conditions.columns)
 
     def run(self, subject: GenerativeModel | Opened | str | Path) -> Tensor:

@@ -119,10 +119,6 @@ def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Re
     Raises:
         UsageError: if the file cannot hold the sample.
     """
-    from io import BytesIO
-
-    import numpy as np
-
     from ancestral.app.data.discrete import as_allowed, described
     from ancestral.app.sampling.provenance import BESIDE, KEY
     from ancestral.errors import UsageError
@@ -133,15 +129,9 @@ def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Re
     notes = [f"they have the values of the data: {rounded}"] if rounded else []
     with disk_errors(out.parent):
         if out.suffix.lower() == ".npz":
-            arrays = {"x": _array(kept, spec), "seeds": np.array(seeds, dtype=np.uint64)}
             if rounded:
-                arrays["raw"] = x.cpu().numpy()
                 notes.append("what the model drew is there as the array raw")
-            if text is not None:
-                arrays[KEY] = np.array(text)
-            buffer = BytesIO()
-            np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for options
-            write_atomically(out, buffer.getvalue())
+            write_atomically(out, npz(x, spec, seeds, record))
         elif out.suffix.lower() == ".csv":
             beside = out.with_name(out.name + BESIDE)
             beside.unlink(missing_ok=True)  # of the table that is replaced
@@ -167,6 +157,32 @@ def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Re
     return "; ".join(notes)
 
 
+def npz(x: Tensor, spec: DataSpec, seeds: Sequence[int], record: Record | None = None) -> bytes:
+    """Return the content of an array file: `x` with the values of the data, `seeds`, the record, `raw` if values changed."""
+    from io import BytesIO
+
+    import numpy as np
+
+    from ancestral.app.data.discrete import described
+    from ancestral.app.sampling.provenance import KEY
+
+    arrays = {"x": values(x, spec), "seeds": np.array(seeds, dtype=np.uint64)}
+    if described(spec):
+        arrays["raw"] = x.cpu().numpy()
+    if record is not None and (text := record.to_json()) is not None:
+        arrays[KEY] = np.array(text)
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for options
+    return buffer.getvalue()
+
+
+def values(x: Tensor, spec: DataSpec) -> np.ndarray:
+    """Return samples as an array of values that the data can have: uint8 levels, or real numbers."""
+    from ancestral.app.data.discrete import as_allowed
+
+    return _array(as_allowed(x, spec), spec)
+
+
 def single(spec: DataSpec) -> tuple[str, str]:
     """Return the suffix of a file that holds one sample with its values, and why it is not .png."""
     if not spec.is_image:
@@ -185,7 +201,7 @@ def _file(x: Tensor, suffix: str, spec: DataSpec, record: Record | None = None) 
     import numpy as np
     from PIL import Image
 
-    from ancestral.app.pictures import png, to_uint8
+    from ancestral.app.pictures import one, png
 
     buffer = BytesIO()
     if suffix == ".npy":
@@ -194,8 +210,7 @@ def _file(x: Tensor, suffix: str, spec: DataSpec, record: Record | None = None) 
         text = None if record is None else record.to_json()
         Image.fromarray(x[0].float().cpu().numpy()).save(buffer, "TIFF", **({} if text is None else {"description": text}))
     else:
-        image = to_uint8(x[None], spec)[0]
-        return png(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), record.chunks() if record else None)
+        return png(one(x, spec), record.chunks() if record else None)
     return buffer.getvalue()
 
 

@@ -9,16 +9,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException
 
 from ancestral.app.web import lab, runs, samples, uploads
-from ancestral.app.web.guard import Guard
+from ancestral.app.web.errors import answer_errors
+from ancestral.app.web.guard import StudioGuard
 from ancestral.app.web.studio import UPLOAD_LIMIT, Studio
-from ancestral.errors import AncestralError
 from ancestral.version import __version__
 
 STATIC = Path(__file__).parent / "static"
@@ -60,21 +58,9 @@ def create_app(studio: Studio, port: int | None = None, upload_limit: int = UPLO
             headers={"cache-control": "private, max-age=86400"},
         )
 
-    @app.exception_handler(AncestralError)
-    def wrong(request: Request, error: AncestralError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, status_code=400 if error.exit_code == 2 else 409)
-
-    @app.exception_handler(RequestValidationError)
-    def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        return JSONResponse({"error": f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lower()}, status_code=400)
-
-    @app.exception_handler(HTTPException)
-    def missing(request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": str(error.detail).lower()}, status_code=error.status_code)
-
+    answer_errors(app)
     app.mount("/", StaticFiles(directory=STATIC, html=True))
-    app.add_middleware(Guard, token=studio.token, port=port, upload_limit=upload_limit)
+    app.add_middleware(StudioGuard, token=studio.token, port=port, upload_limit=upload_limit)
     return app
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from anyio import to_thread
 from starlette.responses import StreamingResponse
 
+from ancestral.app.web.errors import FULL, is_full
 from ancestral.errors import AncestralError
 
 
@@ -39,6 +40,6 @@ def told(events: Iterator[str]) -> Generator[str]:
     except AncestralError as error:
         yield event("error", {"error": str(error)})
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+        if not is_full(error):
             raise
-        yield event("error", {"error": "the memory is full: ask for fewer samples"})
+        yield event("error", {"error": FULL})

@@ -17,7 +17,7 @@ import torch
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.responses import StreamingResponse
 from torch import Tensor
 
@@ -27,7 +27,7 @@ from ancestral.app.sampling import SampleRequest, Sampling
 from ancestral.app.sampling.grid import SETTINGS, SampleGrid
 from ancestral.app.sampling.guidance import denoising
 from ancestral.app.sampling.latents import between, decoded, latents
-from ancestral.app.sampling.provenance import from_json, read, record, to_json
+from ancestral.app.sampling.provenance import from_client, read, record, to_json
 from ancestral.app.sampling.writing import check_memory, picture_of
 from ancestral.app.training.saved import Opened, weights_of
 from ancestral.app.web.events import event, stream, told
@@ -139,17 +139,10 @@ def router(studio: Studio) -> APIRouter:
 
 def read_request(studio: Studio, values: Mapping[str, Any]) -> SampleRequest:
     """Read the request of the page. Raises UsageError if it has another form, or names a file of this machine."""
-    try:
-        request = from_json(values, studio.pictures)
-    except UsageError:
-        raise
-    except (TypeError, ValueError, KeyError, AttributeError, ValidationError) as error:
-        raise UsageError(f"this is not a request for samples ({str(error).splitlines()[0]})") from None
+    request = from_client(values, studio.pictures)
     weak = request.guidance.autoguide
     if weak is not None and not str(weak).isdecimal():
         raise UsageError("the studio takes only the step of a checkpoint of the same run as `autoguide`")
-    if not isinstance(request.batch, int | None) or not isinstance(request.n, int | None):
-        raise UsageError("`n` and `batch` are whole numbers")
     if request.count > MOST:
         raise UsageError(f"the studio draws at most {MOST} samples at a time: use `ancestral sample` for more")
     return replace(request, device=studio.device)

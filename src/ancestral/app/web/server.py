@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import webbrowser
@@ -17,20 +18,29 @@ PORT = 8765  # the first that is tried
 TRIED = 20
 
 
-def listen(port: int | None) -> socket.socket:
-    """Return a socket on the loopback device. port None: the first free one from `PORT` on.
+def listen(port: int | None, host: str = "127.0.0.1") -> socket.socket:
+    """Return a socket that listens at an address of this machine. port None: the first free one from `PORT` on.
 
     Raises:
-        AncestralError: if no port is free.
+        AncestralError: if no port is free, or the host is no address of this machine.
     """
     ports = range(PORT, PORT + TRIED) if port is None else [port]
     for number in ports:
-        found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+        except (OSError, UnicodeError):
+            raise AncestralError(f"{host!r} is no address of this machine: give one that is, or 127.0.0.1") from None
+        found = socket.socket(family, kind, protocol)  # asyncio sends at once only where TCP is named: else answers take 40 ms
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            found.bind(("127.0.0.1", number))
-        except OSError:
+            found.bind(address)
+            found.listen()  # at once, so that whoever reads the address can connect
+        except OSError as error:
             found.close()
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise AncestralError(f"{host!r} is no address of this machine: give one that is, or 127.0.0.1") from None
+            if error.errno == errno.EACCES:
+                raise AncestralError(f"the port {number} is reserved for the system: choose another with --port") from None
             continue
         return found
     where = f"the port {port} is" if port is not None else f"the ports {PORT} to {PORT + TRIED - 1} are"
