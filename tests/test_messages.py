@@ -13,7 +13,9 @@ from ancestral.app.recipes import FAMILIES
 from ancestral.app.recipes.recipe import DataRecipe, TrainRecipe
 
 SOURCE = Path(__file__).parents[1] / "src" / "ancestral"
-COMMANDS = ("train", "sample", "tune", "info", "evaluate", "compare", "report", "draw", "studio", "serve", "verify")
+COMMANDS = (
+    "train", "sample", "distill", "tune", "info", "evaluate", "compare", "report", "draw", "push", "studio", "serve", "verify",
+)  # fmt: skip
 
 # The commands that print the messages of a module. A file of a command is printed by that command only.
 PRINTED_BY = {

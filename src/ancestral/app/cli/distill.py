@@ -33,7 +33,7 @@ def distill(
     run
         Folder of a run of the family diffusion, score or latent, whose data are still there.
     settings
-        Further settings of the training as train.name=value, e.g. train.batch=64.
+        Further settings of the training, such as train.batch=64.
     steps
         Number of evaluations of the new model.
     budget
