@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ from starlette.responses import StreamingResponse
 from torch import Tensor
 
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.pictures import grid, save, save_animation
+from ancestral.app.pictures import save, save_animation
 from ancestral.app.sampling import SampleRequest, Sampling
 from ancestral.app.sampling.grid import SETTINGS, SampleGrid
 from ancestral.app.sampling.guidance import denoising
-from ancestral.app.sampling.latents import between, decoded, latents
 from ancestral.app.sampling.provenance import from_json, read, record, to_json
+from ancestral.app.sampling.walk import Walk
 from ancestral.app.sampling.writing import check_memory, picture_of
 from ancestral.app.training.saved import Opened, weights_of
 from ancestral.app.web.events import event, stream, told
@@ -58,7 +57,7 @@ FRAMES = 24  # states that are shown
 FRAME = 0.06  # seconds between shown states at least
 FEW = 16  # samples that are shown on their way
 KEPT = 200  # pictures that are kept and are not favourites
-STEPS = (2, 24)  # pictures between two seeds of a walk
+SEEDS, PICTURES = 8, 24  # of a walk: seeds at most, and pictures between two of them
 ID = re.compile(r"[0-9]{10,20}-[0-9a-f]{6}")
 
 
@@ -288,26 +287,19 @@ def _walk(
     studio: Studio, name: str, model: GenerativeModel, run: Opened, request: SampleRequest, arrangement: Mapping[str, Any]
 ) -> Iterator[str]:
     """Draw a film that walks from the sample of each seed to the next."""
-    try:
-        seeds, steps = [int(seed) for seed in arrangement["walk"]], int(arrangement.get("steps", 12))
-    except (TypeError, ValueError):
-        raise UsageError("a walk needs seeds: whole numbers") from None
-    if not 2 <= len(seeds) <= 8 or not STEPS[0] <= steps <= STEPS[1]:
-        raise UsageError(f"a walk has 2 to 8 seeds and {STEPS[0]} to {STEPS[1]} pictures between two of them")
-    condition = request.conditions.condition(model, run.spec)
-    started = time.perf_counter()
-    yield event("begin", {"n": (len(seeds) - 1) * steps, "columns": steps})
+    walk, started = Walk.of(request, arrangement), time.perf_counter()
+    if len(walk.seeds) > SEEDS or walk.steps > PICTURES:
+        raise UsageError(f"the studio walks through at most {SEEDS} seeds, with at most {PICTURES} pictures between two")
+    yield event("begin", {"n": walk.n, "columns": walk.steps})
     frames: list[Tensor] = []
     with studio.compute:
-        z = between(latents(model, seeds, condition, {}), steps)
-        for part in z.split(8):
-            frames.append(decoded(model, part, condition).cpu())
-            yield event("progress", {"ready": sum(map(len, frames)), "n": len(z)})
+        for part in walk.frames(model, run.spec):
+            frames.append(part)
+            yield event("progress", {"ready": sum(map(len, frames)), "n": walk.n})
     x = torch.cat(frames)
-    rows = [f"seeds {a} to {b}" for a, b in pairwise(seeds)]
-    kept = _kept(studio, name, run, request, dict(arrangement), grid(x, run.spec, steps, rows=rows))
-    save_animation([grid(frame[None], run.spec) for frame in x], studio.gallery / f"{kept['id']}.gif")
-    facts = {"seconds": time.perf_counter() - started, "columns": steps, "film": f"/api/gallery/{kept['id']}.gif"}
+    kept = _kept(studio, name, run, request, walk.arrangement, walk.picture(x, run.spec))
+    save_animation(walk.film(x, run.spec), studio.gallery / f"{kept['id']}.gif")
+    facts = {"seconds": time.perf_counter() - started, "columns": walk.steps, "film": f"/api/gallery/{kept['id']}.gif"}
     yield event("done", facts | kept | {"samples": shown(x, run.spec)})
 
 

@@ -4,8 +4,9 @@ import { h } from "./dom.js";
 const PAGES = {
   home: () => import("./home.js"), runs: () => import("./runs.js"), run: () => import("./run.js"), pair: () => import("./pair.js"),
   report: () => import("./report.js"), generate: () => import("./generate.js"), gallery: () => import("./gallery.js"), lab: () => import("./lab.js"),
+  theory: () => import("./theory.js"),
 };
-const TABS = { run: "runs", pair: "runs", report: "runs" };
+const TABS = { run: "runs", pair: "runs", report: "runs", theory: "lab" };
 
 let leave = null;
 let turn = 0;
