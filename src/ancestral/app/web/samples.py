@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import secrets
 import time
@@ -26,6 +27,7 @@ from ancestral.app.sampling import SampleRequest, Sampling
 from ancestral.app.sampling.grid import SETTINGS, SampleGrid
 from ancestral.app.sampling.guidance import denoising
 from ancestral.app.sampling.provenance import from_json, read, record, to_json
+from ancestral.app.sampling.tuning import Tuning
 from ancestral.app.sampling.walk import Walk
 from ancestral.app.sampling.writing import check_memory, picture_of
 from ancestral.app.training.saved import Opened, weights_of
@@ -176,7 +178,8 @@ def controls_of(model: GenerativeModel, spec: DataSpec, run: Opened | None = Non
         "guided": denoiser is not None and bool(kinds),
         "guidance": usual,
         "steps": "steps" in options,
-        "usual_steps": SampleRequest().settled(run).steps or USUAL_STEPS,
+        "usual_steps": USUAL_STEPS,
+        "tuning": None if run is None or "steps" not in options else _tuned(run),
         "solvers": [{"name": n, "meaning": meaning("solver", n)} for n in names("solver")] if "solver" in options else [],
         "spacings": [{"name": n, "meaning": meaning("spacing", n)} for n in names("spacing")] if "spacing" in options else [],
         "truncation": "truncation" in options,
@@ -185,6 +188,27 @@ def controls_of(model: GenerativeModel, spec: DataSpec, run: Opened | None = Non
         "walk": isinstance(model, HasDecoder),
         "notes": list(model.notes),
     }
+
+
+def _tuned(run: Opened) -> dict[str, Any] | None:
+    """Return what `ancestral tune` found for a run: the samplers by their steps, the usual one and the best. None: nothing."""
+    tuning = Tuning.of(run)
+    if tuning is None:
+        return None
+    return {
+        "settings": [{"steps": setting.steps, "sampler": str(setting)} for setting in tuning.settings],
+        "usual": tuning.usual,
+        "best": tuning.best,
+    }
+
+
+def _scale(mean: float, std: float) -> dict[str, float]:
+    """Return the ends, the step and the beginning of a slider over most of a number's values, all of them round numbers."""
+    width = 4 * std if std > 0 else 1.0
+    power = 10.0 ** math.floor(math.log10(width / 100))
+    step = power * min(m for m in (1, 2, 5, 10) if m * power >= width / 100 or m == 10)
+    low, high, start = (step * round(value / step) for value in (mean - width / 2, mean + width / 2, mean))
+    return {name: float(f"{value:.12g}") for name, value in {"low": low, "high": high, "step": step, "mean": start}.items()}
 
 
 def _control(name: str, kind: Any, spec: DataSpec) -> dict[str, Any] | None:
@@ -196,10 +220,7 @@ def _control(name: str, kind: Any, spec: DataSpec) -> dict[str, Any] | None:
     if isinstance(kind, NumberCondition):
         known = dict(zip(spec.numbers, zip(spec.number_mean, spec.number_std, strict=True), strict=True))
         ranges = [known.get(number, (0.0, 1.0)) for number in kind.names]
-        numbers = [
-            {"name": number, "low": mean - 2 * std, "high": mean + 2 * std, "mean": mean}
-            for number, (mean, std) in zip(kind.names, ranges, strict=True)
-        ]
+        numbers = [{"name": number, **_scale(mean, std)} for number, (mean, std) in zip(kind.names, ranges, strict=True)]
         return {"name": name, "type": "number", "numbers": numbers}
     if isinstance(kind, LayoutCondition | TextLayoutCondition):
         classes = list(getattr(kind, "names", spec.box_classes))

@@ -83,6 +83,8 @@ def router(studio: Studio) -> APIRouter:
     @api.post("/estimates")
     def buys(wanted: Wanted) -> dict[str, Any]:
         data = dataset(studio, wanted)
+        studio.queue.tick()
+        waits = studio.queue.busy  # then it starts when the others have ended
         with studio.compute:
             planned = plan(
                 _source(studio, wanted),
@@ -93,10 +95,11 @@ def router(studio: Studio) -> APIRouter:
                 out=studio.own / "nowhere",
                 data=data,
                 device=studio.device,
+                alone=waits,
             )
-            found = estimate(planned.recipe, data, planned.model, planned.runtime)
+            found = estimate(planned.recipe, data, planned.model, planned.runtime, alone=waits)
         notes = [note for note in planned.data.notes if note not in data.notes]
-        return vars(found) | {"samples": found.samples, "budget": planned.recipe.train.budget, "notes": notes}
+        return vars(found) | {"samples": found.samples, "budget": planned.recipe.train.budget, "notes": notes, "waits": waits}
 
     @api.post("/trainings")
     def start(wanted: Wanted) -> dict[str, Any]:

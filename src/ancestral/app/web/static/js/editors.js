@@ -137,9 +137,19 @@ export function bytesOf({ npy }) {
   return bytes.slice(10 + bytes[8] + 256 * bytes[9]);
 }
 
-// A picture: one of held-out data, or a file. onchange(file, canvas).
-export function pictureChooser(run, label, onchange, help) {
+// A picture: one of held-out data, or a file. onchange(file, canvas). value: the present file. onclear: what "No picture" does.
+// column: "image" for the conditioning images of the data.
+export function pictureChooser(run, label, onchange, { value, onclear, column = "x" } = {}) {
   const strip = h(".strip", { role: "group", "aria-label": `${label}: held-out data` });
+  const shown = h(".row", { hidden: true });
+  const press = (chosen) => { for (const button of strip.children) button.setAttribute("aria-pressed", button === chosen); };
+  const show = (canvas) => {
+    const copy = h("canvas.chosen", { width: canvas.width, height: canvas.height, role: "img", "aria-label": `${label}: the chosen picture` });
+    copy.getContext("2d").drawImage(canvas, 0, 0);
+    shown.hidden = false;
+    shown.replaceChildren(copy, onclear ? h("button.quiet", { type: "button", onclick: () => { shown.hidden = true; input.value = ""; press(null); onclear(); } }, "No picture") : "");
+  };
+  const take = (canvas, button) => { press(button); show(canvas); onchange(fileOf(canvas), canvas); };
   const input = h("input", { type: "file", accept: "image/*", "aria-label": `${label}: a file`, onchange: async () => {
     const file = input.files[0];
     if (!file) return;
@@ -147,21 +157,17 @@ export function pictureChooser(run, label, onchange, help) {
     if (!bitmap) return failed(new Error("This file is not a picture that the browser can read."));
     const canvas = h("canvas", { width: bitmap.width, height: bitmap.height });
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
-    for (const button of strip.children) button.setAttribute("aria-pressed", false);
-    onchange(fileOf(canvas), canvas);
+    take(canvas, null);
   } });
-  get(`api/runs/${encode(run)}/data?n=24`).then(async (samples) => {
+  get(`api/runs/${encode(run)}/data?n=24&column=${column}`).then(async (samples) => {
     if (samples.form !== "pixels") return;
     for (let i = 0; i < samples.n; i++) {
-      const canvas = await cut(samples, i);
-      canvas.setAttribute("aria-label", `held-out sample ${i + 1}`);
-      strip.append(h("button", { type: "button", "aria-pressed": "false", onclick: (event) => {
-        for (const button of strip.children) button.setAttribute("aria-pressed", button === event.currentTarget);
-        onchange(fileOf(canvas), canvas);
-      } }, canvas));
+      const canvas = await cut(samples, i, h("canvas", { "aria-hidden": "true" }));
+      strip.append(h("button", { type: "button", "aria-pressed": "false", "aria-label": `Held-out ${column === "x" ? "sample" : "picture"} ${i + 1}`, onclick: (event) => take(canvas, event.currentTarget) }, canvas));
     }
   }).catch(() => {});
-  return h(".field", {}, h("span.label", {}, label), strip, input, h("span.help", {}, help || "Choose a held-out sample, or a file."));
+  if (value) canvasOf(value).then(show);
+  return h(".field", {}, h("span.label", {}, label), strip, input, shown, h("span.help", {}, column === "x" ? "Choose a held-out sample, or a file." : "Choose the picture of a held-out sample, or a file."));
 }
 
 export async function canvasOf(file) {

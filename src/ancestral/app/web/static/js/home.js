@@ -194,6 +194,7 @@ function bought(found) {
   return [
     h(`p.said.${words[0]}`, {}, words[1]),
     h("p.small.soft.num", {}, `About ${count(found.steps)} steps, ${found.passes < 10 ? found.passes.toFixed(1) : count(found.passes)} passes through the data; clear samples need about ${count(found.needed)} steps. A network of ${count(found.parameters)} parameters. Measured on this machine just now.`),
+    found.waits ? h("p.small.soft", {}, "Another command runs now. This training waits in the queue until it ends, and the estimate is for this machine without it.") : [],
     found.notes.map((note) => h("p.small.soft", {}, sentence(note))),
   ].flat();
 }

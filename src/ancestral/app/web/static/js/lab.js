@@ -57,6 +57,6 @@ async function theory(screen, signal) {
   const claims = await Promise.all(screen.claims.map((name) => get(`api/lab/claims/${name}`, signal)));
   const families = [...new Set(screen.claims.map((name) => name.split(".")[0]))];
   return h("section.card.stack", { "aria-label": "Theory" }, h("h2", {}, "What it shows"),
-    claims.map((claim) => h("details", {}, h("summary", {}, claim.title), h(".stack", {}, claimed(claim), h("p.small", {}, h("a", { href: `#/theory/${claim.name}` }, `${claim.name} on its page of the theory`))))),
+    claims.map((claim) => h("div", {}, h("details", {}, h("summary", {}, claim.title), h(".stack", {}, claimed(claim))), h("a.small", { href: `#/theory/${claim.name}` }, claim.name))),
     h("p.small.soft", {}, "All claims of ", families.flatMap((family, i) => [i ? " and of " : "", h("a", { href: `#/theory/${family}` }, FAMILIES[family])]), "."));
 }

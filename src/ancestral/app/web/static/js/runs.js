@@ -55,7 +55,7 @@ export async function page({ signal }) {
 }
 
 function jobRow(job, refresh) {
-  const words = { train: "Training", report: "Report of", compare: "Comparison" }[job.command] || job.command;
+  const words = { train: "Training", report: "Report of", compare: "Comparison", tune: "Tuning of" }[job.command] || job.command;
   return h(".row.between", { style: { padding: "6px 0", borderTop: "1px solid var(--line)" } },
     h("div.grow", {}, h("b", {}, `${words} ${job.run}`), " ", badge(job.state === "running" && job.command !== "train" ? "working" : job.state),
       h("details", {}, h("summary", {}, "Settings and messages"), h("pre", { tabindex: "0" }, `ancestral ${job.arguments.join(" ")}\n\n${job.notes.join("\n")}`)),
