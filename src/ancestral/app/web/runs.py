@@ -71,7 +71,7 @@ def router(studio: Studio) -> APIRouter:
             "previews": preview_steps(found),
             "health": [vars(sentence) for sentence in overview.health(found, rows)],
             "quality": overview.quality(found),
-            "sampler": None if "problem" in brief_ or not found.weights.is_file() else overview.sampler(found),
+            "sampler": None if brief_.get("problem") or not found.weights.is_file() else overview.sampler(found),
             "report": (found.path / "report.html").is_file(),
         }
 

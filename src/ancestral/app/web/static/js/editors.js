@@ -98,7 +98,7 @@ export function painter({ label, width, height, palette, under, onchange, help, 
   const size = slider({ label: "Brush", min: 0.5, max: Math.max(2, Math.min(width, height) / 3), step: 0.5, value: radius, oninput: (v) => { radius = v; } });
   const element = h(".field", {}, h("span.label", {}, label), chips, h(".editor", {}, canvas), size,
     h(".row", {}, h("button", { type: "button", onclick: () => fill(0) }, "Clear"), h("button", { type: "button", onclick: () => fill(current) }, "Fill"), h("button", { type: "button", onclick: half }, "Upper half")),
-    h("span.help", {}, help || "Paint with the mouse; with Shift it erases."));
+    h("span.help", {}, help || "Paint with the mouse. Hold Shift to erase."));
   element.set = (array) => { values.set(array); draw(); };
   element.under = (canvas_) => { base = canvas_; draw(); };
   element.values = values;
@@ -139,7 +139,7 @@ export function bytesOf({ npy }) {
 
 // A picture: one of held-out data, or a file. onchange(file, canvas). value: the present file. onclear: what "No picture" does.
 // column: "image" for the conditioning images of the data.
-export function pictureChooser(run, label, onchange, { value, onclear, column = "x" } = {}) {
+export function pictureChooser(run, label, onchange, { value, onclear, preview = true, column = "x" } = {}) {
   const strip = h(".strip", { role: "group", "aria-label": `${label}: held-out data` });
   const shown = h(".row", { hidden: true });
   const press = (chosen) => { for (const button of strip.children) button.setAttribute("aria-pressed", button === chosen); };
@@ -149,7 +149,7 @@ export function pictureChooser(run, label, onchange, { value, onclear, column = 
     shown.hidden = false;
     shown.replaceChildren(copy, onclear ? h("button.quiet", { type: "button", onclick: () => { shown.hidden = true; input.value = ""; press(null); onclear(); } }, "No picture") : "");
   };
-  const take = (canvas, button) => { press(button); show(canvas); onchange(fileOf(canvas), canvas); };
+  const take = (canvas, button) => { press(button); if (preview) show(canvas); onchange(fileOf(canvas), canvas); };
   const input = h("input", { type: "file", accept: "image/*", "aria-label": `${label}: a file`, onchange: async () => {
     const file = input.files[0];
     if (!file) return;

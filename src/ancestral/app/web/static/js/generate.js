@@ -56,8 +56,9 @@ class Maker {
     if (modes.length > 1) form.append(tabs("What to draw", modes, this.mode, (mode) => { this.mode = mode; this.extras(extra); }));
     for (const control of controls.conditions) form.append(this.condition(control));
     form.append(extra);
-    this.extras(extra);
-    if (controls.edits.length) form.append(this.edits());
+    const others = []; // what a walk does not use
+    if (controls.edits.length) others.push(this.edits());
+    form.append(...others);
     const sampler = h("details", { open: innerWidth > 900 }, h("summary", {}, "Sampler"));
     const box = h(".stack");
     sampler.append(box);
@@ -73,12 +74,15 @@ class Maker {
     if (controls.solvers.length) box.append(field("Solver", (this.solver = select([byDefault, ...controls.solvers.map((s) => ({ value: s.name, label: `${s.name}: ${s.meaning}` }))], state.solver, (solver) => this.sample({ solver })))));
     if (controls.spacings.length) box.append(field("Spacing of the steps", (this.spacing = select([byDefault, ...fitted, ...controls.spacings.map((s) => ({ value: s.name, label: `${s.name}: ${s.meaning}` }))], fitted.length ? "fitted" : state.spacing, (spacing) => this.sample({ spacing })))));
     if (controls.truncation) box.append(slider({ label: "Truncation", min: 0, max: 1.5, step: 0.05, value: state.truncation ?? 1, oninput: (v) => { state.truncation = v; }, help: "1 is as trained; less is more typical and less varied." }));
-    if (box.children.length) form.append(sampler);
+    if (box.children.length) { form.append(sampler); others.push(sampler); }
     this.seed = h("input", { type: "number", min: 0, step: 1, value: state.seed, oninput: () => { state.seed = Math.max(0, Math.round(Number(this.seed.value) || 0)); } });
-    form.append(h(".row", { style: { alignItems: "end", flexWrap: "nowrap" } },
+    others.push(h(".row", { style: { alignItems: "end", flexWrap: "nowrap" } },
       h("div.grow", {}, field("Seed", this.seed)),
       h("button.icon", { type: "button", "aria-label": "Another seed", style: { border: "1px solid var(--line)" }, onclick: () => { state.seed = Math.floor(Math.random() * 1e6); this.seed.value = state.seed; this.draw(); } }, icon(ICONS.dice)),
       (this.countField = h("div.grow", {}, field("How many", select([...new Set([...COUNTS, state.n])].sort((a, b) => a - b), state.n, (v) => { state.n = Number(v); }))))));
+    form.append(others.at(-1));
+    this.others = others;
+    this.extras(extra);
     this.button = h("button.primary.big", { type: "submit" }, "Generate");
     this.cancel = h("button", { type: "button", hidden: true, onclick: () => this.abort?.abort() }, "Stop");
     form.append(h(".row.go", {}, this.button, this.cancel));
@@ -202,14 +206,14 @@ class Maker {
       this.tellSampler();
       if (name === "") return box.replaceChildren();
       if (name === "inpaint") {
-        const mask = painter({ label: "Part to paint anew", width, height, palette: [{ name: "kept", color: [0, 0, 0] }, { name: "new", color: [86, 180, 233] }], help: "Paint what shall be new. Shift erases.", onchange: (values) => { state.edit.mask = pngOf(width, height, (i) => (values[i] ? [255, 255, 255] : [0, 0, 0])); } });
+        const mask = painter({ label: "Part to repaint", width, height, palette: [{ name: "kept", color: [0, 0, 0] }, { name: "new", color: [86, 180, 233] }], help: "Paint the part that should be new. Hold Shift to erase.", onchange: (values) => { state.edit.mask = pngOf(width, height, (i) => (values[i] ? [255, 255, 255] : [0, 0, 0])); } });
         const take = (file, canvas) => {
           state.edit.inpaint = file;
           this.tellSampler(); // an edit does not use the tuning
           mask.under(canvas);
           if (!state.edit.mask) { mask.set(Uint8Array.from({ length: width * height }, (_, i) => (i % width >= width / 2 ? 1 : 0))); state.edit.mask = pngOf(width, height, (i) => (i % width >= width / 2 ? [255, 255, 255] : [0, 0, 0])); }
         };
-        box.replaceChildren(pictureChooser(this.run, "Picture", take, { value: state.edit.inpaint }), mask);
+        box.replaceChildren(pictureChooser(this.run, "Picture", take, { preview: false }), mask);
         if (state.edit.inpaint) canvasOf(state.edit.inpaint).then((canvas) => mask.under(canvas));
         if (state.edit.mask) canvasOf(state.edit.mask).then((canvas) => {
           const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -239,7 +243,8 @@ class Maker {
 
   extras(box) {
     const { controls } = this;
-    if (this.countField) this.countField.hidden = this.mode !== "samples";
+    this.countField.hidden = this.mode !== "samples";
+    for (const element of this.others) element.hidden = this.mode === "walk";
     if (this.mode === "samples") { box.replaceChildren(); this.arrangement = {}; return; }
     if (this.mode === "walk") {
       const seeds = h("input", { value: (this.arrangement.walk || [0, 1, 2, 0]).join(", "), "aria-label": "Seeds of the walk" });
@@ -331,7 +336,7 @@ class Maker {
             else await this.view.show(done.samples, { columns: this.mode === "walk" ? undefined : wide(done), captions, most: 128 });
           }
           const evaluations = done.nfe ? `, ${plural(done.nfe, "evaluation")} of the network each` : "";
-          this.status.textContent = `${plural(done.samples.n, "sample")} in ${done.seconds < 0.1 ? "less than 0.1" : done.seconds < 10 ? done.seconds.toFixed(1) : Math.round(done.seconds)} s${evaluations}`;
+          this.status.textContent = `${plural(done.samples.n, this.mode === "walk" ? "picture" : "sample")} in ${done.seconds < 0.1 ? "less than 0.1" : done.seconds < 10 ? done.seconds.toFixed(1) : Math.round(done.seconds)} s${evaluations}`;
           if (expected) {
             const same = done.pixels === expected.pixels;
             this.actions.append(h(`p.said.${same ? "good" : "warn"}`, { style: { width: "100%" }, data: { restored: same } }, same ? "Restored: these pixels are those of the picture, to the last bit." : expected.exact ? "The settings are restored, but the pixels differ: the picture was changed, or drawn on another device." : "The settings are restored. The weights of this run are not those that drew the picture, so the pixels differ."));
@@ -355,7 +360,8 @@ class Maker {
   grid(cells) {
     cells.views = [];
     this.view.kind = "grid";
-    const width = Math.min(128, Math.floor(720 / cells.across.length));
+    const room = Math.min(720, this.view.element.clientWidth - 90) - 12 * cells.across.length;
+    const width = Math.max(40, Math.min(128, Math.floor(room / cells.across.length)));
     const rows = cells.down.map((label) => h("tr", {}, h("th", { scope: "row" }, label), cells.across.map(() => {
       const view = new Samples("sample");
       cells.views.push(view);

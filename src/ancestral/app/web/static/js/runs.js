@@ -1,7 +1,7 @@
 // Runs: all runs in the folders, the queue, and comparisons.
 import { encode, get, post } from "./api.js";
-import { count, duration, failed, h } from "./dom.js";
-import { cut } from "./tiles.js";
+import { count, css, duration, failed, h } from "./dom.js";
+import { cut, extent, scatter } from "./tiles.js";
 
 export const STATES = {
   running: ["live", "training"], stopping: ["live", "stopping"], waiting: ["", "waiting"], finished: ["good", "finished"],
@@ -23,6 +23,7 @@ export async function page({ signal }) {
   const report = h("button", { type: "button", disabled: true, onclick: async () => {
     try { await post("api/comparisons", { runs: [...chosen] }); refresh(); } catch (error) { failed(error); }
   } }, "Compare in a report");
+  const hint = h("p.small.soft", { hidden: true }, "Tick two runs to see them side by side, or several to compare them in a report.");
   const update = () => { compare.disabled = chosen.size !== 2; report.disabled = chosen.size < 2; };
   const cards = new Map();
 
@@ -34,11 +35,12 @@ export async function page({ signal }) {
       const order = runs.map((run) => {
         const text = JSON.stringify([run.state, run.step, run.preview, run.progress]);
         let card = cards.get(run.id);
-        if (!card || card.text !== text) { card = { text, element: cardOf(run, chosen, update) }; cards.set(run.id, card); }
+        if (!card || card.text !== text) { card = { text, element: cardOf(run, chosen, update, signal) }; cards.set(run.id, card); }
         return card.element;
       });
       if (order.some((element, i) => list.children[i] !== element) || list.children.length !== order.length) list.replaceChildren(...order);
     }
+    hint.hidden = runs.filter((run) => !run.saved).length < 2;
     const open = jobs.filter((job) => ["waiting", "running", "stopping"].includes(job.state));
     const failedJobs = jobs.filter((job) => job.state === "failed").slice(0, 1);
     const text = JSON.stringify([open, failedJobs]);
@@ -51,7 +53,7 @@ export async function page({ signal }) {
   await refresh();
   const timer = setInterval(() => refresh().catch(() => {}), 2000);
   signal.addEventListener("abort", () => clearInterval(timer));
-  return [h(".top", {}, h("h1", {}, "Runs"), h(".row", {}, compare, report, h("a.button.primary", { href: "#/" }, "New training"))), h(".stack.wide", {}, queue, list, pages)];
+  return [h(".top", {}, h("h1", {}, "Runs"), h(".row", {}, compare, report, h("a.button.primary", { href: "#/" }, "New training"))), h(".stack.wide", {}, queue, hint, list, pages)];
 }
 
 function jobRow(job, refresh) {
@@ -63,12 +65,18 @@ function jobRow(job, refresh) {
     job.state === "failed" ? null : h("button", { type: "button", onclick: async () => { try { await post(`api/queue/${job.id}/stop`); refresh(); } catch (error) { failed(error); } } }, job.state === "waiting" ? "Take out" : "Stop"));
 }
 
-function cardOf(run, chosen, update) {
+function cardOf(run, chosen, update, signal) {
   const thumb = h(".thumb", { "aria-hidden": "true" });
   if (run.preview) {
     get(`api/runs/${encode(run.id)}/previews/${run.preview}`).then(async (samples) => {
       if (samples.form === "pixels") thumb.replaceChildren(...await Promise.all(Array.from({ length: Math.min(4, samples.n) }, (_, i) => cut(samples, i))));
-      else { thumb.classList.add("plain"); thumb.replaceChildren(h("img", { src: `api/runs/${encode(run.id)}/preview.png`, alt: "" })); }
+      else if (samples.form === "points") {
+        const canvas = h("canvas"), draw = () => scatter(canvas, [{ points: samples.points, color: css("--c1"), radius: 5 }], extent(samples.points));
+        thumb.classList.add("plain");
+        thumb.replaceChildren(canvas);
+        draw();
+        window.addEventListener("theme", draw, { signal });
+      } else { thumb.classList.add("plain"); thumb.replaceChildren(h("img", { src: `api/runs/${encode(run.id)}/preview.png`, alt: "" })); }
     }).catch(() => {});
   }
   const box = h("input", { type: "checkbox", "aria-label": `Choose ${run.name} for a comparison`, checked: chosen.has(run.id), onchange: () => { box.checked ? chosen.add(run.id) : chosen.delete(run.id); update(); } });
