@@ -26,6 +26,7 @@ async function show() {
   const { page, parts, query } = place();
   leave?.abort();
   leave = new AbortController();
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close("no"); // it asks about the page that is left
   document.body.classList.toggle("show", page === "lab" && query.has("show"));
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.page === (TABS[page] || page)) link.setAttribute("aria-current", "page");

@@ -137,9 +137,9 @@ export const failed = (error) => { if (error.name !== "AbortError") toast(error.
 
 export function duration(seconds) {
   seconds = Math.round(seconds);
-  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 60) return `${seconds}\u00a0s`;
   const minutes = Math.floor(seconds / 60);
-  return minutes < 60 ? `${minutes} min${seconds % 60 ? ` ${seconds % 60} s` : ""}` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return minutes < 60 ? `${minutes}\u00a0min${seconds % 60 ? ` ${seconds % 60}\u00a0s` : ""}` : `${Math.floor(minutes / 60)}\u00a0h ${minutes % 60}\u00a0min`;
 }
 
 export function count(n) {

@@ -368,7 +368,7 @@ class Maker {
       view.element.style.minHeight = view.element.style.minWidth = `${width}px`;
       return h("td", { style: { width: `${width + 12}px`, padding: "4px", border: 0 } }, view.element);
     })));
-    this.view.element.replaceChildren(h("div", { style: { overflowX: "auto" }, tabindex: "0", role: "region", "aria-label": "Grid of samples" }, h("table", { style: { width: "auto" } }, h("thead", {}, h("tr", {}, h("td", { style: { border: 0 } }), cells.across.map((label) => h("th", { scope: "col", style: { textAlign: "center", border: 0 } }, label)))), h("tbody", {}, rows))));
+    this.view.element.replaceChildren(h("div", { style: { overflowX: "auto" }, tabindex: "0", role: "region", "aria-label": "Grid of samples" }, h("table.cells", { style: { width: "auto" } }, h("thead", {}, h("tr", {}, h("td", { style: { border: 0 } }), cells.across.map((label) => h("th", { scope: "col", style: { textAlign: "center", border: 0 } }, label)))), h("tbody", {}, rows))));
   }
 
   film(done) {
@@ -382,7 +382,7 @@ class Maker {
         const { favourite } = await (await fetch(`api/gallery/${done.id}/favourite`, { method: "POST" })).json();
         heart.setAttribute("aria-pressed", favourite);
         heart.firstChild.style.fill = favourite ? "currentColor" : "";
-        toast(favourite ? "In the favourites of the gallery" : "No longer a favourite");
+        toast(favourite ? "Added to the favourites of the gallery" : "Removed from the favourites");
       } catch (error) { failed(error); }
     } }, icon(ICONS.heart), "Favourite");
     heart.classList.add("button");

@@ -166,7 +166,7 @@ function buttons(run, refresh) {
   const url = `api/runs/${encode(run.id)}`;
   const live = ["running", "stopping", "waiting"].includes(run.state);
   const found = [];
-  if (live) found.push(act(run.state === "waiting" ? "Take out of the queue" : "Stop", () => post(`${url}/stop`)));
+  if (live) found.push(act(run.state === "waiting" ? "Remove from the queue" : "Stop", () => post(`${url}/stop`)));
   else if (run.state !== "elsewhere") {
     if (run.progress < 1) found.push(act("Continue", () => post(`${url}/continue`), "button.primary"));
     found.push(act("Train longer", async () => {
@@ -175,7 +175,7 @@ function buttons(run, refresh) {
     }));
   }
   if (run.sampled && !live) found.push(act("Fine-tune", async () => {
-    const name = h("input", { value: `${run.name}-tuned`, required: true }), budget = h("input", { value: "2m", required: true });
+    const name = h("input", { value: `${run.name}-finetuned`, required: true }), budget = h("input", { value: "2m", required: true });
     const sources = (await get("api/sources")).built_in;
     const source = select([{ value: "", label: "the same data" }, ...sources.map((s) => ({ value: s, label: s }))], "");
     if (await confirmed({ title: `Fine-tune ${run.name}`, text: "A new run starts from the weights of this one. For data of your own, drop them on Home and choose this run under Start from.", action: "Start", fields: [field("Data", source), field("Training time", budget), field("Name of the new run", name)] })) {

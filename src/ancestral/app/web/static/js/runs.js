@@ -62,7 +62,7 @@ function jobRow(job, refresh) {
     h("div.grow", {}, h("b", {}, `${words} ${job.run}`), " ", badge(job.state === "running" && job.command !== "train" ? "working" : job.state),
       h("details", {}, h("summary", {}, "Settings and messages"), h("pre", { tabindex: "0" }, `ancestral ${job.arguments.join(" ")}\n\n${job.notes.join("\n")}`)),
       job.error ? h("p.small", { style: { color: "var(--bad)" } }, job.error) : null),
-    job.state === "failed" ? null : h("button", { type: "button", onclick: async () => { try { await post(`api/queue/${job.id}/stop`); refresh(); } catch (error) { failed(error); } } }, job.state === "waiting" ? "Take out" : "Stop"));
+    job.state === "failed" ? null : h("button", { type: "button", onclick: async () => { try { await post(`api/queue/${job.id}/stop`); refresh(); } catch (error) { failed(error); } } }, job.state === "waiting" ? "Remove" : "Stop"));
 }
 
 function cardOf(run, chosen, update, signal) {

@@ -194,7 +194,7 @@ export async function gan({ sets, signal }) {
   themed(signal, draw);
   queueMicrotask(go);
   return [h("section.card.stack", {}, eq("minimax: −D/2 ∇l(x)      non-saturating: −(1 − D)/2 ∇l(x)      D = σ(l)"),
-    h(".controls", {}, data.element, field("Objective", select(["minimax", "non-saturating", "relativistic"], objective, (v) => { objective = v; go(); })), slider({ label: "Turns of the critic", min: 1, max: 5, step: 1, value: turns, oninput: debounce((v) => { turns = Math.round(v); go(); }, 400), help: "With more turns it becomes certain." }), slider({ label: "Gradient penalty", min: 0, max: 1, step: 0.05, value: penalty, digits: 2, oninput: debounce((v) => { penalty = v; go(); }, 400) }), h(".act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status),
+    h(".controls", {}, data.element, field("Objective", select(["minimax", "non-saturating", "relativistic"], objective, (v) => { objective = v; go(); })), slider({ label: "Updates of the critic", min: 1, max: 5, step: 1, value: turns, oninput: debounce((v) => { turns = Math.round(v); go(); }, 400), help: "For each of the generator. With more, the critic becomes certain." }), slider({ label: "Gradient penalty", min: 0, max: 1, step: 0.05, value: penalty, digits: 2, oninput: debounce((v) => { penalty = v; go(); }, 400) }), h(".act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status),
     h(".panels", {}, h("section.card.stack", {}, h(".row.between", {}, h("h2", {}, "Critic and samples"), tabs("Gradient that is drawn", [{ value: "minimax", label: "minimax" }, { value: "non-saturating", label: "non-saturating" }], shown, (v) => { shown = v; draw(); })), plane.element, legend([["#009e73", "D near 1: looks real"], ["#d55e00", "D near 0: looks generated"], ["var(--text)", "samples", true], ["var(--c1)", "where the gradient moves them"]])),
       h("section.card.stack", {}, h("h2", {}, "Length of the generator's gradient"), h(".readouts", {}, sizes.minimax, sizes["non-saturating"], certain), chart, legend([["var(--c2)", "minimax"], ["var(--c1)", "non-saturating"]]), h("p.small.soft", {}, "On a logarithmic scale, through training. If the critic is certain (D near 0), the minimax gradient vanishes and the non-saturating one does not.")))];
 }
@@ -287,7 +287,7 @@ export async function guidance({ sets, signal }) {
   const run = h("button.primary", { type: "button", data: { run: "1" }, onclick: () => {
     let to = 0;
     const timer = setInterval(() => { to += 0.5; if (to > 12 || signal.aborted) return clearInterval(timer); scale = to; strength.set(to); load(); }, 350);
-  } }, "Turn it up");
+  } }, "Raise w");
   return [h("section.card.stack", {}, eq("x̂ = x̂(x_t) + w (x̂(x_t | c) − x̂(x_t))"), h(".controls", {}, data.element, field("Class", select([{ value: 0, label: "first half" }, { value: 1, label: "second half" }], 0, (v) => { label = Number(v); trail.length = 0; load().then(sweep); })), strength, h(".act", {}, run))),
     h(".panels", {}, h("section.card.stack", {}, h("h2", {}, "Samples from the same noise"), plane.element, legend([["var(--c2)", "samples with guidance", true], ["var(--soft)", "all data", true]])),
       h("section.card.stack", {}, h("h2", {}, "Variety falls as w grows"), h(".readouts", {}, w, variety, inside), chart, h("p.small.soft", {}, "Variety is the area that the samples cover relative to the class, for w from 0 to 12. Both denoisers are exact, so that nothing but guidance causes it.")))];
