@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("playwright", reason="playwright is not installed")
 
@@ -106,6 +107,24 @@ def test_a_picture_is_asked_for_by_one_of_its_kind(page, go, draw, tiles, drop, 
     expect(page.locator("[data-restored=true]")).to_be_visible()
     assert np.array_equal(tiles(), before)
     expect(chosen).to_be_visible()
+
+
+def test_a_part_of_a_picture_is_repainted_by_the_keyboard_alone(page, go, draw, tiles):
+    go("generate/digits")
+    page.get_by_text("Begin with a picture").first.click()
+    page.get_by_role("radio", name="No").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("button", name="Held-out sample 3").press("Enter")
+    page.get_by_role("button", name="Clear").press("Enter")
+    page.get_by_label("Brush, as a number").fill("0.5")
+    page.get_by_label("arrow keys move").focus()
+    for key in ("ArrowRight", "ArrowLeft", "ArrowUp", "Space", "ArrowLeft", "Space", "Backspace"):  # begins in the middle
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Generate", exact=True).focus()
+    edit = draw()[1].edit
+    with Image.open(edit.mask) as mask:
+        assert np.argwhere(np.asarray(mask.convert("L")) > 0).tolist() == [[3, 3]]
+    assert len({tile[:, 4:].tobytes() for tile in tiles()}) == 1, "what is not painted stays"
 
 
 def test_a_tuned_run_says_so_and_draws_with_its_sampler(page, go, draw, server):

@@ -57,7 +57,7 @@ export function boxEditor(control, onchange) {
 
 // A canvas that is painted: maps (numbers of classes), masks (white), sketches (white on black).
 export function painter({ label, width, height, palette, under, onchange, help, brush = 0.12 }) {
-  const canvas = h("canvas", { width, height, role: "img", "aria-label": label });
+  const canvas = h("canvas", { width, height, role: "img", tabindex: "0", "aria-label": `${label}: arrow keys move, Space paints, Backspace erases` });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const values = new Uint8Array(width * height);
   let current = palette.length > 1 ? 1 : 0, radius = Math.max(0.5, brush * Math.min(width, height)), last = null;
@@ -65,8 +65,8 @@ export function painter({ label, width, height, palette, under, onchange, help, 
     current = i;
     for (const chip of chips.children) chip.setAttribute("aria-pressed", chip === event.currentTarget);
   } }, h("span.dot", { style: { background: rgb(p.color) } }), p.name))) : null;
-  let base = null;
-  async function draw() {
+  let base = null, cursor = null;
+  function draw() {
     context.clearRect(0, 0, width, height);
     if (base) context.drawImage(base, 0, 0, width, height);
     const image = context.getImageData(0, 0, width, height);
@@ -76,6 +76,9 @@ export function painter({ label, width, height, palette, under, onchange, help, 
       image.data.set([r, g, b, 255], 4 * i);
     });
     context.putImageData(image, 0, 0);
+    if (!cursor) return;
+    context.fillStyle = "#d55e00";
+    context.fillRect(...cursor, 1, 1);
   }
   function dab(x, y) {
     for (let j = Math.floor(y - radius); j <= y + radius; j++) for (let i = Math.floor(x - radius); i <= x + radius; i++) {
@@ -93,12 +96,24 @@ export function painter({ label, width, height, palette, under, onchange, help, 
     draw();
   });
   canvas.addEventListener("pointerup", () => { last = null; onchange(values); });
+  canvas.addEventListener("keydown", (event) => {
+    const step = event.shiftKey ? 4 : 1, move = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
+    if (move) cursor = cursor ? cursor.map((v, i) => Math.max(0, Math.min([width, height][i] - 1, v + move[i]))) : [width >> 1, height >> 1];
+    else if (cursor && [" ", "Enter", "Backspace", "Delete"].includes(event.key)) {
+      erase = event.key === "Backspace" || event.key === "Delete";
+      dab(cursor[0] + 0.5, cursor[1] + 0.5);
+      onchange(values);
+    } else return;
+    event.preventDefault();
+    draw();
+  });
+  canvas.addEventListener("blur", () => { cursor = null; draw(); });
   const fill = (v) => { values.fill(v); draw(); onchange(values); };
   const half = () => { values.forEach((_, i) => { values[i] = Math.floor(i / width) < height / 2 ? current : 0; }); draw(); onchange(values); };
   const size = slider({ label: "Brush", min: 0.5, max: Math.max(2, Math.min(width, height) / 3), step: 0.5, value: radius, oninput: (v) => { radius = v; } });
   const element = h(".field", {}, h("span.label", {}, label), chips, h(".editor", {}, canvas), size,
     h(".row", {}, h("button", { type: "button", onclick: () => fill(0) }, "Clear"), h("button", { type: "button", onclick: () => fill(current) }, "Fill"), h("button", { type: "button", onclick: half }, "Upper half")),
-    h("span.help", {}, help || "Paint with the mouse. Hold Shift to erase."));
+    h("span.help", {}, help || "Paint with the mouse, and hold Shift to erase; or with arrow keys, Space and Backspace."));
   element.set = (array) => { values.set(array); draw(); };
   element.under = (canvas_) => { base = canvas_; draw(); };
   element.values = values;

@@ -206,7 +206,7 @@ class Maker {
       this.tellSampler();
       if (name === "") return box.replaceChildren();
       if (name === "inpaint") {
-        const mask = painter({ label: "Part to repaint", width, height, palette: [{ name: "kept", color: [0, 0, 0] }, { name: "new", color: [86, 180, 233] }], help: "Paint the part that should be new. Hold Shift to erase.", onchange: (values) => { state.edit.mask = pngOf(width, height, (i) => (values[i] ? [255, 255, 255] : [0, 0, 0])); } });
+        const mask = painter({ label: "Part to repaint", width, height, palette: [{ name: "kept", color: [0, 0, 0] }, { name: "new", color: [86, 180, 233] }], help: "Paint the part that should be new, and hold Shift to erase; or use arrow keys, Space and Backspace.", onchange: (values) => { state.edit.mask = pngOf(width, height, (i) => (values[i] ? [255, 255, 255] : [0, 0, 0])); } });
         const take = (file, canvas) => {
           state.edit.inpaint = file;
           this.tellSampler(); // an edit does not use the tuning
