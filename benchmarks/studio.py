@@ -221,7 +221,11 @@ def shots(browser: Browser, folder: Path) -> None:
                 if name != "theory":
                     page.evaluate("window.scrollTo(0, 0)")
                 page.wait_for_timeout(300)
-                page.screenshot(path=folder / f"studio-{name}-{theme}.png", full_page=name in ("home", "generate"))
+                if name in ("home", "generate"):  # the whole page, without parts that stick to the window's edge on the way
+                    height = page.evaluate("document.documentElement.scrollHeight")
+                    page.set_viewport_size({"width": 1200, "height": height})
+                page.screenshot(path=folder / f"studio-{name}-{theme}.png")
+                page.set_viewport_size({"width": 1200, "height": 820})
             page.close()
     for file in set(folder.glob("studio-*.png")) - set(folder.glob("studio-lab-*.png")):  # few colours, but for the lab
         with Image.open(file) as picture:

@@ -11,7 +11,7 @@ from PIL import Image
 from ancestral.app import plots
 from ancestral.app.data import DataError, load
 from ancestral.app.data.arrays import from_columns
-from ancestral.app.pictures import film, grid, is_picture, save_animation, strip, tiles, to_uint8, zoom_of
+from ancestral.app.pictures import film, grid, is_picture, save_animation, strip, tiles, to_uint8
 
 RANDOM = np.random.RandomState(0)
 

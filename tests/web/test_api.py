@@ -259,6 +259,14 @@ def test_a_zip_is_understood_and_a_training_is_planned(client):
     assert buys["samples"] in ("noise", "rough", "clear")
 
 
+def test_a_message_about_an_upload_does_not_name_its_folder(client, studio):
+    upload = client.post("/api/uploads").json()["upload"]
+    client.put(f"/api/uploads/{upload}/notes.txt", content=b"hello")
+    said = client.post("/api/data", json={"upload": upload}).json()["error"]
+    assert said.startswith("the upload holds no images (only notes.txt)")
+    assert str(studio.home) not in said
+
+
 def test_a_zip_that_leads_out_of_its_folder_is_refused(client, studio):
     upload = client.post("/api/uploads").json()["upload"]
     client.put(f"/api/uploads/{upload}/bad.zip", content=zipped({"../../outside.png": b"x"}))

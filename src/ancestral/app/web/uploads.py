@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -77,7 +78,10 @@ def router(studio: Studio) -> APIRouter:
 
     @api.post("/data")
     def understand(wanted: Wanted) -> dict[str, Any]:
-        data = dataset(studio, wanted)
+        try:
+            data = dataset(studio, wanted)
+        except AncestralError as error:
+            raise type(error)(_without_folder(str(error), studio, wanted)) from None
         return understood(data) | {"title": title(studio, wanted)}
 
     @api.post("/estimates")
@@ -139,6 +143,14 @@ def dataset(studio: Studio, wanted: Wanted) -> DataSet:
         return studio.data(wanted.run)
     source = _source(studio, wanted)
     return studio.stored(("source", source, wanted.size), lambda: load(source, size=wanted.size or None))
+
+
+def _without_folder(text: str, studio: Studio, wanted: Wanted) -> str:
+    """Return a message about an upload without the folder in which the studio keeps it."""
+    folder = studio.data_folder / (wanted.upload or "none")
+    return (
+        text.replace(f"the folder {folder} ", "the upload ").replace(f"{folder}{os.sep}", "").replace(str(folder), "the upload")
+    )
 
 
 def understood(data: DataSet) -> dict[str, Any]:

@@ -37,8 +37,8 @@ export async function page({ query, signal }) {
     location.hash = `#/pair?a=${encode(other.a)}&b=${encode(other.b)}`;
   }, { "aria-label": i ? "Right run" : "Left run" });
   queueMicrotask(() => setTimeout(draw, 50));
-  window.addEventListener("theme", draw);
-  signal.addEventListener("abort", () => { window.removeEventListener("theme", draw); sides.forEach((side) => side.halt()); });
+  window.addEventListener("theme", draw, { signal });
+  signal.addEventListener("abort", () => sides.forEach((side) => side.halt()));
   const alike = found[0].spec && found[1].spec && found[0].spec.fingerprint === found[1].spec.fingerprint;
   return [h(".top", {}, h("h1", {}, "Two runs side by side"), h("a.button.quiet", { href: "#/runs" }, "All runs")),
     alike ? null : h("p.said.warn", { style: { marginBottom: "16px" } }, "These runs are of different data: their losses cannot be compared."),

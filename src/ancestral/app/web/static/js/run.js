@@ -47,7 +47,7 @@ export async function page({ parts, signal }) {
     bar.hidden = !live && progress >= 1;
     const rest = progress > 0.02 && live && last ? `, about ${duration((last.seconds * (1 - progress)) / progress)} left` : "";
     left.textContent = state.state === "waiting" ? "Waits in the queue" : live && !last ? "Reading the data and building the network" : last ? `${plural(last.step, "step")} in ${duration(last.seconds)}${rest}` : "";
-    const key = `${state.state} ${state.sampled} ${state.report} ${!!run.sampler}`;
+    const key = `${state.state} ${state.sampled} ${state.report} ${run.sampler}`;
     if (actions.dataset.key !== key) { actions.dataset.key = key; actions.replaceChildren(...buttons({ ...state, sampler: run.sampler }, refresh)); }
     const text = JSON.stringify(state.health || []);
     if (health.dataset.text !== text) {
@@ -83,9 +83,8 @@ export async function page({ parts, signal }) {
     },
     lost: () => { left.textContent = "The studio does not answer; trying again. Trainings go on."; },
   }, signal);
-  const redraw = () => { draw(); if (previews.view.samples) previews.view.show(previews.view.samples); };
-  window.addEventListener("theme", redraw);
-  signal.addEventListener("abort", () => { window.removeEventListener("theme", redraw); previews.halt(); });
+  window.addEventListener("theme", draw, { signal });
+  signal.addEventListener("abort", () => previews.halt());
 
   return [
     h(".top", {}, head, actions),

@@ -21,7 +21,7 @@ export async function page({ signal }) {
     location.hash = `#/pair?a=${encode(a)}&b=${encode(b)}`;
   } }, "Show side by side");
   const report = h("button", { type: "button", disabled: true, onclick: async () => {
-    try { await post("api/comparisons", { runs: [...chosen] }); refresh(); } catch (error) { failed(error); }
+    try { await post("api/comparisons", { runs: [...chosen] }); await refresh(); } catch (error) { failed(error); }
   } }, "Compare in a report");
   const hint = h("p.small.soft", { hidden: true }, "Tick two runs to see them side by side, or several to compare them in a report.");
   const update = () => { compare.disabled = chosen.size !== 2; report.disabled = chosen.size < 2; };
@@ -35,7 +35,7 @@ export async function page({ signal }) {
       const order = runs.map((run) => {
         const text = JSON.stringify([run.state, run.step, run.preview, run.progress]);
         let card = cards.get(run.id);
-        if (!card || card.text !== text) { card = { text, element: cardOf(run, chosen, update, signal) }; cards.set(run.id, card); }
+        if (!card || card.text !== text) { card = { text, element: cardOf(run, chosen, update) }; cards.set(run.id, card); }
         return card.element;
       });
       if (order.some((element, i) => list.children[i] !== element) || list.children.length !== order.length) list.replaceChildren(...order);
@@ -62,20 +62,20 @@ function jobRow(job, refresh) {
     h("div.grow", {}, h("b", {}, `${words} ${job.run}`), " ", badge(job.state === "running" && job.command !== "train" ? "working" : job.state),
       h("details", {}, h("summary", {}, "Settings and messages"), h("pre", { tabindex: "0" }, `ancestral ${job.arguments.join(" ")}\n\n${job.notes.join("\n")}`)),
       job.error ? h("p.small", { style: { color: "var(--bad)" } }, job.error) : null),
-    job.state === "failed" ? null : h("button", { type: "button", onclick: async () => { try { await post(`api/queue/${job.id}/stop`); refresh(); } catch (error) { failed(error); } } }, job.state === "waiting" ? "Remove" : "Stop"));
+    job.state === "failed" ? null : h("button", { type: "button", onclick: async () => { try { await post(`api/queue/${job.id}/stop`); await refresh(); } catch (error) { failed(error); } } }, job.state === "waiting" ? "Remove" : "Stop"));
 }
 
-function cardOf(run, chosen, update, signal) {
+function cardOf(run, chosen, update) {
   const thumb = h(".thumb", { "aria-hidden": "true" });
   if (run.preview) {
     get(`api/runs/${encode(run.id)}/previews/${run.preview}`).then(async (samples) => {
       if (samples.form === "pixels") thumb.replaceChildren(...await Promise.all(Array.from({ length: Math.min(4, samples.n) }, (_, i) => cut(samples, i))));
       else if (samples.form === "points") {
-        const canvas = h("canvas"), draw = () => scatter(canvas, [{ points: samples.points, color: css("--c1"), radius: 5 }], extent(samples.points));
+        const canvas = h("canvas");
+        canvas.redraw = () => scatter(canvas, [{ points: samples.points, color: css("--c1"), radius: 5 }], extent(samples.points));
+        canvas.redraw();
         thumb.classList.add("plain");
         thumb.replaceChildren(canvas);
-        draw();
-        window.addEventListener("theme", draw, { signal });
       } else { thumb.classList.add("plain"); thumb.replaceChildren(h("img", { src: `api/runs/${encode(run.id)}/preview.png`, alt: "" })); }
     }).catch(() => {});
   }
@@ -85,5 +85,5 @@ function cardOf(run, chosen, update, signal) {
     h(".row.between", {}, h("h2.grow", {}, h("a", { href: `#/runs/${encode(run.id)}`, style: { color: "inherit", textDecoration: "none" } }, run.name)), run.saved ? null : box),
     h("p.small.soft.num", {}, [run.family, run.condition?.length ? `by ${run.condition.join(", ")}` : "", run.step ? `${count(run.step)} steps` : "", run.seconds ? duration(run.seconds) : ""].filter(Boolean).join(" · ")),
     h(".row.between", { style: { marginTop: "auto" } }, badge(run.state), run.sampled ? h("a.small", { href: `#/generate/${encode(run.id)}`, "aria-label": `Generate with ${run.name}` }, "Generate") : null),
-    ["running", "stopping"].includes(run.state) ? h("progress", { max: 1, value: run.progress, "aria-label": `Progress of ${run.name}` }) : null));
+    ["running", "stopping"].includes(run.state) ? h("progress", { max: 1, ...(run.progress < 1 ? { value: run.progress } : {}), "aria-label": `Progress of ${run.name}` }) : null));
 }
