@@ -108,7 +108,7 @@ def test_a_walk_of_the_studio_is_drawn_again_by_the_command(client, trained, tmp
             [
                 "sample",
                 str(trained / "digits"),
-                "--again",
+                "--like",
                 str(tmp_path / "walk.png"),
                 "--out",
                 str(tmp_path / "again.png"),
