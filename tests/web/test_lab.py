@@ -120,7 +120,7 @@ def test_a_critic_is_a_landscape_that_moves_samples(page, go, pixels, until, num
     assert number("minimax") > 0
     page.get_by_role("button", name="minimax", exact=True).click()  # other arrows on the same landscape
     until(lambda: 0 < (pixels(plane) != last).any(-1).mean() < 0.2)
-    page.get_by_label("Updates of the critic", exact=True).fill("5")
+    page.get_by_label("Critic updates", exact=True).fill("5")
     until(lambda: 0 < step(page) < 600)
 
 
