@@ -53,6 +53,7 @@ SCREENS = {
     "lab-vae": "lab/vae",
     "lab-guidance": "lab/guidance",
     "lab-latent": "lab/latent",
+    "theory": "theory/gan.vanishing-gradient",
 }
 
 
@@ -203,9 +204,11 @@ def shots(browser: Browser, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with studio() as server:
         for family in ("diffusion", "vae"):
+            print(f"training {family}", flush=True)
             out = server.home / ("digits" if family == "diffusion" else "digits-vae")
             train = ["train", "digits", "--model", family, "--for", "90s", "--condition", "class", "--out", str(out), "-q"]
             subprocess.run([sys.executable, "-m", "ancestral", *train], check=True)
+        subprocess.run([sys.executable, "-m", "ancestral", "tune", str(server.home / "digits"), "-q"], check=True)
         for theme in ("light", "dark"):
             page = browser.new_page(viewport={"width": 1200, "height": 820}, color_scheme=theme)  # type: ignore[arg-type]
             page.goto(server.address)
@@ -215,9 +218,14 @@ def shots(browser: Browser, folder: Path) -> None:
                 server.go(page, place)
                 page.locator("main h1:not(.wait)").wait_for()
                 _prepare(page, name)
-                page.evaluate("window.scrollTo(0, 0)")
+                if name != "theory":
+                    page.evaluate("window.scrollTo(0, 0)")
                 page.wait_for_timeout(300)
-                page.screenshot(path=folder / f"studio-{name}-{theme}.png", full_page=name in ("home", "generate"))
+                if name in ("home", "generate"):  # the whole page, without parts that stick to the window's edge on the way
+                    height = page.evaluate("document.documentElement.scrollHeight")
+                    page.set_viewport_size({"width": 1200, "height": height})
+                page.screenshot(path=folder / f"studio-{name}-{theme}.png")
+                page.set_viewport_size({"width": 1200, "height": 820})
             page.close()
     for file in set(folder.glob("studio-*.png")) - set(folder.glob("studio-lab-*.png")):  # few colours, but for the lab
         with Image.open(file) as picture:
@@ -241,6 +249,11 @@ def _prepare(page: Page, name: str) -> None:
         page.wait_for_timeout(4000 if name == "lab-latent" else 300)
     elif name == "lab-forward":
         page.get_by_label("Time t", exact=True).fill("0.25")
+    elif name == "theory":
+        claim = page.locator("section[id='gan.vanishing-gradient']")
+        claim.get_by_role("button", name="Verify now").click()
+        claim.locator("img.drawn").wait_for()
+        claim.scroll_into_view_if_needed()
     elif name == "lab-score":
         page.locator("[data-run]").click()
         page.wait_for_timeout(2500)

@@ -18,8 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from ancestral.app.cli.verify import HEADER, cells
-from ancestral.app.theory import Claim, select
+from ancestral.app.theory import HEADER, Claim, select
 from ancestral.app.theory.pictures import draw
 
 logger = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ def computed(claim: Claim, folder: Path) -> dict[str, Any]:
             raise RuntimeError(f"the claim {claim.name} fails: ancestral verify {claim.name}")
         if (picture := draw(verdict)) is not None:
             picture.save(folder / f"{claim.name}.png")
-        stored.write_text(json.dumps({"drawn": picture is not None, "rows": [cells(s) for s in verdict.sides]}))
+        stored.write_text(json.dumps({"drawn": picture is not None, "rows": [s.cells for s in verdict.sides]}))
         logger.info("computed %s in %.1f s", claim.name, verdict.seconds)
     results: dict[str, Any] = json.loads(stored.read_text())
     return results

@@ -11,7 +11,7 @@ from PIL import Image
 from ancestral.app import plots
 from ancestral.app.data import DataError, load
 from ancestral.app.data.arrays import from_columns
-from ancestral.app.pictures import film, grid, is_picture, save_animation, strip, to_uint8
+from ancestral.app.pictures import film, grid, is_picture, save_animation, strip, tiles, to_uint8
 
 RANDOM = np.random.RandomState(0)
 
@@ -119,13 +119,22 @@ def test_transparent_pictures_lie_on_squares_and_missing_values_are_grey():
     assert (to_uint8(torch.full((1, 1, 8, 8), torch.nan), grey.spec) == 128).all()
 
 
+def test_labels_of_several_lines_are_whole():
+    """The first and the last line of a label do not reach the edges of its place."""
+    sheet = np.asarray(tiles(np.zeros((1, 48, 48, 1), np.uint8), across=["a small disc on the left"]).convert("L"))
+    labels = sheet[:-50]
+    assert len(labels) == 36
+    assert all((labels[top : top + 12] < 128).any() for top in (0, 12, 24))
+    assert (labels[0] == 255).all()
+
+
 def test_labels_stand_beside_the_tiles_and_do_not_change_them():
     data = load((RANDOM.rand(9, 8, 8) * 255).astype(np.uint8))
     bare, labelled = draw(data, 4, columns=2), draw(data, 4, columns=2, rows=("one", "two"), across=("a", "b"))
     assert labelled.height == bare.height + 12
     assert labelled.width > bare.width
-    tiles = labelled.crop((labelled.width - bare.width, 12, labelled.width, labelled.height)).convert("L")
-    assert tiles.tobytes() == bare.tobytes()
+    inside = labelled.crop((labelled.width - bare.width, 12, labelled.width, labelled.height)).convert("L")
+    assert inside.tobytes() == bare.tobytes()
 
 
 def test_an_animation_stops_at_its_end_for_a_second_and_a_half(tmp_path):

@@ -11,9 +11,13 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from ancestral.app.cli import main
+from ancestral.app.estimate import estimate
 from ancestral.app.sampling.provenance import read
-from ancestral.app.web import Studio, create_app
+from ancestral.app.web import Studio, create_app, uploads
 from ancestral.app.web.queue import Queue
+from ancestral.app.web.render import pixels_of
+from ancestral.app.web.samples import _scale
 
 
 def events(response):
@@ -94,6 +98,73 @@ def test_a_walk_begins_and_ends_with_the_samples_of_its_seeds(client):
     found = drawn(client, {}, walk=[1, 2], steps=3)[-1][1]
     assert found["samples"]["n"] == 3
     assert client.get(found["film"]).content[:3] == b"GIF"
+
+
+def test_a_walk_of_the_studio_is_drawn_again_by_the_command(client, trained, tmp_path):
+    done = drawn(client, {"conditions": {"classes": ["3"]}}, walk=[1, 2], steps=4)[-1][1]
+    (tmp_path / "walk.png").write_bytes(client.get(done["png"]).content)
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                "sample",
+                str(trained / "digits"),
+                "--like",
+                str(tmp_path / "walk.png"),
+                "--out",
+                str(tmp_path / "again.png"),
+                "-q",
+            ]
+        )
+    assert ended.value.code == 0
+    with Image.open(tmp_path / "again.png") as again:
+        assert pixels_of(again) == done["pixels"]
+
+
+@pytest.mark.parametrize(
+    ("arrangement", "said"),
+    [
+        ({"walk": [1]}, "at least two seeds"),
+        ({"walk": ["x", 2]}, "whole numbers"),
+        ({"walk": list(range(9))}, "at most 8 seeds"),
+    ],
+)
+def test_a_wrong_walk_gets_a_sentence(client, arrangement, said):
+    found = events(client.post("/api/runs/digits/samples", json={"request": {}, "arrangement": arrangement}))
+    assert said in found[-1][1]["error"]
+
+
+def test_the_ends_of_a_slider_are_round_numbers():
+    assert _scale(7.89, 3.2) == {"low": 1.4, "high": 14.2, "step": 0.2, "mean": 7.8}
+    for mean, std in ((4, 1.15), (1e6, 3e4), (0.001, 0.0002), (5, 0)):
+        found = _scale(mean, std)
+        assert 40 <= (found["high"] - found["low"]) / found["step"] <= 101
+        assert found["low"] < mean < found["high"]
+
+
+def test_a_training_that_waits_is_estimated_as_if_it_were_alone(client, studio, monkeypatch):
+    wanted = {"source": "moons", "family": "vae", "budget": "10s"}
+    assert client.post("/api/estimates", json=wanted).json()["waits"] is False
+    asked = []
+    monkeypatch.setattr(Queue, "busy", True)
+    monkeypatch.setattr(uploads, "estimate", lambda *args, alone: asked.append(alone) or estimate(*args, alone=alone))
+    assert client.post("/api/estimates", json=wanted).json()["waits"] is True
+    assert asked == [True]
+
+
+def test_a_tuning_is_a_command_of_the_queue(client, studio, monkeypatch):
+    monkeypatch.setattr(studio.queue, "_start", lambda job: None)
+    assert client.post("/api/runs/digits/tune").json()["arguments"] == ["tune", str(studio.home / "digits")]
+    studio.queue.stop(studio.home / "digits")
+
+
+def test_conditioning_images_are_shown_where_there_are_some(client, conditioned):
+    assert "no conditioning images" in client.get("/api/runs/digits/data?column=image").json()["error"]
+    with TestClient(create_app(Studio([conditioned], device="cpu")), base_url="http://127.0.0.1:1") as other:
+        other.headers["authorization"] = f"Bearer {Studio([conditioned]).token}"
+        samples, outlines = (other.get(f"/api/runs/image/data?n=3&column={column}").json() for column in ("x", "image"))
+        assert samples["n"] == outlines["n"] == 3
+        assert samples["tiles"] != outlines["tiles"]
+        assert set(samples["captions"]) == {"a small disc", "a large disc"}
 
 
 def test_the_gallery_keeps_favourites(client):
@@ -188,6 +259,14 @@ def test_a_zip_is_understood_and_a_training_is_planned(client):
     assert buys["samples"] in ("noise", "rough", "clear")
 
 
+def test_a_message_about_an_upload_does_not_name_its_folder(client, studio):
+    upload = client.post("/api/uploads").json()["upload"]
+    client.put(f"/api/uploads/{upload}/notes.txt", content=b"hello")
+    said = client.post("/api/data", json={"upload": upload}).json()["error"]
+    assert said.startswith("the upload holds no images (only notes.txt)")
+    assert str(studio.home) not in said
+
+
 def test_a_zip_that_leads_out_of_its_folder_is_refused(client, studio):
     upload = client.post("/api/uploads").json()["upload"]
     client.put(f"/api/uploads/{upload}/bad.zip", content=zipped({"../../outside.png": b"x"}))
@@ -240,7 +319,11 @@ def test_the_lab_answers(client):
     assert len(field["density"]) == field["cells"] ** 2
     claim = client.get("/api/lab/claims/score.tweedie").json()
     assert "Tweedie" in claim["title"]
-    assert client.post("/api/lab/claims/score.tweedie").json()["holds"]
+    verdict = client.post("/api/lab/claims/score.tweedie").json()
+    assert verdict["holds"]
+    assert all(len(row) == len(verdict["header"]) and row[-1] == "holds" for row in verdict["rows"])
+    assert {claim["name"].partition(".")[0] for claim in client.get("/api/lab/claims?family=gan").json()} == {"gan"}
+    assert client.get("/api/lab/claims?family=none").status_code == 400
     assert client.post("/api/lab/field", json={"source": "nowhere"}).status_code == 400
     assert client.get("/api/lab/claims/no.claim").status_code == 400
     assert client.post("/api/lab/vae/decode", json={"z": [0, 0]}).json()["error"] == "train the VAE first"

@@ -196,6 +196,7 @@ def plan(
     started: float | None = None,
     reporter: Reporter | None = None,
     data: DataSet | None = None,
+    alone: bool = False,
 ) -> Plan:
     """Read the data and complete the recipe.
 
@@ -204,7 +205,8 @@ def plan(
 
     `recipe` has values to begin from instead of the run folder's; other arguments override them. `started` is the
     `time.monotonic()` at which a time budget begins. `reporter` shows the reading of the data. `data` are the data of the
-    source at that size, if they were read before.
+    source at that size, if they were read before. `alone` says that the training starts when other processes have ended, so
+    that the time they take now does not count in the choice of the network.
     """
     started = time.monotonic() if started is None else started
     reporter = reporter or Reporter(quiet=True)
@@ -264,7 +266,7 @@ def plan(
     Budget.parse(checked.train.budget)
     asked_model = recipe_given or (values.get("model") or {}).keys() & {"width", "channels", "blocks", "patch", "net"}
     if given is None and not run.recipe_file.is_file() and not asked_model and checked.train.start_from is None:
-        family, notes = group.by_main(partial(pace.suited, checked, data, device))
+        family, notes = group.by_main(partial(pace.suited, checked, data, device, alone=alone))
         checked = checked.model_copy(update={"model": family})
         data = replace(data, notes=(*data.notes, *notes))
     if given is not None:

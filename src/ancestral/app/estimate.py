@@ -37,10 +37,13 @@ class Bought:
         return "clear" if self.steps >= self.needed else "rough" if self.steps >= self.needed // 4 else "noise"
 
 
-def estimate(recipe: Recipe, data: DataSet, model: GenerativeModel, runtime: Runtime) -> Bought:
-    """Measure the speed of a training on this machine, and return what its budget buys."""
+def estimate(recipe: Recipe, data: DataSet, model: GenerativeModel, runtime: Runtime, *, alone: bool = False) -> Bought:
+    """Measure the speed of a training on this machine, and return what its budget buys.
+
+    alone: whether the training starts when the other processes have ended, so that the time they take now does not count.
+    """
     budget, batch = Budget.parse(recipe.train.budget), recipe.train.batch
-    each = pace.seconds_per_step(model, data, batch, runtime)
+    each = pace.seconds_per_step(model, data, batch, runtime, alone=alone)
     one_pass = len(data.train) / batch
     steps = budget.amount if budget.unit == "iterations" else budget.amount * one_pass
     if budget.unit == "seconds":

@@ -166,7 +166,8 @@ def _length(recipe: Recipe, last: dict[str, Any], progress: float) -> list[Sente
             )
         ]
     what = "noise" if step < quarter else "rough"
-    return [Sentence(f"The training ended after {step:,} steps: samples are {what}. They need about {least:,}.", "warn")]
+    counted = f"{step:,} step{'' if step == 1 else 's'}"
+    return [Sentence(f"The training ended after {counted}: samples are {what}. They need about {least:,}.", "warn")]
 
 
 def _sentence(text: str) -> str:

@@ -136,9 +136,11 @@ def _labelled(sheet: Image.Image, rows: Sequence[str], across: Sequence[str], ce
     picture.paste(sheet, (left, top))
     draw = ImageDraw.Draw(picture)
     for i, lines in enumerate(beside):
-        draw.text((3, top + (i + 0.5) * cell[0]), "\n".join(lines), "black", font, anchor="lm")
+        for k, line in enumerate(lines):
+            draw.text((3, top + (i + 0.5) * cell[0] + LINE * (k - (len(lines) - 1) / 2)), line, "black", font, anchor="lm")
     for j, lines in enumerate(above):
-        draw.text((left + (j + 0.5) * cell[1], top), "\n".join(lines), "black", font, anchor="md", align="center")
+        for k, line in enumerate(lines):
+            draw.text((left + (j + 0.5) * cell[1], top - LINE * (len(lines) - 1 - k)), line, "black", font, anchor="md")
     return picture
 
 

@@ -40,6 +40,7 @@ def pixels(path):
         ("--seed", 3, "-n", 4, "--steps", 4),
         ("--class", "2,7", "--guidance", 3, "--steps", 3, "--legend"),
         ("--grid", "guidance=0,2", "--grid", "class=1,5,9", "--steps", 3, "--seed", 2),
+        ("--interpolate", "3,7,9", "--class", "4"),
     ],
 )
 def test_a_picture_is_drawn_again_to_the_bit(run, tmp_path, options):
@@ -47,6 +48,16 @@ def test_a_picture_is_drawn_again_to_the_bit(run, tmp_path, options):
     assert sample(run, *options, "--out", first) == 0
     assert sample(run, "--like", first, "--out", second) == 0
     assert pixels(first) == pixels(second)
+
+
+def test_a_walk_is_drawn_again_as_a_film(run, tmp_path):
+    """A film has the pictures of the walk in turn."""
+    first, film = tmp_path / "first.png", tmp_path / "film.gif"
+    assert sample(run, "--interpolate", "3,7", "--out", first) == 0
+    assert sample(run, "--like", first, "--out", film) == 0
+    with Image.open(film) as moving:
+        assert moving.n_frames == 9
+    assert sample(run, "--like", first, "--out", tmp_path / "walk.npz") == 2
 
 
 def test_an_edit_is_drawn_again_without_its_files(run, tmp_path):

@@ -14,7 +14,7 @@ def slow(monkeypatch):
     """A machine on which a step takes a millisecond for each feature of the finest level."""
     widths = []
 
-    def seconds(model, data, batch, runtime):
+    def seconds(model, data, batch, runtime, alone):
         widths.append(model.denoiser.network.stem.out_channels)
         return widths[-1] / 1000
 
@@ -42,6 +42,17 @@ def test_given_settings_are_not_made_smaller(tmp_path, slow):
 def test_the_speed_is_measured(tmp_path):
     planned = plan("digits", budget="5it", out=tmp_path / "run", device="cpu", settings=("model.width=16",))
     assert 0 < pace.seconds_per_step(planned.model, planned.data, 8, planned.runtime) < 10
+
+
+def test_time_that_other_processes_take_does_not_count_for_a_training_that_waits(tmp_path, monkeypatch):
+    """A pass of 3 seconds that had the processor for 1 of them takes 1 second alone; with two threads half of it."""
+    planned = plan("digits", budget="5it", out=tmp_path / "run", device="cpu", settings=("model.width=16",))
+    wall, busy = itertools.count(0, 3.0), itertools.count(0, 1.0)
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: next(wall), process_time=lambda: next(busy)))
+    assert pace.seconds_per_step(planned.model, planned.data, 8, planned.runtime) == 3
+    assert pace.seconds_per_step(planned.model, planned.data, 8, planned.runtime, alone=True) == 1
+    monkeypatch.setattr(pace.torch, "get_num_threads", lambda: 2)
+    assert pace.seconds_per_step(planned.model, planned.data, 8, planned.runtime, alone=True) == 0.5
 
 
 def test_few_steps_are_said_before_and_after(tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ They need a model with a decoder (`HasDecoder`). The pictures that begin with da
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ancestral.app.sampling.latents import between, decoded, latents, require
+from ancestral.app.sampling.latents import decoded, latents, require
 from ancestral.errors import UsageError
 from ancestral.models import GenerativeModel, HasDecoder, HasLatent
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ancestral.app.data import DataSet
     from ancestral.app.data.spec import DataSpec
     from ancestral.app.progress import Reporter
+    from ancestral.app.sampling.walk import Walk
     from ancestral.app.training.saved import Opened
 
 COLUMNS = 9  # pictures in a row
@@ -46,16 +46,13 @@ def draw(
     json: bool,
 ) -> None:
     """Draw the picture of kind `wish` into `out` and report its path. If `json`, also print its facts as JSON."""
-    from ancestral.app.cli.options import integers
     from ancestral.app.pictures import save
     from ancestral.app.progress import emit
     from ancestral.files import disk_errors
 
     spec, drawn_from = folder.spec, {"prior": prior} if prior else {}
     facts: dict[str, Any] = {"out": str(out)}
-    if wish == "interpolate":
-        image = interpolate(model, spec, integers(value), condition, drawn_from)
-    elif wish == "reconstruct":
+    if wish == "reconstruct":
         image, facts["error"] = reconstruct(model, spec, value, min(len(seeds), SHOWN))
         reporter.say(f"root mean squared error {facts['error']:.4f}, in the units of the data")
     elif wish == "latent-map":
@@ -69,14 +66,27 @@ def draw(
         emit(facts)
 
 
-def interpolate(model: GenerativeModel, spec: DataSpec, seeds: list[int], condition: Any, prior: dict[str, Any]) -> Image:
-    """Draw a row of pictures from the sample of each seed to the sample of the next. The ends are what `--seeds` draws."""
-    if len(seeds) < 2:
-        raise UsageError("--interpolate needs at least two seeds, e.g. --interpolate 3,7")
-    z = between(latents(model, seeds, condition, prior), COLUMNS)
-    rows = [f"seeds {a} to {b}" for a, b in itertools.pairwise(seeds)]
-    across = ["start", *[""] * (COLUMNS - 2), "end"]
-    return picture(decoded(model, z, condition), spec, rows=rows, across=across)
+def walk(
+    walk: Walk, model: GenerativeModel, folder: Opened, out: Path, *, metadata: bool, reporter: Reporter, json: bool
+) -> None:
+    """Draw a walk between seeds into `out`: a .png that carries how it was made, or a film .gif."""
+    from ancestral.app.cli.conditions import as_options
+    from ancestral.app.pictures import save, save_animation
+    from ancestral.app.progress import emit
+    from ancestral.app.sampling.provenance import record
+    from ancestral.files import disk_errors
+
+    with as_options():
+        x = torch.cat(list(walk.frames(model, folder.spec)))
+    with disk_errors(out.parent):
+        if out.suffix.lower() == ".gif":
+            save_animation(walk.film(x, folder.spec), out)
+        else:
+            about = record(walk.request, folder, walk.arrangement).chunks() if metadata else {}
+            save(walk.picture(x, folder.spec), out, about)
+    reporter.say(f"{len(x)} pictures between {len(walk.seeds)} seeds: {out}")
+    if json:
+        emit({"out": str(out), "n": len(x), **walk.arrangement})
 
 
 def traverse(model: GenerativeModel, spec: DataSpec, seed: int, condition: Any, prior: dict[str, Any]) -> Image:

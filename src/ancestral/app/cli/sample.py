@@ -143,7 +143,7 @@ def sample(
     strength
         Amount of change by --vary, from 0 (nothing) to 1 (all). Default: 0.5.
     interpolate
-        Draw the path between the samples of two or more seeds, e.g. 3,7.
+        Draw the path between the samples of two or more seeds, e.g. 3,7, as a .png or as a film .gif.
     reconstruct
         Encode and decode samples of this source, and draw both.
     latent_map
@@ -191,6 +191,7 @@ def sample(
     from ancestral.app.sampling.grid import Axis, SampleGrid
     from ancestral.app.sampling.provenance import find_run, read, record, to_json
     from ancestral.app.sampling.tuning import stale
+    from ancestral.app.sampling.walk import Walk
     from ancestral.app.sampling.writing import (
         bytes_each,
         check_disk,
@@ -263,8 +264,9 @@ def sample(
     home = Path() if is_remote(run) else run
     out = out or home / (FILES[wish] if one is None or like is None else f"samples{like.suffix}")
     singly = () if one is None else (".tif", ".npy")
-    kinds = {"invert": (".png", ".npz")} | dict.fromkeys(("sample", *edits), (".png", ".npz", ".csv", "", *singly))
-    check_suffix("--out", out, kinds.get(wish, (".png",)))
+    kinds: dict[str, tuple[str, ...]] = dict.fromkeys(("sample", *edits), (".png", ".npz", ".csv", "", *singly))
+    kinds |= {"invert": (".png", ".npz"), "interpolate": (".png", ".gif")}
+    check_suffix("--out", out, kinds.get("interpolate" if "walk" in arrangement else wish, (".png",)))
     ways = {
         "trajectory": trajectory,
         "steps": steps,
@@ -303,6 +305,13 @@ def sample(
         with as_options():
             one = conditions.condition(model, spec)
         return search(model, spec, invert, out, seed=seed, condition=one, reporter=reporter, json=json)
+    if wish == "interpolate" or "walk" in arrangement:
+        from ancestral.app.cli.latent import walk as draw_walk
+
+        with as_options():
+            walk = Walk(request, tuple(integers(interpolate))) if interpolate else Walk.of(request, arrangement)
+        draw_walk(walk, model, folder, out, metadata=metadata, reporter=reporter, json=json)
+        return 0
     if wish not in ("sample", *edits):
         from ancestral.app.cli.latent import draw
 
@@ -310,8 +319,6 @@ def sample(
             one, chosen = conditions.condition(model, spec), request.chosen_seeds()
         draw(wish, pictures[wish], model, folder, out, seeds=chosen, condition=one, prior=prior, reporter=reporter, json=json)
         return 0
-    if "walk" in arrangement:
-        raise UsageError(f"{like} is a walk between seeds: draw it with --interpolate, or in `ancestral studio`")
     if "across" in arrangement:
         check_suffix("--grid", out, (".png",))
         with as_options():

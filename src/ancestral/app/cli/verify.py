@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ancestral.app.theory import Claim, Sides, Verdict
 
 WIDTH = 132  # if the output is not a terminal
-HEADER = ("claim", "left side", "", "right side", "difference", "±", "verdict")
 
 
 def verify(
@@ -97,7 +96,7 @@ def _print(console: Console, shown: Sequence[Verdict], all_: Sequence[Verdict]) 
     from rich.table import Table
     from rich.text import Text
 
-    from ancestral.app.theory import K
+    from ancestral.app.theory import HEADER, K
 
     if shown:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -114,7 +113,7 @@ def _print(console: Console, shown: Sequence[Verdict], all_: Sequence[Verdict]) 
                 family = verdict.claim.family
             table.add_row(Text.assemble((verdict.claim.name, "bold cyan"), "  ", verdict.claim.title))
             for s in verdict.sides:
-                what, *numbers, said = cells(s)
+                what, *numbers, said = s.cells
                 table.add_row(Text(f"  {what}"), *numbers, Text(said, "green" if s.holds else "bold red"))
         console.print(table)
     failed = [v.claim.name for v in all_ if not v.holds]
@@ -123,30 +122,6 @@ def _print(console: Console, shown: Sequence[Verdict], all_: Sequence[Verdict]) 
     console.print(f"\n{said}{'; these fail: ' + ', '.join(failed) if failed else ''}", markup=False, soft_wrap=True)
     rule = f"left = right: |difference| ≤ {K:g} standard errors (±) + a tolerance for rounding and steps; ≤ likewise, one-sided"
     console.print(rule, style="dim", markup=False, soft_wrap=True)
-
-
-def cells(s: Sides) -> tuple[str, ...]:
-    """Return the row of the printed table under `HEADER`. If there are many points, it shows the worst."""
-    i = s.worst
-    what = f"{s.along.of}: {s.what}" if s.along else s.what
-    if len(s.left) > 1:
-        what += f"; worst of {len(s.left)}"
-    if s.along:
-        what += f", at {s.along.axis.partition(',')[0]} = {s.along.at[i].item():.3g}"
-    return (
-        what,
-        number(s.left[i].item()),
-        s.relation,
-        number(s.right[i].item()),
-        f"{s.difference[i].item():.1e}" if s.difference[i] else "0",
-        f"{s.std_err[i].item():.1e}" if s.std_err[i] else "",
-        "holds" if s.holds else "FAILS",
-    )
-
-
-def number(value: float) -> str:
-    """Write a number with six significant figures, or as a whole number if it is a large count."""
-    return f"{value:,.0f}" if value == round(value) and abs(value) >= 1000 else f"{value:.6g}"
 
 
 def _explain(console: Console, c: Claim) -> None:

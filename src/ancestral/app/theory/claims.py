@@ -30,6 +30,7 @@ from ancestral.suggest import unknown
 K = 4.0
 ROUNDING = 1e-9  # tolerance of float64 arithmetic; that of float32 is `SINGLE`
 SINGLE = 2e-6
+HEADER = ("claim", "left side", "", "right side", "difference", "±", "verdict")  # of a table of sides
 Relation = Literal["=", "≤"]
 Number = Tensor | float | int
 M = TypeVar("M")
@@ -95,6 +96,30 @@ class Sides:
     def holds(self) -> bool:
         excess = self.difference.abs() if self.relation == "=" else self.difference
         return len(excess) > 0 and bool((excess <= self.allowed).all())
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row of a printed table under `HEADER`. If there are many points, it shows the worst."""
+        i = self.worst
+        what = f"{self.along.of}: {self.what}" if self.along else self.what
+        if len(self.left) > 1:
+            what += f"; worst of {len(self.left)}"
+        if self.along:
+            what += f", at {self.along.axis.partition(',')[0]} = {self.along.at[i].item():.3g}"
+        return (
+            what,
+            _number(self.left[i].item()),
+            self.relation,
+            _number(self.right[i].item()),
+            f"{self.difference[i].item():.1e}" if self.difference[i] else "0",
+            f"{self.std_err[i].item():.1e}" if self.std_err[i] else "",
+            "holds" if self.holds else "FAILS",
+        )
+
+
+def _number(value: float) -> str:
+    """Write a number with six significant figures, or as a whole number if it is a large count."""
+    return f"{value:,.0f}" if value == round(value) and abs(value) >= 1000 else f"{value:.6g}"
 
 
 @dataclass(frozen=True)

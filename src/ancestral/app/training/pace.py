@@ -17,15 +17,18 @@ from ancestral.runtime import Runtime, holds_float64
 ENOUGH = 0.5  # a smaller network is chosen if fewer than this share of the family's least steps fit
 
 
-def seconds_per_step(model: GenerativeModel, data: DataSet, batch: int, runtime: Runtime) -> float:
-    """Measure the seconds of a forward and backward pass of every player on a batch. The first pass is not measured."""
+def seconds_per_step(model: GenerativeModel, data: DataSet, batch: int, runtime: Runtime, *, alone: bool = False) -> float:
+    """Measure the seconds of a forward and backward pass of every player on a batch. The first pass is not measured.
+
+    alone: whether to leave out the time that other processes take from the CPU, for a training that starts when they end.
+    """
     model.conditioner.fit(data.train.all_columns)
     some = data.encoded(model.conditioner)
     runtime.place(model)
     model.precision = runtime.autocast
     with runtime.threaded():
         for _ in range(2):
-            started = time.monotonic()
+            started, busy = time.monotonic(), time.process_time()
             for player in model.players():
                 noise = StreamNoise(min(batch, len(data.train)), 0, 0, runtime.device)
                 drawn = some.batch(torch.arange(noise.n), noise=noise).to(runtime.device)
@@ -38,13 +41,15 @@ def seconds_per_step(model: GenerativeModel, data: DataSet, batch: int, runtime:
             if runtime.device.type == "cuda":
                 torch.cuda.synchronize(runtime.device)
             took = time.monotonic() - started
+            if alone and runtime.device.type == "cpu":
+                took = min(took, (time.process_time() - busy) / torch.get_num_threads())
     return took
 
 
-def suited(recipe: Recipe, data: DataSet, device: str) -> tuple[FamilyRecipe, tuple[str, ...]]:
+def suited(recipe: Recipe, data: DataSet, device: str, *, alone: bool = False) -> tuple[FamilyRecipe, tuple[str, ...]]:
     """Return the recipe's model, with a smaller network if the default is far too slow for a time budget, and notes.
 
-    Only sizes that the user has not set are changed.
+    Only sizes that the user has not set are changed. alone: as in `seconds_per_step`.
     """
     budget, family = Budget.parse(recipe.train.budget), recipe.model
     if budget.unit != "seconds" or family.smaller() is None:
@@ -55,7 +60,7 @@ def suited(recipe: Recipe, data: DataSet, device: str) -> tuple[FamilyRecipe, tu
             model = family.build(data.spec)
         size = sum(p.numel() for p in model.parameters())
         runtime = Runtime.choose(device, recipe.train.precision, parameters=size, float64=holds_float64(model))
-        tried.append(budget.amount / seconds_per_step(model, data, recipe.train.batch, runtime))
+        tried.append(budget.amount / seconds_per_step(model, data, recipe.train.batch, runtime, alone=alone))
         smaller = family.smaller()
         if tried[-1] >= ENOUGH * family.least_steps or smaller is None:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -11,7 +12,11 @@ from starlette.responses import StreamingResponse
 
 from ancestral.app import lab
 from ancestral.app.lab.forward import SCHEDULES
+from ancestral.app.pictures import png
+from ancestral.app.theory import CLAIMS, HEADER, Claim
+from ancestral.app.theory.pictures import draw
 from ancestral.app.web.events import event, stream, told
+from ancestral.app.web.render import data_url
 from ancestral.app.web.studio import Studio
 from ancestral.errors import UsageError
 
@@ -98,17 +103,30 @@ def router(studio: Studio) -> APIRouter:
             raise UsageError("train the VAE first")
         return {"picture": lab.decode(model, asked.z), "z": asked.z}
 
+    @api.get("/claims")
+    def claims(family: str) -> list[dict[str, Any]]:
+        found = [_described(claim) for claim in CLAIMS.values() if claim.family == family]
+        if not found:
+            raise UsageError(f"there are no claims of the family {family!r}")
+        return found
+
     @api.get("/claims/{name}")
     def claim(name: str) -> dict[str, Any]:
-        found = _claim(name)
-        return {"name": name, "title": found.title, "text": found.derivation, "source": found.source, "lines": found.lines}
+        return _described(_claim(name))
 
     @api.post("/claims/{name}")
     def verify(name: str) -> dict[str, Any]:
         with studio.compute:
             verdict = _claim(name).verify()
-        worst = [{"what": side.what, "difference": float(side.difference.abs().max())} for side in verdict.sides]
-        return {"name": name, "holds": verdict.holds, "seconds": verdict.seconds, "sides": worst}
+        picture = draw(verdict)
+        return {
+            "name": name,
+            "holds": verdict.holds,
+            "seconds": verdict.seconds,
+            "header": HEADER,
+            "rows": [side.cells for side in verdict.sides],
+            "picture": None if picture is None else data_url(png(picture)),
+        }
 
     return api
 
@@ -121,9 +139,16 @@ def _states(studio: Studio, states: Iterator[dict[str, Any]]) -> Iterator[str]:
     yield event("done", {})
 
 
-def _claim(name: str) -> Any:
-    from ancestral.app.theory import CLAIMS
-
+def _claim(name: str) -> Claim:
     if name not in CLAIMS:
         raise UsageError(f"there is no claim {name!r}")
     return CLAIMS[name]
+
+
+def _described(claim: Claim) -> dict[str, Any]:
+    """Return a claim as a page shows it, with its derivation in paragraphs and equations."""
+    blocks = [
+        {"equation": inspect.cleandoc(block)} if block.startswith("    ") else {"text": " ".join(block.split())}
+        for block in claim.derivation.split("\n\n")
+    ]
+    return {"name": claim.name, "title": claim.title, "blocks": blocks, "source": claim.source, "lines": claim.lines}

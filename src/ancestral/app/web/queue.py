@@ -91,6 +91,11 @@ class Queue:
             self.tick()
             return job
 
+    @property
+    def busy(self) -> bool:
+        """Whether a command runs."""
+        return any(job.pid is not None and not job.ended for job in self.jobs)
+
     def of(self, run: Path) -> Job | None:
         """Return the training of a run that waits or runs, or None."""
         return next((job for job in self.jobs if job.run == str(run) and not job.ended), None)
@@ -125,7 +130,7 @@ class Queue:
                 if code is not None or (child is None and _process(job) is None):
                     job.ended, job.code, changed = True, code, True
                     self._children.pop(job.id, None)
-            if not any(job.pid is not None and not job.ended for job in self.jobs):
+            if not self.busy:
                 waiting = next((job for job in self.jobs if job.pid is None and not job.ended), None)
                 if waiting is not None:
                     self._start(waiting)
@@ -195,8 +200,8 @@ def _complete(job: Job) -> bool:
     """Return whether a command whose end nobody saw has left its result."""
     if job.arguments[0] == "train":
         return bool(counters(Run(job.run)).get("progress", 0.0) >= 1)
-    report = Path(job.run) / "report.html"
-    return report.is_file() and report.stat().st_mtime > job.created
+    result = Path(job.run) / ("tuning.json" if job.arguments[0] == "tune" else "report.html")
+    return result.is_file() and result.stat().st_mtime > job.created
 
 
 def _process(job: Job) -> psutil.Process | None:

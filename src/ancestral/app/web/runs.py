@@ -6,9 +6,11 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
@@ -29,6 +31,7 @@ from ancestral.app.web.studio import Studio, is_run
 from ancestral.errors import AncestralError, UsageError
 
 PAUSE = 0.3  # seconds between looks at the files of a run
+CAPTIONS = 64  # held-out captions of which the different ones are shown as examples
 
 
 class Longer(BaseModel):
@@ -68,6 +71,7 @@ def router(studio: Studio) -> APIRouter:
             "previews": preview_steps(found),
             "health": [vars(sentence) for sentence in overview.health(found, rows)],
             "quality": overview.quality(found),
+            "sampler": None if brief_.get("problem") or not found.weights.is_file() else overview.sampler(found),
             "report": (found.path / "report.html").is_file(),
         }
 
@@ -122,12 +126,19 @@ def router(studio: Studio) -> APIRouter:
         }
 
     @api.get("/runs/{name}/data")
-    def real(name: str, n: int = 24) -> dict[str, Any]:
+    def real(name: str, n: int = 24, column: Literal["x", "image"] = "x") -> dict[str, Any]:
+        """Return held-out samples, or the conditioning images of some (column "image"), and different captions."""
         data = studio.data(name)
         n = max(1, min(n, 500, len(data.test)))
-        captions = data.test.captions
-        texts = [] if captions is None else [captions[i] for i in range(min(8, len(captions)))]
-        return shown(data.x("test", _index(range(n))), data.spec) | {"captions": [text for text in texts if text]}
+        captions = [text for text in (data.test.captions or [])[:CAPTIONS] if text]
+        if column == "image":
+            if "image" not in data.test:
+                raise UsageError(f"the data of {name} have no conditioning images")
+            x = data.test["image"].gather(_index(range(n))).values / 255
+            spec = replace(data.spec, shape=tuple(x.shape[1:]), range=(0.0, 1.0))
+        else:
+            x, spec = data.x("test", _index(range(n))), data.spec
+        return shown(x, spec) | {"captions": list(dict.fromkeys(captions))}
 
     @api.get("/runs/{name}/report")
     def report(name: str) -> FileResponse:
@@ -177,6 +188,11 @@ def router(studio: Studio) -> APIRouter:
     def make_report(name: str) -> dict[str, Any]:
         found = studio.run(name)
         return described(studio, studio.queue.add(["report", str(found.path)], found.path).id)
+
+    @api.post("/runs/{name}/tune")
+    def tune(name: str) -> dict[str, Any]:
+        found = studio.run(name)
+        return described(studio, studio.queue.add(["tune", str(found.path)], found.path).id)
 
     @api.post("/comparisons")
     def compare(wanted: Several) -> dict[str, Any]:
@@ -321,8 +337,6 @@ def _text(file: Path) -> str:
 
 
 def _index(rows: Any) -> Tensor:
-    import torch
-
     return torch.as_tensor(list(rows), dtype=torch.long)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from starlette.responses import StreamingResponse
 from torch import Tensor
 
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.pictures import grid, save, save_animation
+from ancestral.app.pictures import save, save_animation
 from ancestral.app.sampling import SampleRequest, Sampling
 from ancestral.app.sampling.grid import SETTINGS, SampleGrid
 from ancestral.app.sampling.guidance import denoising
-from ancestral.app.sampling.latents import between, decoded, latents
 from ancestral.app.sampling.provenance import from_client, read, record, to_json
+from ancestral.app.sampling.tuning import Tuning
+from ancestral.app.sampling.walk import Walk
 from ancestral.app.sampling.writing import check_memory, picture_of
 from ancestral.app.training.saved import Opened, weights_of
 from ancestral.app.web.events import event, stream, told
@@ -58,7 +59,7 @@ FRAMES = 24  # states that are shown
 FRAME = 0.06  # seconds between shown states at least
 FEW = 16  # samples that are shown on their way
 KEPT = 200  # pictures that are kept and are not favourites
-STEPS = (2, 24)  # pictures between two seeds of a walk
+SEEDS, PICTURES = 8, 24  # of a walk: seeds at most, and pictures between two of them
 ID = re.compile(r"[0-9]{10,20}-[0-9a-f]{6}")
 
 
@@ -170,7 +171,8 @@ def controls_of(model: GenerativeModel, spec: DataSpec, run: Opened | None = Non
         "guided": denoiser is not None and bool(kinds),
         "guidance": usual,
         "steps": "steps" in options,
-        "usual_steps": SampleRequest().settled(run).steps or USUAL_STEPS,
+        "usual_steps": USUAL_STEPS,
+        "tuning": None if run is None or "steps" not in options else _tuned(run),
         "solvers": [{"name": n, "meaning": meaning("solver", n)} for n in names("solver")] if "solver" in options else [],
         "spacings": [{"name": n, "meaning": meaning("spacing", n)} for n in names("spacing")] if "spacing" in options else [],
         "truncation": "truncation" in options,
@@ -179,6 +181,27 @@ def controls_of(model: GenerativeModel, spec: DataSpec, run: Opened | None = Non
         "walk": isinstance(model, HasDecoder),
         "notes": list(model.notes),
     }
+
+
+def _tuned(run: Opened) -> dict[str, Any] | None:
+    """Return what `ancestral tune` found for a run: the samplers by their steps, the usual one and the best. None: nothing."""
+    tuning = Tuning.of(run)
+    if tuning is None:
+        return None
+    return {
+        "settings": [{"steps": setting.steps, "sampler": str(setting)} for setting in tuning.settings],
+        "usual": tuning.usual,
+        "best": tuning.best,
+    }
+
+
+def _scale(mean: float, std: float) -> dict[str, float]:
+    """Return the ends, the step and the beginning of a slider over most of a number's values, all of them round numbers."""
+    width = 4 * std if std > 0 else 1.0
+    power = 10.0 ** math.floor(math.log10(width / 100))
+    step = power * min(m for m in (1, 2, 5, 10) if m * power >= width / 100 or m == 10)
+    low, high, start = (step * round(value / step) for value in (mean - width / 2, mean + width / 2, mean))
+    return {name: float(f"{value:.12g}") for name, value in {"low": low, "high": high, "step": step, "mean": start}.items()}
 
 
 def _control(name: str, kind: Any, spec: DataSpec) -> dict[str, Any] | None:
@@ -190,10 +213,7 @@ def _control(name: str, kind: Any, spec: DataSpec) -> dict[str, Any] | None:
     if isinstance(kind, NumberCondition):
         known = dict(zip(spec.numbers, zip(spec.number_mean, spec.number_std, strict=True), strict=True))
         ranges = [known.get(number, (0.0, 1.0)) for number in kind.names]
-        numbers = [
-            {"name": number, "low": mean - 2 * std, "high": mean + 2 * std, "mean": mean}
-            for number, (mean, std) in zip(kind.names, ranges, strict=True)
-        ]
+        numbers = [{"name": number, **_scale(mean, std)} for number, (mean, std) in zip(kind.names, ranges, strict=True)]
         return {"name": name, "type": "number", "numbers": numbers}
     if isinstance(kind, LayoutCondition | TextLayoutCondition):
         classes = list(getattr(kind, "names", spec.box_classes))
@@ -281,26 +301,19 @@ def _walk(
     studio: Studio, name: str, model: GenerativeModel, run: Opened, request: SampleRequest, arrangement: Mapping[str, Any]
 ) -> Iterator[str]:
     """Draw a film that walks from the sample of each seed to the next."""
-    try:
-        seeds, steps = [int(seed) for seed in arrangement["walk"]], int(arrangement.get("steps", 12))
-    except (TypeError, ValueError):
-        raise UsageError("a walk needs seeds: whole numbers") from None
-    if not 2 <= len(seeds) <= 8 or not STEPS[0] <= steps <= STEPS[1]:
-        raise UsageError(f"a walk has 2 to 8 seeds and {STEPS[0]} to {STEPS[1]} pictures between two of them")
-    condition = request.conditions.condition(model, run.spec)
-    started = time.perf_counter()
-    yield event("begin", {"n": (len(seeds) - 1) * steps, "columns": steps})
+    walk, started = Walk.of(request, arrangement), time.perf_counter()
+    if len(walk.seeds) > SEEDS or walk.steps > PICTURES:
+        raise UsageError(f"the studio walks through at most {SEEDS} seeds, with at most {PICTURES} pictures between two")
+    yield event("begin", {"n": walk.n, "columns": walk.steps})
     frames: list[Tensor] = []
     with studio.compute:
-        z = between(latents(model, seeds, condition, {}), steps)
-        for part in z.split(8):
-            frames.append(decoded(model, part, condition).cpu())
-            yield event("progress", {"ready": sum(map(len, frames)), "n": len(z)})
+        for part in walk.frames(model, run.spec):
+            frames.append(part)
+            yield event("progress", {"ready": sum(map(len, frames)), "n": walk.n})
     x = torch.cat(frames)
-    rows = [f"seeds {a} to {b}" for a, b in pairwise(seeds)]
-    kept = _kept(studio, name, run, request, dict(arrangement), grid(x, run.spec, steps, rows=rows))
-    save_animation([grid(frame[None], run.spec) for frame in x], studio.gallery / f"{kept['id']}.gif")
-    facts = {"seconds": time.perf_counter() - started, "columns": steps, "film": f"/api/gallery/{kept['id']}.gif"}
+    kept = _kept(studio, name, run, request, walk.arrangement, walk.picture(x, run.spec))
+    save_animation(walk.film(x, run.spec), studio.gallery / f"{kept['id']}.gif")
+    facts = {"seconds": time.perf_counter() - started, "columns": walk.steps, "film": f"/api/gallery/{kept['id']}.gif"}
     yield event("done", facts | kept | {"samples": shown(x, run.spec)})
 
 

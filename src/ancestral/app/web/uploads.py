@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -77,12 +78,17 @@ def router(studio: Studio) -> APIRouter:
 
     @api.post("/data")
     def understand(wanted: Wanted) -> dict[str, Any]:
-        data = dataset(studio, wanted)
+        try:
+            data = dataset(studio, wanted)
+        except AncestralError as error:
+            raise type(error)(_without_folder(str(error), studio, wanted)) from None
         return understood(data) | {"title": title(studio, wanted)}
 
     @api.post("/estimates")
     def buys(wanted: Wanted) -> dict[str, Any]:
         data = dataset(studio, wanted)
+        studio.queue.tick()
+        waits = studio.queue.busy  # then it starts when the others have ended
         with studio.compute:
             planned = plan(
                 _source(studio, wanted),
@@ -93,10 +99,11 @@ def router(studio: Studio) -> APIRouter:
                 out=studio.own / "nowhere",
                 data=data,
                 device=studio.device,
+                alone=waits,
             )
-            found = estimate(planned.recipe, data, planned.model, planned.runtime)
+            found = estimate(planned.recipe, data, planned.model, planned.runtime, alone=waits)
         notes = [note for note in planned.data.notes if note not in data.notes]
-        return vars(found) | {"samples": found.samples, "budget": planned.recipe.train.budget, "notes": notes}
+        return vars(found) | {"samples": found.samples, "budget": planned.recipe.train.budget, "notes": notes, "waits": waits}
 
     @api.post("/trainings")
     def start(wanted: Wanted) -> dict[str, Any]:
@@ -136,6 +143,14 @@ def dataset(studio: Studio, wanted: Wanted) -> DataSet:
         return studio.data(wanted.run)
     source = _source(studio, wanted)
     return studio.stored(("source", source, wanted.size), lambda: load(source, size=wanted.size or None))
+
+
+def _without_folder(text: str, studio: Studio, wanted: Wanted) -> str:
+    """Return a message about an upload without the folder in which the studio keeps it."""
+    folder = studio.data_folder / (wanted.upload or "none")
+    return (
+        text.replace(f"the folder {folder} ", "the upload ").replace(f"{folder}{os.sep}", "").replace(str(folder), "the upload")
+    )
 
 
 def understood(data: DataSet) -> dict[str, Any]:

@@ -4,8 +4,9 @@ import { h } from "./dom.js";
 const PAGES = {
   home: () => import("./home.js"), runs: () => import("./runs.js"), run: () => import("./run.js"), pair: () => import("./pair.js"),
   report: () => import("./report.js"), generate: () => import("./generate.js"), gallery: () => import("./gallery.js"), lab: () => import("./lab.js"),
+  theory: () => import("./theory.js"),
 };
-const TABS = { run: "runs", pair: "runs", report: "runs" };
+const TABS = { run: "runs", pair: "runs", report: "runs", theory: "lab" };
 
 let leave = null;
 let turn = 0;
@@ -25,6 +26,7 @@ async function show() {
   const { page, parts, query } = place();
   leave?.abort();
   leave = new AbortController();
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close("no"); // it asks about the page that is left
   document.body.classList.toggle("show", page === "lab" && query.has("show"));
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.page === (TABS[page] || page)) link.setAttribute("aria-current", "page");

@@ -51,12 +51,13 @@ export function select(options, value, onchange, props = {}) {
 }
 
 // A range with a number beside it; both say the same.
+// beyond: whether the number may be outside of the range.
 // show, read: of a scale that is not linear, the number that stands for a position, and its inverse.
-export function slider({ label, min, max, step, value, oninput, help, digits, show = (v) => v, read = (v) => v }) {
+export function slider({ label, min, max, step, value, oninput, help, digits, beyond = false, show = (v) => v, read = (v) => v }) {
   const id = unique();
   const shown = (v) => (digits === undefined ? show(v) : Number(show(v)).toPrecision(digits));
   const range = h("input", { type: "range", id, min, max, step, value });
-  const number = h("input", { type: "number", min, step: "any", value: shown(value), "aria-label": `${label}, as a number` });
+  const number = h("input", { type: "number", min: beyond ? null : show(min), step: "any", value: shown(value), "aria-label": `${label}, as a number` });
   const set = (v, from) => {
     if (from !== range) range.value = v;
     if (from !== number) number.value = shown(v);
@@ -136,9 +137,9 @@ export const failed = (error) => { if (error.name !== "AbortError") toast(error.
 
 export function duration(seconds) {
   seconds = Math.round(seconds);
-  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 60) return `${seconds}\u00a0s`;
   const minutes = Math.floor(seconds / 60);
-  return minutes < 60 ? `${minutes} min${seconds % 60 ? ` ${seconds % 60} s` : ""}` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return minutes < 60 ? `${minutes}\u00a0min${seconds % 60 ? ` ${seconds % 60}\u00a0s` : ""}` : `${Math.floor(minutes / 60)}\u00a0h ${minutes % 60}\u00a0min`;
 }
 
 export function count(n) {

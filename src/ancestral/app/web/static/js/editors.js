@@ -57,7 +57,7 @@ export function boxEditor(control, onchange) {
 
 // A canvas that is painted: maps (numbers of classes), masks (white), sketches (white on black).
 export function painter({ label, width, height, palette, under, onchange, help, brush = 0.12 }) {
-  const canvas = h("canvas", { width, height, role: "img", "aria-label": label });
+  const canvas = h("canvas", { width, height, role: "img", tabindex: "0", "aria-label": `${label}: arrow keys move, Space paints, Backspace erases` });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const values = new Uint8Array(width * height);
   let current = palette.length > 1 ? 1 : 0, radius = Math.max(0.5, brush * Math.min(width, height)), last = null;
@@ -65,8 +65,8 @@ export function painter({ label, width, height, palette, under, onchange, help, 
     current = i;
     for (const chip of chips.children) chip.setAttribute("aria-pressed", chip === event.currentTarget);
   } }, h("span.dot", { style: { background: rgb(p.color) } }), p.name))) : null;
-  let base = null;
-  async function draw() {
+  let base = null, cursor = null;
+  function draw() {
     context.clearRect(0, 0, width, height);
     if (base) context.drawImage(base, 0, 0, width, height);
     const image = context.getImageData(0, 0, width, height);
@@ -76,6 +76,9 @@ export function painter({ label, width, height, palette, under, onchange, help, 
       image.data.set([r, g, b, 255], 4 * i);
     });
     context.putImageData(image, 0, 0);
+    if (!cursor) return;
+    context.fillStyle = "#d55e00";
+    context.fillRect(...cursor, 1, 1);
   }
   function dab(x, y) {
     for (let j = Math.floor(y - radius); j <= y + radius; j++) for (let i = Math.floor(x - radius); i <= x + radius; i++) {
@@ -93,12 +96,24 @@ export function painter({ label, width, height, palette, under, onchange, help, 
     draw();
   });
   canvas.addEventListener("pointerup", () => { last = null; onchange(values); });
+  canvas.addEventListener("keydown", (event) => {
+    const step = event.shiftKey ? 4 : 1, move = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
+    if (move) cursor = cursor ? cursor.map((v, i) => Math.max(0, Math.min([width, height][i] - 1, v + move[i]))) : [width >> 1, height >> 1];
+    else if (cursor && [" ", "Enter", "Backspace", "Delete"].includes(event.key)) {
+      erase = event.key === "Backspace" || event.key === "Delete";
+      dab(cursor[0] + 0.5, cursor[1] + 0.5);
+      onchange(values);
+    } else return;
+    event.preventDefault();
+    draw();
+  });
+  canvas.addEventListener("blur", () => { cursor = null; draw(); });
   const fill = (v) => { values.fill(v); draw(); onchange(values); };
   const half = () => { values.forEach((_, i) => { values[i] = Math.floor(i / width) < height / 2 ? current : 0; }); draw(); onchange(values); };
   const size = slider({ label: "Brush", min: 0.5, max: Math.max(2, Math.min(width, height) / 3), step: 0.5, value: radius, oninput: (v) => { radius = v; } });
   const element = h(".field", {}, h("span.label", {}, label), chips, h(".editor", {}, canvas), size,
     h(".row", {}, h("button", { type: "button", onclick: () => fill(0) }, "Clear"), h("button", { type: "button", onclick: () => fill(current) }, "Fill"), h("button", { type: "button", onclick: half }, "Upper half")),
-    h("span.help", {}, help || "Paint with the mouse; with Shift it erases."));
+    h("span.help", {}, help || "Paint with the mouse, and hold Shift to erase; or with arrow keys, Space and Backspace."));
   element.set = (array) => { values.set(array); draw(); };
   element.under = (canvas_) => { base = canvas_; draw(); };
   element.values = values;
@@ -137,9 +152,19 @@ export function bytesOf({ npy }) {
   return bytes.slice(10 + bytes[8] + 256 * bytes[9]);
 }
 
-// A picture: one of held-out data, or a file. onchange(file, canvas).
-export function pictureChooser(run, label, onchange, help) {
+// A picture: one of held-out data, or a file. onchange(file, canvas). value: the present file. onclear: what "No picture" does.
+// column: "image" for the conditioning images of the data.
+export function pictureChooser(run, label, onchange, { value, onclear, preview = true, column = "x" } = {}) {
   const strip = h(".strip", { role: "group", "aria-label": `${label}: held-out data` });
+  const shown = h(".row", { hidden: true });
+  const press = (chosen) => { for (const button of strip.children) button.setAttribute("aria-pressed", button === chosen); };
+  const show = (canvas) => {
+    const copy = h("canvas.chosen", { width: canvas.width, height: canvas.height, role: "img", "aria-label": `${label}: the chosen picture` });
+    copy.getContext("2d").drawImage(canvas, 0, 0);
+    shown.hidden = false;
+    shown.replaceChildren(copy, onclear ? h("button.quiet", { type: "button", onclick: () => { shown.hidden = true; input.value = ""; press(null); onclear(); } }, "No picture") : "");
+  };
+  const take = (canvas, button) => { press(button); if (preview) show(canvas); onchange(fileOf(canvas), canvas); };
   const input = h("input", { type: "file", accept: "image/*", "aria-label": `${label}: a file`, onchange: async () => {
     const file = input.files[0];
     if (!file) return;
@@ -147,21 +172,17 @@ export function pictureChooser(run, label, onchange, help) {
     if (!bitmap) return failed(new Error("This file is not a picture that the browser can read."));
     const canvas = h("canvas", { width: bitmap.width, height: bitmap.height });
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
-    for (const button of strip.children) button.setAttribute("aria-pressed", false);
-    onchange(fileOf(canvas), canvas);
+    take(canvas, null);
   } });
-  get(`api/runs/${encode(run)}/data?n=24`).then(async (samples) => {
+  get(`api/runs/${encode(run)}/data?n=24&column=${column}`).then(async (samples) => {
     if (samples.form !== "pixels") return;
     for (let i = 0; i < samples.n; i++) {
-      const canvas = await cut(samples, i);
-      canvas.setAttribute("aria-label", `held-out sample ${i + 1}`);
-      strip.append(h("button", { type: "button", "aria-pressed": "false", onclick: (event) => {
-        for (const button of strip.children) button.setAttribute("aria-pressed", button === event.currentTarget);
-        onchange(fileOf(canvas), canvas);
-      } }, canvas));
+      const canvas = await cut(samples, i, h("canvas", { "aria-hidden": "true" }));
+      strip.append(h("button", { type: "button", "aria-pressed": "false", "aria-label": `Held-out ${column === "x" ? "sample" : "picture"} ${i + 1}`, onclick: (event) => take(canvas, event.currentTarget) }, canvas));
     }
   }).catch(() => {});
-  return h(".field", {}, h("span.label", {}, label), strip, input, h("span.help", {}, help || "Choose a held-out sample, or a file."));
+  if (value) canvasOf(value).then(show);
+  return h(".field", {}, h("span.label", {}, label), strip, input, shown, h("span.help", {}, column === "x" ? "Choose a held-out sample, or a file." : "Choose the picture of a held-out sample, or a file."));
 }
 
 export async function canvasOf(file) {

@@ -56,22 +56,33 @@ class Maker {
     if (modes.length > 1) form.append(tabs("What to draw", modes, this.mode, (mode) => { this.mode = mode; this.extras(extra); }));
     for (const control of controls.conditions) form.append(this.condition(control));
     form.append(extra);
-    this.extras(extra);
-    if (controls.edits.length) form.append(this.edits());
+    const others = []; // what a walk does not use
+    if (controls.edits.length) others.push(this.edits());
+    form.append(...others);
     const sampler = h("details", { open: innerWidth > 900 }, h("summary", {}, "Sampler"));
     const box = h(".stack");
     sampler.append(box);
     if (controls.guided) box.append(slider({ label: "Guidance", min: 0, max: 8, step: 0.1, value: state.scale ?? controls.guidance ?? 1, oninput: (v) => { state.scale = v; }, help: "0 ignores the condition, 1 is as trained, more is sharper and less varied." }));
-    if (controls.steps) box.append(slider({ label: "Steps", min: 1, max: 100, step: 1, value: state.steps ?? controls.usual_steps, oninput: (v) => { state.steps = Math.max(1, Math.round(v)); if (Array.isArray(state.spacing)) { state.spacing = ""; state.solver = ""; } } }));
-    if (controls.solvers.length) box.append(field("Solver", select([{ value: "", label: "default" }, ...controls.solvers.map((s) => ({ value: s.name, label: `${s.name}: ${s.meaning}` }))], state.solver, (v) => { state.solver = v; })));
-    if (controls.spacings.length) box.append(field("Spacing of the steps", select([{ value: "", label: "default" }, ...controls.spacings.map((s) => ({ value: s.name, label: `${s.name}: ${s.meaning}` }))], state.spacing, (v) => { state.spacing = v; })));
+    if (controls.steps) {
+      this.steps = slider({ label: "Steps", min: 1, max: 100, step: 1, value: this.stepsNow(), oninput: (v) => this.sample({ steps: Math.max(1, Math.round(v)) }) });
+      this.sampler = h("p.help.small.soft", { role: "status" });
+      const ends = controls.tuning ? [["Quick", controls.tuning.settings[0].steps], ["Best", controls.tuning.best]].map(([name, steps]) => h("button.chip", { type: "button", onclick: () => this.sample({ steps, solver: "", spacing: "" }) }, `${name}: ${plural(steps, "step")}`)) : [];
+      box.append(h(".stack.tight", {}, this.steps, ends.length ? h(".chips", { role: "group", "aria-label": "Tuned samplers" }, ends) : null, this.sampler));
+    }
+    const byDefault = { value: "", label: controls.tuning ? "default, as tuned" : "default" };
+    const fitted = Array.isArray(state.spacing) ? [{ value: "fitted", label: "fitted noise levels" }] : [];
+    if (controls.solvers.length) box.append(field("Solver", (this.solver = select([byDefault, ...controls.solvers.map((s) => ({ value: s.name, label: `${s.name}: ${s.meaning}` }))], state.solver, (solver) => this.sample({ solver })))));
+    if (controls.spacings.length) box.append(field("Spacing of the steps", (this.spacing = select([byDefault, ...fitted, ...controls.spacings.map((s) => ({ value: s.name, label: `${s.name}: ${s.meaning}` }))], fitted.length ? "fitted" : state.spacing, (spacing) => this.sample({ spacing })))));
     if (controls.truncation) box.append(slider({ label: "Truncation", min: 0, max: 1.5, step: 0.05, value: state.truncation ?? 1, oninput: (v) => { state.truncation = v; }, help: "1 is as trained; less is more typical and less varied." }));
-    if (box.children.length) form.append(sampler);
+    if (box.children.length) { form.append(sampler); others.push(sampler); }
     this.seed = h("input", { type: "number", min: 0, step: 1, value: state.seed, oninput: () => { state.seed = Math.max(0, Math.round(Number(this.seed.value) || 0)); } });
-    form.append(h(".row", { style: { alignItems: "end", flexWrap: "nowrap" } },
+    others.push(h(".row", { style: { alignItems: "end", flexWrap: "nowrap" } },
       h("div.grow", {}, field("Seed", this.seed)),
       h("button.icon", { type: "button", "aria-label": "Another seed", style: { border: "1px solid var(--line)" }, onclick: () => { state.seed = Math.floor(Math.random() * 1e6); this.seed.value = state.seed; this.draw(); } }, icon(ICONS.dice)),
       (this.countField = h("div.grow", {}, field("How many", select([...new Set([...COUNTS, state.n])].sort((a, b) => a - b), state.n, (v) => { state.n = Number(v); }))))));
+    form.append(others.at(-1));
+    this.others = others;
+    this.extras(extra);
     this.button = h("button.primary.big", { type: "submit" }, "Generate");
     this.cancel = h("button", { type: "button", hidden: true, onclick: () => this.abort?.abort() }, "Stop");
     form.append(h(".row.go", {}, this.button, this.cancel));
@@ -82,7 +93,39 @@ class Maker {
     this.view.element.replaceChildren(empty);
     const result = h("section.card.stack", { "aria-label": "Samples" }, this.progress, this.status, this.view.element, this.actions);
     this.empty = empty;
+    this.tellSampler();
     return h(".split.form", {}, form, result);
+  }
+
+  // The number of steps that a request without one takes.
+  stepsNow() {
+    const { state, controls } = this;
+    return state.steps ?? (this.tuned() && controls.tuning.usual ? controls.tuning.usual : controls.usual_steps);
+  }
+
+  // Whether the samplers of `ancestral tune` are used: they are, if neither a solver nor a spacing nor a picture is chosen.
+  tuned() {
+    const { state, controls } = this;
+    return !!controls.tuning && !state.solver && !state.spacing && !["inpaint", "upscale", "vary"].some((name) => state.edit[name]);
+  }
+
+  // Change settings of the sampler. Fitted noise levels belong to their number of steps.
+  sample(changes) {
+    const { state } = this;
+    if (Array.isArray(state.spacing) && ("steps" in changes || "solver" in changes || changes.spacing === "")) Object.assign(state, { spacing: "", solver: "" });
+    if (changes.spacing === "fitted") return;
+    Object.assign(state, changes);
+    if (this.solver) this.solver.value = state.solver;
+    if (this.spacing) this.spacing.value = Array.isArray(state.spacing) ? "fitted" : state.spacing;
+    this.tellSampler();
+  }
+
+  tellSampler() {
+    const { controls } = this, steps = this.stepsNow();
+    if (!this.steps) return;
+    if (this.steps.value !== steps) this.steps.set(steps);
+    const found = this.tuned() ? controls.tuning.settings.find((setting) => setting.steps === steps) : null;
+    this.sampler.textContent = !controls.tuning ? "" : found ? `Tuned: ${found.sampler}.` : this.tuned() ? `Not tuned for ${plural(steps, "step")}. This run is tuned for ${controls.tuning.settings.map((setting) => setting.steps).join(", ")}.` : "The tuning of this run is not used with these settings.";
   }
 
   condition(control) {
@@ -113,10 +156,9 @@ class Maker {
         if (set.length) conditions.numbers = [single ? String(set[0][1]) : set.map(([n, v]) => `${n}=${v}`).join(",")]; else delete conditions.numbers;
       };
       return h(".stack", {}, control.numbers.map((number) => {
-        const step = Number(((number.high - number.low) / 100).toPrecision(2)) || 0.01;
-        const range = slider({ label: number.name, min: number.low, max: number.high, step, value: Number(values[number.name] ?? number.mean.toPrecision(4)), oninput: (v) => { values[number.name] = v; use.checked = true; keep(); } });
+        const range = slider({ label: number.name, min: number.low, max: number.high, step: number.step, beyond: true, value: Number(values[number.name] ?? number.mean), oninput: (v) => { values[number.name] = v; use.checked = true; keep(); } });
         const use = h("input", { type: "checkbox", checked: values[number.name] !== undefined, onchange: () => { values[number.name] = use.checked ? range.value : undefined; keep(); } });
-        return h(".stack.tight", {}, range, h("label.check.small", {}, use, `Set ${number.name}`));
+        return h(".stack.tight", {}, range, h("label.check.small", {}, use, `Ask for this ${number.name}`));
       }));
     }
     if (control.type === "layout") {
@@ -142,9 +184,9 @@ class Maker {
       } });
       const before = conditions.others?.sketch?.npy ? new Float32Array(bytesOf(conditions.others.sketch).buffer) : null;
       if (before) editor.set(Uint8Array.from(before, (v) => (v > 0.5 ? 1 : 0)));
-      return h(".stack", {}, editor, pictureChooser(this.run, "Or the edges of a picture", (file) => { delete conditions.others; conditions.image = file; }));
+      return h(".stack", {}, editor, pictureChooser(this.run, "Or the edges of a picture", (file) => { delete conditions.others; conditions.image = file; }, { value: conditions.image, onclear: () => { delete conditions.image; } }));
     }
-    if (control.type === "image") return pictureChooser(this.run, "Picture", (file) => { conditions.image = file; });
+    if (control.type === "image") return pictureChooser(this.run, "Picture", (file) => { conditions.image = file; }, { value: conditions.image, onclear: () => { delete conditions.image; }, column: "image" });
     const input = h("input", { placeholder: "a number or a word", oninput: () => {
       const text = input.value.trim();
       conditions.others = { ...conditions.others };
@@ -161,15 +203,17 @@ class Maker {
     const show = (name) => {
       if (name !== first || this.touched) state.edit = {};
       this.touched = true;
+      this.tellSampler();
       if (name === "") return box.replaceChildren();
       if (name === "inpaint") {
-        const mask = painter({ label: "Part to paint anew", width, height, palette: [{ name: "kept", color: [0, 0, 0] }, { name: "new", color: [86, 180, 233] }], help: "Paint what shall be new. Shift erases.", onchange: (values) => { state.edit.mask = pngOf(width, height, (i) => (values[i] ? [255, 255, 255] : [0, 0, 0])); } });
+        const mask = painter({ label: "Part to repaint", width, height, palette: [{ name: "kept", color: [0, 0, 0] }, { name: "new", color: [86, 180, 233] }], help: "Paint the part that should be new, and hold Shift to erase; or use arrow keys, Space and Backspace.", onchange: (values) => { state.edit.mask = pngOf(width, height, (i) => (values[i] ? [255, 255, 255] : [0, 0, 0])); } });
         const take = (file, canvas) => {
           state.edit.inpaint = file;
+          this.tellSampler(); // an edit does not use the tuning
           mask.under(canvas);
           if (!state.edit.mask) { mask.set(Uint8Array.from({ length: width * height }, (_, i) => (i % width >= width / 2 ? 1 : 0))); state.edit.mask = pngOf(width, height, (i) => (i % width >= width / 2 ? [255, 255, 255] : [0, 0, 0])); }
         };
-        box.replaceChildren(pictureChooser(this.run, "Picture", take), mask);
+        box.replaceChildren(pictureChooser(this.run, "Picture", take, { preview: false }), mask);
         if (state.edit.inpaint) canvasOf(state.edit.inpaint).then((canvas) => mask.under(canvas));
         if (state.edit.mask) canvasOf(state.edit.mask).then((canvas) => {
           const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -177,7 +221,7 @@ class Maker {
         });
       } else if (name === "vary") {
         state.edit.strength ??= 0.5;
-        box.replaceChildren(pictureChooser(this.run, "Picture", (file) => { state.edit.vary = file; }), slider({ label: "Strength", min: 0, max: 1, step: 0.05, value: state.edit.strength, oninput: (v) => { state.edit.strength = v; }, help: "0 gives the picture itself, 1 a new sample." }));
+        box.replaceChildren(pictureChooser(this.run, "Picture", (file) => { state.edit.vary = file; this.tellSampler(); }, { value: state.edit.vary }), slider({ label: "Strength", min: 0, max: 1, step: 0.05, value: state.edit.strength, oninput: (v) => { state.edit.strength = v; }, help: "0 gives the picture itself, 1 a new sample." }));
       } else {
         const factor = [4, 2, 7, 3].find((f) => width % f === 0 && height % f === 0) || 1;
         const small = h("canvas", { width: width / factor, height: height / factor, style: { width: "96px", imageRendering: "pixelated" }, role: "img", "aria-label": "The small picture" });
@@ -186,7 +230,9 @@ class Maker {
           context.imageSmoothingQuality = "high";
           context.drawImage(canvas, 0, 0, small.width, small.height);
           state.edit.upscale = { file: small.toDataURL("image/png").split(",")[1] };
+          this.tellSampler();
         }), small);
+        if (state.edit.upscale) canvasOf(state.edit.upscale).then((canvas) => small.getContext("2d").drawImage(canvas, 0, 0, small.width, small.height));
       }
     };
     const pick = choice("Begin with a picture", [{ value: "", label: "No" }, ...controls.edits.map((name) => ({ value: name, label: words[name] }))], first, show, "chip");
@@ -197,7 +243,8 @@ class Maker {
 
   extras(box) {
     const { controls } = this;
-    if (this.countField) this.countField.hidden = this.mode !== "samples";
+    this.countField.hidden = this.mode !== "samples";
+    for (const element of this.others) element.hidden = this.mode === "walk";
     if (this.mode === "samples") { box.replaceChildren(); this.arrangement = {}; return; }
     if (this.mode === "walk") {
       const seeds = h("input", { value: (this.arrangement.walk || [0, 1, 2, 0]).join(", "), "aria-label": "Seeds of the walk" });
@@ -208,7 +255,7 @@ class Maker {
       read();
       return;
     }
-    const usual = { seed: "0, 1, 2, 3", class: (controls.conditions.find((c) => c.type === "class")?.names || []).slice(0, 5).join(", "), guidance: "0, 1, 2, 4", steps: "2, 5, 10, 20", solver: controls.solvers.slice(0, 4).map((s) => s.name).join(", "), spacing: controls.spacings.map((s) => s.name).join(", "), truncation: "0.3, 0.6, 1", strength: "0.2, 0.5, 0.8" };
+    const usual = { seed: "0, 1, 2, 3", class: (controls.conditions.find((c) => c.type === "class")?.names || []).slice(0, 5).join(", "), guidance: "0, 1, 2, 4", steps: controls.tuning ? controls.tuning.settings.map((setting) => setting.steps).join(", ") : "2, 5, 10, 20", solver: controls.solvers.slice(0, 4).map((s) => s.name).join(", "), spacing: controls.spacings.map((s) => s.name).join(", "), truncation: "0.3, 0.6, 1", strength: "0.2, 0.5, 0.8" };
     const side = (key, fallback) => {
       const known = this.arrangement[key];
       const values = h("input", { value: known ? known.values.join(", ") : usual[fallback], "aria-label": `Values ${key}` });
@@ -289,7 +336,7 @@ class Maker {
             else await this.view.show(done.samples, { columns: this.mode === "walk" ? undefined : wide(done), captions, most: 128 });
           }
           const evaluations = done.nfe ? `, ${plural(done.nfe, "evaluation")} of the network each` : "";
-          this.status.textContent = `${plural(done.samples.n, "sample")} in ${done.seconds < 10 ? done.seconds.toFixed(1) : Math.round(done.seconds)} s${evaluations}`;
+          this.status.textContent = `${plural(done.samples.n, this.mode === "walk" ? "picture" : "sample")} in ${done.seconds < 0.1 ? "less than 0.1" : done.seconds < 10 ? done.seconds.toFixed(1) : Math.round(done.seconds)} s${evaluations}`;
           if (expected) {
             const same = done.pixels === expected.pixels;
             this.actions.append(h(`p.said.${same ? "good" : "warn"}`, { style: { width: "100%" }, data: { restored: same } }, same ? "Restored: these pixels are those of the picture, to the last bit." : expected.exact ? "The settings are restored, but the pixels differ: the picture was changed, or drawn on another device." : "The settings are restored. The weights of this run are not those that drew the picture, so the pixels differ."));
@@ -313,14 +360,15 @@ class Maker {
   grid(cells) {
     cells.views = [];
     this.view.kind = "grid";
-    const width = Math.min(128, Math.floor(720 / cells.across.length));
+    const room = Math.min(720, this.view.element.clientWidth - 90) - 12 * cells.across.length;
+    const width = Math.max(40, Math.min(128, Math.floor(room / cells.across.length)));
     const rows = cells.down.map((label) => h("tr", {}, h("th", { scope: "row" }, label), cells.across.map(() => {
       const view = new Samples("sample");
       cells.views.push(view);
       view.element.style.minHeight = view.element.style.minWidth = `${width}px`;
       return h("td", { style: { width: `${width + 12}px`, padding: "4px", border: 0 } }, view.element);
     })));
-    this.view.element.replaceChildren(h("div", { style: { overflowX: "auto" }, tabindex: "0", role: "region", "aria-label": "Grid of samples" }, h("table", { style: { width: "auto" } }, h("thead", {}, h("tr", {}, h("td", { style: { border: 0 } }), cells.across.map((label) => h("th", { scope: "col", style: { textAlign: "center", border: 0 } }, label)))), h("tbody", {}, rows))));
+    this.view.element.replaceChildren(h("div", { style: { overflowX: "auto" }, tabindex: "0", role: "region", "aria-label": "Grid of samples" }, h("table.cells", { style: { width: "auto" } }, h("thead", {}, h("tr", {}, h("td", { style: { border: 0 } }), cells.across.map((label) => h("th", { scope: "col", style: { textAlign: "center", border: 0 } }, label)))), h("tbody", {}, rows))));
   }
 
   film(done) {
@@ -334,7 +382,7 @@ class Maker {
         const { favourite } = await (await fetch(`api/gallery/${done.id}/favourite`, { method: "POST" })).json();
         heart.setAttribute("aria-pressed", favourite);
         heart.firstChild.style.fill = favourite ? "currentColor" : "";
-        toast(favourite ? "In the favourites of the gallery" : "No longer a favourite");
+        toast(favourite ? "Added to the favourites of the gallery" : "Removed from the favourites");
       } catch (error) { failed(error); }
     } }, icon(ICONS.heart), "Favourite");
     heart.classList.add("button");

@@ -19,8 +19,8 @@ export async function page({ query, signal }) {
   sources.runs = runs.filter((run) => run.sampled && !run.saved);
   const below = h(".stack.wide", { "aria-live": "polite" });
   const status = h("p.soft", { role: "status" });
-  const input = h("input", { type: "file", multiple: true, class: "hidden", tabindex: "-1", "aria-label": "Files of data", onchange: () => upload([...input.files].map((file) => [file.name, file])) });
-  const folder = h("input", { type: "file", webkitdirectory: true, class: "hidden", tabindex: "-1", "aria-label": "Folder of data", onchange: () => upload([...folder.files].map((file) => [file.webkitRelativePath || file.name, file])) });
+  const input = h("input", { type: "file", multiple: true, hidden: true, onchange: () => upload([...input.files].map((file) => [file.name, file])) });
+  const folder = h("input", { type: "file", webkitdirectory: true, hidden: true, onchange: () => upload([...folder.files].map((file) => [file.webkitRelativePath || file.name, file])) });
 
   const zone = h("section.drop", { "aria-label": "Your data",
     ondragover: (event) => { event.preventDefault(); zone.classList.add("over"); },
@@ -194,6 +194,7 @@ function bought(found) {
   return [
     h(`p.said.${words[0]}`, {}, words[1]),
     h("p.small.soft.num", {}, `About ${count(found.steps)} steps, ${found.passes < 10 ? found.passes.toFixed(1) : count(found.passes)} passes through the data; clear samples need about ${count(found.needed)} steps. A network of ${count(found.parameters)} parameters. Measured on this machine just now.`),
+    found.waits ? h("p.small.soft", {}, "Another command runs now. This training waits in the queue until it ends, and the estimate is for this machine without it.") : [],
     found.notes.map((note) => h("p.small.soft", {}, sentence(note))),
   ].flat();
 }

@@ -1,6 +1,7 @@
 // The lab: the theory alive, one screen each.
-import { get, post } from "./api.js";
-import { ICONS, failed, h, icon } from "./dom.js";
+import { get } from "./api.js";
+import { ICONS, h, icon } from "./dom.js";
+import { FAMILIES, claimed } from "./theory.js";
 
 export const SCREENS = [
   { id: "forward", title: "The forward process", claims: ["diffusion.closed-form", "diffusion.forgetting"] },
@@ -35,41 +36,27 @@ export async function page({ parts, query, signal }) {
     else document.documentElement.requestFullscreen?.().catch(() => {});
   };
   const list = h("ul.lab-list", { "aria-label": "Screens of the lab" }, SCREENS.map((s, i) => h("li", {}, h("a", { href: `#/lab/${s.id}`, "aria-current": i === at ? "page" : null }, `${i + 1}. ${s.title}`))));
-  const body = await make({ sets, signal });
+  const [body, shown] = await Promise.all([make({ sets, signal }), theory(screen, signal)]);
   return [
     h(".top", {}, h("h1", {}, lecture ? screen.title : `Lab: ${screen.title.charAt(0).toLowerCase()}${screen.title.slice(1)}`),
       h(".row", {}, h("a.button.icon", { href: to(at - 1), "aria-label": "Previous screen", style: { border: "1px solid var(--line)", padding: "0 8px" } }, icon(ICONS.left)), h("a.button.icon", { href: to(at + 1), "aria-label": "Next screen", style: { border: "1px solid var(--line)", padding: "0 8px" } }, icon(ICONS.right)),
         h("button", { type: "button", onclick: full }, icon(ICONS.full), lecture ? "Full screen" : "Lecture"))),
-    h(".lab", {}, h("nav", { "aria-label": "Lab", class: "only-desk", style: { display: "block" } }, list), h(".stack.wide", {}, body, theory(screen),
+    h(".lab", {}, h("nav", { "aria-label": "Lab", class: "only-desk", style: { display: "block" } }, list), h(".stack.wide", {}, body, shown,
       h("p.small.soft", {}, h("kbd", {}, "→"), " next screen, ", h("kbd", {}, "1"), " to ", h("kbd", {}, "7"), " a screen, ", h("kbd", {}, "r"), " run, ", h("kbd", {}, "f"), " full screen, ", h("kbd", {}, "Tab"), " to the controls; in a picture, arrow keys move a cursor and ", h("kbd", {}, "Enter"), " clicks."))),
   ];
 }
 
-// The claims of `ancestral verify` that a screen shows, with both sides computed on request.
-function theory(screen) {
-  return h("section.card.stack", { "aria-label": "Theory" }, h("h2", {}, "What it shows"), screen.claims.map((name) => {
-    const box = h(".stack.tight");
-    const details = h("details", { ontoggle: async () => {
-      if (!details.open || box.children.length) return;
-      try {
-        const claim = await get(`api/lab/claims/${name}`);
-        const result = h("p", { role: "status" });
-        const button = h("button", { type: "button", onclick: async () => {
-          button.disabled = true;
-          result.textContent = "Computing both sides";
-          result.className = "small soft";
-          try {
-            const found = await post(`api/lab/claims/${name}`);
-            result.className = `said ${found.holds ? "good" : "bad"}`;
-            result.textContent = `${found.holds ? "It holds" : "It does not hold"}: ${found.sides.map((s) => `${s.what}, largest difference ${s.difference.toPrecision(2)}`).join("; ")} (${found.seconds.toFixed(1)} s).`;
-          } catch (error) { failed(error); }
-          button.disabled = false;
-        } }, "Verify now");
-        details.querySelector("summary").textContent = claim.title;
-        box.append(h("pre.eq", { tabindex: "0" }, claim.text), h("p.small.soft", {}, `${claim.source}. In a terminal: ancestral verify ${name}. Computed by ${claim.lines.join("; ")}.`), h(".row", {}, button), result);
-      } catch (error) { failed(error); }
-    } }, h("summary", {}, name), box);
-    get(`api/lab/claims/${name}`).then((claim) => { details.querySelector("summary").textContent = claim.title; }).catch(() => {});
-    return details;
-  }));
+// On a narrow window the list of screens is a row: the present one comes into view.
+export function shown() {
+  const list = document.querySelector(".lab-list"), now = list?.querySelector("[aria-current]");
+  if (now) list.scrollLeft = now.offsetLeft - list.offsetLeft - (list.clientWidth - now.clientWidth) / 2;
+}
+
+// The claims of `ancestral verify` that a screen shows, and the pages of the theory on which they stand.
+async function theory(screen, signal) {
+  const claims = await Promise.all(screen.claims.map((name) => get(`api/lab/claims/${name}`, signal)));
+  const families = [...new Set(screen.claims.map((name) => name.split(".")[0]))];
+  return h("section.card.stack", { "aria-label": "Theory" }, h("h2", {}, "What it shows"),
+    claims.map((claim) => h("div", {}, h("details", {}, h("summary", {}, claim.title), h(".stack", {}, claimed(claim))), h("a.small", { href: `#/theory/${claim.name}` }, claim.name))),
+    h("p.small.soft", {}, "All claims of ", families.flatMap((family, i) => [i ? " and of " : "", h("a", { href: `#/theory/${family}` }, FAMILIES[family])]), "."));
 }

@@ -31,14 +31,14 @@ export async function page({ query, signal }) {
       }
     } catch (error) { failed(error); }
     go.disabled = false;
-  } }, "Draw 16 of the same seeds");
+  } }, "Draw 16 of each");
   const pick = (key, i) => select(runs.filter((run) => !run.saved).map((run) => ({ value: run.id, label: run.name })), ids[i], (value) => {
     const other = i === 0 ? { a: value, b: ids[1] } : { a: ids[0], b: value };
     location.hash = `#/pair?a=${encode(other.a)}&b=${encode(other.b)}`;
   }, { "aria-label": i ? "Right run" : "Left run" });
   queueMicrotask(() => setTimeout(draw, 50));
-  window.addEventListener("theme", draw);
-  signal.addEventListener("abort", () => { window.removeEventListener("theme", draw); sides.forEach((side) => side.halt()); });
+  window.addEventListener("theme", draw, { signal });
+  signal.addEventListener("abort", () => sides.forEach((side) => side.halt()));
   const alike = found[0].spec && found[1].spec && found[0].spec.fingerprint === found[1].spec.fingerprint;
   return [h(".top", {}, h("h1", {}, "Two runs side by side"), h("a.button.quiet", { href: "#/runs" }, "All runs")),
     alike ? null : h("p.said.warn", { style: { marginBottom: "16px" } }, "These runs are of different data: their losses cannot be compared."),
@@ -46,5 +46,5 @@ export async function page({ query, signal }) {
       h(".pair", {}, found.map((run, i) => h("section.card.stack", { "aria-label": run.name }, h(".row", {}, pick("ab"[i], i)), h(".row", {}, h("h2", {}, h("a", { href: `#/runs/${encode(run.id)}` }, run.name)), badge(run.state), h("span.small.soft", {}, run.family)), sides[i].element,
         h("ul.stack.tight", { style: { padding: 0 } }, (run.health || []).map((s) => h(`li.said.${s.tone}`, {}, s.text)))))),
       h("section.card", {}, h("h2", {}, "Loss"), curve),
-      h("section.card.stack", {}, h(".row.between", {}, h("h2", {}, "Equal seeds"), h(".row", {}, h("label.small", {}, "Seed"), seed, go)), h(".pair", {}, drawn.map((view, i) => h(".stack.tight", {}, h("h3", {}, found[i].name), view.element)))))].filter(Boolean);
+      h("section.card.stack", {}, h(".row.between", {}, h("h2", {}, "Samples of the same seeds"), h(".row", {}, h("label.small", {}, "Seed"), seed, go)), h(".pair", {}, drawn.map((view, i) => h(".stack.tight", {}, h("h3", {}, found[i].name), view.element)))))].filter(Boolean);
 }

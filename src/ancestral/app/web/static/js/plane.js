@@ -76,7 +76,8 @@ export class Plane {
   }
 
   colored(c, { points, labels, radius = 3, alpha = 0.85 }) {
-    points.forEach((p, i) => { c.fillStyle = hue(labels[i]); c.globalAlpha = alpha; const [x, y] = this.px(p[0], p[1]); c.beginPath(); c.arc(x, y, radius, 0, 7); c.fill(); });
+    const hues = Array.from({ length: 10 }, (_, i) => css(`--d${i}`));
+    points.forEach((p, i) => { c.fillStyle = hues[labels[i] % 10]; c.globalAlpha = alpha; const [x, y] = this.px(p[0], p[1]); c.beginPath(); c.arc(x, y, radius, 0, 7); c.fill(); });
   }
 
   arrows(c, { at, arrows, scale = 1, color = css("--text"), alpha = 0.75, width = 1.6 }) {
@@ -112,10 +113,6 @@ export class Plane {
     c.beginPath(); c.arc(x, y, 8, 0, 7); c.stroke();
   }
 }
-
-// Ten colours for digits; each digit also has its number in the legend.
-const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#a6761d", "#777777", "#b2182b"];
-export const hue = (i) => HUES[i % HUES.length];
 
 // Grey pictures of side x side on a canvas, in a grid of columns.
 export function digits(canvas, pictures, side, columns, { gap = 1, zoom = 1 } = {}) {

@@ -1,5 +1,5 @@
 // One run: previews through time, health in plain words, curves, and what can be done with it.
-import { encode, follow, get, post } from "./api.js";
+import { encode, follow, get, plain, post } from "./api.js";
 import { lines, smooth } from "./chart.js";
 import { confirmed, count, duration, failed, field, h, plural, select, toast } from "./dom.js";
 import { Previews } from "./previews.js";
@@ -19,7 +19,7 @@ export async function page({ parts, signal }) {
   const notes = h("pre", { tabindex: "0" }), said = h("details", { hidden: true }, h("summary", {}, "What the training said"), notes);
   const facts = h("div");
   const previews = new Previews(id);
-  let shown = "total";
+  let shown = "total", at = `${run.sampled} ${run.job?.id} ${run.job?.state}`;
 
   function names() {
     const found = new Set();
@@ -47,8 +47,8 @@ export async function page({ parts, signal }) {
     bar.hidden = !live && progress >= 1;
     const rest = progress > 0.02 && live && last ? `, about ${duration((last.seconds * (1 - progress)) / progress)} left` : "";
     left.textContent = state.state === "waiting" ? "Waits in the queue" : live && !last ? "Reading the data and building the network" : last ? `${plural(last.step, "step")} in ${duration(last.seconds)}${rest}` : "";
-    const key = `${state.state} ${state.sampled} ${state.report}`;
-    if (actions.dataset.key !== key) { actions.dataset.key = key; actions.replaceChildren(...buttons(state, refresh)); }
+    const key = `${state.state} ${state.sampled} ${state.report} ${run.sampler}`;
+    if (actions.dataset.key !== key) { actions.dataset.key = key; actions.replaceChildren(...buttons({ ...state, sampler: run.sampler }, refresh)); }
     const text = JSON.stringify(state.health || []);
     if (health.dataset.text !== text) {
       health.dataset.text = text;
@@ -62,8 +62,8 @@ export async function page({ parts, signal }) {
   }
   async function refresh() {
     try {
-      const { spec, form, recipe_text, quality } = await get(`api/runs/${encode(id)}`, signal);
-      Object.assign(run, { spec, form, recipe_text, quality }); // what changes all the time comes with the events
+      const { spec, form, recipe_text, quality, sampler } = await get(`api/runs/${encode(id)}`, signal);
+      Object.assign(run, { spec, form, recipe_text, quality, sampler }); // what changes all the time comes with the events
       tell();
     } catch (error) { failed(error); }
   }
@@ -75,12 +75,16 @@ export async function page({ parts, signal }) {
     reset: () => { rows.length = 0; },
     rows: (more) => { rows.push(...more); soon(); tell(); },
     previews: (steps) => { if (!run.spec) refresh(); previews.update(steps); },
-    state: (now) => { state = { ...state, ...now }; tell(); },
+    state: (now) => {
+      state = { ...state, ...now };
+      tell();
+      const done = `${now.sampled} ${now.job?.id} ${now.job?.state}`; // a command that ends leaves a sampler or a quality
+      if (done !== at) { at = done; refresh(); }
+    },
     lost: () => { left.textContent = "The studio does not answer; trying again. Trainings go on."; },
   }, signal);
-  const redraw = () => { draw(); if (previews.view.samples) previews.view.show(previews.view.samples); };
-  window.addEventListener("theme", redraw);
-  signal.addEventListener("abort", () => { window.removeEventListener("theme", redraw); previews.halt(); });
+  window.addEventListener("theme", draw, { signal });
+  signal.addEventListener("abort", () => previews.halt());
 
   return [
     h(".top", {}, head, actions),
@@ -142,6 +146,7 @@ function factsOf(run, state, last) {
     ["Controlled by", state.condition?.length ? state.condition.join(", ") : "nothing"],
     ["Time budget", state.budget],
     last?.rate ? ["Speed", `${count(last.rate)} samples per second`] : null,
+    run.sampler ? ["Sampler", sentence(plain(run.sampler))] : null,
     ["Quality", run.quality || "not measured yet: make the report"],
     ["Folder", state.path],
   ].filter(Boolean);
@@ -160,7 +165,7 @@ function buttons(run, refresh) {
   const url = `api/runs/${encode(run.id)}`;
   const live = ["running", "stopping", "waiting"].includes(run.state);
   const found = [];
-  if (live) found.push(act(run.state === "waiting" ? "Take out of the queue" : "Stop", () => post(`${url}/stop`)));
+  if (live) found.push(act(run.state === "waiting" ? "Remove from the queue" : "Stop", () => post(`${url}/stop`)));
   else if (run.state !== "elsewhere") {
     if (run.progress < 1) found.push(act("Continue", () => post(`${url}/continue`), "button.primary"));
     found.push(act("Train longer", async () => {
@@ -169,7 +174,7 @@ function buttons(run, refresh) {
     }));
   }
   if (run.sampled && !live) found.push(act("Fine-tune", async () => {
-    const name = h("input", { value: `${run.name}-tuned`, required: true }), budget = h("input", { value: "2m", required: true });
+    const name = h("input", { value: `${run.name}-finetuned`, required: true }), budget = h("input", { value: "2m", required: true });
     const sources = (await get("api/sources")).built_in;
     const source = select([{ value: "", label: "the same data" }, ...sources.map((s) => ({ value: s, label: s }))], "");
     if (await confirmed({ title: `Fine-tune ${run.name}`, text: "A new run starts from the weights of this one. For data of your own, drop them on Home and choose this run under Start from.", action: "Start", fields: [field("Data", source), field("Training time", budget), field("Name of the new run", name)] })) {
@@ -178,6 +183,7 @@ function buttons(run, refresh) {
       location.hash = "#/runs";
     }
   }));
+  if (run.sampled && !live && run.sampler) found.push(act(run.sampler.includes("tuned for") ? "Tune again" : "Tune the sampler", async () => { await post(`${url}/tune`); toast("The tuning is in the queue: it fits samplers of few steps to this model"); }));
   if (run.report) found.push(h("a.button", { href: `#/report?run=${encode(run.id)}` }, "Report"));
   if (run.sampled && !live) found.push(act(run.report ? "New report" : "Make the report", async () => { await post(`${url}/report`); toast("The report is in the queue: it draws samples and scores them"); }));
   if (run.sampled) found.push(h("a.button.primary", { href: `#/generate/${encode(run.id)}` }, "Generate"));

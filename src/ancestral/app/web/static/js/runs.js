@@ -1,7 +1,7 @@
 // Runs: all runs in the folders, the queue, and comparisons.
 import { encode, get, post } from "./api.js";
-import { count, duration, failed, h } from "./dom.js";
-import { cut } from "./tiles.js";
+import { count, css, duration, failed, h } from "./dom.js";
+import { cut, extent, scatter } from "./tiles.js";
 
 export const STATES = {
   running: ["live", "training"], stopping: ["live", "stopping"], waiting: ["", "waiting"], finished: ["good", "finished"],
@@ -21,8 +21,9 @@ export async function page({ signal }) {
     location.hash = `#/pair?a=${encode(a)}&b=${encode(b)}`;
   } }, "Show side by side");
   const report = h("button", { type: "button", disabled: true, onclick: async () => {
-    try { await post("api/comparisons", { runs: [...chosen] }); refresh(); } catch (error) { failed(error); }
+    try { await post("api/comparisons", { runs: [...chosen] }); await refresh(); } catch (error) { failed(error); }
   } }, "Compare in a report");
+  const hint = h("p.small.soft", { hidden: true }, "Tick two runs to see them side by side, or several to compare them in a report.");
   const update = () => { compare.disabled = chosen.size !== 2; report.disabled = chosen.size < 2; };
   const cards = new Map();
 
@@ -39,6 +40,7 @@ export async function page({ signal }) {
       });
       if (order.some((element, i) => list.children[i] !== element) || list.children.length !== order.length) list.replaceChildren(...order);
     }
+    hint.hidden = runs.filter((run) => !run.saved).length < 2;
     const open = jobs.filter((job) => ["waiting", "running", "stopping"].includes(job.state));
     const failedJobs = jobs.filter((job) => job.state === "failed").slice(0, 1);
     const text = JSON.stringify([open, failedJobs]);
@@ -51,16 +53,16 @@ export async function page({ signal }) {
   await refresh();
   const timer = setInterval(() => refresh().catch(() => {}), 2000);
   signal.addEventListener("abort", () => clearInterval(timer));
-  return [h(".top", {}, h("h1", {}, "Runs"), h(".row", {}, compare, report, h("a.button.primary", { href: "#/" }, "New training"))), h(".stack.wide", {}, queue, list, pages)];
+  return [h(".top", {}, h("h1", {}, "Runs"), h(".row", {}, compare, report, h("a.button.primary", { href: "#/" }, "New training"))), h(".stack.wide", {}, queue, hint, list, pages)];
 }
 
 function jobRow(job, refresh) {
-  const words = { train: "Training", report: "Report of", compare: "Comparison" }[job.command] || job.command;
+  const words = { train: "Training", report: "Report of", compare: "Comparison", tune: "Tuning of" }[job.command] || job.command;
   return h(".row.between", { style: { padding: "6px 0", borderTop: "1px solid var(--line)" } },
     h("div.grow", {}, h("b", {}, `${words} ${job.run}`), " ", badge(job.state === "running" && job.command !== "train" ? "working" : job.state),
       h("details", {}, h("summary", {}, "Settings and messages"), h("pre", { tabindex: "0" }, `ancestral ${job.arguments.join(" ")}\n\n${job.notes.join("\n")}`)),
       job.error ? h("p.small", { style: { color: "var(--bad)" } }, job.error) : null),
-    job.state === "failed" ? null : h("button", { type: "button", onclick: async () => { try { await post(`api/queue/${job.id}/stop`); refresh(); } catch (error) { failed(error); } } }, job.state === "waiting" ? "Take out" : "Stop"));
+    job.state === "failed" ? null : h("button", { type: "button", onclick: async () => { try { await post(`api/queue/${job.id}/stop`); await refresh(); } catch (error) { failed(error); } } }, job.state === "waiting" ? "Remove" : "Stop"));
 }
 
 function cardOf(run, chosen, update) {
@@ -68,7 +70,13 @@ function cardOf(run, chosen, update) {
   if (run.preview) {
     get(`api/runs/${encode(run.id)}/previews/${run.preview}`).then(async (samples) => {
       if (samples.form === "pixels") thumb.replaceChildren(...await Promise.all(Array.from({ length: Math.min(4, samples.n) }, (_, i) => cut(samples, i))));
-      else { thumb.classList.add("plain"); thumb.replaceChildren(h("img", { src: `api/runs/${encode(run.id)}/preview.png`, alt: "" })); }
+      else if (samples.form === "points") {
+        const canvas = h("canvas");
+        canvas.redraw = () => scatter(canvas, [{ points: samples.points, color: css("--c1"), radius: 5 }], extent(samples.points));
+        canvas.redraw();
+        thumb.classList.add("plain");
+        thumb.replaceChildren(canvas);
+      } else { thumb.classList.add("plain"); thumb.replaceChildren(h("img", { src: `api/runs/${encode(run.id)}/preview.png`, alt: "" })); }
     }).catch(() => {});
   }
   const box = h("input", { type: "checkbox", "aria-label": `Choose ${run.name} for a comparison`, checked: chosen.has(run.id), onchange: () => { box.checked ? chosen.add(run.id) : chosen.delete(run.id); update(); } });
@@ -77,5 +85,5 @@ function cardOf(run, chosen, update) {
     h(".row.between", {}, h("h2.grow", {}, h("a", { href: `#/runs/${encode(run.id)}`, style: { color: "inherit", textDecoration: "none" } }, run.name)), run.saved ? null : box),
     h("p.small.soft.num", {}, [run.family, run.condition?.length ? `by ${run.condition.join(", ")}` : "", run.step ? `${count(run.step)} steps` : "", run.seconds ? duration(run.seconds) : ""].filter(Boolean).join(" · ")),
     h(".row.between", { style: { marginTop: "auto" } }, badge(run.state), run.sampled ? h("a.small", { href: `#/generate/${encode(run.id)}`, "aria-label": `Generate with ${run.name}` }, "Generate") : null),
-    ["running", "stopping"].includes(run.state) ? h("progress", { max: 1, value: run.progress, "aria-label": `Progress of ${run.name}` }) : null));
+    ["running", "stopping"].includes(run.state) ? h("progress", { max: 1, ...(run.progress < 1 ? { value: run.progress } : {}), "aria-label": `Progress of ${run.name}` }) : null));
 }

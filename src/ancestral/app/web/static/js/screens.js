@@ -1,7 +1,7 @@
 // The screens of the lab. Each function returns the elements of one.
 import { events, post } from "./api.js";
 import { css, debounce, failed, field, h, select, slider, tabs } from "./dom.js";
-import { Plane, curve, digits, hue } from "./plane.js";
+import { Plane, curve, digits } from "./plane.js";
 
 let drawn = JSON.parse(sessionStorage.getItem("drawn") || "[]");
 let set = "moons", chosen = false;
@@ -31,7 +31,7 @@ function source(sets, onchange, { extra = [], own = true, first = "moons" } = {}
 
 const legend = (items) => h("ul.legend", {}, items.map(([color, text, dot]) => h("li", {}, h(`i${dot ? ".dot" : ""}`, { style: { background: color } }), text)));
 const readout = (label, value) => { const number = h(".readout", {}, value ?? "–"); const element = h("div", {}, h("span.small.soft", {}, label), number); element.set = (v) => { number.textContent = v; }; return element; };
-const eq = (text) => h(".eq", { tabindex: "0", role: "math" }, text);
+const eq = (text) => h(".eq.row.gap", { tabindex: "0", role: "math" }, text.split(/ {4,}/).map((part) => h("span", {}, part)));
 
 // Runs one experiment of the server at a time: a new one stops the one before.
 function runner(path, signal, onstate, status) {
@@ -138,7 +138,7 @@ export async function score({ sets, signal }) {
   await load();
   const run = h("button.primary", { type: "button", data: { run: "1" }, onclick: () => start([2 * Math.cos(2.4 * seed), 2 * Math.sin(2.4 * seed)]) }, "Start paths");
   return [h("section.card.stack", {}, eq("score(y) = ∇ log p_u(y) = (E[x | y] − y) / u²"), h(".controls", {}, data.element, noise, h(".act", {}, run)), h(".readouts", {}, u, longest)),
-    h("section.card.stack", { style: { maxWidth: "680px" } }, plane.element, legend([[`rgb(${css("--density")})`, "density at this level"], [css("--text"), "data", true], [css("--c5"), "Langevin, stays at the level"], [css("--c4"), "reverse SDE, to the data"], [css("--c2"), "ODE, to the data"]]))];
+    h("section.card.stack", { style: { maxWidth: "680px" } }, plane.element, legend([["rgb(var(--density))", "density at this level"], ["var(--text)", "data", true], ["var(--c5)", "Langevin, stays at the level"], ["var(--c4)", "reverse SDE, to the data"], ["var(--c2)", "ODE, to the data"]]))];
 }
 
 export async function readings({ sets, signal }) {
@@ -157,7 +157,7 @@ export async function readings({ sets, signal }) {
     if (!last) return;
     for (const [name, form] of Object.entries(last.forms)) {
       const most = Math.max(...form.exact.map(([a, b]) => Math.hypot(a, b)), 1e-9), scale = name === "x" ? 0.32 : 0.42 / most * (name === "score" ? 1.4 : 1);
-      planes[name].set([{ type: "arrows", at: last.at, arrows: form.exact, scale, color: css("--c6"), alpha: 0.95, width: 5 }, { type: "arrows", at: last.at, arrows: form.own, scale, alpha: 1, width: 1.6 }]);
+      planes[name].set([{ type: "arrows", at: last.at, arrows: form.exact, scale, color: css("--c2"), alpha: 0.95, width: 5 }, { type: "arrows", at: last.at, arrows: form.own, scale, alpha: 1, width: 1.6 }]);
       errors[name].textContent = `relative error ${(100 * form.error).toFixed(0)} %`;
     }
   }
@@ -165,7 +165,7 @@ export async function readings({ sets, signal }) {
   themed(signal, draw);
   queueMicrotask(go);
   const time = slider({ label: "Time t", min: 0.05, max: 0.95, step: 0.05, value: t, digits: 2, oninput: debounce((v) => { t = v; go(); }, 300) });
-  return [h("section.card.stack", {}, eq("ε = (x_t − α x)/σ      score = −ε/σ      v = α ε − σ x"), h(".controls", {}, data.element, field("The network learns", select(Object.keys(names).map((n) => ({ value: n, label: names[n] })), target, (v) => { target = v; go(); })), time, h(".act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status, legend([[css("--c6"), "exact"], [css("--text"), "read from the one network"]])),
+  return [h("section.card.stack", {}, eq("ε = (x_t − α x)/σ      score = −ε/σ      v = α ε − σ x"), h(".controls", {}, data.element, field("The network learns", select(Object.keys(names).map((n) => ({ value: n, label: names[n] })), target, (v) => { target = v; go(); })), time, h(".act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status, legend([["var(--c2)", "exact"], ["var(--text)", "read from the one network"]])),
     h(".panels", { style: { gridTemplateColumns: "repeat(auto-fit, minmax(min(340px, 100%), 1fr))" } }, panels)];
 }
 
@@ -194,9 +194,9 @@ export async function gan({ sets, signal }) {
   themed(signal, draw);
   queueMicrotask(go);
   return [h("section.card.stack", {}, eq("minimax: −D/2 ∇l(x)      non-saturating: −(1 − D)/2 ∇l(x)      D = σ(l)"),
-    h(".controls", {}, data.element, field("Objective", select(["minimax", "non-saturating", "relativistic"], objective, (v) => { objective = v; go(); })), slider({ label: "Turns of the critic", min: 1, max: 5, step: 1, value: turns, oninput: debounce((v) => { turns = Math.round(v); go(); }, 400), help: "With more turns it becomes certain." }), slider({ label: "Penalty of its gradient", min: 0, max: 1, step: 0.05, value: penalty, digits: 2, oninput: debounce((v) => { penalty = v; go(); }, 400) }), h(".act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status),
-    h(".panels", {}, h("section.card.stack", {}, h(".row.between", {}, h("h2", {}, "Critic and samples"), tabs("Gradient that is drawn", [{ value: "minimax", label: "minimax" }, { value: "non-saturating", label: "non-saturating" }], shown, (v) => { shown = v; draw(); })), plane.element, legend([["#009e73", "D near 1: looks real"], ["#d55e00", "D near 0: looks drawn"], [css("--text"), "samples", true], [css("--c1"), "where the gradient moves them"]])),
-      h("section.card.stack", {}, h("h2", {}, "Length of the generator's gradient"), h(".readouts", {}, sizes.minimax, sizes["non-saturating"], certain), chart, legend([[css("--c2"), "minimax"], [css("--c1"), "non-saturating"]]), h("p.small.soft", {}, "On a logarithmic scale, through training. If the critic is certain (D near 0), the minimax gradient vanishes and the non-saturating one does not.")))];
+    h(".controls", {}, data.element, field("Objective", select(["minimax", "non-saturating", "relativistic"], objective, (v) => { objective = v; go(); })), slider({ label: "Critic updates", min: 1, max: 5, step: 1, value: turns, oninput: debounce((v) => { turns = Math.round(v); go(); }, 400), help: "For each update of the generator." }), slider({ label: "Gradient penalty", min: 0, max: 1, step: 0.05, value: penalty, digits: 2, oninput: debounce((v) => { penalty = v; go(); }, 400) }), h(".act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status),
+    h(".panels", {}, h("section.card.stack", {}, h(".row.between", {}, h("h2", {}, "Critic and samples"), tabs("Gradient that is drawn", [{ value: "minimax", label: "minimax" }, { value: "non-saturating", label: "non-saturating" }], shown, (v) => { shown = v; draw(); })), plane.element, legend([["#009e73", "D near 1: looks real"], ["#d55e00", "D near 0: looks generated"], ["var(--text)", "samples", true], ["var(--c1)", "where the gradient moves them"]])),
+      h("section.card.stack", {}, h("h2", {}, "Length of the generator's gradient"), h(".readouts", {}, sizes.minimax, sizes["non-saturating"], certain), chart, legend([["var(--c2)", "minimax"], ["var(--c1)", "non-saturating"]]), h("p.small.soft", {}, "On a logarithmic scale, through training. With more updates the critic becomes certain (D near 0): the minimax gradient vanishes and the non-saturating one does not.")))];
 }
 
 export async function vae({ signal }) {
@@ -246,8 +246,8 @@ export async function vae({ signal }) {
   themed(signal, draw);
   queueMicrotask(go);
   return [h("section.card.stack", {}, eq("log p(x) ≥ E_q [log p(x | z)] − KL(q(z | x) ‖ p(z))"), h(".controls", {}, slider({ label: "β, the weight of the KL in the loss", min: 0, max: 8, step: 0.25, value: beta, oninput: debounce((v) => { beta = v; go(); }, 400) }), h(".act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"))), status),
-    h(".panels", {}, h("section.card.stack", {}, h("h2", {}, "Where held-out digits are encoded"), plane.element, legend(Array.from({ length: 10 }, (_, i) => [hue(i), String(i), true])), h(".row.gap", {}, one, where)),
-      h("section.card.stack", {}, h("h2", {}, "The two terms"), h(".readouts", {}, terms.reconstruction, terms.kl, terms.elbo), chart, legend([[css("--c1"), "E log p(x | z)"], [css("--c2"), "−KL"]]), h("h2", {}, "What the plane decodes to"), map))];
+    h(".panels", {}, h("section.card.stack", {}, h("h2", {}, "Where held-out digits are encoded"), plane.element, legend(Array.from({ length: 10 }, (_, i) => [`var(--d${i})`, String(i), true])), h(".row.gap", {}, one, where)),
+      h("section.card.stack", {}, h("h2", {}, "The two terms"), h(".readouts", {}, terms.reconstruction, terms.kl, terms.elbo), chart, legend([["var(--c1)", "E log p(x | z)"], ["var(--c2)", "−KL"]]), h("h2", {}, "What the plane decodes to"), map))];
 }
 
 export async function guidance({ sets, signal }) {
@@ -287,9 +287,9 @@ export async function guidance({ sets, signal }) {
   const run = h("button.primary", { type: "button", data: { run: "1" }, onclick: () => {
     let to = 0;
     const timer = setInterval(() => { to += 0.5; if (to > 12 || signal.aborted) return clearInterval(timer); scale = to; strength.set(to); load(); }, 350);
-  } }, "Turn it up");
-  return [h("section.card.stack", {}, eq("x̂ = x̂(x_t) + w (x̂(x_t | c) − x̂(x_t))"), h(".controls", {}, data.element, field("Class", select([{ value: 0, label: "first" }, { value: 1, label: "second" }], 0, (v) => { label = Number(v); trail.length = 0; load().then(sweep); })), strength, h(".act", {}, run))),
-    h(".panels", {}, h("section.card.stack", {}, h("h2", {}, "Samples from the same noise"), plane.element, legend([[css("--c2"), "samples with guidance", true], [css("--soft"), "all data", true]])),
+  } }, "Raise w");
+  return [h("section.card.stack", {}, eq("x̂ = x̂(x_t) + w (x̂(x_t | c) − x̂(x_t))"), h(".controls", {}, data.element, field("Class", select([{ value: 0, label: "first half" }, { value: 1, label: "second half" }], 0, (v) => { label = Number(v); trail.length = 0; load().then(sweep); })), strength, h(".act", {}, run))),
+    h(".panels", {}, h("section.card.stack", {}, h("h2", {}, "Samples from the same noise"), plane.element, legend([["var(--c2)", "samples with guidance", true], ["var(--soft)", "all data", true]])),
       h("section.card.stack", {}, h("h2", {}, "Variety falls as w grows"), h(".readouts", {}, w, variety, inside), chart, h("p.small.soft", {}, "Variety is the area that the samples cover relative to the class, for w from 0 to 12. Both denoisers are exact, so that nothing but guidance causes it.")))];
 }
 
@@ -326,7 +326,7 @@ export async function latent({ signal }) {
   themed(signal, draw);
   queueMicrotask(go);
   return [h("section.card.stack", {}, eq("z = E(x),      z ~ diffusion prior,      x = D(z)"), h(".controls", {}, time, h(".row.act", {}, h("button.primary", { type: "button", data: { run: "1" }, onclick: go }, "Train again"), h("button", { type: "button", onclick: () => end && play() }, "Play the paths"))), status),
-    h(".panels", { style: { gridTemplateColumns: "repeat(auto-fit, minmax(min(270px, 100%), 1fr))" } }, h("section.card.stack", {}, h("h2", {}, "First map: 64 pixels to 2 latents"), first.element, legend(Array.from({ length: 10 }, (_, i) => [hue(i), String(i), true]))),
-      h("section.card.stack", {}, h("h2", {}, "Second map: noise to latents"), second.element, legend([[css("--c1"), "samples of the diffusion model"]])),
+    h(".panels", { style: { gridTemplateColumns: "repeat(auto-fit, minmax(min(270px, 100%), 1fr))" } }, h("section.card.stack", {}, h("h2", {}, "First map: 64 pixels to 2 latents"), first.element, legend(Array.from({ length: 10 }, (_, i) => [`var(--d${i})`, String(i), true]))),
+      h("section.card.stack", {}, h("h2", {}, "Second map: noise to latents"), second.element, legend([["var(--c1)", "samples of the diffusion model"]])),
       h("section.card.stack", {}, h("h2", {}, "Decoded"), pictures, h("p.small.soft", {}, "Each digit is a point on its way from noise. Diffusion moves 2 numbers in place of 64; the decoder does the rest.")))];
 }

@@ -49,6 +49,9 @@ export function scatter(canvas, groups, half, { size = 2.2 } = {}) {
   context.globalAlpha = 1;
 }
 
+// Points on a canvas have the colours of the theme.
+window.addEventListener("theme", () => { for (const canvas of document.querySelectorAll("canvas")) canvas.redraw?.(); });
+
 // A view that shows samples in place: showing others of the same number moves nothing on the page.
 export class Samples {
   constructor(label = "sample") {
@@ -95,7 +98,8 @@ export class Samples {
       }
       this.canvas.setAttribute("aria-label", `${samples.n} points in the plane`);
       this.half = half || this.half || extent(samples.points);
-      scatter(this.canvas, [{ points: samples.points, color: css("--c1") }], this.half);
+      this.canvas.redraw = () => scatter(this.canvas, [{ points: samples.points, color: css("--c1") }], this.half);
+      this.canvas.redraw();
     } else {
       if (this.kind !== "picture") {
         this.kind = "picture";
