@@ -28,6 +28,7 @@ Array = np.ndarray[Any, Any]
 Graph = Callable[[Sequence[Array]], Array]
 CONFIG = "config.json"
 FORMAT = 1
+BATCH = 32  # samples at a time
 MASK = (1 << 64) - 1
 
 
@@ -67,7 +68,6 @@ class Exported:
         seed: int = 0,
         seeds: Sequence[int] | None = None,
         guidance: float | None = None,
-        batch: int = 64,
         **conditions: Any,
     ) -> Array:
         """Draw n samples `(n, *shape)`, float32, in the units of the data.
@@ -77,7 +77,6 @@ class Exported:
             seed: the first of n consecutive seeds, as `ancestral sample --seed` counts them.
             seeds: one seed for each sample instead.
             guidance: the scale of guidance, which only an exported network can change. None: that of the export.
-            batch: the number of samples computed at a time.
             **conditions: e.g. `**{"class": "cat"}`: one value for all samples, or a list of n. A class is a name or a number;
                 `number` is a row of numbers, NaN for one that is left open; all other kinds are arrays as `config.json` says.
 
@@ -87,12 +86,14 @@ class Exported:
         chosen = [(seed << 32) + i for i in range(n or 16)] if seeds is None else [int(s) for s in seeds]
         if n is not None and n != len(chosen):
             raise ExportError(f"{len(chosen)} seeds are given for {n} samples: leave n out")
-        given = self.inputs(len(chosen), self.raw(len(chosen), conditions))
-        parts = range(0, len(chosen), batch)
-        return np.concatenate([self.draw(chosen[i : i + batch], [a[i : i + batch] for a in given], guidance) for i in parts])
+        return self.draw(chosen, self.inputs(len(chosen), self.raw(len(chosen), conditions)), guidance)
 
     def draw(self, seeds: Sequence[int], given: Sequence[Array] = (), guidance: float | None = None) -> Array:
-        """Draw a sample for each seed, all at once. given: as `inputs` returns it."""
+        """Draw a sample for each seed, `BATCH` at a time. given: as `inputs` returns it."""
+        parts = [slice(i, i + BATCH) for i in range(0, len(seeds), BATCH)]
+        return np.concatenate([self._part(seeds[part], [a[part] for a in given], guidance) for part in parts])
+
+    def _part(self, seeds: Sequence[int], given: Sequence[Array], guidance: float | None) -> Array:
         noise = self.noise(seeds)
         if "denoiser" in self.graphs:
             return self._denoised(noise[0], given, guidance)

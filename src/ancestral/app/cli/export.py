@@ -11,7 +11,7 @@ from cyclopts import Parameter
 def export(
     run: Path,
     *,
-    to: Literal["onnx", "openvino", "pt2"] = "onnx",
+    to: Literal["onnx", "openvino", "pt2", "diffusers"] = "onnx",
     out: Path | None = None,
     what: Literal["sampler", "network"] = "sampler",
     precision: Literal["fp32", "int8"] = "fp32",
@@ -31,7 +31,8 @@ def export(
     run
         Run folder, e.g. runs/digits, or the folder of a saved model.
     to
-        Format: onnx for ONNX Runtime, openvino, or pt2 for torch alone.
+        Format: onnx for ONNX Runtime, openvino, or pt2 for torch alone; or diffusers, a folder for DDPMPipeline or LDMPipeline,
+        for a run with model.net=unet-diffusers.
     out
         Folder to write. Default: RUN-FORMAT, e.g. runs/digits-onnx.
     what
@@ -71,12 +72,17 @@ def export(
     if json:
         emit({"out": str(done.folder), **{name: done.config[name] for name in ("format", "what", "precision", "agreement")}})
         return 0
-    size = sum(file.stat().st_size for file in done.folder.iterdir())
-    reporter.say(f"{what} of {run}: {done.folder} ({size / 1e6:.1f} MB)")
-    found = done.agreement
+    size = sum(file.stat().st_size for file in done.folder.rglob("*") if file.is_file())
+    reporter.say(f"{done.config['what']} of {run}: {done.folder} ({size / 1e6:.1f} MB)")
+    largest = done.agreement["largest"]
+    if to == "diffusers":
+        name = done.config["pipeline"]
+        reporter.say(f"pictures of the pipeline differ from those of the run by up to {largest:.1g} in [-1, 1]")
+        reporter.say(f'load it: diffusers.{name}.from_pretrained("{done.folder}")')
+        return 0
     reporter.say(
-        f"its samples differ from those of the run by up to {found['largest']:.1g} deviations of the data (root mean square "
-        f"{found['rms']:.1g})"
+        f"its samples differ from those of the run by up to {largest:.1g} deviations of the data (root mean square "
+        f"{done.agreement['rms']:.1g})"
     )
     reporter.say(f"draw samples: python {done.folder / 'runner.py'} -n 16 --out samples.png")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +24,7 @@ NEEDED: Mapping[Format, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino"),
 }
-Write = Callable[[Traceable, Path], list[Path]]
+MOST = 63  # samples of a graph at a time; networks of diffusers have another branch from 64 on
 
 
 def check_packages(format: Format) -> None:
@@ -64,7 +64,7 @@ def write(
 
 def traced(graph: Traceable) -> ExportedProgram:
     """Trace a graph with an open number of samples. Raises UsageError if it depends on values."""
-    n = Dim("n", min=1, max=2**16)
+    n = Dim("n", min=1, max=MOST)
     open_first = tuple({0: n} for _ in graph.inputs)
     try:
         return torch.export.export(Flat(graph.module), graph.inputs, dynamic_shapes=(open_first,), strict=False)

@@ -17,6 +17,7 @@ import torch
 
 from ancestral import runner as runner_module
 from ancestral.app.data.spec import DataSpec
+from ancestral.app.export.diffusers import NOTE, write_pipeline
 from ancestral.app.export.formats import NEEDED, Format, check_packages, write
 from ancestral.app.export.graphs import N, Plan, Sampler, described, plan
 from ancestral.app.progress import Reporter
@@ -28,17 +29,19 @@ from ancestral.errors import AncestralError, UsageError
 from ancestral.files import disk_errors, write_atomically
 from ancestral.models import GenerativeModel, seeds_from
 from ancestral.models.denoising import SOLVER, SPACING, STEPS
-from ancestral.models.exported import CONDITIONER
+from ancestral.models.exported import CONDITIONER, ExportedModel, holds_export
 from ancestral.runner import CONFIG, FORMAT, Array, Exported, digest, digest_of
 from ancestral.suggest import unknown
 from ancestral.version import __version__
 from ancestral.weights import checksum
 
+To = Format | Literal["diffusers"]
 What = Literal["sampler", "network"]
 Arithmetic = Literal["fp32", "int8"]
 AGREES = 1e-3  # largest difference of a sample from the model's own, in deviations of the data
 USABLE = 0.5  # root mean square difference of int8 samples, in deviations of the data
-CHECKED = 4  # batches of samples that are compared, and from which the ranges of int8 are measured
+CHECKED = 4  # batches of samples that are compared
+MEASURED = 16  # batches from which the ranges of int8 are measured
 RUNNER = "runner.py"
 
 
@@ -63,7 +66,7 @@ class Export:
 
 def export(
     run: str | Path | GenerativeModel,
-    to: Format = "onnx",
+    to: To = "onnx",
     out: str | Path | None = None,
     *,
     what: What = "sampler",
@@ -80,7 +83,8 @@ def export(
 
     Args:
         run: the folder of a run or of a saved model, or a model.
-        to: the format: "onnx", "openvino" or "pt2".
+        to: the format: "onnx", "openvino" or "pt2"; or "diffusers", a folder for the pipelines of that library, of a model
+            whose network is theirs (`model.net=unet-diffusers`).
         out: the folder. None: RUN-FORMAT, beside the run.
         what: "sampler": one graph from random numbers to samples. "network": the denoiser of a diffusion or score model, the
             decoder of a VAE, the generator of a GAN.
@@ -96,24 +100,25 @@ def export(
         AncestralError: if a package is missing, or the samples of the export differ from those of the model.
     """
     reporter = reporter or Reporter(quiet=True)
-    for name, value, known in (
-        ("format", to, NEEDED),
-        ("part", what, ("sampler", "network")),
-        ("precision", precision, ("fp32", "int8")),
-    ):
-        if value not in known:
-            raise UsageError(unknown(name, value, known))
-    if precision == "int8" and to == "pt2":
-        raise UsageError("a pt2 has no int8: export int8 to onnx or openvino")
-    check_packages(to)
+    _check(to, what, precision)
     folder = None if isinstance(run, GenerativeModel) else opened(run)
-    model = run if isinstance(run, GenerativeModel) else opened(run).load_model("cpu", "fp32")
+    target = Path(out) if out is not None else _beside(folder, to, precision)
+    _check_target(target)
+    if to == "diffusers":
+        given = {"steps": steps, "solver": solver, "guidance": guidance}
+        if what != "sampler" or precision != "fp32" or any(value is not None for value in given.values()):
+            raise UsageError("a pipeline of diffusers is whole and chooses its sampler itself: give no other option than `out`")
+        model = _loaded(run)
+        with disk_errors(target), staged(target) as there:
+            name = None if folder is None else folder.path.resolve().name
+            note = write_pipeline(model.cpu(), there, name, _weights(model, folder))
+        return Export(target, note)
+    check_packages(to)
+    model = _loaded(run)
     sampler = _sampler(model, folder, what, steps, solver, guidance)
     planned = plan(model.cpu(), what, sampler)
     spec = spec_of(model, "model") if folder is None else folder.spec
     config = _config(model, spec, planned, to, what, precision, folder)
-    target = Path(out) if out is not None else _beside(folder, to, precision)
-    _check_target(target)
     with disk_errors(target), staged(target) as there:
         _write(there, config, planned, to, None)
         _encoders(model, there, config)
@@ -128,6 +133,30 @@ def export(
         source = inspect.getsource(runner_module)
         write_atomically(there / RUNNER, source.encode())
     return Export(target, config)
+
+
+def _check(to: str, what: str, precision: str) -> None:
+    """Raise UsageError for an unknown word."""
+    for name, value, known in (
+        ("format", to, (*NEEDED, "diffusers")),
+        ("part", what, ("sampler", "network")),
+        ("precision", precision, ("fp32", "int8")),
+    ):
+        if value not in known:
+            raise UsageError(unknown(name, value, known))
+    if precision == "int8" and to == "pt2":
+        raise UsageError("a pt2 has no int8: export int8 to onnx or openvino")
+
+
+def _loaded(run: str | Path | GenerativeModel) -> GenerativeModel:
+    model = run if isinstance(run, GenerativeModel) else opened(run).load_model("cpu", "fp32")
+    if isinstance(model, ExportedModel):
+        raise UsageError(f"{run} is an export already: export the run from which it was made")
+    return model
+
+
+def _weights(model: GenerativeModel, run: Opened | None) -> str:
+    return checksum(model.state_dict()) if run is None else weights_of(run)
 
 
 def _sampler(
@@ -170,7 +199,7 @@ def _config(
         "precision": precision,
         "family": model.family,
         "run": None if run is None else run.path.resolve().name,
-        "weights": checksum(model.state_dict()) if run is None else weights_of(run),
+        "weights": _weights(model, run),
         "shape": list(model.shape),
         "mean": units["mean"],
         "std": units["std"],
@@ -230,7 +259,7 @@ def _calibration(exported: Exported, planned: Plan) -> dict[str, list[list[Array
         return call
 
     exported.graphs = {name: watched(name) for name in exported.graphs}
-    for i in range(CHECKED):
+    for i in range(MEASURED):
         seeds, raw = _drawn(planned, i + 1)
         exported.draw(seeds, exported.inputs(len(seeds), raw))
     return seen
@@ -273,7 +302,7 @@ def _agreement(folder: Path, config: Mapping[str, Any], model: GenerativeModel, 
     return {"samples": 1 + 8 * (CHECKED - 1), "largest": largest, "rms": rms}
 
 
-def _beside(run: Opened | None, to: Format, precision: Arithmetic) -> Path:
+def _beside(run: Opened | None, to: To, precision: Arithmetic) -> Path:
     if run is None:
         raise UsageError("a model has no folder beside which its export could be written: give out=")
     return run.path.with_name(f"{run.path.resolve().name}-{to}{'-int8' if precision == 'int8' else ''}")
@@ -283,10 +312,8 @@ def _check_target(target: Path) -> None:
     """Raise UsageError if the folder holds anything but an earlier export."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
-    try:
-        runner_module.read_config(target)
-    except runner_module.ExportError:
-        raise UsageError(f"{target} exists and is no export: choose another folder with `out`") from None
+    if not holds_export(target) and not (target / NOTE).is_file():
+        raise UsageError(f"{target} exists and is no export: choose another folder with `out`")
 
 
 @contextmanager
