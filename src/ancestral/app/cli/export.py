@@ -11,13 +11,14 @@ from cyclopts import Parameter
 def export(
     run: Path,
     *,
-    to: Literal["onnx", "openvino", "pt2", "diffusers"] = "onnx",
+    to: Literal["onnx", "openvino", "pt2", "diffusers", "web"] = "onnx",
     out: Path | None = None,
     what: Literal["sampler", "network"] = "sampler",
     precision: Literal["fp32", "int8"] = "fp32",
     steps: int | None = None,
     solver: str | None = None,
     guidance: float | None = None,
+    runtime: Path | None = None,
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
@@ -32,7 +33,7 @@ def export(
         Run folder, e.g. runs/digits, or the folder of a saved model.
     to
         Format: onnx for ONNX Runtime, openvino, or pt2 for torch alone; or diffusers, a folder for DDPMPipeline or LDMPipeline,
-        for a run with model.net=unet-diffusers.
+        for a run with model.net=unet-diffusers; or web, an ONNX sampler with a page that runs it in the browser.
     out
         Folder to write. Default: RUN-FORMAT, e.g. runs/digits-onnx.
     what
@@ -47,6 +48,8 @@ def export(
         Solver of a sampler. A network is sampled with ddim.
     guidance
         Strength of the condition. Default: as in `ancestral sample`.
+    runtime
+        For web: folder of the package onnxruntime-web. Default: npm fetches it.
     json
         Print the result as JSON.
     quiet
@@ -67,6 +70,7 @@ def export(
             steps=steps,
             solver=solver,
             guidance=guidance,
+            runtime=runtime,
             reporter=reporter,
         )
     if json:
@@ -84,5 +88,7 @@ def export(
         f"its samples differ from those of the run by up to {largest:.1g} deviations of the data (root mean square "
         f"{done.agreement['rms']:.1g})"
     )
+    if to == "web":
+        reporter.say(f"show the page: python -m http.server --directory {done.folder}")
     reporter.say(f"draw samples: python {done.folder / 'runner.py'} -n 16 --out samples.png")
     return 0

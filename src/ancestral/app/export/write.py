@@ -20,6 +20,8 @@ from ancestral.app.data.spec import DataSpec
 from ancestral.app.export.diffusers import NOTE, write_pipeline
 from ancestral.app.export.formats import NEEDED, Format, check_packages, write
 from ancestral.app.export.graphs import N, Plan, Sampler, described, plan
+from ancestral.app.export.web import check as check_pictures
+from ancestral.app.export.web import write_page
 from ancestral.app.progress import Reporter
 from ancestral.app.sampling import SampleRequest
 from ancestral.app.sampling.guidance import denoising
@@ -35,7 +37,7 @@ from ancestral.suggest import unknown
 from ancestral.version import __version__
 from ancestral.weights import checksum
 
-To = Format | Literal["diffusers"]
+To = Format | Literal["diffusers", "web"]
 What = Literal["sampler", "network"]
 Arithmetic = Literal["fp32", "int8"]
 AGREES = 1e-3  # largest difference of a sample from the model's own, in deviations of the data
@@ -74,6 +76,7 @@ def export(
     steps: int | None = None,
     solver: str | None = None,
     guidance: float | None = None,
+    runtime: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> Export:
     """Export a model into a folder that onnxruntime, openvino or torch can run without this package.
@@ -84,7 +87,8 @@ def export(
     Args:
         run: the folder of a run or of a saved model, or a model.
         to: the format: "onnx", "openvino" or "pt2"; or "diffusers", a folder for the pipelines of that library, of a model
-            whose network is theirs (`model.net=unet-diffusers`).
+            whose network is theirs (`model.net=unet-diffusers`); or "web", an ONNX sampler of pictures with a page that runs it
+            in the browser.
         out: the folder. None: RUN-FORMAT, beside the run.
         what: "sampler": one graph from random numbers to samples. "network": the denoiser of a diffusion or score model, the
             decoder of a VAE, the generator of a GAN.
@@ -93,6 +97,7 @@ def export(
             20 for a network.
         solver: the solver of a sampler. None: the default. A network is sampled with DDIM.
         guidance: the strength of the conditions. None: as in sampling from the run.
+        runtime: for "web", the folder of the package onnxruntime-web. None: it is fetched with npm.
         reporter: shows the progress.
 
     Raises:
@@ -113,8 +118,15 @@ def export(
             name = None if folder is None else folder.path.resolve().name
             note = write_pipeline(model.cpu(), there, name, _weights(model, folder))
         return Export(target, note)
+    if runtime is not None and to != "web":
+        raise UsageError("`runtime` is the folder of onnxruntime-web, which only a web page needs: leave it out")
+    page, to = to == "web", "onnx" if to == "web" else to
     check_packages(to)
     model = _loaded(run)
+    if page:
+        if what != "sampler":
+            raise UsageError("a web page runs a whole sampler: leave `what` out")
+        check_pictures(model)
     sampler = _sampler(model, folder, what, steps, solver, guidance)
     planned = plan(model.cpu(), what, sampler)
     spec = spec_of(model, "model") if folder is None else folder.spec
@@ -132,13 +144,15 @@ def export(
         _describe(there, config)
         source = inspect.getsource(runner_module)
         write_atomically(there / RUNNER, source.encode())
+        if page:
+            write_page(there, None if runtime is None else Path(runtime))
     return Export(target, config)
 
 
 def _check(to: str, what: str, precision: str) -> None:
     """Raise UsageError for an unknown word."""
     for name, value, known in (
-        ("format", to, (*NEEDED, "diffusers")),
+        ("format", to, (*NEEDED, "diffusers", "web")),
         ("part", what, ("sampler", "network")),
         ("precision", precision, ("fp32", "int8")),
     ):
