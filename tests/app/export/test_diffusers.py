@@ -187,6 +187,20 @@ def test_everything_that_a_denoiser_has(theirs, tmp_path, command):
     assert np.load(tmp_path / "x.npz")["x"].dtype == np.uint8
     assert (copy / "tuning.json").is_file()
     assert (copy / "samples.png").is_file()
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "data.npy", rng.integers(0, 256, (40, 2, 8, 8), dtype=np.uint8))
+    words = ("evaluate", f"diffusers:{copy}", "--likelihood", "-n", 2)
+    told = command(*words, "--against", tmp_path / "data.npy", "--json")
+    assert told.returncode == 0, told.stderr
+    kinds = [figure["kind"] for figure in json.loads(told.stdout)["likelihoods"]]
+    assert len(kinds) == 2
+    for more, message in (
+        ((), "is a model without data: name some with --against"),
+        (("--against", "digits"), "shape and levels of"),
+    ):
+        refused = command(*words, *more)
+        assert refused.returncode == 2
+        assert message in " ".join(refused.stderr.split())
     model.save(tmp_path / "saved")
     torch.testing.assert_close(an.load(tmp_path / "saved").sample(2, seeds=1, steps=2), model.sample(2, seeds=1, steps=2))
 

@@ -53,10 +53,9 @@ def gan(conditions=None):
     return wake(an.GAN(generator, an.networks.VectorDiscriminator(2, 16, context=context), (2,), conditioner=conditioner))
 
 
-def vae(tmp):
-    return an.train(
-        "digits", "vae", "2it", tmp / "run", device="cpu", quiet=True, settings=("train.previews=0", "model.latent=4")
-    )
+def vae(tmp, condition=None):
+    settings = ("train.previews=0", "model.latent=4", "model.net=mlp", "model.width=16")
+    return an.train("digits", "vae", "2it", tmp / "run", condition=condition, device="cpu", quiet=True, settings=settings)
 
 
 def seen(exported, model, condition=None, n=5, **how):
@@ -146,10 +145,11 @@ def test_a_gan_a_score_model_and_a_distilled_one(tmp_path):
 
 
 def test_a_vae_draws_from_its_aggregate_prior(tmp_path):
-    model = vae(tmp_path)
+    model = vae(tmp_path, "class")
     done = an.export(tmp_path / "run", "onnx", tmp_path / "e")
     assert done.config["noise"][0][0] == "uniform"  # which Gaussian of the mixture
-    assert seen(Exported(tmp_path / "e"), model) < 1e-5
+    for condition in ({}, {"class": "7"}):  # each with its own mixture
+        assert seen(Exported(tmp_path / "e"), model, condition) < 1e-5
     an.export(tmp_path / "run", "pt2", tmp_path / "d", what="network")
     assert Exported(tmp_path / "d").graphs.keys() == {"decoder"}
     assert seen(Exported(tmp_path / "d"), model, prior="standard") < 1e-5

@@ -201,7 +201,9 @@ def plan(model: GenerativeModel, what: str, sampler: Sampler | None) -> Plan:
     names = list(inner.conditioner.kinds)
     kinds = [cast(Condition, inner.conditioner.kinds[name]) for name in names]
     examples = {name: example(name, kind) for name, kind in zip(names, kinds, strict=True)}
-    inner.conditioner.kinds = nn.ModuleDict()  # the graph has them; the name of a kind, such as "class", can be no attribute
+    inner.conditioner.kinds = nn.ModuleDict(
+        {f"{name}_": kind for name, kind in zip(names, kinds, strict=True)}
+    )  # `class` is a word of Python
     given = tuple(t for raw in examples.values() for t in (raw, torch.ones(N, dtype=torch.bool)))
     given_names = tuple(part for name in names for part in (name, f"{name}_given"))
     path, reference, facts = _path(inner, sampler, what)
