@@ -199,6 +199,9 @@ def test_conditions_that_are_arrays(kind, tmp_path):
         drawn.append(loaded.sample(5, given, seeds=range(5)))
         torch.testing.assert_close(drawn[-1], ours, atol=1e-5, rtol=1e-5)
     assert (drawn[0] - drawn[1]).abs().max() > 1e-3
+    inputs = exported.inputs(5, raw)
+    inputs[1][:] = False  # values that are not given play no part
+    np.testing.assert_allclose(exported.draw(range(5), inputs), drawn[0].numpy(), atol=1e-5)
 
 
 def test_a_picture_by_the_program_beside_it_alone(tmp_path, command):
@@ -321,6 +324,11 @@ def test_wrong_requests_are_one_sentence(classes, tmp_path, command, monkeypatch
         assert message in " ".join(done.stderr.split())
     with pytest.raises(UsageError, match="guidance"):
         an.export(points(), "pt2", tmp_path / "e", guidance=2.0)
+    kept = points().train()
+    an.export(kept, "pt2", tmp_path / "kept", steps=1)
+    assert kept.training  # the caller's model is not changed
+    with pytest.raises(UsageError, match="this is an export already"):
+        an.export(tmp_path / "kept", "pt2")
     with pytest.raises(UsageError, match="give out="):
         an.export(classes, "pt2")
     with pytest.raises(UsageError, match="unknown format 'pt'"):

@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,6 @@ import numpy as np
 import torch
 
 from ancestral import runner as runner_module
-from ancestral.app.data.spec import DataSpec
 from ancestral.app.export.diffusers import NOTE, write_pipeline
 from ancestral.app.export.formats import NEEDED, Format, check_packages, write
 from ancestral.app.export.graphs import N, Plan, Sampler, described, plan
@@ -109,44 +109,43 @@ def export(
     folder = None if isinstance(run, GenerativeModel) else opened(run)
     target = Path(out) if out is not None else _beside(folder, to, precision)
     _check_target(target)
-    if to == "diffusers":
-        given = {"steps": steps, "solver": solver, "guidance": guidance}
-        if what != "sampler" or precision != "fp32" or any(value is not None for value in given.values()):
-            raise UsageError("a pipeline of diffusers is whole and chooses its sampler itself: give no other option than `out`")
-        model = _loaded(run)
-        with disk_errors(target), staged(target) as there:
-            name = None if folder is None else folder.path.resolve().name
-            note = write_pipeline(model.cpu(), there, name, _weights(model, folder))
-        return Export(target, note)
+    given = {"steps": steps, "solver": solver, "guidance": guidance}
+    if to == "diffusers" and (what != "sampler" or precision != "fp32" or any(value is not None for value in given.values())):
+        raise UsageError("a pipeline of diffusers is whole and chooses its sampler itself: give no other option than `out`")
     if runtime is not None and to != "web":
         raise UsageError("`runtime` is the folder of onnxruntime-web, which only a web page needs: leave it out")
-    page, to = to == "web", "onnx" if to == "web" else to
-    check_packages(to)
+    if to == "web" and what != "sampler":
+        raise UsageError("a web page runs a whole sampler: leave `what` out")
+    format: Format | None = None if to == "diffusers" else "onnx" if to == "web" else to
+    if format is not None:
+        check_packages(format)
     model = _loaded(run)
-    if page:
-        if what != "sampler":
-            raise UsageError("a web page runs a whole sampler: leave `what` out")
+    if to == "web":
         check_pictures(model)
-    sampler = _sampler(model, folder, what, steps, solver, guidance)
-    planned = plan(model.cpu(), what, sampler)
-    spec = spec_of(model, "model") if folder is None else folder.spec
-    config = _config(model, spec, planned, to, what, precision, folder)
     with disk_errors(target), staged(target) as there:
-        _write(there, config, planned, to, None)
-        _encoders(model, there, config)
-        _describe(there, config)
-        if precision == "int8":
-            reporter.say("the ranges of int8 numbers are measured on samples")
-            inputs = _calibration(Exported(there), planned)
-            _write(there, config, planned, to, inputs)
-            _describe(there, config)
-        config["agreement"] = _agreement(there, config, model, planned)
-        _describe(there, config)
-        source = inspect.getsource(runner_module)
-        write_atomically(there / RUNNER, source.encode())
-        if page:
+        if format is None:
+            name = None if folder is None else folder.path.resolve().name
+            return Export(target, write_pipeline(model, there, name, _weights(model, folder)))
+        planned = plan(model, what, _sampler(model, folder, what, steps, solver, guidance))
+        config = _graphs(there, model, planned, _config(model, planned, format, what, precision, folder), reporter)
+        if to == "web":
             write_page(there, None if runtime is None else Path(runtime))
     return Export(target, config)
+
+
+def _graphs(there: Path, model: GenerativeModel, planned: Plan, config: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    """Write graphs, description and runner, compare the samples, and return the description."""
+    _write(there, config, planned, None)
+    _encoders(model, there, config)
+    _describe(there, config)
+    if config["precision"] == "int8":
+        reporter.say("measuring the ranges of the int8 numbers on samples")
+        _write(there, config, planned, _calibration(Exported(there), planned))
+        _describe(there, config)
+    config["agreement"] = _agreement(there, config, model, planned)
+    _describe(there, config)
+    write_atomically(there / RUNNER, inspect.getsource(runner_module).encode())
+    return config
 
 
 def _check(to: str, what: str, precision: str) -> None:
@@ -163,9 +162,11 @@ def _check(to: str, what: str, precision: str) -> None:
 
 
 def _loaded(run: str | Path | GenerativeModel) -> GenerativeModel:
-    model = run if isinstance(run, GenerativeModel) else opened(run).load_model("cpu", "fp32")
+    """Return the model on the CPU, in full precision. A model object is copied."""
+    model = deepcopy(run).cpu().eval() if isinstance(run, GenerativeModel) else opened(run).load_model("cpu", "fp32")
     if isinstance(model, ExportedModel):
-        raise UsageError(f"{run} is an export already: export the run from which it was made")
+        raise UsageError("this is an export already: export the run from which it was made")
+    model.precision = nullcontext
     return model
 
 
@@ -200,9 +201,10 @@ def _sampler(
 
 
 def _config(
-    model: GenerativeModel, spec: DataSpec, planned: Plan, to: Format, what: What, precision: Arithmetic, run: Opened | None
+    model: GenerativeModel, planned: Plan, to: Format, what: What, precision: Arithmetic, run: Opened | None
 ) -> dict[str, Any]:
     """Return the description of an export, without its files."""
+    spec = spec_of(model, "model") if run is None else run.spec
     units = model.standardize.units
     conditioner = model.conditioner
     return {
@@ -228,12 +230,10 @@ def _config(
     }
 
 
-def _write(
-    folder: Path, config: dict[str, Any], planned: Plan, to: Format, calibration: Mapping[str, list[list[Array]]] | None
-) -> None:
+def _write(folder: Path, config: dict[str, Any], planned: Plan, calibration: Mapping[str, list[list[Array]]] | None) -> None:
     """Write the graphs and their entries in the description."""
     for name, graph in planned.graphs.items():
-        files = write(graph, to, folder / name, None if calibration is None else calibration[name])
+        files = write(graph, config["format"], folder / name, None if calibration is None else calibration[name])
         inputs = [
             {"name": label, "shape": ["n", *t.shape[1:]], "dtype": str(t.dtype).removeprefix("torch.")}
             for label, t in zip(graph.names, graph.inputs, strict=True)
