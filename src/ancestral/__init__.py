@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from ancestral.app.data import load as load_data
     from ancestral.app.distill import distill
     from ancestral.app.evaluate import evaluate, report
-    from ancestral.app.hub import push
     from ancestral.app.export import export
+    from ancestral.app.hub import push
     from ancestral.app.sampling import SampleRequest
     from ancestral.app.tune import tune
     from ancestral.configuration import configurable

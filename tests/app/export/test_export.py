@@ -144,6 +144,13 @@ def test_a_gan_a_score_model_and_a_distilled_one(tmp_path):
     assert Exported(tmp_path / "3").config["sampler"]["nfe"] == 2
 
 
+def test_the_network_of_a_distilled_model_keeps_to_the_range_of_the_data(tmp_path):
+    student = wake(an.DistilledModel.of(points(bounds=(-0.5, 0.5)), 2), 0.1)
+    an.export(student, "pt2", tmp_path / "e", what="network")
+    assert (student.sample(5, seeds=range(7, 12)).abs() == 0.5).any()
+    assert seen(Exported(tmp_path / "e"), student) < 1e-5
+
+
 def test_a_vae_draws_from_its_aggregate_prior(tmp_path):
     model = vae(tmp_path, "class")
     done = an.export(tmp_path / "run", "onnx", tmp_path / "e")
