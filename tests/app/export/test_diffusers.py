@@ -163,6 +163,21 @@ def test_our_ddim_draws_their_samples(predicts, tmp_path):
     np.testing.assert_allclose(made, mine, atol=FLOOR)
 
 
+def test_our_ddim_draws_their_latents(tmp_path):
+    """Their latents are scaled by one number, which the configuration of the autoencoder has."""
+    torch.manual_seed(5)
+    autoencoder = shaken(diffusers.AutoencoderKL(**AUTOENCODER, scaling_factor=0.3, sample_size=16))
+    scheduler = diffusers.DDIMScheduler(timestep_spacing="trailing", clip_sample=False)
+    made = diffusers.LDMPipeline(autoencoder, shaken(diffusers.UNet2DModel(**TINY)), scheduler)
+    made.save_pretrained(tmp_path / "p")
+    model = an.load(f"diffusers:{tmp_path / 'p'}")
+    assert (model.shape, model.latent_shape) == ((3, 16, 16), (2, 8, 8))
+    theirs = loaded("LDMPipeline", tmp_path / "p")(2, torch.Generator().manual_seed(3), num_inference_steps=5, output_type="np")
+    mine = path(model, Same(2), solver="ddim", steps=5, spacing="trailing")
+    np.testing.assert_allclose(theirs.images, mine, atol=FLOOR)
+    assert mine.std() > 0.02
+
+
 def test_everything_that_a_denoiser_has(theirs, tmp_path, command):
     """Solvers, likelihood, guidance by a weaker model, an edit, tuning, saving; and the commands."""
     model = an.load(f"diffusers:{theirs}")

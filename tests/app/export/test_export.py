@@ -286,7 +286,7 @@ def test_an_export_that_differs_is_not_written(classes, tmp_path, monkeypatch):
     with pytest.raises(AncestralError, match=r"the export differs from the model: by up to .* nothing was written"):
         an.export(classes, "pt2", tmp_path / "e", steps=1)
     assert (sorted(tmp_path.rglob("*")), (tmp_path / "e" / "config.json").read_bytes()) == (before, content)
-    monkeypatch.setattr(graphs.SamplerGraph, "forward", lambda self, noise, *given: noise / (noise - noise))
+    monkeypatch.setattr(graphs.SamplerGraph, "forward", lambda self, noise, *given: (noise - noise) / (noise - noise))
     with pytest.raises(AncestralError, match="differs"):  # not a number is no agreement
         an.export(classes, "pt2", tmp_path / "e", steps=1)
 
