@@ -14,8 +14,9 @@ from ancestral.app.recipes.recipe import DataRecipe, TrainRecipe
 
 SOURCE = Path(__file__).parents[1] / "src" / "ancestral"
 COMMANDS = (
-    "train", "sample", "distill", "export", "tune", "info", "evaluate", "compare", "report", "draw", "push", "studio", "serve", "verify",
-)  # fmt: skip
+    *("train", "sample", "distill", "export", "tune", "info", "evaluate", "compare"),
+    *("report", "draw", "push", "studio", "serve", "verify"),
+)
 
 # The commands that print the messages of a module. A file of a command is printed by that command only.
 PRINTED_BY = {
