@@ -261,6 +261,13 @@ def test_the_step_is_the_library_s_number():
     assert network.steps(torch.tensor([20.0, -20.0])).tolist() == [0, 999]
 
 
+def test_a_step_never_waits_for_the_device():
+    """The meta device has no values: a step that reads one raises there."""
+    network = DiffusersUNet(unet_config((1, 8, 8), (8, 8)), CHAIN).to("meta")
+    out = network(torch.zeros(2, 1, 8, 8, device="meta"), torch.zeros(2, device="meta"), an.conditioning.Context())
+    assert out.shape == (2, 1, 8, 8)
+
+
 def test_a_class_is_a_vector_for_their_network():
     kind = ClassCondition(("a", "b"), 6)
     network = shaken(DiffusersUNet(unet_config((1, 8, 8), (8, 8)), CHAIN, kind.widths))
