@@ -10,16 +10,15 @@ from ancestral.app.evaluation import Comparison, Evaluator, Samples, Subject, ba
 CHAIN = an.schedules.Chain.linear()  # beta from 1e-4 to 0.02 in 1,000 steps, also the defaults of diffusers
 
 
-class Foreign(nn.Module):
-    """diffusers' network with our interface. Its time step i is the noise after i + 1 steps, our time (i + 1) / 1000."""
+class Eps(nn.Module):
+    """diffusers' network as a module (x_t, step) -> eps."""
 
     def __init__(self, unet: nn.Module):
         super().__init__()
         self.unet = unet
 
-    def forward(self, z: Tensor, logsnr: Tensor) -> Tensor:
-        i = 1000 * CHAIN.time(logsnr.double().cpu()) - 1
-        return self.unet(z, i.clamp(min=0).to(z)).sample
+    def forward(self, x: Tensor, step: Tensor) -> Tensor:
+        return self.unet(x, step).sample
 
 
 def tiny() -> UNet2DModel:
@@ -44,8 +43,9 @@ def train_there(unet: nn.Module, x: Tensor, steps: int) -> None:
 def main(steps: int = 2000) -> tuple[an.Diffusion, Tensor]:
     unet = tiny()
     train_there(unet, an.load_data("digits").batch(torch.arange(1500)).x, steps)
+    network = an.networks.FromTime(Eps(unet), CHAIN, time="step")
     model = an.Diffusion(
-        Foreign(unet), shape=(1, 8, 8), schedule=CHAIN, target="eps", mean=0.5, std=0.5, bounds=(0, 1)
+        network, shape=(1, 8, 8), schedule=CHAIN, target="eps", mean=0.5, std=0.5, bounds=(0, 1)
     )  # diffusers' pictures in [-1, 1] are (x - 0.5) / 0.5
     return model.eval(), model.sample(16, solver="dpmpp", steps=20)
 

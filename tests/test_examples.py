@@ -109,7 +109,7 @@ def test_any_denoiser(example):
     x_t = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         for i in (10, 499, 900):
-            ours, theirs = model.denoise(x_t, (i + 1) / 1000).eps, model.denoiser.network.network.unet(x_t, i).sample
+            ours, theirs = model.denoise(x_t, (i + 1) / 1000).eps, model.denoiser.network.network.network.unet(x_t, i).sample
             torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
     comparison = module.compared(model, n=100)  # after three steps the samples are noise, and nothing else is found
     assert comparison.better("gaussian", "diffusers")

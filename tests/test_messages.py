@@ -14,8 +14,9 @@ from ancestral.app.recipes.recipe import DataRecipe, TrainRecipe
 
 SOURCE = Path(__file__).parents[1] / "src" / "ancestral"
 COMMANDS = (
-    "train", "sample", "distill", "tune", "info", "evaluate", "compare", "report", "draw", "push", "studio", "serve", "verify",
-)  # fmt: skip
+    *("train", "sample", "distill", "export", "tune", "info", "evaluate", "compare"),
+    *("report", "draw", "push", "studio", "serve", "verify"),
+)
 
 # The commands that print the messages of a module. A file of a command is printed by that command only.
 PRINTED_BY = {
@@ -42,8 +43,9 @@ PRINTED_BY = {
     "app/training/run.py": "train compare",
     "app/web/server.py": "studio serve",
     "app/web/service/state.py": "serve",
+    "runner.py": "export",  # its own --out
 }
-OTHER_PROGRAMS = re.compile(r"\b(pip|npm|mkdir) .*|--force-reinstall")
+OTHER_PROGRAMS = re.compile(r"\b(pip|npm|mkdir|python) .*|--force-reinstall")
 OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|-[a-z]\b)")
 NAMED = re.compile(r"`?ancestral ([a-z]+)([^`\n]*)|\((train(?:, compare)?): ([^)]*)\)|`(--[^`]*)` of (evaluate and report)")
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ancestral.app.data import load as load_data
     from ancestral.app.distill import distill
     from ancestral.app.evaluate import evaluate, report
+    from ancestral.app.export import export
     from ancestral.app.hub import push
     from ancestral.app.sampling import SampleRequest
     from ancestral.app.tune import tune
@@ -59,6 +60,7 @@ _HOMES = {
     "distill": ("ancestral.app.distill", "distill"),
     "push": ("ancestral.app.hub", "push"),
     "report": ("ancestral.app.evaluate", "report"),
+    "export": ("ancestral.app.export", "export"),
     "load_data": ("ancestral.app.data", "load"),
     "DataError": ("ancestral.app.data", "DataError"),
     "DataSet": ("ancestral.app.data", "DataSet"),
@@ -111,6 +113,7 @@ __all__ = [
     "configurable",
     "distill",
     "evaluate",
+    "export",
     "load",
     "load_data",
     "push",

@@ -274,7 +274,7 @@ class LogisticLikelihood(Likelihood):
         self.register_buffer("spread", torch.linspace(-1, 1, parts).view(-1, *[1] * (mean.ndim - 1)), persistent=False)
 
     def forward(self, h: Tensor, batch_error: Tensor | None = None) -> LogisticMixture:
-        n, c = len(h), self.shift.shape[0]
+        n, c = h.shape[0], self.shift.shape[0]
         weights, means, scales = h.view(n, c, 3, -1, *h.shape[2:]).unbind(2)
         log_scales = (scales - 1).clamp(min=-7.0) + self.scale.log()
         return LogisticMixture(weights.log_softmax(2), self.shift + self.scale * (means + self.spread), log_scales, self.levels)

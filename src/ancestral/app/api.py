@@ -120,10 +120,10 @@ def _calling(steps: Iterable[Step], callbacks: Sequence[Callable[[Step], object]
 def load(
     folder: str | Path, *, network: Network | None = None, device: str = "auto", precision: Precision = "auto"
 ) -> GenerativeModel:
-    """Load the trained model of a run folder, or a model that was saved with `model.save(folder)`, ready for sampling.
+    """Load the trained model of a run folder, one that was saved with `model.save(folder)`, an export, or a pipeline.
 
     Args:
-        folder: the folder of the run or of the model.
+        folder: the folder of the run or of the model, or "diffusers:FOLDER", a pipeline of the library diffusers.
         network: the model's own network if that is not ancestral's (`ancestral.models.saved.load_model`).
         device: "auto", "cpu", "cuda" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16". auto: for a run the fastest on the device, for a saved model fp32.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ancestral.app.api import Plan, plan, run_name
 from ancestral.app.data import DataSet
-from ancestral.app.evaluate import as_run, data_of, drawn, evaluate_run, identity
+from ancestral.app.evaluate import as_run, data_of, drawn, evaluate_model, evaluate_run, identity
 from ancestral.app.evaluation import Comparison, Cost, Evaluator, N, Subject, baseline
 from ancestral.app.evaluation.live import evaluated
 from ancestral.app.evaluation.reference import reference_of
@@ -21,6 +21,7 @@ from ancestral.app.recipes import FAMILIES
 from ancestral.app.report import write
 from ancestral.app.training.budget import Budget
 from ancestral.app.training.run import Run
+from ancestral.app.training.saved import SavedModel, holds_saved_model
 from ancestral.app.training.stage import silent
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
@@ -60,7 +61,8 @@ def compare(
     main process evaluates them.
 
     Args:
-        sources: One source of data, or several run folders.
+        sources: One source of data, or several run folders. Beside a run there can be models without a training: folders of
+            saved models or exports, or "diffusers:FOLDER".
         models: Names of `FAMILIES`. None: all that the data allow.
         budget: The time of each training, such as "2m". None: a time that suits the data.
         seeds: The number of trainings of each family, with seeds that follow each other.
@@ -85,12 +87,17 @@ def compare(
     if seeds < 1:
         raise UsageError(f"each family is trained at least once, and --seeds is {seeds}")
     sources = [sources] if isinstance(sources, str | Path) else sources
-    runs = [as_run(source) for source in sources]
-    if len(sources) > 1 or runs[0] is not None:
-        if missing := [str(source) for source, run in zip(sources, runs, strict=True) if run is None]:
+    saved = [str(source) for source in sources if holds_saved_model(source)]
+    runs = {str(source): as_run(source) for source in sources if str(source) not in saved}
+    if len(sources) > 1 or saved or None not in runs.values():
+        if missing := [source for source, run in runs.items() if run is None]:
             hint = "; several models take commas: --models vae,gan" if set(missing) & set(FAMILIES) else ""
             raise UsageError(f"compare takes one source of data, or run folders; not a run folder: {', '.join(missing)}{hint}")
-        existing = {str(run.path): run for run in runs if run is not None}
+        if not runs:
+            raise UsageError(
+                f"{saved[0]} is a model without data: give a run of its data beside it, or use `ancestral evaluate`"
+            )
+        existing = {str(run.path): run for run in runs.values() if run is not None}
         if any(value is not None for value in (models, budget, size, axes, condition)) or seeds > 1:
             raise UsageError(
                 "existing runs cannot be changed: leave --models, --for, --seeds, --size, --axes and --condition out"
@@ -148,6 +155,10 @@ def compare(
                 if run is trainings[0]:
                     members[0].costs = _costs(run, evaluator, device)
         subjects.append(members[0] if len(members) == 1 else Subject.of_trainings(name, members))
+    for name in saved:
+        with reporter.live() as line:
+            evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
+            subjects.append(evaluate_model(SavedModel(name).load_model(device), evaluator, {}, name))
     with reporter.live() as line:
         for name in names("baseline"):
             evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]

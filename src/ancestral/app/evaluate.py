@@ -29,6 +29,7 @@ from ancestral.app.training.run import Run, findings
 from ancestral.app.training.saved import SavedModel, holds_saved_model
 from ancestral.errors import AncestralError, UsageError
 from ancestral.models import GenerativeModel
+from ancestral.models.exported import ExportedModel
 from ancestral.runtime import Runtime
 
 REPORTED = 500  # samples of a report, whose cost should be small beside that of a short training
@@ -188,7 +189,7 @@ def evaluate_model(model: GenerativeModel, evaluator: Evaluator, how: Mapping[st
 
 def _cost(model: GenerativeModel, samples: Samples) -> dict[str, float]:
     """What the model and its samples cost."""
-    cost = {"parameters": float(sum(p.numel() for p in model.parameters()))}
+    cost = {} if isinstance(model, ExportedModel) else {"parameters": float(sum(p.numel() for p in model.parameters()))}
     if samples.seconds:
         cost["samples_per_second"] = len(samples) / samples.seconds
     return cost | {key: float(v) for key, v in (("nfe", samples.nfe), ("memory", samples.memory)) if v}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ancestral.conditioning.conditioner import Condition, one_or_each
 from ancestral.conditioning.context import Context, ContextShape
 from ancestral.conditioning.render import Rendering
+from ancestral.configuration import configurable
 from ancestral.errors import UsageError
 from ancestral.suggest import unknown
 from ancestral.transfer import onto
@@ -22,6 +23,7 @@ OCTAVES = 4  # frequencies of the features: periods of 8, 4, 2 and 1 standard de
 SHOWN = 6  # numbers of a sample that are written in words
 
 
+@configurable
 class NumberCondition(Condition):
     """A condition on k real numbers -> a vector `(n, width)`, which is continuous in each of them:
 
@@ -104,7 +106,7 @@ class NumberCondition(Condition):
         z = ((onto(raw.to(self.mean.dtype), device) - self.mean) / self.std).float()  # NaN stays NaN
         absent = z.isnan()
         if drop is not None:
-            absent = absent | onto(drop, device).view(n, -1)
+            absent = absent | onto(drop if drop.ndim == 2 else drop[:, None], device)
         features = torch.where(absent[..., None], self.null, fourier(z.nan_to_num()))
         return Context(vector=self.mlp(features.flatten(1)))
 

@@ -47,7 +47,8 @@ class ClassifierFree(Extrapolation):
         if not self.acts(t):
             return Conditional(self.denoiser, self.context)(x_t, t)
         both: Prediction = self.denoiser(torch.cat([x_t, x_t]), t, Context.cat([self.context, self.null]))
-        conditional, null = both.x.chunk(2)
+        n = x_t.shape[0]
+        conditional, null = both.x[:n], both.x[n:]
         return Prediction(self.between(null, conditional), x_t, both.alpha, both.sigma)
 
 

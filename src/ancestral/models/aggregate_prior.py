@@ -58,7 +58,8 @@ class Mixture(nn.Module):
 
     def draw(self, noise: Noise, c: Tensor | None = None) -> Tensor:
         """Draw z `(n, d)`."""
-        k = torch.searchsorted(self.weights.cumsum(0), noise.uniform().to(self.weights.device)).clamp(max=self.parts - 1)
+        u = noise.uniform().to(self.weights.device)
+        k = (self.weights.cumsum(0) < u[:, None]).sum(1).clamp(max=self.parts - 1)
         eps = noise.normal((self.latent,))
         with torch.autocast(eps.device.type, enabled=False):
             a: Tensor = self.means[k] + (self.factors[k] @ (eps @ self.axes)[..., None])[..., 0]

@@ -41,7 +41,7 @@ from ancestral.models.edits import SamplePath
 from ancestral.models.latent import LatentModel
 from ancestral.noise import Noise, SampleNoise
 from ancestral.prediction import PredictionType
-from ancestral.schedules import Chain, Level, Schedule, grid
+from ancestral.schedules import Chain, Schedule, grid
 from ancestral.solvers import State, move
 from ancestral.solvers import solver as solver_of
 
@@ -101,6 +101,7 @@ class DistilledModel(GenerativeModel):
             raise UsageError(f"the times of a sampler fall from 1 to 0; got {times}")
         self.denoiser = Denoiser(network, target, sigma_data, bool(len(self.conditioner.kinds)))
         self.schedule, self.times = schedule, times
+        self.levels = schedule.levels(torch.tensor(times, dtype=torch.float64))  # of the sampler
         self.guidance, self.teacher_steps, self.origin = guidance, teacher_steps, origin
         self.latent_shape = self.shape
         self._teacher = [] if teacher is None else [teacher]  # a list, so that it is no part of this module
@@ -160,11 +161,6 @@ class DistilledModel(GenerativeModel):
         """Return the network of the student."""
         return (self.denoiser.network,)
 
-    @property
-    def levels(self) -> list[Level]:
-        """The levels of the sampler."""
-        return self.schedule.levels(torch.tensor(self.times, dtype=torch.float64))
-
     def losses(self, batch: Batch, player: str, noise: Noise) -> dict[str, Tensor]:
         """Return eq. 2, {"total": `(n,)`}. Of the batch only the conditions are used.
 
@@ -219,7 +215,7 @@ class DistilledModel(GenerativeModel):
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
         """Decode noise `(n, *shape)` to samples `(n, *shape)` in the units of the data."""
         with self.evaluation():
-            *_, last = self._path(z, self.conditioner.context(condition, len(z)))
+            *_, last = self._path(z, self.conditioner.context(condition, z.shape[0]))
             return self.to_data(last.x)
 
 

@@ -164,7 +164,7 @@ class GAN(GenerativeModel):
     def decode(self, z: Tensor, condition: Any = None) -> Tensor:
         """Return G(z) `(n, *shape)` in the units of the data. condition: a Context, or a condition as in `sample`."""
         with self.evaluation():
-            return self.standardize.denormalize(self.generator(z, self.conditioner.context(condition, len(z))).float())
+            return self.standardize.denormalize(self.generator(z, self.conditioner.context(condition, z.shape[0])).float())
 
     def critic(self, x: Tensor, condition: Any = None) -> Tensor:
         """Return D's logits `(n,)` for samples in the units of the data."""

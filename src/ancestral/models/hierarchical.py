@@ -78,10 +78,10 @@ class Hierarchical(LatentCodec):
 
     def decode(self, z: Tensor, context: Context) -> Tensor:
         added = self._features_of(context)
-        h = self._start(len(z), added)
+        h = self._start(z.shape[0], added)
         for (level, group), e in zip(self._walk(), z.split(self.sizes, 1), strict=True):
             h = self._rise(h, level, added)
-            h = group(h, e.view(len(z), self.channels, *self.plan.map_at(level)), context)
+            h = group(h, e.view(z.shape[0], self.channels, *self.plan.map_at(level)), context)
         return self._out(h, added)
 
     def _features_of(self, context: Context) -> list[Tensor]:

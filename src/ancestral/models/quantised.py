@@ -79,7 +79,7 @@ class Quantised(LatentCodec):
 
     def decode(self, z: Tensor, context: Context) -> Tensor:
         """Decode the codes nearest to z."""
-        e = self.codebook[self.nearest(z.view(len(z), self.positions, self.width))]
+        e = self.codebook[self.nearest(z.view(z.shape[0], self.positions, self.width))]
         return cast(Tensor, self.decoder(e.flatten(1), context))
 
     def prior(self, noise: Noise) -> Tensor:

@@ -200,7 +200,7 @@ class VAE(GenerativeModel):
     def decode(self, z: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:
         """Return the means of p(x | z) `(n, *shape)` in the units of the data."""
         with self.evaluation():
-            mean = self.observation(z, self.conditioner.context(condition, len(z))).mean
+            mean = self.observation(z, self.conditioner.context(condition, z.shape[0])).mean
             return self.to_data(self.standardize.normalize(mean))  # within the range of the data
 
     def reconstruct(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor:

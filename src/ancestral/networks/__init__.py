@@ -13,7 +13,9 @@ from ancestral.conditioning import NOTHING, ContextShape
 from ancestral.errors import UsageError
 from ancestral.networks.adversarial import Discriminator, Generator, VectorDiscriminator, VectorGenerator
 from ancestral.networks.autoencoder import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, Plan
+from ancestral.networks.diffusers import DiffusersUNet, unet_config
 from ancestral.networks.dit import DiT
+from ancestral.networks.foreign import FromTime, Preconditioned
 from ancestral.networks.mlp import MLP
 from ancestral.networks.unet import UNet
 from ancestral.registry import lookup
@@ -132,6 +134,25 @@ def unet(
     )
 
 
+@built_in("network", "unet-diffusers")
+def unet_diffusers(
+    shape: Sequence[int],
+    *,
+    width: int | None = None,
+    channels: Sequence[int] | None = None,
+    blocks: int | None = None,
+    patch: int | None = None,
+    dropout: float = 0.0,
+    context: ContextShape = NOTHING,
+) -> nn.Module:
+    """Build a UNet2DModel of the library diffusers for images `(c, h, w)`."""
+    if len(shape) != 3:
+        raise UsageError("the network unet-diffusers is for images: leave model.net out")
+    if patch or width:
+        raise UsageError("the network unet-diffusers has channels and blocks, but no width and no patches: leave them out")
+    return DiffusersUNet(unet_config(shape, channels, blocks or 1, dropout), context=context)
+
+
 def _neighbours(shape: Sequence[int], net: str) -> None:
     if len(shape) == 1:
         raise UsageError(f"the network {net} is for signals and images, and these samples are vectors: leave model.net out")
@@ -156,9 +177,12 @@ __all__ = [
     "DenseDecoder",
     "DenseEncoder",
     "DiT",
+    "DiffusersUNet",
     "Discriminator",
+    "FromTime",
     "Generator",
     "Plan",
+    "Preconditioned",
     "UNet",
     "VectorDiscriminator",
     "VectorGenerator",

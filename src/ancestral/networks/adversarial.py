@@ -138,7 +138,7 @@ class Generator(nn.Module):
         self.from_context = geometry.spatial(context.channels) if context.channels else None
 
     def forward(self, z: Tensor, context: Context) -> Tensor:
-        n, (h, w) = len(z), self.pyramid.coarsest
+        n, (h, w) = z.shape[0], self.pyramid.coarsest
         x = self.stem(z, context).view(n, h, w, -1).permute(0, 3, 1, 2)
         added = [] if self.from_context is None else self.from_context(context.channels)
         for level in self.levels:

@@ -232,7 +232,7 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z: Tensor, context: Context) -> Tensor:
         rows, columns = self.map
-        h = self.stem(z.view(len(z), rows, columns, -1) if self.local else z).view(len(z), rows, columns, -1)
+        h = self.stem(z.view(z.shape[0], rows, columns, -1) if self.local else z).view(z.shape[0], rows, columns, -1)
         h = h.permute(0, 3, 1, 2)
         vector = context.vector
         if self.style is not None:
@@ -272,7 +272,7 @@ class DenseDecoder(nn.Module):
         self.layers = Dense(features + context.vector, math.prod(self.shape), width, blocks)
 
     def forward(self, z: Tensor, context: Context) -> Tensor:
-        out: Tensor = self.layers(_with(z, context)).view(len(z), *self.shape)
+        out: Tensor = self.layers(_with(z, context)).view(z.shape[0], *self.shape)
         return out
 
 

@@ -1,49 +1,59 @@
-"""The library diffusers' AutoencoderKL (Rombach et al. 2022, arXiv:2112.10752), as an autoencoder of latent models.
+"""Networks of the library diffusers: AutoencoderKL (Rombach et al. 2022, arXiv:2112.10752) and UNet2DModel.
 
-The network is the library's own and sees pictures in [-1, 1]. The library is imported only when a network is built. The factor
-by which pipelines of the library scale latents is left out, because a latent model normalises each channel itself.
+The networks are the library's own, which is imported only when one is built. An autoencoder sees pictures in [-1, 1]. The
+factor by which pipelines of the library scale latents is left out, because a latent model normalises each channel itself. A
+U-Net takes the number of a step of its chain as the noise level.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ancestral.conditioning import NOTHING, Context, ContextShape
 from ancestral.configuration import configurable
 from ancestral.errors import AncestralError, UsageError
+from ancestral.schedules import Chain
 
 NAME = "AutoencoderKL"
+UNET = "UNet2DModel"
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"  # files of a model saved by the library
 PIXELS = 2**16  # pixels in one pass of the network
 
 
-def library() -> Any:
-    """Import the class `AutoencoderKL`. Raises AncestralError if the package is not installed."""
+def library(name: str = NAME) -> Any:
+    """Import a class of the library. Raises AncestralError if the package is not installed."""
     try:
-        from diffusers import AutoencoderKL
+        import diffusers
     except ImportError:
         raise AncestralError(
-            "this autoencoder is a network of the package diffusers, which is not installed: pip install 'ancestral[diffusers]'"
+            f"{name} is a network of the package diffusers, which is not installed: pip install 'ancestral[diffusers]'"
         ) from None
-    return AutoencoderKL
+    return getattr(diffusers, name)
 
 
-def read(folder: Path) -> Mapping[str, Tensor]:
+def read(folder: Path, name: str = NAME) -> Mapping[str, Tensor]:
     """Read the weights in a folder, with the present names for files of older versions of the library.
+
+    Args:
+        folder: the folder that the library wrote.
+        name: the class of the network.
 
     Raises:
         UsageError: if the folder cannot be read, or its weights do not fit its configuration.
     """
     try:
-        network, report = library().from_pretrained(
+        network, report = library(name).from_pretrained(
             folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise UsageError(f"cannot read the {NAME} in {folder}: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"cannot read the {name} in {folder}: {str(error).splitlines()[0]}") from None
     if odd := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:
         raise UsageError(
             f"{folder / WEIGHTS} does not hold the weights that {CONFIG} describes: {odd[0]} is missing or different"
@@ -95,3 +105,88 @@ class DiffusersAutoencoder(nn.Module):
         low, high = self.bounds
         y = torch.cat([self.network.decode(part).sample for part in z.split(self.part)]).float()
         return low + (y + 1) / 2 * (high - low)
+
+
+@configurable
+class DiffusersUNet(nn.Module):
+    """The library's U-Net: (z `(n, c, h, w)`, logsnr `(n,)`, Context) -> a tensor shaped as z.
+
+    It takes step i = 0..T-1 of a chain as the noise level, which is the level after i + 1 steps here (`steps`).
+
+    Args:
+        config: the library's configuration, as in its config.json.
+        chain: the chain whose steps are the network's noise levels; None: `Chain.linear()`.
+        context: widths of the context, of which the vector is added to the embedding of the noise level.
+
+    Raises:
+        UsageError: if the network cannot read such a context.
+        AncestralError: if the package is not installed.
+    """
+
+    table: Tensor
+
+    def __init__(self, config: Mapping[str, Any], chain: Chain | None = None, context: ContextShape = NOTHING):
+        super().__init__()
+        if context.tokens or context.channels:
+            raise UsageError(
+                "the network unet-diffusers reads conditions only as a vector, as of a class or of numbers: choose "
+                "model.net=unet for other conditions"
+            )
+        self.chain = Chain.linear() if chain is None else chain
+        self.register_buffer("table", self.chain.alphas_bar.log().float(), persistent=False)
+        embedded = {"class_embed_type": "identity"} if context.vector else {}
+        self.network = library(UNET).from_config({**config, **embedded})
+        self.context = nn.Linear(context.vector, 4 * config["block_out_channels"][0]) if context.vector else None
+
+    def forward(self, z: Tensor, logsnr: Tensor, context: Context) -> Tensor:
+        added = {} if self.context is None else {"class_labels": self.context(context.vector)}
+        out: Tensor = self.network(z, self.steps(logsnr), **added).sample
+        return out
+
+    def steps(self, logsnr: Tensor) -> Tensor:
+        """Return the steps i `(n,)` of log SNRs, from 0 to T-1. Between two steps log abar is linear in i, as in `Chain`."""
+        log_abar = F.logsigmoid(logsnr.float())
+        j = ((self.table >= log_abar[:, None]).sum(1) - 1).clamp(0, len(self.table) - 2)
+        start, end = self.table[j], self.table[j + 1]
+        i = (j + (log_abar - start) / (end - start)).clamp(0, len(self.table) - 1)
+        whole = i.round()
+        return torch.where((i - whole).abs() < 1e-3, whole, i)  # exactly the library's numbers at its steps
+
+
+def unet_config(
+    shape: Sequence[int], channels: Sequence[int] | None = None, blocks: int = 1, dropout: float = 0.0
+) -> dict[str, Any]:
+    """Return the library's configuration of a U-Net for images, with attention at the coarsest level.
+
+    Args:
+        shape: of an image `(c, h, w)`.
+        channels: features of each level. None: as many levels as lead to a map of 8 per side, if they divide the sides.
+        blocks: residual blocks per level.
+        dropout: the dropout rate.
+
+    Raises:
+        UsageError: if the levels do not divide the sides.
+    """
+    c, *space = shape
+    if channels is None:
+        levels = max(2, 1 + math.ceil(math.log2(max(1.0, max(space) / 8))))
+        while levels > 1 and any(side % 2 ** (levels - 1) for side in space):
+            levels -= 1
+        channels = [64 * min(2**level, 4) for level in range(levels)]
+    if any(side % 2 ** (len(channels) - 1) for side in space):
+        sides = "x".join(map(str, space))
+        raise UsageError(f"each level halves the sides, and {len(channels)} levels do not divide {sides}: give fewer channels")
+    plain = len(channels) - 1
+    common = math.gcd(*channels)
+    return {
+        "sample_size": space[0] if space[0] == space[1] else tuple(space),
+        "in_channels": c,
+        "out_channels": c,
+        "block_out_channels": tuple(channels),
+        "down_block_types": (*["DownBlock2D"] * plain, "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", *["UpBlock2D"] * plain),
+        "layers_per_block": blocks,
+        "norm_num_groups": math.gcd(32, common, max(1, common // 4)),  # norms of single channels would lose the noise level
+        "attention_head_dim": 64 if channels[-1] % 64 == 0 else channels[-1],
+        "dropout": dropout,
+    }

@@ -89,7 +89,7 @@ class DiT(nn.Module):
     def unfold(self, h: Tensor) -> Tensor:
         """Invert `fold`."""
         (p, q), (rows, columns) = self.patch, self.grid
-        n, c = len(h), self.shape[0]
+        n, c = h.shape[0], self.shape[0]
         z = h.reshape(n, rows, columns, c, p, q).permute(0, 3, 1, 4, 2, 5).reshape(n, c, rows * p, columns * q)
         z = z[..., : (1, *self.shape[1:])[-2], : self.shape[-1]]
         return z if len(self.shape) == 3 else z[:, :, 0]

@@ -51,6 +51,7 @@ for name, summary in (
     ("evaluate", "Score samples beside real data."),
     ("compare", "Compare the families on your data."),
     ("report", "Write a run's report as one page."),
+    ("export", "Write a model for ONNX Runtime, OpenVINO, torch or diffusers."),
     ("draw", "Draw the theory: scores, and the paths into noise and back."),
     ("push", "Write a run to the Hugging Face hub, with a model card."),
     ("studio", "Open the studio: runs, samples and the theory in the browser."),

@@ -39,7 +39,8 @@ def compare(
     Parameters
     ----------
     sources
-        One source of data, as in `ancestral train`, or several run folders of the same data.
+        One source of data, as in `ancestral train`, or several run folders of the same data. Beside a run there can be models
+        without a training: folders of saved models or exports, or diffusers:FOLDER.
     budget
         Time of each training: 90s, 5m, 20000it. Default: a time that suits the data.
     seeds

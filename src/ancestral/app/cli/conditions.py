@@ -102,7 +102,7 @@ OPTIONS = {"n": "-n"} | {
         *("class", "prompt", "number", "layout", "map", "image", "condition", "seed", "seeds", "out"),
         *("guidance", "interval", "rescale", "negative", "autoguide"),
         *("inpaint", "mask", "upscale", "vary", "strength", "invert"),
-        *("steps", "solver", "spacing", "quick", "best"),
+        *("steps", "solver", "spacing", "quick", "best", "what", "runtime"),
     )
 }
 

@@ -35,8 +35,8 @@ def evaluate(
     Parameters
     ----------
     subject
-        Run folder, or the folder of a saved model; or samples of any other software: a folder of images, an .npy or .npz
-        file.
+        Run folder, the folder of a saved model or an export, or diffusers:FOLDER, a pipeline of diffusers; or samples of any
+        other software: a folder of images, an .npy or .npz file.
     against
         Real data to compare with: test or train (the split of the run's own data), or another source: a name, a folder of
         images or a file.
@@ -72,12 +72,15 @@ def evaluate(
 
     if likelihood:
         from ancestral.app.cli import likelihoods
+        from ancestral.app.training.saved import holds_saved_model
         from ancestral.errors import UsageError
 
         other = {"--features": features, "--steps": steps, "--solver": solver, "--spacing": spacing, "--guidance": guidance}
-        if given := [name for name, value in other.items() if value is not None] + ["--against"] * (against != "test"):
+        if given := [name for name, value in other.items() if value is not None] + ["--against"] * (
+            against != "test" and not holds_saved_model(subject)
+        ):
             raise UsageError(f"--likelihood evaluates held-out data and draws no samples: leave {given[0]} out")
-        figures = likelihoods.likelihoods(subject, n, device, Reporter(quiet=quiet or json))
+        figures = likelihoods.likelihoods(subject, n, device, Reporter(quiet=quiet or json), against)
         stored = likelihoods.saved(subject, figures, out)
         if json:
             emit(stored)

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 
+from ancestral.app.data import DataSet, load
 from ancestral.app.evaluate import data_of
 from ancestral.app.evaluation.likelihood import N, estimates, held_out
 from ancestral.app.progress import Reporter, count
 from ancestral.app.training.run import Run
+from ancestral.app.training.saved import SavedModel, opened
 from ancestral.errors import UsageError
 from ancestral.likelihood import CHEAP, Bound
 from ancestral.metrics import Estimate
@@ -38,13 +40,17 @@ class Figure:
     table: dict[str, list[float]]
 
 
-def likelihoods(subject: str, n: int | None, device: str, reporter: Reporter) -> list[Figure]:
-    """Compute every likelihood of the run's held-out data. Raises UsageError if the model has no likelihood."""
-    folder = Run.existing(subject)
+def likelihoods(subject: str, n: int | None, device: str, reporter: Reporter, against: str = "test") -> list[Figure]:
+    """Compute every likelihood of the run's held-out data, or of the data `against` for a model without data.
+
+    Raises:
+        UsageError: if the model has no likelihood, or the data do not fit it.
+    """
+    folder = opened(subject)
     model = folder.load_model(device)
     if not isinstance(model, HasBound):
         raise UsageError(f"the model of {subject} has no likelihood, because its family has no density: leave --likelihood out")
-    data = data_of(folder)
+    data = data_of(folder) if isinstance(folder, Run) else _given(against, folder, subject)
     found = []
     with reporter.live() as line:
         for method in getattr(model, "methods", (None,)):
@@ -53,6 +59,19 @@ def likelihoods(subject: str, n: int | None, device: str, reporter: Reporter) ->
             bounds = held_out(model, data, n or limit, line.update, **how)
             found.append(_figure(bounds, data.spec.levels, time.perf_counter() - begun))
     return found
+
+
+def _given(against: str, folder: SavedModel, subject: str) -> DataSet:
+    """Load data for a model that has none. Raises UsageError if they do not fit it."""
+    if against in ("test", "train"):
+        raise UsageError(f"{subject} is a model without data: name some with --against SOURCE")
+    spec = folder.spec
+    size = (spec.shape[1], spec.shape[2]) if spec.is_image else None
+    data = load(against, size=size, shape=spec.shape)
+    ours, theirs = ((tuple(s.shape), s.levels) for s in (spec, data.spec))
+    if ours != theirs:
+        raise UsageError(f"shape and levels of {subject} are {ours}, and those of {against} {theirs}: give data of the same")
+    return data
 
 
 def _figure(bounds: list[Bound], levels: int | None, seconds: float) -> Figure:

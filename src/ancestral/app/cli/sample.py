@@ -87,8 +87,8 @@ def sample(
     Parameters
     ----------
     run
-        Run folder, e.g. runs/digits, the folder of a saved model, or a model of the hub, hub:user/name. With --like it can be
-        left out.
+        Run folder, e.g. runs/digits, the folder of a saved model or an export, a model of the hub, hub:user/name, or a pipeline
+        of diffusers, diffusers:FOLDER. With --like it can be left out.
     n
         Number of samples. With --prompt: number of samples of each prompt, which has one column. Default: 64; with --prompt
         about 32 in all; with several classes one of each; with a picture 16.
@@ -201,7 +201,7 @@ def sample(
         size,
         write,
     )
-    from ancestral.app.training.saved import opened
+    from ancestral.app.training.saved import folder_of, opened
     from ancestral.errors import UsageError
     from ancestral.files import disk_errors
 
@@ -261,7 +261,7 @@ def sample(
             "name the folder of a run, e.g. `ancestral sample runs/digits`, or give a file to draw again by --like"
         )
     one = arrangement.get("sample")  # the place of the only sample of a file
-    home = Path() if is_remote(run) else run
+    home = Path() if is_remote(run) else folder_of(run)
     out = out or home / (FILES[wish] if one is None or like is None else f"samples{like.suffix}")
     singly = () if one is None else (".tif", ".npy")
     kinds: dict[str, tuple[str, ...]] = dict.fromkeys(("sample", *edits), (".png", ".npz", ".csv", "", *singly))

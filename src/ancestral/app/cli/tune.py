@@ -47,6 +47,7 @@ def tune(
     from ancestral.app import tune as tuning
     from ancestral.app.progress import Reporter, emit
     from ancestral.app.sampling.tuning import FILE
+    from ancestral.app.training.saved import folder_of
     from ancestral.errors import UsageError
     from ancestral.models.denoising import SOLVER, STEPS
 
@@ -55,8 +56,9 @@ def tune(
     except ValueError:
         raise UsageError(f"cannot read --steps {steps!r}: write whole numbers separated by commas, e.g. 4,6,8") from None
     found = tuning.tune(run, counts, n=n, device=device, precision=precision, reporter=Reporter(quiet=quiet or json))
+    stored = folder_of(run) / FILE
     if json:
-        emit(asdict(found) | {"out": str(run / FILE)})
+        emit(asdict(found) | {"out": str(stored)})
         return 0
     table = Table(box=None, padding=(0, 2))
     for name in ("steps", "solver", "levels", "error before", "error after", "factor"):
@@ -75,7 +77,7 @@ def tune(
         else f"No setting is near the exact solution, so {STEPS} steps of {SOLVER} stay the default.",
         f"`ancestral sample {run} --quick`: {found.settings[0]}.",
         f"`ancestral sample {run} --best`: {found.of_steps(found.best)}.",
-        f"Stored in {run / FILE}, drawn in {(run / FILE).with_suffix('.png')}.",
+        f"Stored in {stored}, drawn in {stored.with_suffix('.png')}.",
     ]
     console.print("\n".join(lines), markup=False)
     return 0

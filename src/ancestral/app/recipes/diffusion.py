@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from ancestral.models.diffusion import Diffusion, Times, Weight
 from ancestral.prediction import PredictionType
 from ancestral.schedules import schedule
 
+PIPELINES = "unet-diffusers"  # the network of diffusers' pipelines
 CROWDED = 32  # numbers of a patch above which a U-Net's finest level cannot represent the noise
 
 
@@ -26,7 +27,8 @@ class DiffusionRecipe(DenoisingRecipe):
     schedule: ScheduleName = Field("linear", description="the forward process")
     target: PredictionType | None = Field(
         None,
-        description="what the network predicts; None: velocity, or v with sigma_data=0.1 for patches of many pixels in a U-Net",
+        description="what the network predicts; None: velocity, or v for unet-diffusers, or v with sigma_data=0.1 for patches "
+        "of many pixels in a U-Net",
     )
     sigma_data: float | None = Field(
         None, gt=0, description="scale of the target v: below this noise level the network predicts noise, above it x; None: 1"
@@ -47,8 +49,15 @@ class DiffusionRecipe(DenoisingRecipe):
             times=self.times,
             levels=spec.levels,
             conditioner=conditioner,
-            **units(spec),
+            **self.units(spec),
         )
+
+    def units(self, spec: DataSpec) -> dict[str, Any]:
+        """Return the units of the model. Pictures have those of diffusers' pipelines, [-1, 1], if the network is theirs."""
+        if self.net != PIPELINES or spec.range is None or spec.kind == "real":
+            return units(spec)
+        low, high = spec.range
+        return {"mean": (low + high) / 2, "std": (high - low) / 2, "bounds": spec.range}
 
     def settled(self, spec: DataSpec) -> Self:
         if self.target is not None:
@@ -59,6 +68,8 @@ class DiffusionRecipe(DenoisingRecipe):
     def prediction_type(self, spec: DataSpec) -> tuple[PredictionType, float]:
         """Return the target for such samples and its sigma_data."""
         if self.target is None and self.sigma_data is None:
+            if self.net == PIPELINES:
+                return "v", 1.0  # which their schedulers have
             crowded = spec.levels is not None and self.net != "dit" and self.folded(spec) > CROWDED
             return ("v", 0.1) if crowded else ("velocity", 1.0)
         return self.target or "v", 1.0 if self.sigma_data is None else self.sigma_data

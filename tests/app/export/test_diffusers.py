@@ -1,0 +1,343 @@
+"""Pipelines of diffusers: ours in their folders, and theirs as models here."""
+
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import ancestral as an
+from ancestral.conditioning import ClassCondition, Conditioner
+from ancestral.errors import UsageError
+from ancestral.likelihood import Bound
+from ancestral.models.pipelines import forward_process, load_pipeline
+from ancestral.networks.diffusers import DiffusersAutoencoder, DiffusersUNet, unet_config
+from ancestral.noise import SampleNoise
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of their own imports
+    import diffusers
+
+diffusers.utils.logging.set_verbosity_error()
+CHAIN = an.schedules.Chain.linear()
+TINY = {"in_channels": 2, "out_channels": 2, "sample_size": 8, "block_out_channels": (8, 16), "layers_per_block": 1}
+TINY |= {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
+TINY |= {"norm_num_groups": 4, "attention_head_dim": 8}
+AUTOENCODER = {"in_channels": 3, "out_channels": 3, "latent_channels": 2, "block_out_channels": [8, 8], "norm_num_groups": 4}
+AUTOENCODER |= {
+    "down_block_types": ["DownEncoderBlock2D"] * 2,
+    "up_block_types": ["UpDecoderBlock2D"] * 2,
+    "layers_per_block": 1,
+}
+FLOOR = 1e-5
+
+
+def shaken(module, scale=0.05):
+    """Give every weight a value, since some layers start at zero."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(scale * torch.randn(p.shape, generator=generator))
+    return module.eval()
+
+
+def ours(target="v", shape=(2, 8, 8), **how):
+    network = shaken(DiffusersUNet(unet_config(shape, (8, 16)), CHAIN))
+    return an.Diffusion(network, shape, schedule=CHAIN, target=target, mean=0.5, std=0.5, bounds=(0, 1), **how).eval()
+
+
+def loaded(kind, folder):
+    pipeline = getattr(diffusers, kind).from_pretrained(folder, low_cpu_mem_usage=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+class Same:
+    """Noise of one generator of torch, as their pipelines draw it."""
+
+    def __init__(self, n, seed=3):
+        self.n, self.generator = n, torch.Generator().manual_seed(seed)
+
+    def normal(self, shape):
+        return torch.randn(self.n, *shape, generator=self.generator)
+
+
+def path(model, noise, **how):
+    """The samples of a model from given noise, `(n, h, w, c)` as pipelines return them."""
+    with torch.no_grad():
+        *_, last = model.sample_path(noise, model.conditioner.null(noise.n), **how)
+        return model.to_data(last.x).permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("target", ["eps", "x", "v"])
+def test_their_pipelines_draw_our_samples(target, tmp_path):
+    model = ours(target)
+    done = an.export(model, "diffusers", tmp_path / "p")
+    assert done.agreement["largest"] < FLOOR
+    pipeline = loaded("DDIMPipeline", tmp_path / "p")
+    how = {"generator": torch.Generator().manual_seed(3), "output_type": "np", "use_clipped_model_output": True}
+    theirs = pipeline(batch_size=3, num_inference_steps=5, **how).images
+    np.testing.assert_allclose(theirs, path(model, Same(3), solver="ddim", steps=5, spacing="trailing"), atol=FLOOR)
+    assert theirs.std() > 0.05
+    assert type(loaded("DiffusionPipeline", tmp_path / "p")).__name__ == "DDPMPipeline"
+
+
+def test_ddpm_with_the_same_noise_at_every_step(tmp_path):
+    chain = an.schedules.Chain(torch.linspace(0.01, 0.2, 20, dtype=torch.float64))
+    network = shaken(DiffusersUNet(unet_config((1, 8, 8), (8, 16)), chain))
+    model = an.Diffusion(network, (1, 8, 8), schedule=chain, target="eps", mean=0.5, std=0.5, bounds=(0, 1)).eval()
+    an.export(model, "diffusers", tmp_path / "p")
+    generator = torch.Generator().manual_seed(3)
+    theirs = loaded("DDPMPipeline", tmp_path / "p")(2, generator, num_inference_steps=20, output_type="np").images
+    mine = path(model, Same(2), solver="ddpm", steps=20, spacing="trailing")
+    np.testing.assert_allclose(theirs, mine, atol=FLOOR)
+
+
+def test_a_latent_model_is_theirs(tmp_path):
+    """The mean and deviation of the latents are part of the exported autoencoder."""
+    autoencoder = shaken(DiffusersAutoencoder(AUTOENCODER, (3, 16, 16), (0.0, 1.0)))
+    network = shaken(DiffusersUNet(unet_config((2, 8, 8), (8, 16)), CHAIN))
+    prior = an.Diffusion(network, (2, 8, 8), schedule=CHAIN, target="v")
+    model = an.LatentModel(autoencoder, prior, shape=(3, 16, 16), bounds=(0, 1)).eval()
+    model.measure(torch.randn(50, 2, 8, 8) * torch.tensor([0.5, 2.0]).view(2, 1, 1) + torch.tensor([1.0, -3.0]).view(2, 1, 1))
+    assert an.export(model, "diffusers", tmp_path / "p").agreement["largest"] < FLOOR
+    pipeline = loaded("LDMPipeline", tmp_path / "p")
+    theirs = pipeline(2, torch.Generator().manual_seed(3), num_inference_steps=5, output_type="np").images
+    mine = path(model, Same(2), solver="ddim", steps=5, spacing="trailing")
+    np.testing.assert_allclose(theirs, mine, atol=FLOOR)
+    x = torch.rand(2, 3, 16, 16)
+    latents = pipeline.vqvae.encode(2 * x - 1).latent_dist
+    torch.testing.assert_close(latents.mean, model.encode(x), atol=1e-5, rtol=1e-4)
+    there = autoencoder.network.encode(2 * x - 1).latent_dist
+    torch.testing.assert_close(latents.std, there.std / model.std, atol=1e-5, rtol=1e-4)
+    back = load_pipeline(tmp_path / "p")
+    torch.testing.assert_close(
+        back.sample(2, seeds=0, solver="ddim", steps=5), model.sample(2, seeds=0, solver="ddim", steps=5), atol=1e-4, rtol=1e-4
+    )
+
+
+SCHEDULERS = {
+    "linear": {},
+    "scaled_linear": {"beta_start": 0.00085, "beta_end": 0.012},
+    "squaredcos_cap_v2": {},
+    "trained": {"trained_betas": [0.01, 0.02, 0.1, 0.3]},
+}
+
+
+@pytest.mark.parametrize("betas", SCHEDULERS)
+@pytest.mark.parametrize("predicts", ["epsilon", "sample", "v_prediction"])
+def test_their_chain_is_ours(betas, predicts):
+    how = {"prediction_type": predicts, **SCHEDULERS[betas]} | ({} if betas == "trained" else {"beta_schedule": betas})
+    theirs = diffusers.DDPMScheduler(**how)
+    chain, target = forward_process(dict(theirs.config), "there")
+    torch.testing.assert_close(chain.alphas_bar.float(), theirs.alphas_cumprod, atol=1e-6, rtol=1e-4)
+    assert target == {"epsilon": "eps", "sample": "x", "v_prediction": "v"}[predicts]
+
+
+def pipeline(folder, predicts="epsilon", **how):
+    torch.manual_seed(5)
+    scheduler = diffusers.DDIMScheduler(
+        beta_schedule="scaled_linear", prediction_type=predicts, timestep_spacing="trailing", clip_sample=False, **how
+    )
+    made = diffusers.DDIMPipeline(shaken(diffusers.UNet2DModel(**TINY)), scheduler)
+    made.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    return pipeline(tmp_path_factory.mktemp("pipelines") / "theirs")
+
+
+@pytest.mark.parametrize("predicts", ["epsilon", "sample", "v_prediction"])
+def test_our_ddim_draws_their_samples(predicts, tmp_path):
+    folder = pipeline(tmp_path / "p", predicts)
+    model = an.load(f"diffusers:{folder}")
+    assert (model.shape, model.levels, model.standardize.bounds) == ((2, 8, 8), 256, (0.0, 1.0))
+    made = loaded("DDIMPipeline", folder)(2, torch.Generator().manual_seed(3), num_inference_steps=8, output_type="np").images
+    mine = path(model, Same(2), solver="ddim", steps=8, spacing="trailing", clip=False)
+    np.testing.assert_allclose(made, mine, atol=FLOOR)
+
+
+def test_our_ddim_draws_their_latents(tmp_path):
+    """Their latents are scaled by one number, which the configuration of the autoencoder has."""
+    torch.manual_seed(5)
+    autoencoder = shaken(diffusers.AutoencoderKL(**AUTOENCODER, scaling_factor=0.3, sample_size=16))
+    scheduler = diffusers.DDIMScheduler(timestep_spacing="trailing", clip_sample=False)
+    made = diffusers.LDMPipeline(autoencoder, shaken(diffusers.UNet2DModel(**TINY)), scheduler)
+    made.save_pretrained(tmp_path / "p")
+    model = an.load(f"diffusers:{tmp_path / 'p'}")
+    assert (model.shape, model.latent_shape) == ((3, 16, 16), (2, 8, 8))
+    theirs = loaded("LDMPipeline", tmp_path / "p")(2, torch.Generator().manual_seed(3), num_inference_steps=5, output_type="np")
+    mine = path(model, Same(2), solver="ddim", steps=5, spacing="trailing")
+    np.testing.assert_allclose(theirs.images, mine, atol=FLOOR)
+    assert mine.std() > 0.02
+
+
+def test_everything_that_a_denoiser_has(theirs, tmp_path, command):
+    """Solvers, likelihood, guidance by a weaker model, an edit, tuning, saving; and the commands."""
+    model = an.load(f"diffusers:{theirs}")
+    x = model.sample(4, seeds=range(4), steps=4)
+    assert x.shape == (4, 2, 8, 8)
+    bound = model.log_prob(x.mul(255).round().div(255), draws=2)
+    assert isinstance(bound, Bound)
+    assert bound.discrete
+    weak = an.load(f"diffusers:{pipeline(tmp_path / 'weak')}")
+    assert (
+        model.sample(2, seeds=0, steps=2, weak=shaken(weak, 0.1), guidance=2.0) - model.sample(2, seeds=0, steps=2)
+    ).abs().max() > 0.01
+    copy = tmp_path / "copy"
+    shutil.copytree(theirs, copy)
+    for words in (
+        ("sample", f"diffusers:{copy}", "-n", 2, "--solver", "unipc", "--steps", 3, "--out", tmp_path / "x.npz"),
+        ("tune", f"diffusers:{copy}", "-n", 2, "--steps", "2"),
+        ("sample", f"diffusers:{copy}", "-n", 2, "--quick"),
+    ):
+        done = command(*words)
+        assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "x.npz")["x"].dtype == np.uint8
+    assert (copy / "tuning.json").is_file()
+    assert (copy / "samples.png").is_file()
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "data.npy", rng.integers(0, 256, (40, 2, 8, 8), dtype=np.uint8))
+    words = ("evaluate", f"diffusers:{copy}", "--likelihood", "-n", 2)
+    told = command(*words, "--against", tmp_path / "data.npy", "--json")
+    assert told.returncode == 0, told.stderr
+    kinds = [figure["kind"] for figure in json.loads(told.stdout)["likelihoods"]]
+    assert len(kinds) == 2
+    for more, message in (
+        ((), "is a model without data: name some with --against"),
+        (("--against", "digits"), "shape and levels of"),
+    ):
+        refused = command(*words, *more)
+        assert refused.returncode == 2
+        assert message in " ".join(refused.stderr.split())
+    model.save(tmp_path / "saved")
+    torch.testing.assert_close(an.load(tmp_path / "saved").sample(2, seeds=1, steps=2), model.sample(2, seeds=1, steps=2))
+
+
+def test_evaluated_and_compared_with_runs(tmp_path, command):
+    """`net=unet-diffusers` trains a network of theirs, in their units."""
+    how = {"device": "cpu", "quiet": True}
+    settings = ("model.net=unet-diffusers", "model.channels=[8,8]", "train.previews=0", "train.batch=8")
+    an.train("digits", budget="4it", out=tmp_path / "run", settings=settings, **how)
+    model = an.load(tmp_path / "run", device="cpu", precision="fp32")
+    assert isinstance(model.denoiser.network.network, diffusers.UNet2DModel)
+    assert (model.denoiser.target, model.standardize.mean.item(), model.standardize.std.item()) == ("v", 0.5, 0.5)
+    exported = command("export", tmp_path / "run", "--to", "diffusers")
+    assert exported.returncode == 0, exported.stderr
+    assert "DDPMPipeline.from_pretrained" in " ".join(exported.stderr.split())
+    name = f"diffusers:{tmp_path / 'run-diffusers'}"
+    assert json.loads((tmp_path / "run-diffusers" / "ancestral.json").read_text())["agreement"]["largest"] < FLOOR
+    torch.testing.assert_close(
+        an.load(name).sample(3, seeds=0, solver="ddim", steps=4, spacing="trailing"),
+        an.Diffusion(model.denoiser, (1, 8, 8), schedule=CHAIN, target="v", **model.standardize.units)
+        .eval()
+        .sample(3, seeds=0, solver="ddim", steps=4, spacing="trailing"),
+    )
+    told = command("evaluate", name, "--against", "digits", "-n", 40, "--features", "random", "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["cost"]["parameters"] > 1000
+    compared = command("compare", tmp_path / "run", name, "-n", 40, "--features", "random", "--out", tmp_path / "c", "--json")
+    assert compared.returncode == 0, compared.stderr
+    assert name in compared.stdout
+    alone = command("compare", name, "-n", 40)
+    assert alone.returncode == 2
+    assert "is a model without data: give a run of its data beside it" in " ".join(alone.stderr.split())
+
+
+def test_the_step_is_the_library_s_number():
+    network = DiffusersUNet(unet_config((1, 8, 8), (8,)), CHAIN)
+    i = torch.arange(1000)
+    level = CHAIN.at((i + 1) / 1000)
+    logsnr = (2 * (level.alpha.log() - level.sigma.log())).float()
+    assert torch.equal(network.steps(logsnr), i.float())
+    between = CHAIN.at(torch.tensor([0.5004]))  # halfway in log abar between two steps, as in the chain
+    assert network.steps(2 * (between.alpha.log() - between.sigma.log()).float()).item() == pytest.approx(499.4, abs=2e-3)
+    assert network.steps(torch.tensor([20.0, -20.0])).tolist() == [0, 999]
+
+
+def test_a_step_never_waits_for_the_device():
+    """The meta device has no values: a step that reads one raises there."""
+    network = DiffusersUNet(unet_config((1, 8, 8), (8, 8)), CHAIN).to("meta")
+    out = network(torch.zeros(2, 1, 8, 8, device="meta"), torch.zeros(2, device="meta"), an.conditioning.Context())
+    assert out.shape == (2, 1, 8, 8)
+
+
+def test_a_class_is_a_vector_for_their_network():
+    kind = ClassCondition(("a", "b"), 6)
+    network = shaken(DiffusersUNet(unet_config((1, 8, 8), (8, 8)), CHAIN, kind.widths))
+    model = an.Diffusion(network, (1, 8, 8), schedule=CHAIN, target="v", conditioner=Conditioner({"class": kind})).eval()
+    a, b = (model.sample(2, {"class": name}, seeds=0, steps=2, guidance=1.0) for name in "ab")
+    assert (a - b).abs().max() > 1e-3
+    with pytest.raises(UsageError, match="take no conditions"):
+        an.export(model, "diffusers", "nowhere")
+
+
+def test_it_is_exported_to_onnx_too(tmp_path):
+    done = an.export(ours(shape=(1, 8, 8)), "onnx", tmp_path / "e", what="network", steps=2)
+    assert done.agreement["largest"] < 1e-4
+
+
+def test_the_library_is_not_imported_before_it_is_used():
+    code = "import sys, ancestral as an; an.networks.UNet, an.Diffusion, an.load, an.export; print('diffusers' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
+
+
+def test_wrong_requests_are_one_sentence(theirs, tmp_path, monkeypatch):
+    plain = an.Diffusion(an.networks.UNet(1, (8,)), (1, 8, 8))
+    for model, words in (
+        (plain, r"and this is a UNet: train one with model.net=unet-diffusers"),
+        (an.GAN(an.networks.VectorGenerator(2), an.networks.VectorDiscriminator(2), (2,)), "this is a model of the family gan"),
+        (ours("velocity"), "the target of this model is velocity: train one with model.target=v"),
+        (
+            an.Diffusion(ours().denoiser, (2, 8, 8), schedule=CHAIN, target="v", bounds=(0, 1)),
+            r"pictures of pipelines are in \[-1, 1\]",
+        ),
+    ):
+        with pytest.raises(UsageError, match=words):
+            an.export(model, "diffusers", tmp_path / "p")
+    with pytest.raises(UsageError, match="chooses its sampler itself"):
+        an.export(ours(), "diffusers", tmp_path / "p", steps=3)
+    assert not any(tmp_path.iterdir())
+
+    def changed(part, **values):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(theirs, folder)
+        file = folder / part
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+        return f"diffusers:{folder}"
+
+    scheduler, unet = "scheduler/scheduler_config.json", "unet/config.json"
+    for name, words in (
+        (f"diffusers:{tmp_path / 'none'}", "does not exist"),
+        (f"diffusers:{theirs / 'unet'}", "holds no pipeline"),
+        (changed(scheduler, prediction_type="flow"), "predicts 'flow', and only epsilon, sample, v_prediction"),
+        (changed(scheduler, beta_schedule="sigmoid"), "unknown beta_schedule 'sigmoid'"),
+        (changed(scheduler, rescale_betas_zero_snr=True), "has another forward process than a chain"),
+        (changed(unet, _class_name="UNet2DConditionModel"), "is a UNet2DConditionModel, and only a UNet2DModel"),
+        (changed(unet, time_embedding_type="fourier"), "does not take the step of a chain"),
+        (changed(unet, num_class_embeds=3), "takes a class"),
+        (changed(unet, block_out_channels=[8, 8]), "cannot read the UNet2DModel|does not hold the weights"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            an.load(name)
+    with pytest.raises(UsageError, match="reads conditions only as a vector"):
+        DiffusersUNet(unet_config((1, 8, 8), (8,)), CHAIN, an.conditioning.ContextShape(tokens=4))
+    with pytest.raises(UsageError, match="2 levels do not divide 7x8"):
+        unet_config((1, 7, 8), (8, 8))
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(an.AncestralError, match=r"pip install 'ancestral\[diffusers\]'"):
+        an.load(f"diffusers:{theirs}")
+
+
+def test_its_samples_depend_on_their_seed_alone(theirs):
+    model = an.load(f"diffusers:{theirs}")
+    assert SampleNoise([4]).normal((2, 8, 8)).shape == (1, 2, 8, 8)
+    many, one = model.sample(4, seeds=range(4), steps=2), model.sample(1, seeds=[2], steps=2)
+    torch.testing.assert_close(many[2:3], one)
