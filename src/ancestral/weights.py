@@ -34,7 +34,21 @@ def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
     metadata = {"checksum": checksum(contents), "config": _digest(text)}
     with disk_errors(folder):
         write_atomically(folder / CONFIG, text)
-        write_atomically(folder / WEIGHTS, save(contents, metadata))
+        write_atomically(folder / WEIGHTS, serialise(contents, metadata))
+
+
+def serialise(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return the content of a safetensors file, the same bytes for the same content.
+
+    The library writes several entries of metadata in an order that changes with the process.
+    """
+    content = save(dict(tensors), dict(metadata))
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(content)[end:]))
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

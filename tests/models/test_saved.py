@@ -38,6 +38,7 @@ from ancestral.networks.autoencoder import ConvDecoder, ConvEncoder, DenseDecode
 from ancestral.networks.patch import PatchCritic
 from ancestral.noise import StreamNoise
 from ancestral.schedules import VE, Chain, Cosine, Linear
+from ancestral.weights import checksum, read_tensors, serialise
 
 PIXELS = (1, 8, 8)
 UNITS = {"mean": 0.3, "std": 0.4, "bounds": (0.0, 1.0)}
@@ -247,7 +248,6 @@ def test_a_flipped_bit_is_found(saved):
 
 
 def test_weights_that_are_not_finite_are_refused(saved):
-    from ancestral.weights import checksum
 
     file, model = saved / "model.safetensors", MODELS["score"]()
     tensors = load_file(file)
@@ -418,3 +418,14 @@ def test_defaults_are_those_that_are_documented():
     assert (model.schedule, model.denoiser.target, model.standardize.units) == (
         Linear(), "velocity", {"mean": [0.0, 0.0], "std": [1.0, 1.0], "bounds": None}
     )  # fmt: skip
+
+
+def test_the_same_content_has_the_same_bytes(tmp_path):
+    tensors = {"b": torch.arange(3.0), "a": torch.ones(2, 2, dtype=torch.float16)}
+    metadata = {"checksum": "é", "config": "2", "more": '"quoted"'}
+    contents = {serialise(tensors, dict(sorted(metadata.items(), reverse=i % 2 == 0))) for i in range(20)}
+    assert len(contents) == 1
+    (tmp_path / "a.safetensors").write_bytes(contents.pop())
+    found, stored = read_tensors(tmp_path / "a.safetensors")
+    assert stored == metadata
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())

@@ -23,7 +23,6 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import save
 from torch import Tensor
 
 from ancestral.app import migration
@@ -41,7 +40,7 @@ from ancestral.models.latent import LatentModel
 from ancestral.models.saved import Network, build
 from ancestral.runtime import Precision, Runtime, holds_float64
 from ancestral.version import __version__
-from ancestral.weights import checksum, named_as_in, problem, read_tensors
+from ancestral.weights import checksum, named_as_in, problem, read_tensors, serialise
 
 
 class Run:
@@ -176,7 +175,7 @@ class Run:
         if self.recipe_file.is_file():
             metadata["recipe"] = self.recipe.checksum()
         with disk_errors(self.path):
-            write_atomically(self.weights, save(tensors, metadata))
+            write_atomically(self.weights, serialise(tensors, metadata))
 
     @property
     def spec(self) -> DataSpec:
