@@ -312,7 +312,7 @@ def report_entries() -> None:
 
     for function, caption, arguments in (
         (figures.ranking, "The distance of each subject to the data", lambda s, e: (s,)),
-        (figures.losses, "The losses during training", lambda s, e: (s,)),
+        (figures.losses, "The losses during training", lambda s, e: ({one.name: one.rows for one in s},)),
         (figures.quality_against_time, "Quality against time (training with `train.live`)", lambda s, e: (s,)),
         (figures.quality_against_cost, "Quality against the cost of sampling", lambda s, e: (s,)),
         (figures.neighbours, "Samples beside the training samples that are nearest to them", lambda s, e: (s[0], e)),
