@@ -26,20 +26,19 @@ import ancestral as an
 from ancestral.app.data import load
 
 RESULTS = Path(__file__).parent / "results" / "tuned_peer.jsonl"
-SHAPE = (1, 28, 28)
 
 
 class OfDiffusers(nn.Module):
     """UNet2DModel of diffusers, of the size of `peers.py`."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         from diffusers import UNet2DModel
 
         super().__init__()
         self.network = UNet2DModel(
-            sample_size=SHAPE[1],
-            in_channels=SHAPE[0],
-            out_channels=SHAPE[0],
+            sample_size=shape[1],
+            in_channels=shape[0],
+            out_channels=shape[0],
             layers_per_block=1,
             block_out_channels=(32, 64, 128),
             down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
@@ -53,11 +52,11 @@ class OfDiffusers(nn.Module):
 class OfDenoisingDiffusion(nn.Module):
     """Unet of denoising-diffusion-pytorch, of the size of `peers.py`."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         from denoising_diffusion_pytorch import Unet
 
         super().__init__()
-        self.network = Unet(dim=32, dim_mults=(1, 2, 4), channels=SHAPE[0])
+        self.network = Unet(dim=32, dim_mults=(1, 2, 4), channels=shape[0])
 
     def forward(self, z: Tensor, logsnr: Tensor, context: object = None) -> Tensor:
         return self.network(nn.functional.pad(z, (2, 2, 2, 2)), times(logsnr))[..., 2:-2, 2:-2]  # sides that it can halve
@@ -71,16 +70,16 @@ def times(logsnr: Tensor) -> Tensor:
 NETWORKS = {"diffusers": OfDiffusers, "denoising_diffusion_pytorch": OfDenoisingDiffusion}
 
 
-def measured(network: str, seed: int, lr: float | None, seconds: float, n: int) -> dict[str, object]:
+def measured(network: str, source: str, seed: int, lr: float | None, seconds: float, n: int) -> dict[str, object]:
     """Train and evaluate once."""
     torch.manual_seed(seed)
-    data = load("fashion-mnist")
+    data = load(source)
     spec = data.spec
     model = None
     if network != "ours":
-        net = NETWORKS[network]()
+        net = NETWORKS[network](spec.shape)
         how = {"mean": list(spec.mean), "std": list(spec.std), "bounds": spec.range, "levels": spec.levels}
-        model = an.Diffusion(net, shape=SHAPE, target="velocity", **how)
+        model = an.Diffusion(net, shape=spec.shape, target="velocity", **how)
     settings = [f"train.seed={seed}", "train.previews=0", "train.diagnoses=0", "train.memorisation=off"]
     settings += [] if lr is None else [f"train.lr={lr}"]
     place = Path(tempfile.mkdtemp())
@@ -89,13 +88,14 @@ def measured(network: str, seed: int, lr: float | None, seconds: float, n: int) 
         trained = an.train(data, model=model, budget=f"{seconds:g}s", out=place / "run", settings=tuple(settings), quiet=True)
         took = time.monotonic() - begun
         row = json.loads((place / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-        result = an.evaluate(trained, against="fashion-mnist", n=n, how={"steps": 10})
+        result = an.evaluate(trained, against=source, n=n, how={"steps": 10})
         assert result is not None
         kept = [metric for metric in map(result.__getitem__, result) if metric.name in ("fd-classifier", "fd-efficientnet")]
         distances = {m.name: [m.value.value, m.value.std_err, m.real and m.real.value] for m in kept}
         return {
             "network": network,
             "parameters": sum(p.numel() for p in trained.parameters()),
+            "source": source,
             "seed": seed,
             "lr": lr,
             "budget": seconds,
@@ -115,17 +115,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--lr", type=float, nargs="+", default=[2e-3], help="of the peers' networks (2e-3)")
     parser.add_argument("--n", type=int, default=2000)
+    parser.add_argument("--source", default="fashion-mnist", help="grey images with classes (fashion-mnist)")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    known = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
+    known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
     found: dict[tuple[str, float | None], list[float]] = {}
     for seed in range(options.seeds):
         for network in options.network:
             for lr in [None] if network == "ours" else options.lr:
-                key = (network, seed, lr, options.seconds)
-                row = next((r for r in known if (r["network"], r["seed"], r["lr"], r["budget"]) == key), None)
+                key = (network, options.source, seed, lr, options.seconds)
+                row = next(
+                    (r for r in known if tuple(r[k] for k in ("network", "source", "seed", "lr", "budget")) == key), None
+                )
                 if row is None:
-                    row = measured(network, seed, lr, options.seconds, options.n)
-                    with RESULTS.open("a") as file:
+                    row = measured(network, options.source, seed, lr, options.seconds, options.n)
+                    with options.out.open("a") as file:
                         file.write(json.dumps(row) + "\n")
                 print(json.dumps(row), flush=True)
                 found.setdefault((network, lr), []).append(row["fd-classifier"][0])

@@ -372,6 +372,19 @@ def test_tuning(bench, trained, tmp_path):
 
 @absent("diffusers")
 @pytest.mark.long
+def test_tuned_peer(bench):
+    """Both networks in our loop; what was measured is read again and not repeated."""
+    words = ("--source", "digits", "--seconds", 1, "--seeds", 1, "--n", 25, "--out", "peer.jsonl")
+    printed = bench("tuned_peer", *words)
+    rows = [json.loads(line) for line in Path("peer.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["network"] for row in rows] == ["ours", "diffusers"]
+    assert all(0 < row["fd-classifier"][0] < math.inf and row["images"] > 0 for row in rows)
+    assert rows[1]["lr"] == 2e-3
+    assert bench("tuned_peer", *words) == printed
+
+
+@absent("diffusers")
+@pytest.mark.long
 def test_solvers(bench, trained, pictures):
     """Every solver of the registry beside the schedulers; one of each by the classifier."""
     bench("solvers", trained("gaussians", "model.width=16", "train.previews=0"), "--n", 8, "--nfe", 10, "--out", "points")
