@@ -73,6 +73,23 @@ def test_what_to_do_next():
     assert still_falls([]) is None
 
 
+def test_more_time_is_not_the_advice_where_something_else_ended_the_training():
+    recipe = "train: {budget: 2m, epochs: 60.0}"
+    ended = subject("vae", 60.0, rows=falling(0.02), recipe=recipe)
+    ended.cost = {"training_seconds": 74.0}
+    longer = "rain longer with a larger train.epochs, since 60 passes through the data ended the training"
+    assert f"T{longer}: its loss still falls." in compared(ended).verdict[0]
+    assert f"which needs no training: t{longer}." in compared(ended, subject("gaussian", 61.0, baseline=True)).verdict[0]
+    ended.cost = {"training_seconds": 119.9}
+    assert "Train longer: its loss still falls." in compared(ended).verdict[0]
+    watched = [*falling(0.02), {"step": 80, "copies": "The training ended before the model copies."}]
+    copying = compared(subject("run", 60.0, rows=watched, recipe=recipe)).verdict[0]
+    assert copying.endswith("Give more data, because longer training would copy them.")
+    assert (
+        "Train longer: its loss" in compared(subject("run", 60.0, rows=[*watched, {"copies": None}], recipe=recipe)).verdict[0]
+    )
+
+
 def test_a_model_no_better_than_a_baseline_is_named():
     diffusion, vae = subject("diffusion", 5.0), subject("vae", 126.8)
     gaussian, copy = subject("gaussian", 61.0, baseline=True), subject("copy", 1.9, copy_rate=1.0, baseline=True)

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+import yaml
+
 from ancestral.app.evaluation.result import Evaluation, Metric
 from ancestral.app.evaluation.subject import Subject
+from ancestral.app.training.budget import Budget
 from ancestral.metrics import Estimate
 
 LINES = 5  # of a verdict that everybody reads; the others are for those who ask
@@ -106,19 +109,34 @@ def _above_real(evaluation: Evaluation) -> bool:
 
 def _next(better: Better, best: Subject, baselines: Sequence[Subject]) -> str:
     """Return what to do next."""
+    longer = _longer(best)
     if stronger := [b.name for b in baselines if better(b.name, best.name)]:
         one = len(stronger) == 1
-        return f"{_listed(stronger)} {'is' if one else 'are'} better and need{'s' if one else ''} no training: train longer."
+        return f"{_listed(stronger)} {'is' if one else 'are'} better and need{'s' if one else ''} no training: {longer}."
     if unbeaten := [b.name for b in baselines if not better(best.name, b.name)]:
-        return f"It is not shown to be better than {_untrained(unbeaten)}: train longer."
+        return f"It is not shown to be better than {_untrained(unbeaten)}: {longer}."
     if not _above_real(best.evaluation):
         return "Look at the samples beside real data before you trust a figure."
     if not best.recipe:
         return "Look at the samples beside real data."
-    falls = still_falls(best.rows)
-    if falls is None:
-        return "Train longer."
-    return "Train longer: its loss still falls." if falls else "Train longer, or with a larger network: its loss hardly falls."
+    longer, falls = longer[0].upper() + longer[1:], still_falls(best.rows)
+    if falls is None or not longer.startswith("Train"):
+        return f"{longer}."
+    return f"{longer}: its loss still falls." if falls else f"{longer}, or with a larger network: its loss hardly falls."
+
+
+def _longer(best: Subject) -> str:
+    """Return how to train longer, or why not: a training may have ended before its time."""
+    copies = [row["copies"] for row in best.rows if "copies" in row][-1:]  # a sentence if the watch ended the training
+    if any(copies):
+        return "give more data, because longer training would copy them"
+    recipe = yaml.safe_load(best.recipe)
+    train = recipe.get("train", {}) if isinstance(recipe, dict) else {}
+    epochs, seconds = train.get("epochs"), best.cost.get("training_seconds")
+    budget = Budget.parse(train.get("budget", "1s"))
+    if epochs and seconds and budget.unit == "seconds" and seconds < 0.95 * budget.amount:
+        return f"train longer with a larger train.epochs, since {epochs:g} passes through the data ended the training"
+    return "train longer"
 
 
 def still_falls(rows: Sequence[Mapping[str, Any]]) -> bool | None:
