@@ -99,6 +99,22 @@ def _noisy(n: int) -> Tensor:
     return torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(1))
 
 
+def diffusers_network(shape: tuple[int, ...]) -> nn.Module:
+    """The UNet2DModel of 2.73 M parameters that is compared."""
+    from diffusers import UNet2DModel
+
+    network: nn.Module = UNet2DModel(
+        sample_size=shape[1],
+        in_channels=shape[0],
+        out_channels=shape[0],
+        layers_per_block=1,
+        block_out_channels=(32, 64, 128),
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+    return network
+
+
 class Diffusers:
     """The loop of diffusers' examples/unconditional_image_generation/train_unconditional.py: UNet2DModel,
     DDPMScheduler, AdamW, cosine learning rate, EMAModel, DataLoader, float32. Sampling is `DDIMPipeline`.
@@ -108,18 +124,8 @@ class Diffusers:
 
     def __init__(self, images: Tensor, batch: int, total: int = FOREVER):
         """total: steps over which the learning rate falls."""
-        from diffusers import UNet2DModel
-
         self.images, self.batch, self.total = images, batch, total
-        self.network = UNet2DModel(
-            sample_size=SHAPE[1],
-            in_channels=SHAPE[0],
-            out_channels=SHAPE[0],
-            layers_per_block=1,
-            block_out_channels=(32, 64, 128),
-            down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-        )
+        self.network = diffusers_network(SHAPE)
 
     def train(self) -> Iterator[Any]:
         from accelerate import Accelerator

@@ -24,26 +24,17 @@ from torch import Tensor, nn
 
 import ancestral as an
 from ancestral.app.data import load
+from peers import diffusers_network
 
 RESULTS = Path(__file__).parent / "results" / "tuned_peer.jsonl"
 
 
 class OfDiffusers(nn.Module):
-    """UNet2DModel of diffusers, of the size of `peers.py`."""
+    """UNet2DModel of diffusers."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        from diffusers import UNet2DModel
-
         super().__init__()
-        self.network = UNet2DModel(
-            sample_size=shape[1],
-            in_channels=shape[0],
-            out_channels=shape[0],
-            layers_per_block=1,
-            block_out_channels=(32, 64, 128),
-            down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-        )
+        self.network = diffusers_network(shape)
 
     def forward(self, z: Tensor, logsnr: Tensor, context: object = None) -> Tensor:
         return self.network(z, times(logsnr)).sample

@@ -68,7 +68,7 @@ def traced(graph: Traceable) -> ExportedProgram:
     open_first = tuple({0: n} for _ in graph.inputs)
     try:
         return torch.export.export(Flat(graph.module), graph.inputs, dynamic_shapes=(open_first,), strict=False)
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         raise UsageError(
             f"this model cannot be written as a graph ({_first_line(error)}): choose another `solver`, or export the network "
             "alone with `what=network`"
@@ -91,7 +91,7 @@ def _onnx(program: ExportedProgram, graph: Traceable, file: Path) -> None:
         written = torch.onnx.export(
             program, dynamo=True, verbose=False, input_names=list(graph.names), output_names=[graph.output]
         )
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         raise UsageError(f"ONNX cannot hold this model ({_first_line(error)}): export it as pt2") from None
     assert written is not None
     written.save(str(file), external_data=False)

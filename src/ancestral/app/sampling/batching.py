@@ -130,7 +130,7 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        """Whether requests are accepted and drawn."""
+        """Return whether requests are accepted and drawn."""
         return self._thread.is_alive() and not self._closing
 
     @property

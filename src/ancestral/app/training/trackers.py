@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -64,8 +64,22 @@ class TensorBoard:
         self.writer.close()
 
 
+class _Logged:
+    """What wandb and trackio share: a run with `log` and `finish`, and a class of pictures."""
+
+    run: Any
+    picture: Callable[[np.ndarray], Any]
+
+    def log(self, step: Step) -> None:
+        picture = {"samples": self.picture(pixels(step.preview))} if step.preview else {}
+        self.run.log(numbers(step) | picture, step=step.step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
 @built_in("tracker", "wandb")
-class WandB:
+class WandB(_Logged):
     """Tracker of Weights & Biases. Its own variables, such as WANDB_MODE=offline and WANDB_PROJECT, choose where it writes.
 
     Raises AncestralError if wandb is missing or refuses, for example because nobody is logged in.
@@ -90,16 +104,9 @@ class WandB:
             raise _refused("wandb", error, "run `wandb login`, or set WANDB_MODE=offline") from None
         self.picture = wandb.Image
 
-    def log(self, step: Step) -> None:
-        picture = {"samples": self.picture(pixels(step.preview))} if step.preview else {}
-        self.run.log(numbers(step) | picture, step=step.step)
-
-    def close(self) -> None:
-        self.run.finish()
-
 
 @built_in("tracker", "trackio")
-class Trackio:
+class Trackio(_Logged):
     """Tracker of trackio, which keeps its runs on this machine (TRACKIO_DIR). Raises AncestralError if trackio is missing."""
 
     def __init__(self, run: Run):
@@ -112,13 +119,6 @@ class Trackio:
         except Exception as error:
             raise _refused("trackio", error, "check TRACKIO_DIR") from None
         self.picture = trackio.Image
-
-    def log(self, step: Step) -> None:
-        picture = {"samples": self.picture(pixels(step.preview))} if step.preview else {}
-        self.run.log(numbers(step) | picture, step=step.step)
-
-    def close(self) -> None:
-        self.run.finish()
 
 
 @built_in("tracker", "mlflow")

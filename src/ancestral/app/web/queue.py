@@ -93,7 +93,7 @@ class Queue:
 
     @property
     def busy(self) -> bool:
-        """Whether a command runs."""
+        """Return whether a command runs."""
         return any(job.pid is not None and not job.ended for job in self.jobs)
 
     def of(self, run: Path) -> Job | None:
