@@ -14,7 +14,7 @@ from PIL import Image
 
 from ancestral.app.data import load
 from ancestral.app.data.decode import decode
-from ancestral.app.data.images import ImageError, inspect, inspect_pages, read
+from ancestral.app.data.images import ImageError, extent, inspect, inspect_pages, read, read_values
 
 
 def save(path, image, **how):
@@ -289,25 +289,111 @@ def test_smaller_copies_and_broken_pages_are_left_out(tmp_path):
 
 
 def test_what_pillow_cannot_read_in_full_is_said(tmp_path):
-    """Colours of 16 bits, of which Pillow gives 8, and TIFFs of other kinds."""
+    """16-bit grey with an alpha channel, of which Pillow gives 8 bits, and TIFFs of other kinds."""
     for i in range(3):
-        (tmp_path / f"{i}.png").write_bytes(deep_png(np.full((4, 4, 3), 300 * i + 500)))
+        (tmp_path / f"{i}.png").write_bytes(deep_png(np.full((4, 4, 2), 300 * i + 500)))
     (tmp_path / "x.tif").write_bytes(b"II*\0" + bytes(40))
     notes = load(tmp_path).notes
     assert "left out 1 file: x.tif (a TIFF of a kind that Pillow does not read: save it as .npy)" in notes
-    assert (
-        "3 images with 16-bit colours: reduced to 256 levels, of which 65,535 is the highest; they use only 5 of these levels, "
-        "so save them as .npy to keep their own values"
-    ) in notes
+    assert any(
+        "3 images with 16-bit values of a kind that Pillow reads in 8 bits: reduced to 256 levels" in note for note in notes
+    )
 
 
 def deep_png(pixels):
-    """A PNG of 16-bit colours, which Pillow cannot write."""
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
+    """A PNG of 16 bits a channel, whose rows are differences to the row above. Pillow cannot write it in colour."""
+    values = pixels.astype(">u2").view(np.uint8).reshape(len(pixels), -1)
+    rows = b"".join(b"\2" + row.tobytes() for row in np.diff(values, axis=0, prepend=np.zeros_like(values[:1])))
+    kind = {2: 4, 3: 2, 4: 6}[pixels.shape[2]]
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, kind, 0, 0, 0)
     parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     chunks = [struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in parts]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def deep_tiff(pages, order, packed, orientation=1):
+    """A TIFF of pages of 16-bit colours `(H, W, 3)`, in either order of bytes, with or without compression."""
+    content = {"<": b"II*\0", ">": b"MM\0*"}[order] + bytes(4)
+    pointer = 4
+    for pixels in pages:
+        strip = pixels.astype(order + "u2").tobytes()
+        strip = zlib.compress(strip) if packed else strip
+        at, bits = len(content), len(content) + len(strip)
+        content += strip + struct.pack(order + "3H", 16, 16, 16)
+        height, width, _ = pixels.shape
+        tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, bits), (259, 4, 1, 8 if packed else 1), (262, 4, 1, 2)]
+        tags += [(273, 4, 1, at), (274, 4, 1, orientation), (277, 4, 1, 3), (278, 4, 1, height), (279, 4, 1, len(strip))]
+        content = content[:pointer] + struct.pack(order + "I", len(content)) + content[pointer + 4 :]
+        content += struct.pack(order + "H", len(tags)) + b"".join(struct.pack(order + "HHII", *tag) for tag in tags)
+        pointer = len(content)
+        content += bytes(4)
+    return content
+
+
+def colours(top, n=12):
+    return [np.stack([p, p[::-1], p.T], axis=-1) for p in blobs(top, n)]
+
+
+WAYS = {
+    "png": lambda pictures: [deep_png(p) for p in pictures],
+    "opaque.png": lambda pictures: [deep_png(np.dstack([p, np.full(p.shape[:2], 65535)])) for p in pictures],
+    "<.tif": lambda pictures: [deep_tiff([p], "<", False) for p in pictures],
+    ">.tif": lambda pictures: [deep_tiff([p], ">", False) for p in pictures],
+    "<packed.tif": lambda pictures: [deep_tiff([p], "<", True) for p in pictures],
+    ">packed.tif": lambda pictures: [deep_tiff([p], ">", True) for p in pictures],
+    "pages.tif": lambda pictures: [deep_tiff(pictures, ">", True)],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("top", [4095, 120])
+def test_16_bit_colours_of_small_range_keep_their_values(tmp_path, way, top):
+    """All of them, in their channels: real numbers from 12-bit data, and counts."""
+    for i, content in enumerate(WAYS[way](colours(top))):
+        (tmp_path / f"{i:02}.{way}").write_bytes(content)
+    data = load(tmp_path)
+    assert data.spec.shape == (3, 32, 32)
+    values = torch.cat([data.x("train"), data.x("test")]) * (1 if data.spec.levels is None else data.spec.levels - 1)
+    found = {tuple(map(tuple, x.reshape(3, -1).round().int().tolist())) for x in values}
+    assert found == {tuple(map(tuple, p.transpose(2, 0, 1).reshape(3, -1).tolist())) for p in colours(top)}
+    kept = "121 levels" if top == 120 else "real numbers"
+    assert f"16-bit pictures with values from 0 to {top:,}: kept as {kept}" in data.notes
+    assert load(tmp_path, size=16).spec.shape == (3, 16, 16)
+
+
+def test_16_bit_colours_of_full_range_or_with_transparency_have_256_levels(tmp_path):
+    full, clear = tmp_path / "full", tmp_path / "clear"
+    hole = np.pad(np.zeros((8, 8)), ((0, 24), (24, 0)), constant_values=65535)
+    for folder in (full, clear):
+        folder.mkdir()
+    for i, (wide, dark) in enumerate(zip(colours(65535), colours(900), strict=True)):
+        (full / f"{i}.png").write_bytes(deep_png(wide))
+        (clear / f"{i}.png").write_bytes(deep_png(np.dstack([dark, hole])))
+    for folder in (full, clear):
+        assert load(folder).spec.levels == 256
+        assert any(note.endswith(": reduced to 256 levels") for note in load(folder).notes)
+    pixels, _ = read(deep_png(np.dstack([colours(900)[0], np.full((32, 32), 65535)])), (32, 32), False)
+    assert pixels.max() == 900 >> 8
+
+
+def test_transparent_16_bit_colours_are_composited_on_white():
+    content = deep_png(np.dstack([np.full((2, 2, 3), 1000), np.full((2, 2), 13107)]))  # a fifth opaque
+    assert extent(content) == (52628.0, 52628.0, True)  # 1000 / 5 + 65535 * 4 / 5
+
+
+def test_16_bit_colours_are_turned_upright():
+    pixels = colours(4095)[0][:20]
+    found = read_values(deep_tiff([pixels], "<", True, orientation=6), (32, 20), False)
+    assert np.array_equal(found, np.rot90(pixels, -1).transpose(2, 0, 1))
+
+
+def test_a_grey_picture_among_deep_colours_has_equal_channels(tmp_path):
+    for i, p in enumerate(colours(4095)):
+        (tmp_path / f"{i}.png").write_bytes(deep_png(p))
+    Image.fromarray(np.full((32, 32), 777, np.uint16)).save(tmp_path / "grey.png")
+    data = load(tmp_path)
+    found = torch.cat([data.x("train"), data.x("test")])
+    assert (found == 777).all((1, 2, 3)).sum() == 1
 
 
 def test_a_pipe_is_not_read(tmp_path):

@@ -1,6 +1,6 @@
 """Decoding of many image files to one array, by a pool of threads. Each page of a TIFF is an image.
 
-The array is uint8, except for grey pictures of more than 8 bits (`_kept_values`).
+The array is uint8, except for pictures of more than 8 bits (`_kept_values`).
 Pillow releases the interpreter's lock while it decodes and scales, so processes are not needed.
 """
 
@@ -28,7 +28,7 @@ from ancestral.app.data.streamed import is_large
 
 HALF = 1 << 15  # half of the range of 16 bits
 PAGES = 64  # pages that are read while a file is open; each opening finds its way from the first page
-DARK = 64  # 16-bit colours below this level of 256 probably have fewer bits, such as 12
+DARK = 64  # 16-bit values below this level of 256 probably have fewer bits, such as 12
 CHOOSE = "; choose another size with --size"
 LARGEST = 64  # the side of a square with as many pixels as an image has at most if the user gives no size
 Progress = Callable[[int, int], None]
@@ -42,7 +42,7 @@ class Decoded:
     """The images that were decoded.
 
     Args:
-        pixels: uint8 `(n, C, H, W)`, or float32 for grey pictures whose own values are kept.
+        pixels: uint8 `(n, C, H, W)`, or float32 for pictures whose own values are kept.
         kept: int64 `(n,)`, the index of the file of each image. A file with several pages occurs several times.
         left_out: `name (reason)` of the other files.
         notes: notes for the user about what was done to the images.
@@ -102,7 +102,7 @@ def decode(
 
         def fill(slot: int, image: Source) -> bool:
             if kind == np.float32 or levels:
-                values = read_values(image, chosen)
+                values = read_values(image, chosen, grey)
                 pixels[slot] = np.rint(values) if levels else values
                 return False
             pixels[slot], transparent = read(image, chosen, grey)
@@ -124,7 +124,7 @@ def decode(
         pixels = _packed(pixels, np.flatnonzero(good))
     used = [page for page, fine in zip(pages, good, strict=True) if fine]
     notes = (*_notes([page.header for page in used], size, chosen, sum(result is True for result in results)), *about)
-    notes += tuple(_deep_colours([page.header for page in used], pixels))
+    notes += tuple(_upper_bits([page.header for page in used], pixels))
     if not grey and all(_is_grey(part) for part in chunks(pixels)):
         pixels = pixels[:, :1] if is_large(pixels) else pixels[:, :1].copy()
     passing = any(isinstance(item, ImageError) and item.passing for item in (*inspected, *results))
@@ -218,7 +218,7 @@ def _kept_values(
 ) -> tuple[type[np.generic], int | None, list[str]]:
     """Return how pixels are stored: the type of the array, the number of levels if they are counts from 0, and notes.
 
-    Grey pictures of more than 8 bits keep their own values, as counts if these are whole and at most 255, otherwise as real
+    Pictures of more than 8 bits keep their own values, as counts if these are whole and at most 255, otherwise as real
     numbers. Two kinds are reduced to 8 bits: 16-bit pictures that fill more than half of 16 bits, for which 256 levels are
     enough, and those beside pictures of 8 bits, which have a common scale of 8 and 16 bits.
 
@@ -288,12 +288,12 @@ def _notes(
     return tuple(notes)
 
 
-def _deep_colours(headers: Sequence[Header], pixels: np.ndarray) -> list[str]:
-    """Return a note if colours of 16 bits were read, of which only the upper 8 bits are used."""
-    if not (deep := sum(header.deep_colours for header in headers)):
+def _upper_bits(headers: Sequence[Header], pixels: np.ndarray) -> list[str]:
+    """Return a note if there are pictures of 16-bit values of which only the upper 8 bits were read."""
+    if not (some := sum(header.upper_bits for header in headers)):
         return []
-    note = f"{count(deep, 'image')} with 16-bit colours: reduced to 256 levels, of which 65,535 is the highest"
-    if (top := int(pixels.max())) < DARK and deep == len(headers):
+    note = f"{count(some, 'image')} with 16-bit values of a kind that Pillow reads in 8 bits: reduced to 256 levels"
+    if (top := int(pixels.max())) < DARK and some == len(headers):
         note += f"; they use only {top + 1} of these levels, so save them as .npy to keep their own values"
     return [note]
 

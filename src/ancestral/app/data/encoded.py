@@ -129,7 +129,7 @@ def _of_images(where: str, seen: Sequence[bytes], size: tuple[int, int] | None) 
     notes += cropped([(header.height, header.width) for header in headers], chosen)
     if not grey and (some := sum(header.grey for header in headers)):
         notes.append(f"grey and coloured images: all become RGB ({some:,} of {len(headers):,} that were looked at are grey)")
-    if any(header.depth > 8 for header in headers):
+    if any(header.depth > 8 or header.upper_bits for header in headers):
         notes.append("pictures of more than 8 bits: reduced to 256 levels; save them as .npy to keep their own values")
     shape = (1 if grey else 3, *chosen)
     return Form(shape, np.dtype(np.uint8), 256, lambda content: read(content, chosen, grey)[0], tuple(notes))

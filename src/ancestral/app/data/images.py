@@ -1,8 +1,9 @@
 """Reader of one image file, with Pillow: its header (`inspect`), its 8-bit pixels at a size (`read`), the values of a picture
 of more than 8 bits (`extent`, `read_values`), or the numbers of a map (`read_numbers`).
 
-`read` makes 8-bit grey of grey of any depth (1, 8 or 16 bits), and RGB of other modes. Transparency is composited on white, the
-EXIF orientation is applied, and the first frame of an animation is used. `ImageError` says why a file cannot be read.
+`read` makes 8-bit grey of grey of any depth (1, 8 or 16 bits), and 8-bit RGB of other modes. Transparency is
+composited on white, the EXIF orientation is applied, and the first frame of an animation is used. `ImageError` says why a file
+cannot be read.
 
 A TIFF may have several pages. `inspect_pages` describes each, and `each_page` applies one of the other readers to some of them.
 Without these the first page is read.
@@ -11,10 +12,12 @@ Without these the first page is read.
 from __future__ import annotations
 
 import io
+import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,6 +25,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 DEEP = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})  # 16-bit grey; in formats other than PNG "I" is also 32-bit
 GREY = DEEP | {"1", "L", "LA"}
+DEEP_COLOURS = re.compile(r"(RGBA?|RGBX);16[BLN]")  # how bytes of 16-bit colours lie in a file, as Pillow's decoders name it
+OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 SIDEWAYS = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
 ORIENTATION = 0x0112  # the EXIF tag
 SUBFILE, SMALLER_OR_MASK = 254, 0b101  # the tag of a page of a TIFF, and its bits that say that the page is no picture
@@ -53,10 +58,10 @@ class Header:
         width: width of the upright image in pixels.
         grey: whether it is stored as grey.
         animated: whether it has more than one frame.
-        depth: bits of its grey values if they are more than 8: 16, or 32 for whole and real numbers of 32 bits. Otherwise 8.
+        depth: bits of its values if they are more than 8: 16, or 32 for whole and real numbers of 32 bits. Otherwise 8.
         page: the page of a TIFF, from 0.
         pages: the number of pages of a TIFF, otherwise 1.
-        deep_colours: whether it has colours of 16 bits, of which Pillow reads the upper 8.
+        upper_bits: whether it has 16-bit values of which only the upper 8 bits can be read (`depth` is 8).
     """
 
     height: int
@@ -66,7 +71,7 @@ class Header:
     depth: int = 8
     page: int = 0
     pages: int = 1
-    deep_colours: bool = False
+    upper_bits: bool = False
 
 
 def inspect(source: Source) -> Header:
@@ -141,27 +146,76 @@ def read(source: Source, size: tuple[int, int], grey: bool) -> tuple[np.ndarray,
 
 
 def extent(source: Source) -> tuple[float, float, bool]:
-    """Return the lowest and the highest value of a grey picture, and whether all are whole. Raises `ImageError`."""
-    values = np.asarray(_values(source))
+    """Return the lowest and the highest value of a picture, and whether all are whole. Raises `ImageError`."""
+    values = _values(source)
     return float(values.min()), float(values.max()), bool((values == np.rint(values)).all())
 
 
-def read_values(source: Source, size: tuple[int, int]) -> np.ndarray:
-    """Read a grey picture of any depth in its own values, scaled and cropped as by `read`: float32 `(1, *size)`.
+def read_values(source: Source, size: tuple[int, int], grey: bool) -> np.ndarray:
+    """Read a picture of more than 8 bits in its own values, scaled and cropped as by `read`.
+
+    Args:
+        source: the picture.
+        size: height and width.
+        grey: whether the result has one channel, which only grey pictures can have, or three.
+
+    Returns:
+        float32 `(C, *size)` with C = 1 if `grey` else 3.
 
     Raises:
         ImageError: if the file cannot be read, or has values that are not finite.
     """
-    image = _values(source)
-    lowest, highest = image.getextrema()
-    return np.asarray(fit(image, size)).clip(lowest, highest)[None]  # the filter overshoots at edges
+
+    def scaled(channel: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(channel)
+        lowest, highest = image.getextrema()
+        return np.asarray(fit(image, size)).clip(lowest, highest)  # the filter overshoots at edges
+
+    values = np.stack([scaled(channel) for channel in _values(source)])
+    return values if grey else np.broadcast_to(values, (3, *size))
 
 
-def _values(source: Source) -> Image.Image:
-    values = _using(source, lambda opened: np.asarray(ImageOps.exif_transpose(opened)).astype(np.float32))
+def _values(source: Source) -> np.ndarray:
+    """Read the values of an upright picture, float32 `(C, H, W)`, C = 1 for grey. Raises `ImageError`."""
+    found = _using(source, lambda image: _colours(image) if _has_deep_colours(image) else _upright(image)[None])
+    values = found.astype(np.float32)
     if not np.isfinite(values).all():
         raise ImageError("values that are not finite")
-    return Image.fromarray(values)
+    return values
+
+
+def _upright(image: Image.Image) -> np.ndarray:
+    return np.asarray(ImageOps.exif_transpose(image))
+
+
+def _colours(image: Image.Image) -> np.ndarray:
+    """Read 16-bit colours, `(3, H, W)`. Transparency is composited on white.
+
+    Pillow keeps the upper byte of a 16-bit colour. Told that bytes have the other order, it keeps the lower one.
+    """
+    with Image.open(image.fp) as other:  # type: ignore[attr-defined]  # an opened image has its file
+        other.seek(image.tell())
+        other.tile = [tile._replace(args=_other_order(tile.args)) for tile in other.tile]
+        lower = _upright(other)
+    values: np.ndarray = (_upright(image).astype(np.uint16) << 8 | lower).transpose(2, 0, 1)
+    colours = values[:3]
+    if image.mode != "RGBA":
+        return colours
+    opacity = values[3] / 65535
+    return np.asarray(np.rint(colours * opacity + 65535 * (1 - opacity)))
+
+
+def _other_order(args: Any) -> Any:
+    """Return the arguments of a decoder of 16-bit colours, with the bytes of a value in the other order."""
+    if isinstance(args, tuple):
+        return (_other_order(args[0]), *args[1:])
+    return args[:-1] + OTHER_ORDER[args[-1]]
+
+
+def _has_deep_colours(image: Image.Image) -> bool:
+    tiles = getattr(image, "tile", ())
+    modes = [tile.args[0] if isinstance(tile.args, tuple) else tile.args for tile in tiles]
+    return bool(modes) and all(DEEP_COLOURS.fullmatch(str(mode)) for mode in modes)
 
 
 def read_numbers(source: Source, size: tuple[int, int]) -> np.ndarray:
@@ -235,7 +289,7 @@ def _header(image: Image.Image) -> Header:
         depth=_depth(image),
         page=image.tell() if image.format == "TIFF" else 0,
         pages=_pages(image),
-        deep_colours=image.mode not in GREY and ";16" in str(getattr(image, "tile", "")),
+        upper_bits=_depth(image) == 8 and ";16" in str(getattr(image, "tile", "")),
     )
 
 
@@ -246,7 +300,7 @@ def _pages(image: Image.Image) -> int:
 def _depth(image: Image.Image) -> int:
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         return 32
-    return 16 if image.mode in DEEP else 8
+    return 16 if image.mode in DEEP or _has_deep_colours(image) else 8
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

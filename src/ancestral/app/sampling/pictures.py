@@ -43,7 +43,7 @@ def read_picture(
     shape = size or (spec.shape[1], spec.shape[2])
     try:
         if _in_units(Path(picture), spec):
-            values = read_values(Path(picture), shape)
+            values = read_values(Path(picture), shape, spec.shape[0] == 1)
             return torch.from_numpy(values if spec.levels is None else np.rint(values) / (spec.levels - 1))[None]
         pixels, _ = read(Path(picture), shape, spec.shape[0] == 1)
     except ImageError as broken:
@@ -59,7 +59,8 @@ def _in_units(path: Path, spec: DataSpec) -> bool:
 
     Real values may lie outside of the range of the data by the width of that range. Raises `ImageError`.
     """
-    if spec.shape[0] != 1 or spec.range is None or inspect(path).depth == 8:
+    found = inspect(path)
+    if spec.range is None or found.depth == 8 or (spec.shape[0] == 1 and not found.grey):
         return False
     lowest, highest, _ = extent(path)
     if spec.levels is not None:
