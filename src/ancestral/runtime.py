@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import psutil
@@ -16,10 +18,25 @@ from torch import nn
 
 from ancestral.errors import UsageError
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 Arithmetic = Literal["fp32", "bf16", "fp16"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Compile = Literal["auto", "off", "on"]
 SMALL = 300_000  # parameters
+GROUPS, CONTROL = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # the control groups of Linux
+# of CUDA and MPS; of CPUs; of Windows; of C++; of oneDNN, which does not say why
+FULL = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not create a memory",
+)
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -122,6 +139,14 @@ class Runtime:
             return torch.cuda.memory_allocated(self.device)
         return int(psutil.Process().memory_info().rss)
 
+    def release(self) -> None:
+        """Give memory that the device's allocator holds unused back."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
+
     @contextmanager
     def threaded(self) -> Iterator[None]:
         """Open a context with the chosen number of threads. If OMP_NUM_THREADS is set, it is used instead."""
@@ -137,6 +162,45 @@ class Runtime:
         threads = f", {self.threads or torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
         compiled = ", compiled" if self.compiled else ""
         return f"{self.device}, {self.precision}{threads}{compiled}".replace(" 1 threads", " 1 thread")
+
+
+def free_memory(device: torch.device | None = None) -> int:
+    """Return the bytes that can still be allocated: on a CUDA device, or else in this process.
+
+    For a process they are the least of what the machine has free, and of what is left of the limits of its control group
+    (containers, batch systems) and of its address space (ulimit -v).
+    """
+    if device is not None and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = int(psutil.virtual_memory().available)
+    free = min([free, *_left_in_control_groups()])
+    if resource is not None and (space := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        free = min(free, space - int(psutil.Process().memory_info().vms))
+    return max(free, 0)
+
+
+def _left_in_control_groups() -> Iterator[int]:
+    """Yield the bytes that are left in each control group (version 2) of this process that has a limit.
+
+    The cache of files that were not used lately counts as free, because the kernel gives it back.
+    """
+    with suppress(OSError):
+        own = next((line[3:] for line in GROUPS.read_text("utf-8").splitlines() if line.startswith("0::")), "/").strip("/")
+        for group in (CONTROL / own, *(CONTROL / own).parents):
+            with suppress(OSError, ValueError):  # no such file in the root; "max"
+                limit, used = (int((group / f"memory.{name}").read_text("utf-8")) for name in ("max", "current"))
+                cached = dict(line.split() for line in (group / "memory.stat").read_text("utf-8").splitlines())["inactive_file"]
+                yield limit - used + int(cached)
+            if group == CONTROL:
+                break
+
+
+def memory_is_full(error: BaseException) -> bool:
+    """Return whether an error says that memory cannot be allocated."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in FULL)
 
 
 def holds_float64(model: nn.Module) -> bool:

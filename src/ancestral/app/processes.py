@@ -25,6 +25,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from ancestral.errors import AncestralError
+from ancestral.runtime import memory_is_full
 
 TOGETHER = timedelta(seconds=10)  # between the ends of the processes, where all of them end
 PATIENCE = timedelta(hours=2)  # for work that one process does while the others wait, such as the reading of large data
@@ -45,7 +46,7 @@ def _collective(method: Callable[Concatenate[Processes, P], T]) -> Callable[Conc
         try:
             return method(self, *args, **how)
         except RuntimeError as error:
-            if "out of memory" in str(error):
+            if memory_is_full(error):
                 raise
             raise LostProcessError(
                 "another process of this command was killed or failed: run the same command again, which continues from the "

@@ -203,7 +203,7 @@ def test_what_exceeds_the_budget_is_held_in_memory_or_refused_in_a_sentence(tmp_
     assert note.startswith("the decoded images are not cached: they need 0.0 GB, and decoded data may take 0.0 GB in ")
     assert "set ANCESTRAL_CACHE_GB to more gigabytes" in note
     assert not data.train.streamed
-    monkeypatch.setattr("ancestral.app.data.decode.psutil.virtual_memory", lambda: type("M", (), {"available": 10_000}))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 10_000}))
     with pytest.raises(
         DataError, match=r"GB of memory that is free: use fewer images; on the disk they need.*set ANCESTRAL_CACHE_GB"
     ):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -31,7 +33,6 @@ Try:
 `ancestral COMMAND --help` explains each command.
 """
 
-FULL = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words on CUDA and MPS, on CPUs, on Windows
 SMALLER = {
     "train": "lower train.batch or raise train.accumulate",
     "distill": "lower train.batch or raise train.accumulate",
@@ -61,6 +62,7 @@ for name, summary in (
     app.command(f"ancestral.app.cli.{name}:{name}", name=name, help=summary)
 
 
+GRACE = 3  # seconds
 PARALLEL = ("train", "distill", "compare")  # commands whose processes work together; evaluate and report share files
 
 
@@ -72,6 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_run(arguments))
     from ancestral.app.processes import joined
 
+    signal.signal(signal.SIGTERM, _end_soon)
     with joined() as group:
         if not group.main:
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
@@ -79,6 +82,13 @@ def main(arguments: list[str] | None = None) -> None:
         if code:
             _leave(code)  # without the others, which may be gone
     _leave(0)
+
+
+def _end_soon(number: int, frame: object) -> None:
+    """End in some seconds, in which a process can say why it failed: a launcher ends all processes once one has ended."""
+    timer = threading.Timer(GRACE, os._exit, (128 + number,))
+    timer.daemon = True
+    timer.start()
 
 
 def _leave(code: int) -> NoReturn:
@@ -100,7 +110,9 @@ def _run(arguments: list[str], says: Callable[[str], bool] = lambda message: Tru
     except AncestralError as error:
         message, code = str(error), error.exit_code
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in FULL):
+        from ancestral.runtime import memory_is_full
+
+        if not memory_is_full(error):
             raise
         remedy = SMALLER.get(arguments[0] if arguments else "", "close other programs")
         message, code = f"the memory is full: {remedy}", 1

@@ -18,13 +18,13 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
-import psutil
 from PIL import Image
 
 from ancestral.app.data.assemble import chunks, count
 from ancestral.app.data.errors import DataError, printable
 from ancestral.app.data.images import Header, ImageError, Source, each_page, extent, inspect_pages, read, read_values
 from ancestral.app.data.streamed import is_large
+from ancestral.runtime import free_memory
 
 HALF = 1 << 15  # half of the range of 16 bits
 PAGES = 64  # pages that are read while a file is open; each opening finds its way from the first page
@@ -246,7 +246,7 @@ def _allocate(where: str, shape: tuple[int, ...], kind: type[np.generic], troubl
     """Allocate an array `shape` for the pixels. Raises `DataError` if it needs more than half of the free memory."""
     n, channels, height, width = shape
     each = np.dtype(kind).itemsize
-    need, free = math.prod(shape) * each, psutil.virtual_memory().available
+    need, free = math.prod(shape) * each, free_memory()
     if need > free / 2:
         fits = int((free / 2 / (n * channels * each)) ** 0.5) // 8 * 8
         advice = f"choose a smaller size, for example {fits} (train, compare: --size {fits})" if fits else "use fewer images"

@@ -36,14 +36,13 @@ def check_memory(n: int, out: Path, spec: DataSpec) -> None:
     """Raise UsageError if n samples and the file that is made of them do not fit into the free memory."""
     from math import floor, log10
 
-    import psutil
-
     from ancestral.app.pictures import zoom_of
     from ancestral.errors import UsageError
+    from ancestral.runtime import free_memory
 
     zoomed = zoom_of(*spec.shape[1:]) ** 2 if spec.is_image and out.suffix.lower() == ".png" else 1
     each = 64 + spec.dims * (2 * 4 + 8 + 2 * zoomed)  # the batches and all in one as float32; the file's copies; pixels
-    need, free = n * each, psutil.virtual_memory().available
+    need, free = n * each, free_memory()
     if need > free:
         fits = floor(0.5 * free / each)
         fits = fits // 10 ** floor(log10(max(fits, 1))) * 10 ** floor(log10(max(fits, 1)))

@@ -181,6 +181,7 @@ class Trainer:
         train = self.recipe.train.model_copy(update=dict(stage.train))
         flip = self.recipe.data.flip
         self.state = StageState(stage.model, data, train, self.runtime, self.strategy, flip=flip, optimizer=self.optimizer)
+        self.state.fit_memory()
         if stage.name:
             self._notes.append(f"stage {number + 1} of {len(self.stages)}: the {stage.name}, {stage.share:.0%} of the budget")
             self._notes += stage.model.notes
@@ -306,7 +307,8 @@ class Trainer:
                     now_at_least=self.step == 1 or progress >= 1 or failure is not None or diagnosis is not None,
                 )
                 self._measure(progress)
-                notes, self._notes = self._notes, []
+                notes, self._notes = [*self._notes, *self.state.notes], []
+                self.state.notes.clear()
                 state = Step(
                     step=self.step,
                     images=self.images,

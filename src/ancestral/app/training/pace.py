@@ -10,6 +10,7 @@ from ancestral.app.data import DataSet
 from ancestral.app.recipes import FamilyRecipe
 from ancestral.app.recipes.recipe import Recipe
 from ancestral.app.training.budget import Budget
+from ancestral.app.training.memory import bytes_per_sample, parts_that_fit
 from ancestral.models import GenerativeModel
 from ancestral.noise import StreamNoise
 from ancestral.runtime import Runtime, holds_float64
@@ -20,17 +21,21 @@ ENOUGH = 0.5  # a smaller network is chosen if fewer than this share of the fami
 def seconds_per_step(model: GenerativeModel, data: DataSet, batch: int, runtime: Runtime, *, alone: bool = False) -> float:
     """Measure the seconds of a forward and backward pass of every player on a batch. The first pass is not measured.
 
+    A batch that does not fit into the memory is measured by a part of it.
+
     alone: whether to leave out the time that other processes take from the CPU, for a training that starts when they end.
     """
     model.conditioner.fit(data.train.all_columns)
     some = data.encoded(model.conditioner)
     runtime.place(model)
     model.precision = runtime.autocast
+    batch = min(batch, len(data.train))
     with runtime.threaded():
+        parts = parts_that_fit(bytes_per_sample(model, some, runtime), batch, 1, runtime)
         for _ in range(2):
             started, busy = time.monotonic(), time.process_time()
             for player in model.players():
-                noise = StreamNoise(min(batch, len(data.train)), 0, 0, runtime.device)
+                noise = StreamNoise(-(-batch // parts), 0, 0, runtime.device)
                 drawn = some.batch(torch.arange(noise.n), noise=noise).to(runtime.device)
                 with runtime.autocast():
                     terms = model.losses(drawn, player.name, noise)
@@ -43,7 +48,7 @@ def seconds_per_step(model: GenerativeModel, data: DataSet, batch: int, runtime:
             took = time.monotonic() - started
             if alone and runtime.device.type == "cpu":
                 took = min(took, (time.process_time() - busy) / torch.get_num_threads())
-    return took
+    return took * parts
 
 
 def suited(recipe: Recipe, data: DataSet, device: str, *, alone: bool = False) -> tuple[FamilyRecipe, tuple[str, ...]]:

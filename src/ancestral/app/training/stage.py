@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,18 +16,21 @@ from torch import Tensor
 from ancestral.app.data import DataSet
 from ancestral.app.data.order import Order
 from ancestral.app.recipes.recipe import TrainRecipe
+from ancestral.app.training.memory import OVERHEAD, bytes_per_sample, parts_that_fit
 from ancestral.app.training.nonfinite import broken_in_backward, broken_in_forward
 from ancestral.app.training.player import MakeOptimizer, PlayerState
 from ancestral.app.training.strategies import Replicated
 from ancestral.batch import Batch, Part
-from ancestral.errors import UsageError
+from ancestral.errors import AncestralError, UsageError
 from ancestral.models import Diagnosis, GenerativeModel, HasDiagnosis, HasPostFit, HasRunningState
 from ancestral.noise import PartNoise, StreamNoise
-from ancestral.runtime import Runtime
+from ancestral.runtime import Runtime, free_memory, memory_is_full
 
 DIAGNOSIS_KEY = 2**62  # key of the noise of diagnoses, larger than that of any step
 TURN_KEY = 2**48  # key of the noise of a player's further turns in a step
 DIAGNOSED = 256  # samples of each split in a diagnosis
+FULL = "the memory is full with each batch in {parts:,} parts: {remedy}"
+SMALLER = "close other programs, use a smaller network, or smaller images with --size"
 FITTED = 10_000  # training samples for the fit of parts without a gradient; fewer if samples are large
 
 PHASES = {  # of a step, in its order
@@ -81,6 +84,17 @@ class _SumNeededError(Exception):
 
     def __init__(self, value: Tensor):
         self.value = value
+
+
+class _Gradient(NamedTuple):
+    """What a gradient was computed from, by one process."""
+
+    parts: tuple[Tensor, ...]  # of the global batch
+    own: range  # the parts of this process
+    known: list[Tensor]  # sums over all parts
+    names: tuple[str, ...]  # of the loss terms
+    records: list[dict[str, Tensor]]  # of the own parts
+    means: list[Tensor]  # of the loss terms over the own parts, times the share of each part
 
 
 class _Sums:
@@ -221,6 +235,7 @@ class StageState:
             for player in model.players()
         ]
         self.clock: Callable[[str], AbstractContextManager[None]] = silent_clock  # times each phase of a step
+        self.notes: list[str] = []  # sentences for the user, which the trainer takes
         self.deferred = runtime.device.type == "cuda"
         self._pending: dict[str, Update] = {}
         self._orders: dict[int, Order] = {}
@@ -266,23 +281,27 @@ class StageState:
         return losses, Readings(lambda: {update.player: update.norm for update in updates}), failure
 
     def _step(self, state: PlayerState, index: Tensor, key: int, factor: float) -> tuple[Update | None, str | None]:
-        """Make one turn of a player on a global batch. Returns its numbers, and a tensor that was not finite or None."""
-        parts, own = self.strategy.divide(index)
-        known: list[Tensor] = []  # sums over all parts
-        records: list[dict[str, Tensor]] = []
-        own_means: list[Tensor] = []
-        state.flat.clear()  # the losses of other players may have added gradients
-        for i in own:
-            terms, part = self._loss(parts, own, i, state, key, known)
-            if not terms:
-                return None, None
-            share = len(parts[i]) / len(index) / self.model.loss_unit
-            loss = terms["total"].float().mean() * share
-            with self.clock("backward"):
-                scaled = loss if state.scale is None else loss * state.scale.value
-                self.strategy.backward(scaled, state, last=i == own[-1])
-            own_means.append(torch.stack([term.detach().float().mean() for term in terms.values()]) * share)
-            records.append(part.records)
+        """Make one turn of a player on a global batch, in more parts if the memory is full.
+
+        Returns:
+            Its numbers, and a tensor that was not finite or None.
+        """
+        while True:
+            try:
+                computed = self._gradient(state, index, key)
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not memory_is_full(error):
+                    raise
+                parts = self.strategy.parts
+                if self.strategy.processes.count > 1:  # the others are past this part
+                    raise AncestralError(FULL.format(parts=parts, remedy=f"set train.accumulate={2 * parts}")) from error
+                if parts >= len(index):
+                    raise AncestralError(FULL.format(parts=parts, remedy=SMALLER)) from error
+            self._divide(min(len(index), 2 * parts), "the memory was full")  # here the tensors of the attempt are gone
+        if computed is None:
+            return None, None
+        parts, own, known, names, records, own_means = computed
         with self.clock("reduction"):
             self.strategy.reduce(state, len(parts))
         scales = [] if state.scale is None else [state.scale.value[None].clone()]
@@ -296,12 +315,12 @@ class StageState:
         means = self.strategy.total(own_means, len(parts))
         numbers = torch.cat([means, norm[None], *scales])
         sums = {name: self.strategy.total([record[name] for record in records], len(parts)) for name in records[0]}
-        update = Update(state.player.name, tuple(terms), numbers, partial(self._not_finite, parts, own, state, key, known))
+        update = Update(state.player.name, names, numbers, partial(self._not_finite, parts, own, state, key, known))
         failure = self.settle(state.player.name)
         valid = None
         if self.deferred and state.guarded:
             self._pending[state.player.name] = update
-            valid = means[list(terms).index("total")].isfinite() & norm.isfinite()
+            valid = means[names.index("total")].isfinite() & norm.isfinite()
         elif not update.finite:
             return update, None if update.overflowed else update.failure()
         with self.clock("optimiser"):
@@ -312,6 +331,45 @@ class StageState:
             with _unless(valid, self.model.buffers()):
                 self.model.after_step(state.player.name, sums, len(index))
         return update, failure
+
+    def _gradient(self, state: PlayerState, index: Tensor, key: int) -> _Gradient | None:
+        """Add the gradient of a player's loss on this process's parts of a global batch, None if the player has no loss."""
+        parts, own = self.strategy.divide(index)
+        known: list[Tensor] = []  # sums over all parts
+        records: list[dict[str, Tensor]] = []
+        own_means: list[Tensor] = []
+        state.flat.clear()  # the losses of other players may have added gradients
+        for i in own:
+            terms, part = self._loss(parts, own, i, state, key, known)
+            if not terms:
+                return None
+            share = len(parts[i]) / len(index) / self.model.loss_unit
+            loss = terms["total"].float().mean() * share
+            with self.clock("backward"):
+                scaled = loss if state.scale is None else loss * state.scale.value
+                self.strategy.backward(scaled, state, last=i == own[-1])
+            own_means.append(torch.stack([term.detach().float().mean() for term in terms.values()]) * share)
+            records.append(part.records)
+        return _Gradient(parts, own, known, tuple(terms), records, own_means)
+
+    def fit_memory(self) -> None:
+        """Raise the number of parts until a part fits into the free memory, by a measurement on a few samples."""
+        if self.runtime.compiled:  # a compilation for other sizes takes longer than it helps
+            return
+        parts = self.strategy.parts
+        each = bytes_per_sample(self.model, self.data, self.runtime)
+        (fitting,) = self.strategy.processes.largest(parts_that_fit(each, self.batch, parts, self.runtime))
+        if fitting > parts:
+            need = each * OVERHEAD * self.batch / parts / 1e9
+            self._divide(
+                int(fitting), f"a step needs about {need:.1f} GB, of {free_memory(self.runtime.device) / 1e9:.1f} GB free"
+            )
+
+    def _divide(self, parts: int, why: str) -> None:
+        """Compute each batch in more parts."""
+        self.strategy.parts = parts
+        self.runtime.release()
+        self.notes.append(f"{why}: each batch of {self.batch:,} is computed in {parts:,} parts, with the same result")
 
     def settle(self, player: str) -> str | None:
         """Read the update of a player that was not read yet. Returns the name of the tensor that was not finite, or None."""

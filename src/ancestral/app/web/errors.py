@@ -20,11 +20,6 @@ def status_of(error: AncestralError) -> int:
     return 400 if error.exit_code == 2 else 409
 
 
-def is_full(error: Exception) -> bool:
-    """Return whether an error says that the memory is full."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
-
-
 def answer_errors(
     app: FastAPI,
     body: Body = sentence,

@@ -9,8 +9,9 @@ from typing import Any
 from anyio import to_thread
 from starlette.responses import StreamingResponse
 
-from ancestral.app.web.errors import FULL, is_full
+from ancestral.app.web.errors import FULL
 from ancestral.errors import AncestralError
+from ancestral.runtime import memory_is_full
 
 
 def event(name: str, values: Any) -> str:
@@ -40,6 +41,6 @@ def told(events: Iterator[str]) -> Generator[str]:
     except AncestralError as error:
         yield event("error", {"error": str(error)})
     except (MemoryError, RuntimeError) as error:
-        if not is_full(error):
+        if not memory_is_full(error):
             raise
         yield event("error", {"error": FULL})

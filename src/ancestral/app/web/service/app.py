@@ -15,13 +15,14 @@ from fastapi.security import HTTPBearer
 
 from ancestral.app.sampling.batching import BusyError
 from ancestral.app.web.connection import connection
-from ancestral.app.web.errors import FULL, answer_errors, is_full, status_of
+from ancestral.app.web.errors import FULL, answer_errors, status_of
 from ancestral.app.web.guard import Guard
 from ancestral.app.web.service import images, routes
 from ancestral.app.web.service.metrics import Measured
 from ancestral.app.web.service.page import page
 from ancestral.app.web.service.state import LateError, LeftError, Service, UnknownModelError
 from ancestral.errors import AncestralError, UsageError
+from ancestral.runtime import memory_is_full
 from ancestral.version import __version__
 
 LEAST = 16  # characters of a token
@@ -80,7 +81,7 @@ def create_service(service: Service, *, token: str | None = None, local: bool = 
 
     @app.exception_handler(Exception)
     def broken(request: Request, error: Exception) -> JSONResponse:
-        code = 503 if is_full(error) else 500
+        code = 503 if memory_is_full(error) else 500
         return JSONResponse(routes.body_of(code, FULL if code == 503 else "this is an error of the service"), code)
 
     app.add_middleware(

@@ -20,12 +20,13 @@ from torch import Tensor
 from ancestral.app.pictures import png
 from ancestral.app.sampling.batching import Progress
 from ancestral.app.sampling.writing import npz, picture_of, values
-from ancestral.app.web.errors import FULL, is_full
+from ancestral.app.web.errors import FULL
 from ancestral.app.web.events import event, stream
 from ancestral.app.web.render import shown
 from ancestral.app.web.service.bodies import Samples
 from ancestral.app.web.service.state import Order, Service
 from ancestral.errors import AncestralError
+from ancestral.runtime import memory_is_full
 
 Format = Literal["png", "npz", "json"]
 TYPES = {"png": "image/png", "npz": "application/octet-stream"}
@@ -208,7 +209,7 @@ async def _events(service: Service, order: Order, format: Format) -> AsyncIterat
     except AncestralError as error:
         yield event("error", {"error": {"message": str(error), "type": kind_of(400)}})
     except (MemoryError, RuntimeError) as error:
-        if not is_full(error):
+        if not memory_is_full(error):
             raise
         yield event("error", {"error": {"message": FULL, "type": kind_of(503)}})
     except (asyncio.CancelledError, GeneratorExit):
