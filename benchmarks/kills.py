@@ -13,6 +13,7 @@ trials, which are times, are left out and counted.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -35,7 +37,7 @@ from ancestral.app.training.checkpoint import read
 OPERATIONS = ("fsync", "replace", "unlink", "rename")
 LEFT_OUT = (".html", ".md", ".lock")  # reports, which hold times
 TIMES = ("seconds", "rate", "memory")
-QUIET = ("train.checkpoint_every=0.02", "train.precision=fp32", "train.batch=16", "train.previews=2", "train.diagnoses=2")
+QUIET = ("train.checkpoint_every=0.1", "train.precision=fp32", "train.batch=16", "train.previews=2", "train.diagnoses=2")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def trained(folder: Path) -> list[list[str]]:
     return [["train", "digits", "--model", "diffusion", "--for", "20it", "--out", str(folder), *QUIET, *small]]
 
 
-COMPARED = ["--models", "vae,gan", "--for", "20it", "-n", "200", "--features", "random", *QUIET]
+COMPARED = ["--models", "vae,gan", "--for", "20it", "-n", "200", "--features", "random"]
 SCENARIOS = (
     training("vae", 40, "model.width=4", "model.latent=4"),
     training("gan", 40, "model.channels=[8, 8]", "model.latent=4"),
@@ -80,7 +82,7 @@ class Child:
     """
 
     def __init__(self, words: list[str], log: Path, operation: int | None = None):
-        self.count = log.with_suffix(".count")
+        self.facts = log.with_suffix(".json")
         self.pid = os.fork()
         if self.pid == 0:
             code = 70
@@ -116,7 +118,7 @@ class Child:
         except SystemExit as end:
             sys.stdout.flush()
             sys.stderr.flush()
-            self.count.write_text(str(passed), encoding="ascii")
+            self.facts.write_text(json.dumps({"operations": passed, "modules": sorted(sys.modules)}), encoding="utf-8")
             return int(end.code or 0)
         return 70
 
@@ -213,7 +215,11 @@ def torture(scenario: Scenario, kills: int, rng: random.Random, folder: Path) ->
         child = Child(scenario.command(whole), log)
         if code := child.wait():
             raise SystemExit(f"{scenario.name}: the undisturbed command ended with {code}: {log.read_text(encoding='utf-8')}")
-        took, operations = time.monotonic() - started, int(child.count.read_text(encoding="ascii"))
+        took, facts = time.monotonic() - started, json.loads(child.facts.read_bytes())
+        operations = facts["operations"]
+        for module in facts["modules"]:  # so that the next processes need not import them
+            with suppress(Exception):
+                importlib.import_module(module)
         undisturbed.append(contents(whole))
     first, second = undisturbed
     same = {place: value for place, value in first.items() if second.get(place) == value}

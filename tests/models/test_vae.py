@@ -276,6 +276,17 @@ def test_free_bits_and_warm_up():
     assert model.seen == 50
 
 
+def test_a_diagnosis_does_not_depend_on_when_the_model_was_saved():
+    """The optimal variance is that of the samples, not the running value, which each save replaces."""
+    model = linear(3, "optimal")
+    x, y = Batch(torch.randn(50, D)), Batch(torch.randn(50, D))
+    rows = []
+    for value in (1.0, 0.01):
+        model.likelihood.value.fill_(value)
+        rows.append(model.diagnose(x, y, StreamNoise(50, 0, 0)).row())
+    assert rows[0] == rows[1]
+
+
 def test_collapse_is_named():
     model = linear(8)
     with torch.no_grad():

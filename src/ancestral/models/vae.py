@@ -291,11 +291,14 @@ class VAE(GenerativeModel):
     def diagnose(self, train: Batch, test: Batch, noise: Noise) -> Diagnosis:
         """Measure active units, KL of each dimension, mutual information and errors; see `ancestral.models.health.vae`."""
         with self.inference():
-            bounds = []
+            bounds: list[float] = []
+            error = None  # of the training samples: the running value depends on when the model was saved
             for batch in (train, test):
                 context = self.conditioner(batch.conditions, len(batch))
                 code, h = self.coder(self._features(batch.x, context), context, noise)
-                observed = self.likelihood(h.float())
+                if batch is train and (errors := self.likelihood.error(h.float(), batch.x)) is not None:
+                    error = errors.mean()
+                observed = self.likelihood(h.float(), error)
                 bounds.append(float((observed.log_prob(batch.x) - code.kl.sum(1)).mean()))
             return Standing(
                 elbo_train=bounds[0],
