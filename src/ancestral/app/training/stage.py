@@ -293,12 +293,12 @@ class StageState:
             except (MemoryError, RuntimeError) as error:
                 if not memory_is_full(error):
                     raise
-                parts = self.strategy.parts
+                count = self.strategy.parts
                 if self.strategy.processes.count > 1:  # the others are past this part
-                    raise AncestralError(FULL.format(parts=parts, remedy=f"set train.accumulate={2 * parts}")) from error
-                if parts >= len(index):
-                    raise AncestralError(FULL.format(parts=parts, remedy=SMALLER)) from error
-            self._divide(min(len(index), 2 * parts), "the memory was full")  # here the tensors of the attempt are gone
+                    raise AncestralError(FULL.format(parts=count, remedy=f"set train.accumulate={2 * count}")) from error
+                if count >= len(index):
+                    raise AncestralError(FULL.format(parts=count, remedy=SMALLER)) from error
+            self._divide(min(len(index), 2 * count), "the memory was full")  # here the tensors of the attempt are gone
         if computed is None:
             return None, None
         parts, own, known, names, records, own_means = computed
