@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import ancestral as an
 from ancestral.app.data import load
+from ancestral.runtime import Runtime
 from peers import diffusers_network
 
 RESULTS = Path(__file__).parent / "results" / "tuned_peer.jsonl"
@@ -82,10 +83,11 @@ def measured(network: str, source: str, seed: int, lr: float | None, seconds: fl
         result = an.evaluate(trained, against=source, n=n, how={"steps": 10})
         assert result is not None
         kept = [metric for metric in map(result.__getitem__, result) if metric.name in ("fd-classifier", "fd-efficientnet")]
+        size = sum(p.numel() for p in trained.parameters())
         distances = {m.name: [m.value.value, m.value.std_err, m.real and m.real.value] for m in kept}
         return {
             "network": network,
-            "parameters": sum(p.numel() for p in trained.parameters()),
+            "parameters": size,
             "source": source,
             "seed": seed,
             "lr": lr,
