@@ -94,7 +94,7 @@ def measured(network: str, source: str, seed: int, lr: float | None, seconds: fl
             "budget": seconds,
             "seconds": round(took, 1),
             "images": row["images"],
-            "precision": str(trained.precision),
+            "precision": Runtime.choose("cpu", parameters=size).precision,
             **distances,
         }
     finally:
