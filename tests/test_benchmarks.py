@@ -194,6 +194,31 @@ def test_processes(bench):
 
 
 @pytest.mark.long
+def test_kills(bench):
+    printed = bench("kills", "--kills", 3, "--only", "gan", "--seed", 1)
+    trials, timed, placed, compared, left_out, bad = map(int, printed.splitlines()[-1].strip("| ").split(" | ")[1:])
+    assert trials >= 1
+    assert timed + placed >= 3
+    assert compared > left_out
+    assert bad == 0
+
+
+def test_the_kills_are_found_where_they_do_harm(tmp_path, monkeypatch):
+    """A file that differs is named; a row of the log that only one trial has is no difference."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import kills
+
+    (tmp_path / "metrics.jsonl").write_text('{"step": 3, "loss": 1.5, "seconds": 2}\n', encoding="utf-8")
+    (tmp_path / "a.json").write_text('{"b": [1, {"c": 2}]}', encoding="utf-8")
+    (tmp_path / "x.bin").write_bytes(b"x")
+    found = kills.contents(tmp_path)
+    before = found.pop("x.bin")
+    (tmp_path / "x.bin").write_bytes(b"y")
+    assert kills.contents(tmp_path)["x.bin"] != before
+    assert found == {"metrics.jsonl/step 3/step": 3, "metrics.jsonl/step 3/loss": 1.5, "a.json/b/0": 1, "a.json/b/1/c": 2}
+
+
+@pytest.mark.long
 def test_large(bench):
     printed = bench("large", "--images", 60, "--side", 16, "--folder", "large", *SMALL)
     assert printed.count("first step done") == 4
