@@ -2,10 +2,14 @@
 
 import base64
 import io
+import os
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +22,10 @@ from PIL import Image
 import ancestral as an
 from ancestral.app.web import Studio, create_app
 
+AXE = Path(sys.prefix) / "aside" / "axe.min.js"  # `make test` fetches it
+SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for pictures of every page
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SPATIAL = ("layout", "map", "sketch", "upscale")
 SMALL = ("model.width=16", "train.batch=16", "train.diagnoses=1")
 
 
@@ -32,17 +39,21 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def conditioned(tmp_path_factory):
-    """A folder with runs of discs, each controlled by another condition of them, named after it."""
+    """A folder with runs of discs, named after the condition that controls them; `scene` has several. And a run of a table."""
     home = tmp_path_factory.mktemp("conditions")
     np.savez(home / "discs.npz", **discs(200))
-    for condition, budget in (("number", "60it"), ("text", "20it"), ("image", "20it")):  # numbers act after some steps only
+    runs = {"number": "60it", "text": "20it", "image": "20it", "scene": "20it"}  # numbers act after some steps only
+    for name, budget in runs.items():
         settings = (*SMALL, "model.width=8", "train.previews=0")
-        an.train(home / "discs.npz", budget=budget, out=home / condition, condition=condition, settings=settings, quiet=True)
+        condition = SPATIAL if name == "scene" else name
+        an.train(home / "discs.npz", budget=budget, out=home / name, condition=condition, settings=settings, quiet=True)
+    rng = np.random.default_rng(0)
+    an.train({"x": rng.normal(size=(200, 3))}, model="vae", budget="20it", out=home / "table", settings=SMALL[1:], quiet=True)
     return home
 
 
 def discs(n, side=16):
-    """White discs: their pictures, radius and distance from the left, captions, and their outlines as conditioning images."""
+    """White discs: pictures, radius and distance from the left, captions, boxes, maps, and outlines as conditioning images."""
     rng = np.random.default_rng(0)
     radius = rng.uniform(2, 6, n)
     left, top = (rng.uniform(radius, side - radius) for _ in range(2))
@@ -52,6 +63,8 @@ def discs(n, side=16):
         "x": (255 * (inside + 0.5).clip(0, 1)).astype(np.uint8),
         "conditioning": (255 * (1.2 - abs(inside)).clip(0, 1)).astype(np.uint8)[..., None],
         "captions": np.array([f"a {'small' if r < 4 else 'large'} disc" for r in radius]),
+        "boxes": np.stack([radius > 4, left - radius, top - radius, 2 * radius, 2 * radius], 1).astype(int)[:, None],
+        "maps": (inside > 0).astype(np.uint8),
         "number": np.stack([radius, left], 1),
         "number_names": np.array(["radius", "left"]),
     }
@@ -67,6 +80,18 @@ def client(studio):
     with TestClient(create_app(studio), base_url="http://127.0.0.1:1") as found:
         found.headers["authorization"] = f"Bearer {studio.token}"
         yield found
+
+
+@pytest.fixture(scope="session")
+def noise():
+    """A zip of noise in two folders, one of which has a hostile name."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for i in range(40):
+            picture = io.BytesIO()
+            Image.fromarray(np.random.RandomState(i).randint(0, 256, (16, 16), np.uint8)).save(picture, "PNG")
+            archive.writestr(f"{'<img src=x onerror=alert(1)>' if i % 2 else 'b'}/{i}.png", picture.getvalue())
+    return content.getvalue()
 
 
 class Server:
@@ -89,11 +114,26 @@ class Server:
         self.process.stdout.close()
 
 
-@pytest.fixture(scope="module")
-def server(trained, conditioned, tmp_path_factory):
+@pytest.fixture(scope="session")
+def hostile():
+    """The name of a run that would be a tag, and is wider than a page."""
+    return "<img src=x onerror=alert(1)>" + "-with-a-name-that-is-wider-than-a-page" * 4
+
+
+@pytest.fixture(scope="session")
+def server(trained, conditioned, hostile, tmp_path_factory):
+    """A studio of all small runs, with one of a hostile name, one without samples, and one that is damaged."""
     home = tmp_path_factory.mktemp("studio")
     for run in (trained / "digits", *(path for path in conditioned.iterdir() if path.is_dir())):
         shutil.copytree(run, home / run.name)
+    shutil.copytree(trained / "digits", home / hostile)
+    shutil.copytree(trained / "digits", home / "begun", ignore=shutil.ignore_patterns("samples", "*.safetensors"))
+    (home / "begun" / "metrics.jsonl").write_text("")
+    shutil.copytree(trained / "digits", home / "damaged")
+    for file in (home / "damaged").rglob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:100])
+    shutil.copytree(trained / "digits", home / "unreadable")
+    (home / "unreadable" / "recipe.yaml").write_text("model: [")
     found = Server(home)
     yield found
     found.kill()
@@ -127,11 +167,11 @@ def page(browser, server):
     assert not problems
 
 
-@pytest.fixture
-def go(page):
-    """Open a place of the studio, as a link does. Returns when its heading is there."""
+@pytest.fixture(scope="session")
+def to():
+    """Open a place of the studio on a page, as a link does. Returns when its heading is there."""
 
-    def open_(place):
+    def open_(page, place):
         page.evaluate("document.querySelector('main').replaceChildren()")  # nothing of the screen before is read
         page.evaluate(
             "to => location.hash === to ? dispatchEvent(new HashChangeEvent('hashchange')) : (location.hash = to)", f"#/{place}"
@@ -139,6 +179,20 @@ def go(page):
         page.locator("main h1:not(.wait)").wait_for()
 
     return open_
+
+
+@pytest.fixture
+def go(page, to):
+    """Open a place of the studio on the page."""
+    return partial(to, page)
+
+
+@pytest.fixture
+def state(page):
+    """Wait until the run on the page has a state."""
+    from playwright.sync_api import expect
+
+    return lambda word: expect(page.locator(".badge").get_by_text(word, exact=True)).to_be_visible()
 
 
 @pytest.fixture
@@ -151,6 +205,51 @@ def pixels():
             return np.asarray(image.convert("RGBA")).copy()
 
     return read
+
+
+@pytest.fixture
+def examine():
+    """Check a page: it is not wider than its window, and axe finds nothing serious. `STUDIO_SHOTS` has a picture made."""
+
+    def examined(page, name):
+        for frame in page.frames:
+            fits = frame.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+            assert fits, (name, frame.url)
+        if SHOTS:
+            page.evaluate("scrollTo(0, 0)")
+            size = page.viewport_size
+            whole = page.evaluate(
+                "document.querySelector('dialog, iframe') ? innerHeight : document.documentElement.scrollHeight"
+            )
+            page.set_viewport_size(size | {"height": whole})  # so that what sticks to the edge of the window stands there
+            page.wait_for_timeout(400)
+            page.screenshot(path=f"{SHOTS}/{name}.png")
+            page.set_viewport_size(size)
+        for frame in page.frames if AXE.is_file() else ():
+            frame.evaluate(AXE.read_text(encoding="utf-8"))
+            found = frame.evaluate("axe.run(document, { iframes: false, resultTypes: ['violations'] })")["violations"]
+            serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+            assert not serious, (name, frame.url, serious)
+
+    return examined
+
+
+@pytest.fixture
+def stroke():
+    """Draw a line on a canvas with the mouse, between places that are shares of its width and height."""
+
+    def drawn(canvas, *places):
+        mouse = canvas.page.mouse
+        canvas.evaluate("c => c.scrollIntoView({ block: 'center' })")
+        box = canvas.bounding_box()
+        (x, y), *others = [(box["x"] + a * box["width"], box["y"] + b * box["height"]) for a, b in places]
+        mouse.move(x, y)
+        mouse.down()
+        for place in others:
+            mouse.move(*place)
+        mouse.up()
+
+    return drawn
 
 
 @pytest.fixture

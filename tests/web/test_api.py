@@ -339,6 +339,8 @@ def test_a_report_is_a_page(client, trained):
     assert [page["id"] for page in client.get("/api/comparisons").json()] == ["compare-a"]
     assert client.get("/api/comparisons/compare-a/report").text == "<h1>both</h1>"
     assert client.get("/api/comparisons/..%2Fdigits/report").status_code in (400, 404)
+    (trained / "digits" / "report.html").unlink()
+    shutil.rmtree(trained / "compare-a")
 
 
 def test_a_run_whose_recipe_cannot_be_read_says_why(client, trained):

@@ -1,11 +1,9 @@
 """The studio in a real browser: the walks that people take, on a small run, with the accessibility of every page."""
 
-import io
 import json
 import os
-import sys
-import zipfile
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -15,18 +13,26 @@ pytest.importorskip("playwright", reason="playwright is not installed")
 
 from playwright.sync_api import expect
 
-AXE = Path(sys.prefix) / "aside" / "axe.min.js"  # `make test` fetches it
 pytestmark = pytest.mark.slow
 PAGES = {  # what a page shows when it is ready
     "": "text=Drop your data here",
     "?source=digits": "text=Measured on this machine",
     "runs": ".card.run canvas",
     "runs/digits": ".chart svg",
+    "runs/HOSTILE": ".chart svg",
+    "runs/table": ".shown img",
+    "runs/begun": "text=has not measured anything yet",
+    "runs/damaged": ".chart svg",
+    "runs/unreadable": ".badge.bad",
+    "runs/nowhere": "text=There is no run nowhere in the folders",
     "pair?a=digits&b=number": ".chart svg",
     "generate/digits": "text=Press Generate",
     "generate/number": "text=Ask for this radius",
     "generate/text": ".chips button.small",
     "generate/image": ".strip button",
+    "generate/scene": "text=Choose a class and draw with the mouse",
+    "generate/table": "text=Press Generate",
+    "generate/damaged": "[role=alert]",
     "gallery": "text=Gallery",
     "lab/forward": "text=nats",
     "lab/score": "text=11.4",
@@ -39,44 +45,43 @@ PAGES = {  # what a page shows when it is ready
     "theory/gan.vanishing-gradient": "text=minimax gradient vanishes",
 }
 WALKS = int(os.environ.get("STUDIO_WALKS", "1"))  # times that the walk from a zip to a picture is made
+LEFT = """() => {
+  const used = document.querySelectorAll("a[href], button, input, select, textarea, summary, iframe, [tabindex='0']");
+  window.left = new Set([...used].filter((e) => e.tabIndex >= 0 && !e.disabled && e.checkVisibility()));
+  document.activeElement.blur();
+}"""
+LOOK = """() => {
+  const e = document.activeElement, box = e.getBoundingClientRect(), style = getComputedStyle(e);
+  left.delete(e);
+  if (e === document.body || e.tagName === "IFRAME") return { left: left.size };
+  const [x, y] = [box.left + box.width / 2, Math.max(0, Math.min(innerHeight - 1, box.top + box.height / 2))];
+  const over = document.elementFromPoint(x, y), seen = over && (e.contains(over) || over.contains(e));
+  const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+  const bad = ring && seen ? null : [ring ? "" : "no ring", seen ? "" : "covered", e.outerHTML.slice(0, 160)];
+  return { left: left.size, bad };
+}"""
 SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for pictures of every page
 
 
-def state(page, word):
-    """Wait until the run on the page has this state."""
-    expect(page.locator(".badge").get_by_text(word, exact=True)).to_be_visible()
-
-
-def a_zip(n=40):
-    """A zip of noise in two folders, one of which has a hostile name."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for i in range(n):
-            picture = io.BytesIO()
-            Image.fromarray(np.random.RandomState(i).randint(0, 256, (16, 16), np.uint8)).save(picture, "PNG")
-            archive.writestr(f"{'<img src=x onerror=alert(1)>' if i % 2 else 'b'}/{i}.png", picture.getvalue())
-    return content.getvalue()
-
-
 @pytest.mark.parametrize("walk", range(WALKS))
-def test_a_zip_becomes_a_picture_by_a_training_that_stops_and_continues(page, tmp_path, walk):
+def test_a_zip_becomes_a_picture_by_a_training_that_stops_and_continues(page, state, noise, tmp_path, walk):
     page.evaluate("window.clicks = 0; addEventListener('click', event => { window.clicks += event.isTrusted; }, true)")
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Choose a file").click()
-    chooser.value.set_files([{"name": "noise.zip", "mimeType": "application/zip", "buffer": a_zip()}])
+    chooser.value.set_files([{"name": "noise.zip", "mimeType": "application/zip", "buffer": noise}])
     expect(page.get_by_text("<img src=x onerror=alert(1)> (")).to_be_visible()
     page.get_by_role("radio", name="VAE").click()
     expect(page.get_by_text("Measured on this machine")).to_be_visible()
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", name="Health")).to_be_visible()
-    state(page, "training")
+    state("training")
     expect(page.get_by_text(" steps in ")).to_be_visible()
     page.get_by_role("button", name="Stop").click()
-    state(page, "stopped")
+    state("stopped")
     page.get_by_role("button", name="Continue").click()
-    state(page, "training")
+    state("training")
     page.get_by_role("button", name="Stop").click()
-    state(page, "stopped")
+    state("stopped")
     page.locator("main").get_by_role("link", name="Generate", exact=True).click()
     page.get_by_role("button", name="Generate", exact=True).click()
     with page.expect_download() as download:
@@ -120,47 +125,139 @@ def test_the_slider_moves_through_time(page, go, pixels, until):
     expect(page.get_by_text("nearer to the training set")).to_be_visible()
 
 
-@pytest.mark.parametrize(
-    ("theme", "width"), [("light", 1280), ("dark", 380), *([("dark", 1280), ("light", 380)] if SHOTS else [])]
-)
-def test_every_page_fits_and_is_accessible(browser, server, theme, width):
-    """No page is wider than its window, axe finds nothing serious, and the keyboard reaches what can be used."""
+def tab(page, name):
+    """Tab reaches all that can be used on the page. What has the focus has a ring, and nothing covers it."""
+    page.evaluate(LEFT)
+    for _ in range(300):
+        page.keyboard.press("Tab")
+        found = page.evaluate(LOOK)
+        assert not found.get("bad"), (name, found)
+        if not found["left"]:
+            return
+    raise AssertionError((name, page.evaluate("[...left].map((e) => e.outerHTML.slice(0, 160))")))
+
+
+LOOKS = [("light", 1280), ("dark", 380), *([("dark", 1280), ("light", 380)] if SHOTS else [])]
+
+
+@pytest.fixture(params=LOOKS, ids=str)
+def look(request, browser, server, hostile, to):
+    """A page in a theme and a width, with the function that opens a place of the studio, and the name of its pictures."""
+    theme, width = request.param
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce")
     page = context.new_page()
     page.goto(server.address)
-    for place, ready in PAGES.items():
-        page.evaluate("document.querySelector('main').replaceChildren()")
-        page.goto(f"http://127.0.0.1:{server.port}/#/{place}")
-        page.locator("main h1:not(.wait)").wait_for()
+
+    def open_(place, ready):
+        to(page, place.replace("HOSTILE", quote(hostile)))
         expect(page.locator(f"#main >> {ready}").first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), place
-        if SHOTS:
-            page.evaluate("scrollTo(0, 0)")
-            name = "".join(c if c.isalnum() else "-" for c in place) or "home"
-            page.screenshot(path=f"{SHOTS}/{theme}-{width}-{name}.png", full_page=True)
-        if AXE.is_file():
-            page.evaluate(AXE.read_text(encoding="utf-8"))
-            found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
-            serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
-            assert not serious, (place, serious)
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement !== document.body"), place
+
+    yield page, open_, f"{theme}-{width}"
     context.close()
 
 
-def test_a_server_that_is_killed_returns_with_its_training(page, go, server):
+def test_every_page_fits_and_is_accessible(look, examine):
+    page, open_, name = look
+    for place, ready in PAGES.items():
+        open_(place, ready)
+        words = "".join(c if c.isalnum() else "-" for c in place)[:60] or "home"
+        examine(page, f"{name}-{words}")
+        if name == "light-1280":
+            tab(page, place)
+        assert not page.locator("img[src=x]").count()
+
+
+def test_every_dialog_is_accessible(look, examine):
+    page, open_, name = look
+    dialogs = {
+        "Train longer": "runs/digits",
+        "Fine-tune": "runs/digits",
+        "Compare all families": "?source=digits",
+    }
+    for button, place in dialogs.items():
+        open_(place, f"button:text('{button}')")
+        opener = page.get_by_role("button", name=button)
+        opener.click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_be_visible()
+        examine(page, f"{name}-dialog-{button.replace(' ', '-')}")
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        expect(opener).to_be_focused()
+
+
+@pytest.mark.parametrize("look", LOOKS if SHOTS else LOOKS[1:], indirect=True, ids=str)
+def test_what_is_drawn_is_accessible(look, examine, stroke):
+    """Samples with each kind of control, a grid, a walk, and the gallery that keeps them."""
+    page, open_, name = look
+
+    def draw(place, control):
+        open_(f"generate/{place}", "text=Press Generate")
+        control()
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(page.get_by_role("link", name="Save PNG")).to_be_visible()
+        examine(page, f"{name}-drawn-{place}-{control.__name__.replace('_', '-')}")
+
+    def classes():
+        for digit in "037":
+            page.get_by_role("button", name=digit, exact=True).click()
+
+    def repaint():
+        page.get_by_text("Begin with a picture").first.click()
+        page.get_by_role("radio", name="Repaint a part").click()
+        page.get_by_role("button", name="Held-out sample 3").click()
+
+    def grid():
+        page.get_by_role("button", name="Grid").click()
+
+    def walk():
+        page.get_by_role("button", name="Walk").click()
+
+    def number():
+        page.get_by_label("radius", exact=True).fill("5")
+
+    def text():
+        page.locator(".chips button.small").first.click()
+
+    def picture():
+        page.locator(".strip button").nth(3).click()
+
+    def boxes_map_sketch():
+        stroke(page.locator("canvas[aria-label^='Boxes']"), (0.2, 0.2), (0.8, 0.6))
+        stroke(page.locator("canvas[aria-label^='Map']"), (0.2, 0.3), (0.8, 0.5))
+        stroke(page.locator("canvas[aria-label^='Sketch']"), (0.3, 0.2), (0.5, 0.8), (0.7, 0.2))
+
+    def enlarge():
+        page.get_by_text("Begin with a picture").first.click()
+        page.get_by_role("radio", name="Enlarge").click()
+        page.get_by_role("button", name="Held-out sample 3").last.click()
+
+    def nothing():
+        pass
+
+    for control in (classes, repaint, grid, walk):
+        draw("digits", control)
+    for place, control in {"number": number, "text": text, "image": picture, "table": nothing}.items():
+        draw(place, control)
+    for control in (boxes_map_sketch, enlarge):
+        draw("scene", control)
+    open_("gallery", ".masonry img")
+    examine(page, f"{name}-gallery-full")
+
+
+def test_a_server_that_is_killed_returns_with_its_training(page, go, state, server):
     go("?source=rings")
     page.get_by_role("radio", name="VAE").click()
     page.get_by_label("Name of the run").fill("survivor")
     page.get_by_role("button", name="Start training").click()
-    state(page, "training")
+    state("training")
     expect(page.get_by_text(" steps in ")).to_be_visible()
     server.kill()
     expect(page.get_by_text("does not answer")).to_be_visible()
     server.start()
     expect(page.get_by_text("does not answer")).to_be_hidden()
-    state(page, "training")
+    state("training")
     page.get_by_role("button", name="Stop").click()
-    state(page, "stopped")
+    state("stopped")
     rows = [json.loads(line) for line in (server.home / "survivor" / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})

@@ -126,6 +126,42 @@ def test_a_part_of_a_picture_is_repainted_by_the_keyboard_alone(page, go, draw, 
     assert len({tile[:, 4:].tobytes() for tile in tiles()}) == 1, "what is not painted stays"
 
 
+def test_boxes_maps_and_sketches_are_drawn_with_the_mouse(page, go, draw, tiles, drop, stroke):
+    go("generate/scene")
+    canvas = {name: page.locator(f"canvas[aria-label^='{name}']") for name in ("Boxes", "Map", "Sketch")}
+    stroke(canvas["Boxes"], (0.25, 0.25), (0.75, 0.5))
+    expect(page.get_by_role("button", name="Remove 0 at 4, 4")).to_be_visible()
+    boxed = draw()[1].conditions
+    assert (boxed.layout, boxed.map, boxed.others) == ((("0", 4, 4, 8, 4),), None, {})
+    before = tiles()
+    stroke(canvas["Map"], (0.1, 0.8), (0.9, 0.8))
+    stroke(canvas["Sketch"], (0.5, 0.1), (0.5, 0.9))
+    content, request = draw()
+    assert not np.array_equal(tiles(), before)
+    painted, drawn = request.conditions.map, request.conditions.others["sketch"]
+    assert set(np.unique(painted)) == {0, 1}
+    assert (painted[11:15] == 1).any()
+    assert not painted[:8].any()
+    assert drawn.shape == (1, 16, 16)
+    assert drawn[0, :, 8].sum() > 8 > drawn[0, :, 0].sum()
+    after = tiles()
+    go("runs")
+    drop(content)
+    expect(page.locator("[data-restored=true]")).to_be_visible()
+    assert np.array_equal(tiles(), after)
+    expect(page.get_by_role("button", name="Remove 0 at 4, 4")).to_be_visible()
+
+
+def test_a_small_picture_is_enlarged(page, go, draw):
+    go("generate/scene")
+    page.get_by_text("Begin with a picture").first.click()
+    page.get_by_role("radio", name="Enlarge").click()
+    page.get_by_role("button", name="Held-out sample 3").last.click()
+    edit = draw()[1].edit
+    with Image.open(edit.upscale) as small:
+        assert small.size == (4, 4)
+
+
 def test_a_tuned_run_says_so_and_draws_with_its_sampler(page, go, draw, server):
     run = Run(server.home / "number")
     few = [Setting(4, "unipc", (1.0, 0.7, 0.4, 0.2, 0.0), 0.03, 0.2), Setting(8, "unipc", "logsnr", 0.01, 0.04)]

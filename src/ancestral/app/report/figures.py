@@ -60,7 +60,7 @@ def neighbours(subject: Subject, evaluator: Evaluator) -> bytes | None:
     for i, feature in enumerate(found):
         order = np.argsort(((evaluator.train_features - feature) ** 2).sum(1))[:NEIGHBOURS]
         rows.append(torch.cat([x[i : i + 1], evaluator.reference.train[torch.from_numpy(order)]]))
-    across = ["sample", "nearest", *[""] * (NEIGHBOURS - 1)]
+    across = [] if is_picture(data.spec) else ["sample", "nearest", *[""] * (NEIGHBOURS - 1)]
     return _png(grid(torch.cat(rows), data.spec, columns=1 + NEIGHBOURS, across=across))
 
 
@@ -179,7 +179,7 @@ def ranking(subjects: Sequence[Subject]) -> bytes:
     metric = subjects[0].evaluation.headline
     for i, s in enumerate(reversed(subjects)):
         value = s.evaluation.headline.value
-        colour = "#dc2626" if s.copies else "#a8a29e" if s.baseline else COLOURS[0]
+        colour = "#dc2626" if s.copies else "#78716c" if s.baseline else COLOURS[0]
         axes.errorbar(value.value, i, xerr=2 * (value.std_err or 0), fmt="o", color=colour, markersize=5, capsize=3)
     if metric.real is not None:
         axes.axvline(metric.real.value, color="#57534e", linewidth=0.8, linestyle=":")

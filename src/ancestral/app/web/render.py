@@ -43,14 +43,17 @@ def data_url(content: bytes) -> str:
 
 
 def shown(x: Tensor, spec: DataSpec) -> dict[str, Any]:
-    """Return samples in the form of their kind: `{"form", "n", "tiles" | "points" | "picture", "height", "width"}`."""
+    """Return samples in the form of their kind: `{"form", "n", "tiles" | "points" | "picture", "height", "width"}`.
+
+    A picture that is a `figure` is drawn on white, and a theme may give it another background.
+    """
     form = form_of(spec)
     found: dict[str, Any] = {"form": form, "n": len(x)}
     if form == "pixels":
         return found | {"tiles": data_url(tiles(x, spec)), "height": spec.shape[1], "width": spec.shape[2]}
     if form == "points":
         return found | {"points": points(x)}
-    return found | {"picture": data_url(png(grid(x, spec)))}
+    return found | {"picture": data_url(png(grid(x, spec))), "figure": True}
 
 
 def pixels_of(content: Image.Image) -> str:

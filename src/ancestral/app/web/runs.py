@@ -24,7 +24,7 @@ from ancestral.app.neighbours import Neighbours
 from ancestral.app.pictures import is_picture
 from ancestral.app.training.budget import Budget
 from ancestral.app.training.run import Run
-from ancestral.app.training.saved import SavedModel
+from ancestral.app.training.saved import SavedModel, weights_of
 from ancestral.app.web.events import event, stream
 from ancestral.app.web.render import data_url, form_of, shown, tiles
 from ancestral.app.web.studio import Studio, is_run
@@ -69,7 +69,7 @@ def router(studio: Studio) -> APIRouter:
             "form": None if spec is None else form_of(spec),
             "recipe_text": _text(found.recipe_file),
             "previews": preview_steps(found),
-            "health": [vars(sentence) for sentence in overview.health(found, rows)],
+            "health": _health(found, rows),
             "quality": overview.quality(found),
             "sampler": None if brief_.get("problem") or not found.weights.is_file() else overview.sampler(found),
             "report": (found.path / "report.html").is_file(),
@@ -104,7 +104,8 @@ def router(studio: Studio) -> APIRouter:
         file = found.samples / f"step-{step:08d}.png"
         if not file.is_file():
             raise UsageError(f"{name} has no preview of step {step}")
-        return {"step": step, "form": "picture", "n": 0, "picture": data_url(file.read_bytes())}
+        figure = spec is not None and form_of(spec) != "pixels"
+        return {"step": step, "form": "picture", "n": 0, "picture": data_url(file.read_bytes()), "figure": figure}
 
     @api.get("/runs/{name}/previews/{step}/neighbours")
     def neighbours(name: str, step: int) -> dict[str, Any]:
@@ -238,6 +239,7 @@ def brief(studio: Studio, name: str, path: Path) -> dict[str, Any]:
     steps = preview_steps(run)
     found |= state | {
         "saved": False,
+        "sampled": bool(weights_of(run)),
         "state": word,
         "job": jobs,
         "previews": len(steps),
@@ -288,9 +290,17 @@ async def _watch(studio: Studio, name: str, run: Run) -> AsyncIterator[str]:
 
 
 def _state(studio: Studio, name: str, run: Run) -> dict[str, Any]:
-    found = brief(studio, name, run.path) | {"health": [vars(sentence) for sentence in overview.health(run)]}
+    found = brief(studio, name, run.path) | {"health": _health(run, run.metrics())}
     found["report"] = (run.path / "report.html").is_file()
     return {key: value for key, value in found.items() if key not in ("changed", "fresh")}
+
+
+def _health(run: Run, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the sentences about the health of a training, and about weights that cannot be read."""
+    found = [vars(sentence) for sentence in overview.health(run, rows)]
+    if run.weights.is_file() and not weights_of(run):
+        found.insert(0, {"text": f"The weights cannot be read: {run.weights.name} is damaged.", "tone": "bad"})
+    return found
 
 
 def _rows(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:

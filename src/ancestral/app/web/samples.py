@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ from ancestral.conditioning import (
     UpscaleCondition,
 )
 from ancestral.conditioning.render import colour
-from ancestral.errors import UsageError
+from ancestral.errors import AncestralError, UsageError
 from ancestral.files import write_atomically
 from ancestral.models import GenerativeModel, HasDecoder
 from ancestral.models.denoising import STEPS as USUAL_STEPS
@@ -95,12 +96,13 @@ def router(studio: Studio) -> APIRouter:
         paths = studio.runs()
         exact = [key for key in paths if found.weights and weights_of(studio.opened(key)) == found.weights]
         named = [key for key, path in paths.items() if path.name == found.run]
+        both = [key for key in exact if key in named]  # a copy of the run has the same weights
         if not exact and not named:
             raise UsageError(f"the picture was drawn by the run {found.run!r}, which is not in the folders of this studio")
         with Image.open(io.BytesIO(content)) as image:
             pixels = pixels_of(image)
         return {
-            "run": (exact or named)[0],
+            "run": (both or exact or named)[0],
             "exact": bool(exact),
             "request": to_json(found.request),
             "arrangement": found.arrangement,
@@ -110,9 +112,9 @@ def router(studio: Studio) -> APIRouter:
 
     @api.get("/gallery")
     def gallery() -> list[dict[str, Any]]:
-        favourites = _favourites(studio)
+        favourites, figures = _favourites(studio), _figures(studio)
         found = [_item(path, path.stem in favourites) for path in _pictures(studio)]
-        return [item for item in found if item is not None]
+        return [item | {"figure": item["run"] in figures} for item in found if item is not None]
 
     @api.get("/gallery/{item}.png")
     def picture(item: str) -> FileResponse:
@@ -356,6 +358,16 @@ def _favourites(studio: Studio) -> set[str]:
         return set(json.loads((studio.gallery / "favourites.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return set()
+
+
+def _figures(studio: Studio) -> set[str]:
+    """Return the runs whose samples are drawn as figures on white, and not as tiles of pixels."""
+    found = set()
+    for name, path in studio.runs().items():
+        with suppress(AncestralError):  # a damaged run
+            if form_of(studio.opened(name).spec) != "pixels":
+                found.add(path.name)
+    return found
 
 
 def _item(path: Path, favourite: bool) -> dict[str, Any] | None:

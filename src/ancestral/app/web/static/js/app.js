@@ -1,5 +1,6 @@
 // The frame: pages by their address, themes, and the keyboard.
 import { h } from "./dom.js";
+import "./drop.js";
 
 const PAGES = {
   home: () => import("./home.js"), runs: () => import("./runs.js"), run: () => import("./run.js"), pair: () => import("./pair.js"),
@@ -18,8 +19,6 @@ function place() {
   if (page === "runs" && parts.length > 1) page = "run";
   return { page: PAGES[page] ? page : "home", parts: parts.slice(1), query: new URLSearchParams(query) };
 }
-
-export const go = (address) => { location.hash = address; };
 
 async function show() {
   const mine = ++turn;
@@ -56,16 +55,5 @@ document.getElementById("theme").addEventListener("click", () => {
   window.dispatchEvent(new Event("theme"));
 });
 
-// A picture that is dropped anywhere is restored; other files are data, which Home takes.
-window.addEventListener("dragover", (event) => event.preventDefault());
-window.addEventListener("drop", async (event) => {
-  event.preventDefault();
-  const files = [...(event.dataTransfer?.files || [])];
-  if (event.defaultHandled || !files.length) return;
-  if (files.length === 1 && files[0].type === "image/png") {
-    const { restore } = await import("./generate.js");
-    restore(files[0]);
-  }
-});
 window.addEventListener("hashchange", show);
 show();

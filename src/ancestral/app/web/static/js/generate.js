@@ -18,15 +18,16 @@ export async function restore(file) {
 }
 
 export async function page({ parts, signal }) {
-  const runs = (await get("api/runs", signal)).filter((run) => run.sampled);
+  const runs = (await get("api/runs", signal)).filter((run) => run.sampled && !run.problem);
   if (!runs.length) return [h("h1", {}, "Generate"), h(".card.empty", { style: { marginTop: "20px" } }, h("h2", {}, "There is no trained model yet"), h("p", {}, "A model can be sampled as soon as its training has saved it."), h("a.button.primary", { href: "#/" }, "Train one"))];
-  const id = runs.some((run) => run.id === parts[0]) ? parts[0] : runs[0].id;
+  const id = parts[0] ?? runs[0].id;
+  if (!runs.some((run) => run.id === id)) throw new Error(`${id} cannot be sampled: it has no weights yet, or its files are damaged.`);
   const controls = await get(`api/runs/${encode(id)}/controls`, signal);
   const before = restored?.run === id ? restored : null;
   restored = null;
   const maker = new Maker(id, controls, signal, before);
   const pick = select(runs.map((run) => ({ value: run.id, label: `${run.name} (${run.family}${run.condition?.length ? `, by ${run.condition.join(", ")}` : ""})` })), id, (value) => { location.hash = `#/generate/${encode(value)}`; }, { "aria-label": "Model" });
-  return [h(".top", {}, h("h1", {}, "Generate"), h(".row", { style: { minWidth: "min(340px, 100%)" } }, pick)), maker.element];
+  return [h(".top", {}, h("h1", {}, "Generate"), h("div", { style: { flex: "0 1 420px" } }, pick)), maker.element];
 }
 
 class Maker {
@@ -91,7 +92,7 @@ class Maker {
     this.actions = h(".row");
     const empty = h(".empty", { style: { minHeight: "320px", justifyContent: "center" } }, h("p", {}, "Press Generate. The samples appear as they come out of noise."));
     this.view.element.replaceChildren(empty);
-    const result = h("section.card.stack", { "aria-label": "Samples" }, this.progress, this.status, this.view.element, this.actions);
+    const result = this.result = h("section.card.stack", { "aria-label": "Samples" }, this.progress, this.status, this.view.element, this.actions);
     this.empty = empty;
     this.tellSampler();
     return h(".split.form", {}, form, result);
@@ -309,6 +310,7 @@ class Maker {
     this.progress.value = 0;
     this.actions.replaceChildren();
     this.status.textContent = "Preparing the model";
+    if (innerWidth <= 900) this.result.scrollIntoView({ block: "start", behavior: "smooth" }); // it stands below the form
     let total = 0, columns, cells = null, labels = [];
     try {
       await events(`api/runs/${encode(this.run)}/samples`, {
@@ -373,7 +375,7 @@ class Maker {
 
   film(done) {
     this.view.kind = "film";
-    this.view.element.replaceChildren(h("img", { src: done.film, alt: "A film that walks between the samples of the seeds", style: { width: "min(320px, 100%)", imageRendering: "pixelated" } }));
+    this.view.element.replaceChildren(h(done.samples.form === "pixels" ? "img" : "img.figure", { src: done.film, alt: "A film that walks between the samples of the seeds", style: { width: "min(320px, 100%)", imageRendering: "pixelated" } }));
   }
 
   after(done) {

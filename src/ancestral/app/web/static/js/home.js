@@ -13,26 +13,25 @@ const FAMILIES = {
 const MINUTES = [0.5, 1, 2, 5, 10, 20, 30, 60, 120, 240];
 const budgetOf = (minutes) => (minutes < 1 ? `${Math.round(minutes * 60)}s` : `${minutes}m`);
 const PARALLEL = 6;
+let upload; // of the page that is shown
+let waiting = null; // files that were dropped on another page
+
+// Upload files, as [[path, file], ...], and show what was understood of them.
+export function take(files) {
+  if (document.querySelector("main .drop")) return upload(files);
+  waiting = files;
+  location.hash = "#/";
+}
 
 export async function page({ query, signal }) {
   const [sources, runs] = await Promise.all([get("api/sources", signal), get("api/runs", signal)]);
-  sources.runs = runs.filter((run) => run.sampled && !run.saved);
+  sources.runs = runs.filter((run) => run.sampled && !run.saved && !run.problem);
   const below = h(".stack.wide", { "aria-live": "polite" });
   const status = h("p.soft", { role: "status" });
   const input = h("input", { type: "file", multiple: true, hidden: true, onchange: () => upload([...input.files].map((file) => [file.name, file])) });
   const folder = h("input", { type: "file", webkitdirectory: true, hidden: true, onchange: () => upload([...folder.files].map((file) => [file.webkitRelativePath || file.name, file])) });
 
-  const zone = h("section.drop", { "aria-label": "Your data",
-    ondragover: (event) => { event.preventDefault(); zone.classList.add("over"); },
-    ondragleave: () => zone.classList.remove("over"),
-    ondrop: async (event) => {
-      event.preventDefault();
-      event.stopPropagation();
-      zone.classList.remove("over");
-      const files = await dropped(event.dataTransfer);
-      if (files.length === 1 && files[0][1].type === "image/png") return (await import("./generate.js")).restore(files[0][1]);
-      upload(files);
-    } },
+  const zone = h("section.drop", { "aria-label": "Your data" },
     icon(ICONS.upload),
     h("h2", {}, "Drop your data here"),
     h("p.soft", {}, "A zip or a folder of pictures (sub-folders are classes), an array (.npy, .npz), a table (.csv, .parquet), or a PNG from this studio. Nothing leaves this machine."),
@@ -44,7 +43,7 @@ export async function page({ query, signal }) {
   const examples = h(".row", {}, h("span.soft", {}, "Or try a built-in set:"),
     h(".chips", {}, sources.built_in.map((name) => h("button.chip", { type: "button", onclick: () => begin({ source: name }) }, name))));
 
-  async function upload(files) {
+  upload = async (files) => {
     if (!files.length) return;
     try {
       const { upload: id } = await post("api/uploads");
@@ -64,7 +63,7 @@ export async function page({ query, signal }) {
       status.textContent = "";
       failed(error);
     }
-  }
+  };
 
   async function begin(wanted) {
     status.textContent = "Reading the data";
@@ -80,30 +79,10 @@ export async function page({ query, signal }) {
       if (error.name !== "AbortError") below.replaceChildren(h("p.notice", { role: "alert" }, error.message));
     }
   }
+  if (waiting) queueMicrotask(() => { upload(waiting); waiting = null; });
   if (query.get("run")) queueMicrotask(() => begin({ run: query.get("run") }));
   if (query.get("source")) queueMicrotask(() => begin({ source: query.get("source") }));
   return h(".stack.wide", {}, h("h1", {}, "From your data to new samples"), zone, examples, status, below);
-}
-
-// All files of a drop, with their paths; folders are walked.
-async function dropped(transfer) {
-  const found = [];
-  const walk = async (entry, path) => {
-    if (entry.name.startsWith(".")) return;
-    if (entry.isFile) {
-      found.push([path + entry.name, await new Promise((resolve, reject) => entry.file(resolve, reject))]);
-    } else {
-      const reader = entry.createReader();
-      for (;;) {
-        const part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-        if (!part.length) break;
-        for (const child of part) await walk(child, `${path}${entry.name}/`);
-      }
-    }
-  };
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  for (const entry of entries) await walk(entry, "");
-  return found.length ? found : [...transfer.files].map((file) => [file.name, file]);
 }
 
 function understood(data, wanted, begin, sources, signal) {

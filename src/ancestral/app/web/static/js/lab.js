@@ -13,6 +13,9 @@ export const SCREENS = [
   { id: "latent", title: "Latent diffusion as two maps", claims: ["latent.compute", "latent.memory"] },
 ];
 
+// Arrow keys move a wide equation or table that has the focus.
+const scrolls = ({ key, target }) => key.startsWith("Arrow") && target.matches(".eq, [role=region]") && target.scrollWidth > target.clientWidth;
+
 export async function page({ parts, query, signal }) {
   const at = Math.max(0, SCREENS.findIndex((s) => s.id === parts[0]));
   const screen = SCREENS[at], lecture = query.has("show"), suffix = lecture ? "?show" : "";
@@ -20,7 +23,7 @@ export async function page({ parts, query, signal }) {
   const { [screen.id]: make } = await import("./screens.js");
   const to = (i) => `#/lab/${SCREENS[(i + SCREENS.length) % SCREENS.length].id}${suffix}`;
   window.addEventListener("keydown", (event) => {
-    if (event.target.matches("input, select, textarea, [role=radio], dialog *") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input, select, textarea, [role=radio], dialog *") || scrolls(event) || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "PageDown" || event.key === "n" || (event.key === "ArrowRight" && event.target.tagName !== "CANVAS")) location.hash = to(at + 1);
     else if (event.key === "PageUp" || event.key === "p" || (event.key === "ArrowLeft" && event.target.tagName !== "CANVAS")) location.hash = to(at - 1);
     else if (event.key === "f") full();

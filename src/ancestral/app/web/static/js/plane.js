@@ -137,28 +137,42 @@ export function digits(canvas, pictures, side, columns, { gap = 1, zoom = 1 } = 
   return canvas;
 }
 
-// A small curve that grows, on a canvas: series [{values, color}], x from 0 to `length`.
-export function curve(canvas, series, { mark, low, high, length } = {}) {
-  const W = 600, H = 200;
+// A small curve that grows, on a canvas: series [{values, color}], of `length` values. x: what the axis is, with the words of both its
+// ends. y: its unit. text: writes a value of the axis.
+export function curve(canvas, series, { mark, low, high, length, x, ends, y = "", text = (v) => String(Number(v.toPrecision(2))) }) {
+  const W = 600, H = 220;
   if (canvas.width !== W) Object.assign(canvas, { width: W, height: H });
+  if (!canvas.isConnected) requestAnimationFrame(() => { if (canvas.isConnected) curve(canvas, series, { mark, low, high, length, x, ends, y, text }); });
   const c = canvas.getContext("2d"), all = series.flatMap((s) => s.values).filter(Number.isFinite);
+  if (!all.length) return;
   const a = low ?? Math.min(...all), b = high ?? Math.max(...all), n = Math.max(2, length || Math.max(...series.map((s) => s.values.length)));
+  const size = (document.body.classList.contains("show") ? 16 : 12) * (W / (canvas.clientWidth || W)); // the same on every screen
+  const top = 2.2 * size, left = 4.2 * size, bottom = H - 1.7 * size;
   c.clearRect(0, 0, W, H);
+  c.font = `${size}px system-ui, sans-serif`;
+  c.fillStyle = css("--soft");
   c.strokeStyle = css("--line");
-  c.strokeRect(0.5, 0.5, W - 1, H - 1);
-  const px = (i, v) => [10 + (i / (n - 1)) * (W - 20), H - 14 - ((v - a) / Math.max(b - a, 1e-9)) * (H - 28)];
+  const px = (i, v) => [left + (i / (n - 1)) * (W - left - 10), bottom - ((v - a) / Math.max(b - a, 1e-9)) * (bottom - top)];
+  const words = (said, at, to, align) => { c.textAlign = align; c.fillText(said, at, to); };
+  for (const v of [a, (a + b) / 2, b]) {
+    const [, h_] = px(0, v);
+    c.beginPath(); c.moveTo(left, h_); c.lineTo(W - 10, h_); c.stroke();
+    words(text(v), left - 0.5 * size, h_ + 0.35 * size, "right");
+  }
+  words(y, left - 3.7 * size, 0.9 * size, "left");
+  words(ends[0], left, H - 0.3 * size, "left");
+  words(x, (left + W) / 2, H - 0.3 * size, "center");
+  words(ends[1], W - 10, H - 0.3 * size, "right");
   for (const s of series) {
     c.strokeStyle = s.color;
     c.lineWidth = 3;
-    c.setLineDash(s.dash || []);
     c.beginPath();
-    s.values.forEach((v, i) => { const [x, y] = px(i, v); if (i) c.lineTo(x, y); else c.moveTo(x, y); });
+    s.values.forEach((v, i) => { const [x_, y_] = px(i, v); if (i) c.lineTo(x_, y_); else c.moveTo(x_, y_); });
     c.stroke();
   }
-  c.setLineDash([]);
   if (mark !== undefined && series[0].values.length) {
-    const [x, y] = px(mark, series[0].values[mark]);
+    const [x_, y_] = px(mark, series[0].values[mark]);
     c.fillStyle = css("--c2");
-    c.beginPath(); c.arc(x, y, 7, 0, 7); c.fill();
+    c.beginPath(); c.arc(x_, y_, 7, 0, 7); c.fill();
   }
 }

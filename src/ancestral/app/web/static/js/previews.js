@@ -18,17 +18,21 @@ export class Previews {
     this.beside = h(".stack.tight", { hidden: true }, h("h3", {}, "Nearest training samples"), this.nearest.element);
     this.switch = h("input", { type: "checkbox", onchange: () => { this.near = this.switch.checked; this.neighbours(); } });
     this.element = h(".stack", {}, h(".pair", { style: { gridTemplateColumns: "minmax(0, 1fr)" } }, h(".stack.tight", {}, this.title, this.view.element), this.beside), this.line,
-      h("label.check", {}, this.switch, "Show the nearest training sample beside each"), this.words);
+      (this.asks = h("label.check", {}, this.switch, "Show the nearest training sample beside each")), this.words);
     this.frame = this.element.firstChild;
   }
 
-  update(steps) {
-    if (JSON.stringify(steps) === JSON.stringify(this.steps)) return;
+  // steps: those of the previews so far. live: whether more will come.
+  update(steps, live = false) {
+    const known = JSON.stringify([steps, steps.length > 0 || live]);
+    if (known === this.known) return;
+    this.known = known;
     this.steps = steps;
     this.range.max = Math.max(0, steps.length - 1);
-    this.line.hidden = steps.length < 1;
+    this.line.hidden = this.asks.hidden = !steps.length;
     if (!steps.length) {
-      if (this.view.kind !== "none") { this.view.kind = "none"; this.view.element.replaceChildren(h(".empty", {}, h("p", {}, "The first preview appears after an eighth of the training."))); }
+      this.view.kind = "none";
+      this.view.element.replaceChildren(h(".empty", {}, h("p", {}, live ? "The first preview appears after an eighth of the training." : "This run has no previews.")));
       return;
     }
     if (this.latest || this.at >= steps.length) this.move(steps.length - 1);

@@ -28,6 +28,8 @@ export async function page({ parts, signal }) {
   }
   function draw() {
     const curves = curvesOf(rows, shown);
+    if (!rows.length) curve.replaceChildren(h(".empty", {}, h("p", {}, "No measurements yet.")));
+    else if (curve.querySelector(".empty")) curve.replaceChildren();
     if (curves.length) lines(curve, curves, { x: "steps", y: word(shown), log: shown !== "lr" && curves.every((c) => c.y.every((v) => v > 0)), legend: curves.filter((c) => c.legend !== false).length > 1 }).catch(failed);
     const known = names();
     if (menu.dataset.text !== known.join()) {
@@ -39,25 +41,25 @@ export async function page({ parts, signal }) {
   const soon = () => { due ||= setTimeout(() => { due = null; if (curve.isConnected) draw(); else if (!signal.aborted) soon(); }, 200); };
 
   function tell() {
-    head.replaceChildren(h("h1", {}, state.name), badge(state.state));
-    const live = ["running", "stopping", "elsewhere"].includes(state.state);
+    head.replaceChildren(h("h1", {}, state.name), badge(state.problem ? "unreadable" : state.state));
+    const trains = live() && state.state !== "waiting";
     const last = rows.at(-1);
     const progress = progressOf(state, last);
     bar.value = progress;
-    bar.hidden = !live && progress >= 1;
-    const rest = progress > 0.02 && live && last ? `, about ${duration((last.seconds * (1 - progress)) / progress)} left` : "";
-    left.textContent = state.state === "waiting" ? "Waits in the queue" : live && !last ? "Reading the data and building the network" : last ? `${plural(last.step, "step")} in ${duration(last.seconds)}${rest}` : "";
+    bar.hidden = !trains && progress >= 1;
+    const rest = progress > 0.02 && trains && last ? `, about ${duration((last.seconds * (1 - progress)) / progress)} left` : "";
+    left.textContent = state.state === "waiting" ? "Waits in the queue" : trains && !last ? "Reading the data and building the network" : last ? `${plural(last.step, "step")} in ${duration(last.seconds)}${rest}` : "";
     const key = `${state.state} ${state.sampled} ${state.report} ${run.sampler}`;
     if (actions.dataset.key !== key) { actions.dataset.key = key; actions.replaceChildren(...buttons({ ...state, sampler: run.sampler }, refresh)); }
-    const text = JSON.stringify(state.health || []);
+    const failure = state.job?.state === "failed" && state.job.error ? [{ tone: "bad", text: sentence(state.job.error) }] : [];
+    const sentences = [...failure, ...(state.health || [])], text = JSON.stringify(sentences);
     if (health.dataset.text !== text) {
       health.dataset.text = text;
-      health.replaceChildren(...(state.health || []).map((s) => h(`li.said.${s.tone}`, {}, s.text)));
+      health.replaceChildren(...sentences.map((s) => h(`li.said.${s.tone}`, {}, s.text)));
     }
     const lines_ = state.job?.notes || [];
     said.hidden = !lines_.length;
     notes.textContent = lines_.join("\n");
-    if (state.job?.state === "failed" && state.job.error) health.prepend(h("li.said.bad", {}, sentence(state.job.error)));
     facts.replaceChildren(factsOf(run, state, last));
   }
   async function refresh() {
@@ -68,15 +70,18 @@ export async function page({ parts, signal }) {
     } catch (error) { failed(error); }
   }
 
-  previews.update(run.previews);
+  const live = () => ["running", "stopping", "waiting", "elsewhere"].includes(state.state);
+  previews.update(run.previews, live());
   tell();
+  draw();
   follow(`api/runs/${encode(id)}/events`, {
     begin: () => { rows.length = 0; },
     reset: () => { rows.length = 0; },
     rows: (more) => { rows.push(...more); soon(); tell(); },
-    previews: (steps) => { if (!run.spec) refresh(); previews.update(steps); },
+    previews: (steps) => { if (!run.spec) refresh(); previews.update(steps, live()); },
     state: (now) => {
       state = { ...state, ...now };
+      previews.update(previews.steps, live());
       tell();
       const done = `${now.sampled} ${now.job?.id} ${now.job?.state}`; // a command that ends leaves a sampler or a quality
       if (done !== at) { at = done; refresh(); }
@@ -141,12 +146,12 @@ function progressOf(state, last) {
 function factsOf(run, state, last) {
   const spec = run.spec;
   const rows = [
-    ["Model", `${state.family}${state.parameters ? `, ${count(state.parameters)} parameters` : ""}`],
+    ["Model", [state.family, state.parameters ? `${count(state.parameters)} parameters` : ""].filter(Boolean).join(", ")],
     ["Data", spec ? `${spec.name}: ${spec.size.toLocaleString("en")} samples of ${spec.shape.join(" × ")}` : state.data],
-    ["Controlled by", state.condition?.length ? state.condition.join(", ") : "nothing"],
-    ["Time budget", state.budget],
+    state.problem ? null : ["Controlled by", state.condition?.length ? state.condition.join(", ") : "nothing"],
+    state.problem ? null : ["Time budget", state.budget],
     last?.rate ? ["Speed", `${count(last.rate)} samples per second`] : null,
-    run.sampler ? ["Sampler", sentence(plain(run.sampler))] : null,
+    run.sampler ? ["Sampler", sentence(plain(run.sampler.split("; `ancestral tune")[0]))] : null, // the page has a button for it
     ["Quality", run.quality || "not measured yet: make the report"],
     ["Folder", state.path],
   ].filter(Boolean);
@@ -155,22 +160,25 @@ function factsOf(run, state, last) {
 
 function buttons(run, refresh) {
   const act = (label, action, kind = "button") => {
+    let busy = false; // and not disabled, so that the focus returns to the button from its dialog
     const button = h(kind, { type: "button", onclick: async () => {
-      button.disabled = true;
+      if (busy) return;
+      busy = true;
       try { await action(); await refresh(); } catch (error) { failed(error); }
-      setTimeout(() => { button.disabled = false; }, 700); // the next state of the run replaces the buttons
+      setTimeout(() => { busy = false; }, 700); // the next state of the run replaces the buttons
     } }, label);
     return button;
   };
   const url = `api/runs/${encode(run.id)}`;
   const live = ["running", "stopping", "waiting"].includes(run.state);
   const found = [];
+  if (run.problem) return found; // its health says why
   if (live) found.push(act(run.state === "waiting" ? "Remove from the queue" : "Stop", () => post(`${url}/stop`)));
   else if (run.state !== "elsewhere") {
     if (run.progress < 1) found.push(act("Continue", () => post(`${url}/continue`), "button.primary"));
     found.push(act("Train longer", async () => {
       const budget = h("input", { value: longer(run.budget), required: true, pattern: "[0-9.]+ ?(s|m|min|h|d|it|epochs)([0-9.]+(s|m|h))?", title: "such as 5m, 1h30m or 20000it" });
-      if (await confirmed({ title: `Train ${run.name} longer`, text: `It was trained for ${run.budget}. The training continues to the new length in all.`, action: "Train", fields: [field("New length in all", budget, "Such as 5m, 1h30m, 20000it or 50epochs.")] })) await post(`${url}/continue`, { budget: budget.value });
+      if (await confirmed({ title: `Train ${run.name} longer`, text: `It was trained for ${run.budget.replace(/it$/, " steps")}. The training goes on from there.`, action: "Train", fields: [field("New total length", budget, "Such as 5m, 1h30m, 20000it (steps) or 50epochs.")] })) await post(`${url}/continue`, { budget: budget.value });
     }));
   }
   if (run.sampled && !live) found.push(act("Fine-tune", async () => {

@@ -5,7 +5,7 @@ import { cut, extent, scatter } from "./tiles.js";
 
 export const STATES = {
   running: ["live", "training"], stopping: ["live", "stopping"], waiting: ["", "waiting"], finished: ["good", "finished"],
-  stopped: ["warn", "stopped"], failed: ["bad", "failed"], elsewhere: ["live", "training elsewhere"], saved: ["", "saved model"],
+  stopped: ["warn", "stopped"], failed: ["bad", "failed"], unreadable: ["bad", "cannot be read"], elsewhere: ["live", "training elsewhere"], saved: ["", "saved model"],
 };
 
 export function badge(state) {
@@ -42,7 +42,7 @@ export async function page({ signal }) {
     }
     hint.hidden = runs.filter((run) => !run.saved).length < 2;
     const open = jobs.filter((job) => ["waiting", "running", "stopping"].includes(job.state));
-    const failedJobs = jobs.filter((job) => job.state === "failed").slice(0, 1);
+    const last = jobs.find((job) => !open.includes(job)), failedJobs = last?.state === "failed" ? [last] : []; // until another command ends
     const text = JSON.stringify([open, failedJobs]);
     if (queue.dataset.text !== text) {
       queue.dataset.text = text;
@@ -76,14 +76,15 @@ function cardOf(run, chosen, update) {
         canvas.redraw();
         thumb.classList.add("plain");
         thumb.replaceChildren(canvas);
-      } else { thumb.classList.add("plain"); thumb.replaceChildren(h("img", { src: `api/runs/${encode(run.id)}/preview.png`, alt: "" })); }
+      } else { thumb.classList.add("plain"); thumb.replaceChildren(h(samples.figure ? "img.figure" : "img", { src: `api/runs/${encode(run.id)}/preview.png`, alt: "" })); }
     }).catch(() => {});
-  }
+  } else thumb.replaceChildren(h("p.small.soft", {}, "no previews"));
   const box = h("input", { type: "checkbox", "aria-label": `Choose ${run.name} for a comparison`, checked: chosen.has(run.id), onchange: () => { box.checked ? chosen.add(run.id) : chosen.delete(run.id); update(); } });
   return h("li", {}, h(".card.run", {},
     thumb,
-    h(".row.between", {}, h("h2.grow", {}, h("a", { href: `#/runs/${encode(run.id)}`, style: { color: "inherit", textDecoration: "none" } }, run.name)), run.saved ? null : box),
+    h(".row.between", { style: { flexWrap: "nowrap" } }, h("h2.grow", { title: run.name }, h("a", { href: `#/runs/${encode(run.id)}`, style: { color: "inherit", textDecoration: "none" } }, run.name)), run.saved ? null : box),
     h("p.small.soft.num", {}, [run.family, run.condition?.length ? `by ${run.condition.join(", ")}` : "", run.step ? `${count(run.step)} steps` : "", run.seconds ? duration(run.seconds) : ""].filter(Boolean).join(" · ")),
-    h(".row.between", { style: { marginTop: "auto" } }, badge(run.state), run.sampled ? h("a.small", { href: `#/generate/${encode(run.id)}`, "aria-label": `Generate with ${run.name}` }, "Generate") : null),
+    run.problem ? h("p.small", { style: { color: "var(--bad)" } }, run.problem) : null,
+    h(".row.between", { style: { marginTop: "auto" } }, badge(run.problem ? "unreadable" : run.state), run.sampled ? h("a.small", { href: `#/generate/${encode(run.id)}`, "aria-label": `Generate with ${run.name}` }, "Generate") : null),
     ["running", "stopping"].includes(run.state) ? h("progress", { max: 1, ...(run.progress < 1 ? { value: run.progress } : {}), "aria-label": `Progress of ${run.name}` }) : null));
 }

@@ -81,9 +81,9 @@ export async function forward({ sets, signal }) {
     pictures.hidden = data.kind !== "digits";
     if (data.kind === "points") plane.set([{ type: "points", points: x, color: css("--c1"), radius: 3.4 }]);
     else digits(pictures, x.map((row) => row.map((v) => v / 2 + 0.5)), data.side, 6);
-    curve(chart, [{ values: data.kl, color: css("--c1") }], { mark: at, low: 0 });
+    curve(chart, [{ values: data.kl, color: css("--c1") }], { mark: at, low: 0, x: "time t", ends: ["0", "1"], y: "nats" });
     chart.setAttribute("aria-label", `The distance falls from ${data.kl[0].toPrecision(3)} to ${data.kl.at(-1).toPrecision(2)} nats; now ${data.kl[at].toPrecision(3)}`);
-    what.textContent = `${data.what}, in nats. The dot is the present time.`;
+    what.textContent = `${data.what}. The dot is the present time.`;
     t.set(data.t[at].toFixed(2)); alpha.set(a.toFixed(3)); sigma.set(s.toFixed(3)); kl.set(`${data.kl[at].toPrecision(3)} nats`);
   }
   themed(signal, draw);
@@ -188,7 +188,7 @@ export async function gan({ sets, signal }) {
     if (!last) return;
     const most = Math.max(...last.arrows[shown].map(([a, b]) => Math.hypot(a, b)), 1e-9);
     plane.set([{ type: "two", values: last.critic, cells: last.cells }, { type: "points", points: last.samples, color: css("--text"), radius: 3.2, alpha: 0.9 }, { type: "arrows", at: last.samples.slice(0, last.arrows[shown].length), arrows: last.arrows[shown], scale: Math.min(0.5 / most, 12), color: css("--c1"), width: 2.4, alpha: 1 }]);
-    curve(chart, [{ values: history.minimax, color: css("--c2") }, { values: history["non-saturating"], color: css("--c1") }], { length: last.steps / 20 + 1 });
+    curve(chart, [{ values: history.minimax, color: css("--c2") }, { values: history["non-saturating"], color: css("--c1") }], { length: last.steps / 20 + 1, x: "steps of the training", ends: ["0", String(last.steps)], y: "length of the gradient", text: (v) => String(Number((10 ** v).toPrecision(2))) });
   }
   const go = () => { for (const name of Object.keys(history)) history[name] = []; if (data.ready) run({ source: data.value, objective, penalty, turns }); };
   themed(signal, draw);
@@ -240,7 +240,7 @@ export async function vae({ signal }) {
     if (!last) return;
     plane.set([{ type: "colored", points: last.z, labels: last.labels, radius: 5 }, { type: "mark", at: here }]);
     digits(map, last.map, 8, last.side, { zoom: 4 });
-    curve(chart, [{ values: history.reconstruction, color: css("--c1") }, { values: history.kl.map((v) => -v), color: css("--c2") }], { length: last.steps / 20 + 1 });
+    curve(chart, [{ values: history.reconstruction, color: css("--c1") }, { values: history.kl.map((v) => -v), color: css("--c2") }], { length: last.steps / 20 + 1, x: "steps of the training", ends: ["0", String(last.steps)], y: "nats" });
   }
   const go = () => { history.reconstruction = []; history.kl = []; run({ beta }); };
   themed(signal, draw);
@@ -279,7 +279,7 @@ export async function guidance({ sets, signal }) {
   function draw() {
     if (!last) return;
     plane.set([{ type: "points", points: last.others, color: css("--soft"), radius: 2, alpha: 0.35 }, { type: "points", points: last.samples, color: css("--c2"), radius: 3.6, alpha: 0.8 }]);
-    if (trail.length) curve(chart, [{ values: [...trail].map((v) => v ?? 0), color: css("--c1") }], { length: 13, low: 0, mark: Math.min(Math.round(scale), trail.length - 1) });
+    if (trail.length) curve(chart, [{ values: [...trail].map((v) => v ?? 0), color: css("--c1") }], { length: 13, low: 0, mark: Math.min(Math.round(scale), trail.length - 1), x: "scale of guidance w", ends: ["0", "12"], y: "variety", text: (v) => `${Math.round(100 * v)} %` });
   }
   themed(signal, draw);
   load().then(sweep);
@@ -290,7 +290,7 @@ export async function guidance({ sets, signal }) {
   } }, "Raise w");
   return [h("section.card.stack", {}, eq("x̂ = x̂(x_t) + w (x̂(x_t | c) − x̂(x_t))"), h(".controls", {}, data.element, field("Class", select([{ value: 0, label: "first half" }, { value: 1, label: "second half" }], 0, (v) => { label = Number(v); trail.length = 0; load().then(sweep); })), strength, h(".act", {}, run))),
     h(".panels", {}, h("section.card.stack", {}, h("h2", {}, "Samples from the same noise"), plane.element, legend([["var(--c2)", "samples with guidance", true], ["var(--soft)", "all data", true]])),
-      h("section.card.stack", {}, h("h2", {}, "Variety falls as w grows"), h(".readouts", {}, w, variety, inside), chart, h("p.small.soft", {}, "Variety is the area that the samples cover relative to the class, for w from 0 to 12. Both denoisers are exact, so that nothing but guidance causes it.")))];
+      h("section.card.stack", {}, h("h2", {}, "Variety falls as w grows"), h(".readouts", {}, w, variety, inside), chart, h("p.small.soft", {}, "Variety is the area that the samples cover relative to the class. Both denoisers are exact, so that nothing but guidance causes it.")))];
 }
 
 export async function latent({ signal }) {

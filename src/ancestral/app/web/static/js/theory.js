@@ -49,6 +49,6 @@ function verdict(found) {
     h("div", { style: { overflowX: "auto" }, tabindex: "0", role: "region", "aria-label": `Both sides of ${found.name}` },
       h("table.num.sides", {}, h("thead", {}, h("tr", {}, ["comparison", ...columns].map((name) => h("th", { scope: "col" }, name)))),
         h("tbody", {}, found.rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell))))))),
-    found.picture ? h("img.drawn", { src: found.picture, alt: `Both sides of ${found.name}: dots with two standard errors are the left side, lines are the right side` }) : null,
+    found.picture ? h("img.drawn.figure", { src: found.picture, alt: `Both sides of ${found.name}: dots with two standard errors are the left side, lines are the right side` }) : null,
   ].filter(Boolean);
 }

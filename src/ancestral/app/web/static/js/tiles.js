@@ -105,6 +105,7 @@ export class Samples {
         this.kind = "picture";
         this.element.replaceChildren(h("img", { alt: `${this.label}s` }));
       }
+      this.element.firstChild.className = samples.figure ? "figure" : "";
       this.element.firstChild.src = samples.picture;
     }
   }
