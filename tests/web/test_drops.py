@@ -60,7 +60,7 @@ DROPS = {
     "folder": (a_folder, "shapes", "16 × 16 pixels, 1 channel", "flat (11), round (11)"),
     "files": (several_files, "", "16 × 16 pixels, 1 channel", ""),
     "array": (an_array, "waves", "10 × 12 pixels, 1 channel", ""),
-    "table": (a_table, "wells", "3 numbers", "depth"),
+    "table": (a_table, "wells", "3 numbers", "depth, flow, heat"),
 }
 
 

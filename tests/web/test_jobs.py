@@ -99,7 +99,7 @@ def test_reports_and_comparisons_are_pages(page, go, begin, state, examine, queu
     page.get_by_role("button", name="Make the report").click()
     page.get_by_role("link", name="Report", exact=True).click()
     report = page.frame_locator("iframe")
-    expect(report.get_by_role("heading", level=1)).to_contain_text("measured")
+    expect(report.get_by_role("heading", level=1)).to_have_text("vae of rings")
     paper = "getComputedStyle(document.body).backgroundColor"
     light = page.frames[1].evaluate(paper)
     examine(page, "light-1280-report")
@@ -120,7 +120,7 @@ def test_reports_and_comparisons_are_pages(page, go, begin, state, examine, queu
     shutil.copytree(server.home / "measured", server.home / "compare-<b>both", ignore=lambda *_: ["recipe.yaml", "model"])
     page.get_by_role("link", name="compare-<b>both").click()
     expect(page.get_by_role("heading", name="compare-<b>both")).to_be_visible()
-    expect(report.get_by_role("heading", level=1)).to_contain_text("measured")
+    expect(report.get_by_role("heading", level=1)).to_have_text("vae of rings")
     page.get_by_role("link", name="All runs").click()
     for name in ("digits", "measured"):
         page.get_by_label(f"Choose {name} for a comparison").check()

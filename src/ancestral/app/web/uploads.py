@@ -182,6 +182,7 @@ def understood(data: DataSet) -> dict[str, Any]:
         "box_classes": list(spec.box_classes),
         "map_classes": list(spec.map_classes),
         "numbers": list(spec.numbers),
+        "channels": list(spec.channels),
         "notes": list(data.notes),
         "samples": shown(few.x("train", index), spec) | {"words": words},
         "conditions": conditions,

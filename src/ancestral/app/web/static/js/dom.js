@@ -159,7 +159,7 @@ export function confirmed({ title, text, action, fields = [] }) {
   return new Promise((resolve) => {
     const dialog = h("dialog", { "aria-labelledby": "dialog-title", onclose: () => { dialog.remove(); resolve(dialog.returnValue === "yes"); } },
       h("form.stack", { method: "dialog" }, h("h2", { id: "dialog-title" }, title), text ? h("p.soft", {}, text) : null, fields,
-        h(".row", { style: { justifyContent: "flex-end" } }, h("button", { value: "no", formnovalidate: true }, "Cancel"), h("button.primary", { value: "yes" }, action))));
+        h(".row", { style: { justifyContent: "flex-end" } }, h("button", { type: "button", onclick: () => dialog.close("no") }, "Cancel"), h("button.primary", { value: "yes" }, action))));
     document.body.append(dialog);
     dialog.showModal();
   });

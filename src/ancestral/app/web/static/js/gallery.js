@@ -20,7 +20,7 @@ export async function page({ signal }) {
     if (item.favourite) heart.firstChild.style.fill = "currentColor";
     return h("li", {}, h("figure.card.stack.tight", { style: { padding: "12px" } },
       h("a", { href: item.film || item.png, target: "_blank", rel: "noopener" }, h(item.figure ? "img.figure" : "img", { src: item.film || item.png, alt: label, width: item.width, height: item.height, loading: "lazy" })),
-      h("figcaption.row.between", {}, h("span.small.soft", {}, h("b", { style: { color: "var(--text)" } }, item.run), ` · ${item.kind} · ${new Date(item.when * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}`),
+      h("figcaption.row.between", {}, h("span.small.soft", {}, h("b", { style: { color: "var(--text)" } }, item.run), ` · ${item.kind} · ${new Date(item.when * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" })}`),
         h(".row", { style: { gap: "2px" } }, heart, h("a.button.icon", { href: item.png, download: `${item.run}-${item.id}.png`, "aria-label": `Save: ${label}`, style: { border: 0, color: "var(--soft)" } }, icon(ICONS.down)),
           h("button.icon", { type: "button", "aria-label": `Delete: ${label}`, onclick: async () => { try { await remove(`api/gallery/${item.id}`); items = items.filter((other) => other !== item); draw(); } catch (error) { failed(error); } } }, icon(ICONS.close)))),
       h("button", { type: "button", onclick: async () => {

@@ -93,10 +93,11 @@ function understood(data, wanted, begin, sources, signal) {
   const facts = h("dl.facts", {},
     fact("Samples", `${data.train.toLocaleString("en")} for training, ${data.test.toLocaleString("en")} held out`),
     fact("Shape", shape),
-    data.classes.length ? fact("Classes", data.classes.slice(0, 12).map((c) => (c.count === null ? c.name : `${c.name} (${c.count.toLocaleString("en")})`)).join(", ") + (data.classes.length > 12 ? `, and ${data.classes.length - 12} more` : "")) : null,
+    data.classes.length ? fact("Classes", some(data.classes.map((c) => (c.count === null ? c.name : `${c.name} (${c.count.toLocaleString("en")})`)))) : null,
     data.captions ? fact("Captions", data.captions.toLocaleString("en")) : null,
     data.boxes ? fact("Boxes", `up to ${data.boxes} a sample, of ${data.box_classes.join(", ")}`) : null,
     data.map_classes.length ? fact("Maps", data.map_classes.join(", ")) : null,
+    data.channels.length ? fact(data.shape.length === 1 ? "Columns" : "Channels", some(data.channels)) : null,
     data.numbers.length ? fact("Numbers", data.numbers.join(", ")) : null);
   const size = data.shape.length === 3 && wanted.run === undefined ? field("Size of the pictures", select(
     sizes(data).map((s) => ({ value: s, label: `${s.replace("x", " × ")}${s.includes("x") ? "" : ` × ${s}`} pixels` })), wanted.size || current(data),
@@ -178,6 +179,7 @@ function bought(found) {
   ].flat();
 }
 
+const some = (names) => names.slice(0, 12).join(", ") + (names.length > 12 ? `, and ${names.length - 12} more` : "");
 const fact = (name, value) => [h("dt", {}, name), h("dd", {}, value)];
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
 const current = (data) => (data.shape[1] === data.shape[2] ? `${data.shape[1]}` : `${data.shape[1]}x${data.shape[2]}`);

@@ -159,16 +159,17 @@ function factsOf(run, state, last) {
 }
 
 function buttons(run, refresh) {
+  const tried = async (action) => { try { await action(); await refresh(); } catch (error) { failed(error); } };
   const act = (label, action, kind = "button") => {
-    let busy = false; // and not disabled, so that the focus returns to the button from its dialog
-    const button = h(kind, { type: "button", onclick: async () => {
+    let busy = false;
+    return h(kind, { type: "button", onclick: async () => {
       if (busy) return;
       busy = true;
-      try { await action(); await refresh(); } catch (error) { failed(error); }
+      await tried(action);
       setTimeout(() => { busy = false; }, 700); // the next state of the run replaces the buttons
     } }, label);
-    return button;
   };
+  const asks = (label, action) => h("button", { type: "button", onclick: () => tried(action) }, label); // by a dialog
   const url = `api/runs/${encode(run.id)}`;
   const live = ["running", "stopping", "waiting"].includes(run.state);
   const found = [];
@@ -176,20 +177,19 @@ function buttons(run, refresh) {
   if (live) found.push(act(run.state === "waiting" ? "Remove from the queue" : "Stop", () => post(`${url}/stop`)));
   else if (run.state !== "elsewhere") {
     if (run.progress < 1) found.push(act("Continue", () => post(`${url}/continue`), "button.primary"));
-    found.push(act("Train longer", async () => {
+    found.push(asks("Train longer", async () => {
       const budget = h("input", { value: longer(run.budget), required: true, pattern: "[0-9.]+ ?(s|m|min|h|d|it|epochs)([0-9.]+(s|m|h))?", title: "such as 5m, 1h30m or 20000it" });
       if (await confirmed({ title: `Train ${run.name} longer`, text: `It was trained for ${run.budget.replace(/it$/, " steps")}. The training goes on from there.`, action: "Train", fields: [field("New total length", budget, "Such as 5m, 1h30m, 20000it (steps) or 50epochs.")] })) await post(`${url}/continue`, { budget: budget.value });
     }));
   }
-  if (run.sampled && !live) found.push(act("Fine-tune", async () => {
+  if (run.sampled && !live) found.push(asks("Fine-tune", async () => {
     const name = h("input", { value: `${run.name}-finetuned`, required: true }), budget = h("input", { value: "2m", required: true });
     const sources = (await get("api/sources")).built_in;
     const source = select([{ value: "", label: "the same data" }, ...sources.map((s) => ({ value: s, label: s }))], "");
-    if (await confirmed({ title: `Fine-tune ${run.name}`, text: "A new run starts from the weights of this one. For data of your own, drop them on Home and choose this run under Start from.", action: "Start", fields: [field("Data", source), field("Training time", budget), field("Name of the new run", name)] })) {
-      const job = await post("api/trainings", { ...(source.value ? { source: source.value } : { run: run.id }), budget: budget.value, name: name.value, start_from: run.id, condition: run.condition || [] });
-      toast(`${job.name} is in the queue`);
-      location.hash = "#/runs";
-    }
+    if (!await confirmed({ title: `Fine-tune ${run.name}`, text: "A new run starts from the weights of this one. For data of your own, drop them on Home and choose this run under Start from.", action: "Start", fields: [field("Data", source), field("Training time", budget), field("Name of the new run", name)] })) return;
+    const job = await post("api/trainings", { ...(source.value ? { source: source.value } : { run: run.id }), budget: budget.value, name: name.value, start_from: run.id, condition: run.condition || [] });
+    toast(`${job.name} is in the queue`);
+    location.hash = "#/runs";
   }));
   if (run.sampled && !live && run.sampler) found.push(act(run.sampler.includes("tuned for") ? "Tune again" : "Tune the sampler", async () => { await post(`${url}/tune`); toast("The tuning is in the queue: it fits samplers of few steps to this model"); }));
   if (run.report) found.push(h("a.button", { href: `#/report?run=${encode(run.id)}` }, "Report"));
