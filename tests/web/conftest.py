@@ -212,9 +212,7 @@ def examine():
     """Check a page: it is not wider than its window, and axe finds nothing serious. `STUDIO_SHOTS` has a picture made."""
 
     def examined(page, name):
-        for frame in page.frames:
-            fits = frame.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-            assert fits, (name, frame.url)
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
         if SHOTS:
             page.evaluate("scrollTo(0, 0)")
             size = page.viewport_size
@@ -225,11 +223,11 @@ def examine():
             page.wait_for_timeout(400)
             page.screenshot(path=f"{SHOTS}/{name}.png")
             page.set_viewport_size(size)
-        for frame in page.frames if AXE.is_file() else ():
-            frame.evaluate(AXE.read_text(encoding="utf-8"))
-            found = frame.evaluate("axe.run(document, { iframes: false, resultTypes: ['violations'] })")["violations"]
+        if AXE.is_file():
+            page.evaluate(AXE.read_text(encoding="utf-8"))
+            found = page.evaluate("axe.run(document, { iframes: false, resultTypes: ['violations'] })")["violations"]
             serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
-            assert not serious, (name, frame.url, serious)
+            assert not serious, (name, serious)
 
     return examined
 

@@ -153,7 +153,8 @@ def test_a_training_that_waits_is_estimated_as_if_it_were_alone(client, studio, 
 
 def test_a_tuning_is_a_command_of_the_queue(client, studio, monkeypatch):
     monkeypatch.setattr(studio.queue, "_start", lambda job: None)
-    assert client.post("/api/runs/digits/tune").json()["arguments"] == ["tune", str(studio.home / "digits")]
+    assert client.post("/api/runs/digits/tune").json()["arguments"] == ["tune", "./digits"]
+    assert studio.queue.jobs[-1].folder == str(studio.home)
     studio.queue.stop(studio.home / "digits")
 
 

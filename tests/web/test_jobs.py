@@ -1,5 +1,6 @@
 """Commands that pages start: the queue with its order and settings, longer trainings, fine-tuning, tuning, and reports."""
 
+import re
 import shutil
 
 import pytest
@@ -101,6 +102,7 @@ def test_reports_and_comparisons_are_pages(page, go, begin, state, examine, queu
     report = page.frame_locator("iframe")
     expect(report.get_by_role("heading", level=1)).to_have_text("vae of rings")
     paper = "getComputedStyle(document.body).backgroundColor"
+    expect(report.locator(".answer")).to_contain_text(re.compile("^measured: "))
     light = page.frames[1].evaluate(paper)
     examine(page, "light-1280-report")
     page.get_by_role("button", name="Switch between light and dark").click()
@@ -109,6 +111,14 @@ def test_reports_and_comparisons_are_pages(page, go, begin, state, examine, queu
     examine(page, "dark-1280-report")
     page.set_viewport_size({"width": 380, "height": 800})
     examine(page, "dark-380-report")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    alone = page.context.new_page()  # no script runs in the frame, and thus no axe
+    for scheme, width in (("light", 1280), ("dark", 380)):
+        alone.set_viewport_size({"width": width, "height": 900})
+        alone.emulate_media(color_scheme=scheme)
+        alone.goto(f"http://127.0.0.1:{server.port}/api/runs/measured/report")
+        examine(alone, f"{scheme}-{width}-report-alone")
+    alone.close()
 
     go("runs")
     expect(page.get_by_role("button", name="Show side by side")).to_be_disabled()
@@ -116,7 +126,7 @@ def test_reports_and_comparisons_are_pages(page, go, begin, state, examine, queu
         page.get_by_label(f"Choose {name} for a comparison").check()
     page.get_by_role("button", name="Compare in a report").click()
     expect(queue.locator("b")).to_have_text(["Comparison compare-digits-measured"])
-    expect(queue.get_by_text("these runs are of different data")).to_be_visible()
+    expect(queue.locator("p").get_by_text("these runs are of different data (digits: digits; measured: rings)")).to_be_visible()
     shutil.copytree(server.home / "measured", server.home / "compare-<b>both", ignore=lambda *_: ["recipe.yaml", "model"])
     page.get_by_role("link", name="compare-<b>both").click()
     expect(page.get_by_role("heading", name="compare-<b>both")).to_be_visible()

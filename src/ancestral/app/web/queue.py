@@ -43,6 +43,7 @@ class Job:
         asked_to_stop: whether a person stopped it.
         ended: whether its process has ended.
         code: the exit code, None if the server did not see the end.
+        folder: where it runs. "": the folder of the queue.
     """
 
     id: int
@@ -54,13 +55,14 @@ class Job:
     asked_to_stop: bool = False
     ended: bool = False
     code: int | None = None
+    folder: str = ""
 
 
 class Queue:
     """The trainings that were asked for, in a file. One runs at a time.
 
     Args:
-        folder: where the queue and the logs are, and in which the commands run.
+        folder: where the queue and the logs are, and in which the commands run that name no folder.
     """
 
     def __init__(self, folder: Path):
@@ -79,13 +81,20 @@ class Queue:
         self.jobs = self.jobs[-KEPT:]
         write_atomically(self.file, json.dumps([asdict(job) for job in self.jobs], indent=1).encode())
 
-    def add(self, arguments: Sequence[str], run: Path) -> Job:
-        """Add a training to the end of the queue. Raises UsageError if the run is in the queue already."""
+    def add(self, arguments: Sequence[str], run: Path, folder: Path | None = None) -> Job:
+        """Add a command to the end of the queue. Raises UsageError if the run is in the queue already.
+
+        Args:
+            arguments: of `ancestral`.
+            run: the folder that the command writes.
+            folder: where it runs, None for the folder of the queue.
+        """
         with self._lock:
             self.tick()
             if self.of(run) is not None:
                 raise UsageError(f"{run.name} is in the queue already: wait for its end, or stop it")
-            job = Job(1 + max((job.id for job in self.jobs), default=0), list(arguments), str(run))
+            number = 1 + max((job.id for job in self.jobs), default=0)
+            job = Job(number, list(arguments), str(run), folder=str(folder or ""))
             self.jobs.append(job)
             self._write()
             self.tick()
@@ -143,7 +152,7 @@ class Queue:
         with self.log(job).open("wb") as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "ancestral", *job.arguments],
-                cwd=self.folder,
+                cwd=job.folder or self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -188,12 +188,12 @@ def router(studio: Studio) -> APIRouter:
     @api.post("/runs/{name}/report")
     def make_report(name: str) -> dict[str, Any]:
         found = studio.run(name)
-        return described(studio, studio.queue.add(["report", str(found.path)], found.path).id)
+        return described(studio, studio.queue.add(["report", *named([found.path])], found.path, found.path.parent).id)
 
     @api.post("/runs/{name}/tune")
     def tune(name: str) -> dict[str, Any]:
         found = studio.run(name)
-        return described(studio, studio.queue.add(["tune", str(found.path)], found.path).id)
+        return described(studio, studio.queue.add(["tune", *named([found.path])], found.path, found.path.parent).id)
 
     @api.post("/comparisons")
     def compare(wanted: Several) -> dict[str, Any]:
@@ -201,10 +201,15 @@ def router(studio: Studio) -> APIRouter:
         if len(paths) < 2:
             raise UsageError("a comparison needs at least two runs")
         out = studio.home / f"compare-{'-'.join(sorted(path.name for path in paths))}"[:120]
-        job = studio.queue.add(["compare", *map(str, paths), "--out", str(out)], out)
+        job = studio.queue.add(["compare", *named(paths), "--out", str(out)], out, paths[0].parent)
         return described(studio, job.id)
 
     return api
+
+
+def named(paths: Sequence[Path]) -> list[str]:
+    """Return run folders as arguments of a command that runs beside the first: reports name the runs as they are given."""
+    return [f"./{path.name}" if path.parent == paths[0].parent else str(path) for path in paths]
 
 
 def described(studio: Studio, number: int) -> dict[str, Any]:

@@ -32,7 +32,7 @@ export async function page({ parts, signal }) {
     else if (curve.querySelector(".empty")) curve.replaceChildren();
     if (curves.length) lines(curve, curves, { x: "steps", y: word(shown), log: shown !== "lr" && curves.every((c) => c.y.every((v) => v > 0)), legend: curves.filter((c) => c.legend !== false).length > 1 }).catch(failed);
     const known = names();
-    if (menu.dataset.text !== known.join()) {
+    if (known.length && menu.dataset.text !== known.join()) {
       menu.dataset.text = known.join();
       menu.replaceChildren(select(known.map((n) => ({ value: n, label: word(n) })), shown, (v) => { shown = v; draw(); }, { "aria-label": "Curve", style: { width: "auto", maxWidth: "190px" } }));
     }

@@ -85,6 +85,6 @@ function cardOf(run, chosen, update) {
     h(".row.between", { style: { flexWrap: "nowrap" } }, h("h2.grow", { title: run.name }, h("a", { href: `#/runs/${encode(run.id)}`, style: { color: "inherit", textDecoration: "none" } }, run.name)), run.saved ? null : box),
     h("p.small.soft.num", {}, [run.family, run.condition?.length ? `by ${run.condition.join(", ")}` : "", run.step ? `${count(run.step)} steps` : "", run.seconds ? duration(run.seconds) : ""].filter(Boolean).join(" · ")),
     run.problem ? h("p.small", { style: { color: "var(--bad)" } }, run.problem) : null,
-    h(".row.between", { style: { marginTop: "auto" } }, badge(run.problem ? "unreadable" : run.state), run.sampled ? h("a.small", { href: `#/generate/${encode(run.id)}`, "aria-label": `Generate with ${run.name}` }, "Generate") : null),
+    h(".row.between", { style: { marginTop: "auto" } }, badge(run.problem ? "unreadable" : run.state), run.sampled && !run.problem ? h("a.small", { href: `#/generate/${encode(run.id)}`, "aria-label": `Generate with ${run.name}` }, "Generate") : null),
     ["running", "stopping"].includes(run.state) ? h("progress", { max: 1, ...(run.progress < 1 ? { value: run.progress } : {}), "aria-label": `Progress of ${run.name}` }) : null));
 }
