@@ -48,7 +48,14 @@ def conditioned(tmp_path_factory):
         condition = SPATIAL if name == "scene" else name
         an.train(home / "discs.npz", budget=budget, out=home / name, condition=condition, settings=settings, quiet=True)
     rng = np.random.default_rng(0)
-    an.train({"x": rng.normal(size=(200, 3))}, model="vae", budget="20it", out=home / "table", settings=SMALL[1:], quiet=True)
+    an.train(
+        {"x": rng.normal(size=(200, 3))},
+        model="vae",
+        budget="20it",
+        out=home / "table",
+        settings=(*SMALL[1:], "train.previews=1"),
+        quiet=True,
+    )
     return home
 
 

@@ -230,7 +230,7 @@ def test_what_is_drawn_is_accessible(look, examine, stroke):
     def enlarge():
         page.get_by_text("Begin with a picture").first.click()
         page.get_by_role("radio", name="Enlarge").click()
-        page.get_by_role("button", name="Held-out sample 3").last.click()
+        page.get_by_role("group", name="is enlarged").get_by_role("button", name="Held-out sample 3").click()
 
     def nothing():
         pass

@@ -132,7 +132,7 @@ def test_boxes_maps_and_sketches_are_drawn_with_the_mouse(page, go, draw, tiles,
     stroke(canvas["Boxes"], (0.25, 0.25), (0.75, 0.5))
     expect(page.get_by_role("button", name="Remove 0 at 4, 4")).to_be_visible()
     boxed = draw()[1].conditions
-    assert (boxed.layout, boxed.map, boxed.others) == ((("0", 4, 4, 8, 4),), None, {})
+    assert (boxed.layout, boxed.map, boxed.others) == ([["0", 4, 4, 8, 4]], None, {})
     before = tiles()
     stroke(canvas["Map"], (0.1, 0.8), (0.9, 0.8))
     stroke(canvas["Sketch"], (0.5, 0.1), (0.5, 0.9))
@@ -156,7 +156,7 @@ def test_a_small_picture_is_enlarged(page, go, draw):
     go("generate/scene")
     page.get_by_text("Begin with a picture").first.click()
     page.get_by_role("radio", name="Enlarge").click()
-    page.get_by_role("button", name="Held-out sample 3").last.click()
+    page.get_by_role("group", name="is enlarged").get_by_role("button", name="Held-out sample 3").click()
     edit = draw()[1].edit
     with Image.open(edit.upscale) as small:
         assert small.size == (4, 4)
