@@ -122,6 +122,12 @@ class Server:
 
 
 @pytest.fixture(scope="session")
+def started():
+    """Start a studio of a folder."""
+    return Server
+
+
+@pytest.fixture(scope="session")
 def hostile():
     """The name of a run that would be a tag, and is wider than a page."""
     return "<img src=x onerror=alert(1)>" + "-with-a-name-that-is-wider-than-a-page" * 4

@@ -245,6 +245,28 @@ def test_what_is_drawn_is_accessible(look, examine, stroke):
     examine(page, f"{name}-gallery-full")
 
 
+def test_an_empty_folder_says_how_to_begin(browser, started, tmp_path, to):
+    server = started(tmp_path / "runs")
+    page = browser.new_page()
+    try:
+        page.goto(server.address)
+        for place, said in {
+            "runs": "Train your first model",
+            "generate": "There is no trained model yet",
+            "gallery": "Nothing was drawn yet",
+            "pair": "There must be at least two runs",
+            "report?comparison=none": "There is no comparison none",
+        }.items():
+            to(page, place)
+            expect(page.locator("#main").get_by_text(said)).to_be_visible()
+        to(page, "runs")
+        page.get_by_role("link", name="Start with handwritten digits").click()
+        expect(page.get_by_role("heading", name="What was understood of digits")).to_be_visible()
+    finally:
+        page.close()
+        server.kill()
+
+
 def test_a_server_that_is_killed_returns_with_its_training(page, go, state, server):
     go("?source=rings")
     page.get_by_role("radio", name="VAE").click()
