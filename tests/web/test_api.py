@@ -344,6 +344,39 @@ def test_a_report_is_a_page(client, trained):
     shutil.rmtree(trained / "compare-a")
 
 
+def test_a_picture_is_restored_by_the_run_of_its_name_beside_a_copy(client, trained):
+    done = drawn(client, {"n": 2, "steps": 3})[-1][1]
+    shutil.copytree(trained / "digits", trained / "a-copy")
+    try:
+        restored = client.post("/api/restore", content=client.get(done["png"]).content).json()
+        assert (restored["run"], restored["exact"]) == ("digits", True)
+    finally:
+        shutil.rmtree(trained / "a-copy")
+
+
+def test_weights_that_cannot_be_read_are_said(client, trained):
+    broken = trained / "broken"
+    shutil.copytree(trained / "digits", broken)
+    weights = broken / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    try:
+        run = client.get("/api/runs/broken").json()
+        assert not run["sampled"]
+        assert run["health"][0] == {"text": "The weights cannot be read: model.safetensors is damaged.", "tone": "bad"}
+    finally:
+        shutil.rmtree(broken)
+
+
+def test_pictures_of_tables_are_figures_which_have_the_background_of_the_theme(conditioned):
+    studio = Studio([conditioned], device="cpu")
+    with TestClient(create_app(studio), base_url="http://127.0.0.1:1") as other:
+        other.headers["authorization"] = f"Bearer {studio.token}"
+        for run, figure in (("table", True), ("number", False)):
+            made = events(other.post(f"/api/runs/{run}/samples", json={"request": {"n": 2}}))[-1][1]
+            assert made["samples"].get("figure", False) is figure
+            assert other.get("/api/gallery").json()[0]["figure"] is figure
+
+
 def test_a_run_whose_recipe_cannot_be_read_says_why(client, trained):
     broken = trained / "broken"
     shutil.copytree(trained / "digits", broken)
