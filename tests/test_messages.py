@@ -31,6 +31,7 @@ PRINTED_BY = {
     "app/cli/parallel.py": "train compare",
     "app/data/decode.py": "train compare",
     "app/evaluate.py": "evaluate report",
+    "app/training/stage.py": "train compare",
     "app/evaluation/extractors/inception.py": "evaluate report compare",
     "app/evaluation/ranges.py": "evaluate",
     "app/evaluation/reference.py": "evaluate report compare",
