@@ -13,5 +13,9 @@ class UsageError(AncestralError, ValueError):
     exit_code = 2
 
 
+class DamageError(AncestralError):
+    """A file is damaged. The message names it."""
+
+
 class NoLikelihoodError(UsageError):
     """The model has no likelihood for these data."""

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from ancestral.app.data import DataSet, DataSpec, built_in, is_name, name_of, size_of
 from ancestral.app.data import load as load_data
 from ancestral.app.data.streamed import Rows
+from ancestral.app.lock import locked
 from ancestral.app.processes import joined, processes
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes.own import OWN
@@ -87,7 +88,7 @@ def train(
         KeyboardInterrupt: if a signal stops the training. All is saved before.
     """
     reporter = Reporter(quiet=quiet)
-    trainer = plan(
+    planned = plan(
         source,
         model=model,
         budget=budget,
@@ -100,10 +101,14 @@ def train(
         device=device,
         settings=settings,
         reporter=reporter,
-    ).begin(reporter, optimizer, lr_schedule)
-    steps = _calling(trainer, callbacks) if callbacks else None
-    if follow(trainer, reporter, track=track, steps=steps) is not None:
-        raise KeyboardInterrupt(f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}")
+    )
+    with locked(planned.run.path):
+        trainer = planned.begin(reporter, optimizer, lr_schedule)
+        steps = _calling(trainer, callbacks) if callbacks else None
+        if follow(trainer, reporter, track=track, steps=steps) is not None:
+            raise KeyboardInterrupt(
+                f"stopped and saved at step {trainer.step}: call train again to continue {trainer.run.path}"
+            )
     if isinstance(model, GenerativeModel):
         return trainer.finished()
     return load(trainer.run.path, device=device)
@@ -226,6 +231,9 @@ def plan(
     if model is not None:
         family_of({"model": {"family": model}})  # raises UsageError for an unknown family
     run = Run(out or Path("runs") / run_name(source, model))
+    group = processes()
+    if (repaired := group.by_main(run.repair_recipe)) is not None:
+        reporter.say(repaired)
     recipe_given = bool(recipe)
     values = recipe or (run.recipe.model_dump(mode="json") if run.recipe_file.is_file() else {})
     if start_from is not None and not run.recipe_file.is_file():
@@ -247,7 +255,6 @@ def plan(
     values = override(values, {key: value for key, value in wanted.items() if value is not None} | parse(settings))
     if (asked_size := size_of(values.get("data", {}).get("size"))) is not None:
         values["data"]["size"] = asked_size[0] if asked_size[0] == asked_size[1] else list(asked_size)
-    group = processes()
     if data is None:
         with group.main_first(), reporter.live() as line:
             data = load_data(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ancestral.app import records
 from ancestral.app.api import Plan, plan, run_name
 from ancestral.app.data import DataSet
 from ancestral.app.evaluate import as_run, data_of, drawn, evaluate_model, evaluate_run, identity
 from ancestral.app.evaluation import Comparison, Cost, Evaluator, N, Subject, baseline
 from ancestral.app.evaluation.live import evaluated
 from ancestral.app.evaluation.reference import reference_of
+from ancestral.app.lock import locked
 from ancestral.app.processes import LostProcessError, joined, processes
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.recipes import FAMILIES
@@ -23,13 +24,21 @@ from ancestral.app.training.budget import Budget
 from ancestral.app.training.run import Run
 from ancestral.app.training.saved import SavedModel, holds_saved_model
 from ancestral.app.training.stage import silent
-from ancestral.errors import AncestralError, UsageError
-from ancestral.files import write_atomically
+from ancestral.errors import AncestralError, DamageError, UsageError
 from ancestral.metrics import frechet
 from ancestral.models import GenerativeModel
 from ancestral.registry import names
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """The content of evaluation/costs.json: the costs of a run, and a key of all on which they depend."""
+
+    key: str
+    costs: tuple[Cost, ...]
+
 
 SWEEP = (5, 10, 20, 50)  # numbers of solver steps for which quality and time are measured
 SWEEP_N = 1000
@@ -89,88 +98,95 @@ def compare(
     sources = [sources] if isinstance(sources, str | Path) else sources
     saved = [str(source) for source in sources if holds_saved_model(source)]
     runs = {str(source): as_run(source) for source in sources if str(source) not in saved}
-    if len(sources) > 1 or saved or None not in runs.values():
-        if missing := [source for source, run in runs.items() if run is None]:
-            hint = "; several models take commas: --models vae,gan" if set(missing) & set(FAMILIES) else ""
-            raise UsageError(f"compare takes one source of data, or run folders; not a run folder: {', '.join(missing)}{hint}")
-        if not runs:
-            raise UsageError(
-                f"{saved[0]} is a model without data: give a run of its data beside it, or use `ancestral evaluate`"
-            )
-        existing = {str(run.path): run for run in runs.values() if run is not None}
-        if any(value is not None for value in (models, budget, size, axes, condition)) or seeds > 1:
-            raise UsageError(
-                "existing runs cannot be changed: leave --models, --for, --seeds, --size, --axes and --condition out"
-            )
-        if reserved := [str(path) for path in existing if path in names("baseline")]:
-            raise UsageError(f"{reserved[0]} is the name of a baseline: give the run as ./{reserved[0]}")
-        data = _same_data(list(existing.values()), reporter)
-        out = out or Path("runs") / f"compare-{data.spec.name}"
-        evaluator = _prepared(data, n, extractors, device, weights, reporter)
-        given = _by_recipe(list(existing.values()))
-    else:
-        if strange := [name for name in models or () if name not in FAMILIES]:
-            raise UsageError(unknown("model", strange[0], FAMILIES))
-        out = out or Path("runs") / f"compare-{run_name(sources[0], None)}"
-        plans: dict[str, Plan] = {}
-        for name in models or FAMILIES:
-            known = next(iter(plans.values())).data if plans else None
-            if models is None and known is not None and (why := FAMILIES[name](family=name).unfit(known.spec)):
-                reporter.say(f"{name}: left out, {why}")
-                continue
-            plans[name] = plan(
-                sources[0],
-                model=name,
-                budget=budget,
-                out=out / name,
-                size=size,
-                axes=axes,
-                condition=condition,
-                device=device,
-                settings=settings,
-                reporter=reporter,
-                data=known,
-            )
-        data = next(iter(plans.values())).data
-        evaluator = _prepared(data, n, extractors, device, weights, reporter)
-        given = {}
-        for k in range(seeds):  # a comparison that is stopped has every family once before it has one twice
-            for name, first in plans.items():
-                planned = first if k == 0 else _again(sources[0], first, first.recipe.train.seed + k, device)
-                if _train(planned.run.path.name, planned, evaluator, reporter):
-                    given.setdefault(name, []).append(planned.run)
-    if evaluator is None:
-        for trainings in given.values():
+    with ExitStack() as locks:
+        if len(sources) > 1 or saved or None not in runs.values():
+            if missing := [source for source, run in runs.items() if run is None]:
+                hint = "; several models take commas: --models vae,gan" if set(missing) & set(FAMILIES) else ""
+                raise UsageError(
+                    f"compare takes one source of data, or run folders; not a run folder: {', '.join(missing)}{hint}"
+                )
+            if not runs:
+                raise UsageError(
+                    f"{saved[0]} is a model without data: give a run of its data beside it, or use `ancestral evaluate`"
+                )
+            existing = {str(run.path): run for run in runs.values() if run is not None}
+            if any(value is not None for value in (models, budget, size, axes, condition)) or seeds > 1:
+                raise UsageError(
+                    "existing runs cannot be changed: leave --models, --for, --seeds, --size, --axes and --condition out"
+                )
+            if reserved := [str(path) for path in existing if path in names("baseline")]:
+                raise UsageError(f"{reserved[0]} is the name of a baseline: give the run as ./{reserved[0]}")
+            data = _same_data(list(existing.values()), reporter)
+            out = out or Path("runs") / f"compare-{data.spec.name}"
+            for folder in (out, *(run.path for run in existing.values())):
+                locks.enter_context(locked(folder))
+            evaluator = _prepared(data, n, extractors, device, weights, reporter)
+            given = _by_recipe(list(existing.values()))
+        else:
+            if strange := [name for name in models or () if name not in FAMILIES]:
+                raise UsageError(unknown("model", strange[0], FAMILIES))
+            out = out or Path("runs") / f"compare-{run_name(sources[0], None)}"
+            locks.enter_context(locked(out))
+            plans: dict[str, Plan] = {}
+            for name in models or FAMILIES:
+                known = next(iter(plans.values())).data if plans else None
+                if models is None and known is not None and (why := FAMILIES[name](family=name).unfit(known.spec)):
+                    reporter.say(f"{name}: left out, {why}")
+                    continue
+                plans[name] = plan(
+                    sources[0],
+                    model=name,
+                    budget=budget,
+                    out=out / name,
+                    size=size,
+                    axes=axes,
+                    condition=condition,
+                    device=device,
+                    settings=settings,
+                    reporter=reporter,
+                    data=known,
+                )
+            data = next(iter(plans.values())).data
+            evaluator = _prepared(data, n, extractors, device, weights, reporter)
+            given = {}
+            for k in range(seeds):  # a comparison that is stopped has every family once before it has one twice
+                for name, first in plans.items():
+                    planned = first if k == 0 else _again(sources[0], first, first.recipe.train.seed + k, device)
+                    locks.enter_context(locked(planned.run.path))
+                    if _train(planned.run.path.name, planned, evaluator, reporter):
+                        given.setdefault(name, []).append(planned.run)
+        if evaluator is None:
+            for trainings in given.values():
+                for run in trainings:
+                    _help(run, data, reference_of(data, "test", n).n, device, costs=run is trainings[0])
+            return None
+        subjects = []
+        for name, trainings in given.items():
+            members = []
             for run in trainings:
-                _help(run, data, reference_of(data, "test", n).n, device, costs=run is trainings[0])
-        return None
-    subjects = []
-    for name, trainings in given.items():
-        members = []
-        for run in trainings:
-            label = name if len(trainings) == 1 else f"{name}, seed {run.recipe.train.seed}"
+                label = name if len(trainings) == 1 else f"{name}, seed {run.recipe.train.seed}"
+                with reporter.live() as line:
+                    evaluator.progress = lambda text, label=label: line.update(f"{label}: {text}")  # type: ignore[misc]
+                    members.append(evaluate_run(run, evaluator, {}, device, label))
+                    if run is trainings[0]:
+                        members[0].costs = _costs(run, evaluator, device)
+            subjects.append(members[0] if len(members) == 1 else Subject.of_trainings(name, members))
+        for name in saved:
             with reporter.live() as line:
-                evaluator.progress = lambda text, label=label: line.update(f"{label}: {text}")  # type: ignore[misc]
-                members.append(evaluate_run(run, evaluator, {}, device, label))
-                if run is trainings[0]:
-                    members[0].costs = _costs(run, evaluator, device)
-        subjects.append(members[0] if len(members) == 1 else Subject.of_trainings(name, members))
-    for name in saved:
+                evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
+                subjects.append(evaluate_model(SavedModel(name).load_model(device), evaluator, {}, name))
         with reporter.live() as line:
-            evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
-            subjects.append(evaluate_model(SavedModel(name).load_model(device), evaluator, {}, name))
-    with reporter.live() as line:
-        for name in names("baseline"):
-            evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
-            evaluator.progress("drawing")
-            subjects.append(Subject(name, baseline(name, evaluator.data, evaluator.n), baseline=True))
-            evaluator.evaluate(subjects[-1])
-        evaluator.progress = line.update
-        comparison = Comparison.of(subjects, evaluator)
-        line.update("writing the report")
-        path = out / "report.html"
-        write(comparison, evaluator, path, f"{data.spec.name}: which model?")
-    return comparison, path
+            for name in names("baseline"):
+                evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
+                evaluator.progress("drawing")
+                subjects.append(Subject(name, baseline(name, evaluator.data, evaluator.n), baseline=True))
+                evaluator.evaluate(subjects[-1])
+            evaluator.progress = line.update
+            comparison = Comparison.of(subjects, evaluator)
+            line.update("writing the report")
+            path = out / "report.html"
+            write(comparison, evaluator, path, f"{data.spec.name}: which model?")
+        return comparison, path
 
 
 def _train(name: str, planned: Plan, evaluator: Evaluator | None, reporter: Reporter) -> bool:
@@ -181,6 +197,10 @@ def _train(name: str, planned: Plan, evaluator: Evaluator | None, reporter: Repo
     """
     trainer = replace(planned, started=time.monotonic()).begin()
     if trainer.step > 0 and trainer.progress >= 1:
+        for note in trainer.repairs:
+            reporter.say(f"{name}: {note}")
+        if trainer.repairs:
+            trainer.save()
         reporter.say(f"{name}: uses the finished run in {planned.run.path}")
         return True
     reporter.say(f"{name}: training for {planned.recipe.train.budget} in {planned.run.path}")
@@ -232,8 +252,10 @@ def _costs(run: Run, evaluator: Evaluator, device: str) -> tuple[Cost, ...]:
     settings = _settings(model)
     file = run.path / "evaluation" / "costs.json"
     key = f"{identity(run)} {evaluator.reference.key} {list(evaluator.descriptions)} {settings}"
-    if file.exists() and (stored := json.loads(file.read_text(encoding="utf-8")))["key"] == key:
-        return tuple(Cost(**cost) for cost in stored["costs"])
+    with suppress(FileNotFoundError, DamageError):  # they are measured again
+        stored = records.read(file, _Costs, "")
+        if stored.key == key:
+            return stored.costs
     e, project, reference = evaluator.extractors[0], evaluator.projections[0], evaluator.reference_features[0]
     costs = []
     for how in settings:
@@ -242,7 +264,7 @@ def _costs(run: Run, evaluator: Evaluator, device: str) -> tuple[Cost, ...]:
         found = frechet(project(e(samples.x)), project(reference))
         setting = ", ".join(str(value) for value in how.values()) or run.recipe.model.title
         costs.append(Cost(setting, (samples.seconds or 0.0) / n, found.value, found.std_err))
-    write_atomically(file, json.dumps({"key": key, "costs": [vars(cost) for cost in costs]}).encode())
+    records.write(file, asdict(_Costs(key, tuple(costs))))
     return tuple(costs)
 
 

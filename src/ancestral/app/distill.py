@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ancestral.app.api import Plan, load, plan
 from ancestral.app.evaluate import data_of
+from ancestral.app.lock import locked
 from ancestral.app.processes import joined
 from ancestral.app.progress import Reporter, follow
 from ancestral.app.remote import is_remote
@@ -71,9 +72,12 @@ def distill(
         settings=settings,
         reporter=reporter,
     )
-    trainer = planned.begin(reporter)
-    if follow(trainer, reporter) is not None:
-        raise KeyboardInterrupt(f"stopped and saved at step {trainer.step}: call distill again to continue {trainer.run.path}")
+    with locked(planned.run.path):
+        trainer = planned.begin(reporter)
+        if follow(trainer, reporter) is not None:
+            raise KeyboardInterrupt(
+                f"stopped and saved at step {trainer.step}: call distill again to continue {trainer.run.path}"
+            )
     return load(trainer.run.path, device=device)
 
 

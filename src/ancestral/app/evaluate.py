@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from ancestral.app.evaluation.extractors import Extractor
 from ancestral.app.evaluation.ranges import like
 from ancestral.app.evaluation.reference import Against, reference_of
 from ancestral.app.evaluation.samples import at_levels, rank_and_world
+from ancestral.app.lock import locked
 from ancestral.app.progress import Line, Reporter
 from ancestral.app.recipes.own import OWN
 from ancestral.app.remote import is_remote, located
 from ancestral.app.report import write
 from ancestral.app.sampling import SampleRequest
 from ancestral.app.training.run import Run, findings
-from ancestral.app.training.saved import SavedModel, holds_saved_model
+from ancestral.app.training.saved import SavedModel, holds_saved_model, weights_of
 from ancestral.errors import AncestralError, UsageError
 from ancestral.models import GenerativeModel
 from ancestral.models.exported import ExportedModel
@@ -80,6 +82,7 @@ def evaluate(
     rescale: bool | None = None,
     evaluator: Evaluator | None = None,
     reporter: Reporter | None = None,
+    keep: bool = True,
 ) -> Result | None:
     """Measure how good the samples of a model are, or the samples of any other software.
 
@@ -100,6 +103,8 @@ def evaluate(
             convert them. False: take them as they are. None: refuse them, with both ranges.
         evaluator: An evaluator that was prepared before, in place of against, n, extractors and weights.
         reporter: The object that shows the progress.
+        keep: Whether the samples and the result of a run are stored in its folder. Otherwise nothing is written there, and the
+            first process draws alone.
 
     Returns:
         The result, or None in a process that only helps to draw (RANK > 0, only for a run).
@@ -113,8 +118,11 @@ def evaluate(
     if isinstance(subject, str | Path) and is_remote(subject):
         subject = located(subject)
     run = as_run(subject)
-    with reporter.live() as line:
-        helps = run is not None and rank_and_world()[0] > 0
+    helps = run is not None and rank_and_world()[0] > 0
+    if helps and not keep:
+        return None
+    writes = run is not None and keep and not helps
+    with locked(run.path, alone=True) if run is not None and writes else nullcontext(), reporter.live() as line:
         if evaluator is None:
             data, split = _reference(run, against, line)
             data = data.sampled
@@ -129,7 +137,7 @@ def evaluate(
             return None
         evaluator.progress = line.update
         if run is not None:
-            return Result(evaluate_run(run, evaluator, how or {}, device), evaluator)
+            return Result(evaluate_run(run, evaluator, how or {}, device, keep=keep), evaluator)
         if isinstance(subject, str | Path) and holds_saved_model(subject):
             model = SavedModel(subject).load_model(device)
             return Result(evaluate_model(model, evaluator, how or {}, str(subject)), evaluator)
@@ -141,17 +149,19 @@ def evaluate(
         return Result(found, evaluator)
 
 
-def evaluate_run(run: Run, evaluator: Evaluator, how: Mapping[str, Any], device: str, name: str | None = None) -> Subject:
-    """Evaluate a run and write evaluation.json into its folder. name: the name of the subject. None: the run's path."""
+def evaluate_run(
+    run: Run, evaluator: Evaluator, how: Mapping[str, Any], device: str, name: str | None = None, *, keep: bool = True
+) -> Subject:
+    """Evaluate a run, and write evaluation.json into its folder if it is to be kept. name: None is the run's path."""
     model = run.load_model(device)
     recipe = run.recipe
     data, how = evaluator.data, tuned(run, how)
-    samples = drawn(run, model, data, evaluator.n, how, evaluator.progress)
+    samples = drawn(run, model, data, evaluator.n, how, evaluator.progress, keep=keep)
     if data.spec.classes != run.spec.classes:  # the labels of other data have another meaning
         samples = replace(samples, labels=None)
     cost = _cost(model, samples)
-    rows = run.metrics()
-    if rows:
+    rows, notes = run.measured()
+    if rows and {"seconds", "images"} <= rows[-1].keys():
         cost |= {"training_seconds": rows[-1]["seconds"], "images": rows[-1]["images"]}
     subject = Subject(
         name or str(run.path),
@@ -160,11 +170,15 @@ def evaluate_run(run: Run, evaluator: Evaluator, how: Mapping[str, Any], device:
         family=recipe.model.title,
         cost=cost,
         how={k: " ".join(f"{t:.3g}" for t in v) if isinstance(v, tuple) else str(v) for k, v in how.items()},
+        notes=(*samples.notes, *notes),
         rows=rows,
         recipe=recipe.dump(),
-        findings=findings(run.metrics()),
+        findings=findings(rows),
     )
-    evaluator.evaluate(subject).save(run.path / "evaluation.json")
+    found = replace(evaluator.evaluate(subject), weights=weights_of(run))
+    subject.keep(evaluator, found)
+    if keep:
+        found.save(run.path / "evaluation.json")
     return subject
 
 
@@ -196,14 +210,22 @@ def _cost(model: GenerativeModel, samples: Samples) -> dict[str, float]:
 
 
 def drawn(
-    run: Run, model: GenerativeModel, data: DataSet, n: int, how: Mapping[str, Any], progress: Callable[[str], None]
+    run: Run,
+    model: GenerativeModel,
+    data: DataSet,
+    n: int,
+    how: Mapping[str, Any],
+    progress: Callable[[str], None],
+    *,
+    keep: bool = True,
 ) -> Samples:
     """Draw samples of a run's model as `sample` does: with the levels and conditions of the run's own data, and its tuning."""
     how = tuned(run, how)
     own = data
     if data.spec.fingerprint != run.spec.fingerprint:  # without conditions no data are needed
         own = data_of(run) if model.conditioner.kinds else replace(data, spec=run.spec)
-    return draw(model, own, n, run.path / "evaluation", how, identity=identity(run), progress=progress)
+    folder = run.path / "evaluation" if keep else None
+    return draw(model, own, n, folder, how, identity=identity(run), progress=progress)
 
 
 def tuned(run: Run, how: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +238,7 @@ def tuned(run: Run, how: Mapping[str, Any]) -> dict[str, Any]:
 def report(
     run: str | Path, *, n: int = REPORTED, reporter: Reporter | None = None, out: Path | None = None, **options: Any
 ) -> Path | None:
-    """Evaluate a run and write report.html, .md and .json into its folder.
+    """Evaluate a run and write report.html, .md and .json into its folder, or to `out`. The folder is not written then.
 
     Args:
         run: The run folder.
@@ -228,7 +250,7 @@ def report(
     Returns:
         The file of the page, or None in a process that only helps to draw.
     """
-    result = evaluate(run, n=n, reporter=reporter, **options)
+    result = evaluate(run, n=n, reporter=reporter, keep=out is None, **options)
     if result is None:
         return None
     comparison = Comparison.of([result.subject], result.evaluator)

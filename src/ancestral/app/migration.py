@@ -6,8 +6,10 @@ in one tensor, in the order of the model.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from hashlib import blake2b
 from typing import Any
 
 from torch import Tensor
@@ -50,6 +52,16 @@ def _model(section: dict[str, Any]) -> dict[str, Any]:
             value = SCHEDULES.get(value, value)
         new[MODEL.get(name, name)] = value
     return new
+
+
+def tuning(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a tuning.json, which format 1 has as a text with a checksum. Raises ValueError if it is damaged."""
+    text = values.get("tuning")
+    if text is None:
+        return values
+    if not isinstance(text, str) or blake2b(text.encode(), digest_size=16).hexdigest() != values.get("checksum"):
+        raise ValueError("its content does not match its checksum")
+    return dict(json.loads(text))
 
 
 def checkpoint(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError, safe_open
-
 from ancestral.app.evaluation.result import Evaluation
 from ancestral.app.recipes.denoising import DenoisingRecipe
 from ancestral.app.recipes.recipe import Recipe
 from ancestral.app.sampling.tuning import Tuning, stale
 from ancestral.app.training.run import Run, copies, diagnoses, findings
+from ancestral.app.training.saved import weights_of
 from ancestral.errors import AncestralError
 from ancestral.models.denoising import SOLVER, STEPS
 
@@ -25,8 +23,9 @@ FRESH = 20.0  # seconds since the last measurement in which a run counts as bein
 
 def facts(run: Run) -> dict[str, Any]:
     """Return the facts of a run, as `ancestral info --json` prints them. Raises AncestralError if it has no model yet."""
-    recipe, spec, rows = run.recipe, run.spec, run.metrics()
-    numbers = counters(run)
+    recipe, spec = run.recipe, run.spec
+    rows, notes = run.measured()
+    numbers, unusable = run.counted()
     key = next((name for row in rows for name in row if name.endswith("/total")), None)
     looks = diagnoses(rows)
     previews = sorted(run.samples.glob("step-*.png"))
@@ -47,21 +46,15 @@ def facts(run: Run) -> dict[str, Any]:
         "quality": quality(run),
         "health": {k.partition("/")[2]: v for look in looks for k, v in look.items() if k.startswith("health/")},
         "findings": findings(rows),
+        "notes": run.weights_notes() + unusable + notes,
         "copies": copies(rows),
         "curve": [(row["step"], row[key]) for row in rows if key is not None and row.get(key) is not None],
     }
 
 
 def counters(run: Run) -> dict[str, Any]:
-    """Return the numbers of the newest checkpoint whose header can be read, {} if there is none."""
-    for file in reversed(run.checkpoint_files()):
-        try:
-            with safe_open(file, "pt") as stored:
-                numbers: dict[str, Any] = json.loads((stored.metadata() or {})["numbers"])
-                return numbers
-        except (SafetensorError, OSError, ValueError, KeyError):
-            continue
-    return {}
+    """Return the numbers of the newest checkpoint, {} if there is none."""
+    return run.counters()
 
 
 def quality(run: Run) -> str | None:
@@ -71,7 +64,8 @@ def quality(run: Run) -> str | None:
         return None
     found = Evaluation.load(file)
     real = f", real data {found.headline.real}" if found.headline.real else ""
-    return f"{found.headline.name} {found.headline.value}{real}, of {found.n:,} samples"
+    other = "" if found.weights in ("", weights_of(run)) else f"; {file.name} is of other weights than those of now"
+    return f"{found.headline.name} {found.headline.value}{real}, of {found.n:,} samples{other}"
 
 
 def sampler(run: Run) -> str | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ancestral.app.evaluate import data_of
 from ancestral.app.evaluation.samples import rows_for
+from ancestral.app.lock import locked
 from ancestral.app.plots import COLOURS
 from ancestral.app.progress import Line, Reporter
 from ancestral.app.sampling.guidance import denoising
@@ -78,7 +80,7 @@ def tune(
     if denoiser is None:
         where = "this model" if run is None else run.path
         raise UsageError(f"the sampler of {where} has no steps to fit: tune one of the family diffusion, score or latent")
-    with reporter.live() as line:
+    with nullcontext() if run is None else locked(run.path), reporter.live() as line:
         chosen = condition if condition is not None else _conditions(model, run, 2 * n, line)
         raw = model.conditioner.parse(chosen, 2 * n)
         line.update("the accurate solution of the fit")
@@ -96,10 +98,10 @@ def tune(
             samples=n,
             **found,
         )
-    if run is not None:
-        file = tuning.save(run)
-        with disk_errors(run.path):
-            picture(tuning, denoiser.schedule).savefig(file.with_suffix(".png"), dpi=120)
+        if run is not None:
+            file = tuning.save(run)
+            with disk_errors(run.path):
+                picture(tuning, denoiser.schedule).savefig(file.with_suffix(".png"), dpi=120)
     return tuning
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ancestral.conditioning import Conditioner, Context
@@ -106,10 +105,10 @@ def _conditioner(config: Mapping[str, Any], folder: Path) -> Conditioner | None:
     conditioner: Conditioner = decode(config["conditioner"])
     file = folder / CONDITIONER
     try:
-        tensors, metadata = read_tensors(file)
+        tensors, metadata = read_tensors(file, "export the model again")
         wrong = problem(tensors, metadata)
         conditioner.load_state_dict(tensors)
-    except (SafetensorError, OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         wrong = f"cannot be read ({str(error).splitlines()[0]})"
     if wrong:
         raise AncestralError(f"{file} {wrong}: export the model again")

@@ -60,6 +60,7 @@ def distill(
         return code
     from ancestral.app.cli.train import follow_plan
     from ancestral.app.distill import plan_distillation
+    from ancestral.app.lock import locked
     from ancestral.app.progress import Reporter
 
     reporter = Reporter(quiet=quiet or json)
@@ -75,4 +76,5 @@ def distill(
         started=started,
         reporter=reporter,
     )
-    return follow_plan(planned, reporter, json=json)
+    with locked(planned.run.path):
+        return follow_plan(planned, reporter, json=json)

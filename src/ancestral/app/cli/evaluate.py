@@ -57,7 +57,7 @@ def evaluate(
         Convert samples of other software to the range of the data, e.g. from [-1, 1] to [0, 1]. Without it unlike ranges are
         refused; --no-rescale takes the samples as they are.
     out
-        JSON file to which the result is also written. The result of a run is always stored in its folder as evaluation.json.
+        JSON file of the result. Without it the result of a run is stored in its folder as evaluation.json, with the samples.
     device
         Device: auto, cpu, cuda or mps.
     json
@@ -98,6 +98,7 @@ def evaluate(
         weights=inception_weights,
         rescale=rescale,
         reporter=Reporter(quiet=quiet or json),
+        keep=out is None,
     )
     if result is None:  # this process helped to draw samples, and another one evaluates them
         return 0

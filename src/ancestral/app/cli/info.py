@@ -69,6 +69,7 @@ def info(
         )
     rows |= _health(facts["health"])
     rows |= {"finding" + " " * i: finding for i, finding in enumerate(facts["findings"])}
+    rows |= {"note" + " " * i: note for i, note in enumerate(facts["notes"])}
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", value.replace("[", r"\["))
     console.print(table)

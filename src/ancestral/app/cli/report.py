@@ -36,7 +36,7 @@ def report(
     inception_weights
         File of the standard FID's weights, for the features inception.
     out
-        File of the page. Default: report.html in the run folder.
+        File of the page. Nothing is written into the run folder then. Default: report.html in the run folder.
     device
         Device: auto, cpu, cuda or mps.
     json

@@ -110,6 +110,7 @@ def train(
     from ancestral.app.api import plan
     from ancestral.app.evaluation import Evaluator
     from ancestral.app.evaluation.live import evaluated
+    from ancestral.app.lock import locked
     from ancestral.app.processes import processes
     from ancestral.app.progress import Reporter
     from ancestral.app.recipes.recipe import Recipe
@@ -155,7 +156,8 @@ def train(
     elif patience is not None:
         raise UsageError("--patience counts evaluations during training: ask for them with --evaluate-every, e.g. 2m")
     watched = None if every is None else lambda trainer: evaluated(trainer, evaluator, every, patience)
-    return follow_plan(planned, reporter, json=json, track=track, profile=profile, watched=watched)
+    with locked(planned.run.path):
+        return follow_plan(planned, reporter, json=json, track=track, profile=profile, watched=watched)
 
 
 def follow_plan(
@@ -185,7 +187,7 @@ def follow_plan(
     resumed = trainer.step > 0
     if resumed and trainer.progress >= 1:
         trainer.save()  # writes the model again, in case it is damaged or the process was killed before it was written
-        for note in trainer.notes if trainer.changed else ():
+        for note in trainer.notes if trainer.changed else trainer.repairs:
             reporter.say(f"  {note}")
         reporter.say(f"{run.path} is finished: {trainer.step} steps in {duration(trainer.seconds)}")
         if trainer.copied:

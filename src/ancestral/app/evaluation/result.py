@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from ancestral.app import records
 from ancestral.errors import AncestralError
-from ancestral.files import disk_errors, write_atomically
 from ancestral.metrics import Estimate
 
 Better = Literal["lower", "higher", "as real"]
@@ -67,6 +66,7 @@ class Evaluation:
         how: Options of the sampler.
         notes: Sentences for the reader.
         trainings: The number of trainings of which the figures are means; see `mean`.
+        weights: The checksum of the weights of a run, "" if there is no run.
     """
 
     subject: str
@@ -82,6 +82,7 @@ class Evaluation:
     how: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     trainings: int = 1
+    weights: str = ""
 
     def __getitem__(self, name: str) -> Metric:
         """Return the metric of that name, such as "fd-classifier". Raises KeyError, which names those that there are."""
@@ -136,20 +137,13 @@ class Evaluation:
         return replace(first, subject=subject, metrics=tuple(metrics), cost=cost, trainings=len(of))
 
     def save(self, path: Path) -> None:
-        with disk_errors(path):
-            write_atomically(path, json.dumps(asdict(self), indent=1).encode())
+        """Write the evaluation with a checksum."""
+        records.write(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
-        """Read an evaluation. Raises AncestralError if the file is not an evaluation."""
+        """Read an evaluation. Raises AncestralError if the file is missing, damaged or no evaluation."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            metrics = tuple(_metric(m) for m in values.pop("metrics"))
-            return cls(metrics=metrics, notes=tuple(values.pop("notes")), **values)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise AncestralError(f"{path} is not a complete evaluation: delete it and evaluate again") from error
-
-
-def _metric(values: dict[str, Any]) -> Metric:
-    real = values["real"]
-    return Metric(**{**values, "value": Estimate(**values["value"]), "real": None if real is None else Estimate(**real)})
+            return records.read(path, cls, "delete it and evaluate again")
+        except FileNotFoundError:
+            raise AncestralError(f"{path} is missing: evaluate again") from None

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,9 +25,11 @@ from ancestral.app.data import DataSet
 from ancestral.app.data.discrete import as_allowed
 from ancestral.app.training.stage import Progress, silent
 from ancestral.conditioning import Rendering
-from ancestral.files import disk_errors, write_atomically
+from ancestral.errors import DamageError
+from ancestral.files import disk_errors
 from ancestral.models import GenerativeModel, seeds_from
 from ancestral.runtime import Runtime
+from ancestral.weights import read_tensors, write_tensors
 
 PART = 500  # samples
 WAIT = 0.2  # seconds between checks for the parts of other processes
@@ -45,6 +48,7 @@ class Samples:
         seconds: The time for drawing all samples.
         nfe: The number of evaluations of the network per sample.
         memory: The peak memory while drawing, in bytes.
+        notes: Sentences for the user.
     """
 
     x: Tensor
@@ -53,6 +57,7 @@ class Samples:
     seconds: float | None = None
     nfe: int | None = None
     memory: int | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)
@@ -129,11 +134,16 @@ def _draw(
     labels = None if known is None else known[rows]
     seeds = seeds_from(SEED, n)
     starts = range(0, n, PART)
-    runtime = Runtime(model.device)
+    runtime, notes = Runtime(model.device), list[str]()
     for start in list(starts)[rank::world]:
         part = slice(start, min(start + PART, n))
         file = _file(place, start)
-        if _recall(file, part.stop - part.start) is None:
+        try:
+            there = _recall(file, place.name, part.stop - part.start) is not None
+        except DamageError as error:
+            there = False
+            notes.append(str(error))
+        if not there:
             begun, nfe, memory, drawn = time.perf_counter(), 0, 0, []
             condition = held.asked(rows[part])
             for states in model.batches(part.stop - part.start, condition, seeds=seeds[part], **(how or {})):
@@ -144,43 +154,51 @@ def _draw(
                 progress(f"samples: {start + sum(map(len, drawn)):,} of {n:,}")
             x = torch.cat(drawn)
             took = time.perf_counter() - begun
-            with disk_errors(place):
-                write_atomically(file, lambda f, x=x, t=took, m=(nfe, memory): _save(f, x, data, t, *m))  # type: ignore[misc]
+            _save(file, place.name, x, data, seconds=took, nfe=nfe, memory=memory)
     if rank > 0:
         return Samples(torch.empty(0, *data.spec.shape))
-    parts = [_await(_file(place, start), min(PART, n - start)) for start in starts]
-    x = torch.cat([torch.from_numpy(p["x"]) for p in parts])
+    drawn_by_all = [_await(_file(place, start), place.name, min(PART, n - start)) for start in starts]
+    x, numbers = torch.cat([x for x, _ in drawn_by_all]), [numbers for _, numbers in drawn_by_all]
     x = x.float() / (data.spec.levels - 1) if data.spec.levels is not None else x.to(data.column("x").dtype)
     return Samples(
         x,
         labels,
         renderings=tuple(held.render(rows[:RENDERED])),
-        seconds=sum(float(p["seconds"]) for p in parts),
-        nfe=int(parts[-1]["nfe"]),
-        memory=max(int(p["memory"]) for p in parts),
+        seconds=sum(each["seconds"] for each in numbers),
+        nfe=int(numbers[-1]["nfe"]),
+        memory=int(max(each["memory"] for each in numbers)),
+        notes=tuple(notes),
     )
 
 
 def _file(place: Path, start: int) -> Path:
-    return place / f"part-{start:06d}.npz"
+    return place / f"part-{start:06d}.safetensors"
 
 
-def _save(file: Any, x: Tensor, data: DataSet, seconds: float, nfe: int, memory: int) -> None:
+def _save(file: Path, of: str, x: Tensor, data: DataSet, **numbers: float) -> None:
     stored = at_levels(x, data)
-    array = stored.mul(data.spec.levels - 1).round().byte() if data.spec.levels is not None else stored
-    np.savez(file, x=array.numpy(), seconds=np.array(seconds), nfe=np.array(nfe), memory=np.array(memory))
+    stored = stored.mul(data.spec.levels - 1).round().byte() if data.spec.levels is not None else stored
+    with disk_errors(file.parent):
+        write_tensors(file, {"x": stored}, {"of": of, "numbers": json.dumps(numbers)})
 
 
-def _recall(file: Path, n: int) -> dict[str, np.ndarray] | None:
-    """Return the first n samples of a part and its notes, or None if it does not exist or holds fewer samples."""
-    if not file.exists():
+def _recall(file: Path, of: str, n: int) -> tuple[Tensor, dict[str, float]] | None:
+    """Return the first n samples of a part and its numbers, or None if it is missing, of other weights or holds fewer samples.
+
+    Raises:
+        DamageError: If it is damaged.
+    """
+    try:
+        tensors, metadata = read_tensors(file, "its samples are drawn again")
+    except FileNotFoundError:
         return None
-    with np.load(file, allow_pickle=False) as stored:
-        part = {name: stored[name] for name in stored.files}
-    return part | {"x": part["x"][:n]} if len(part["x"]) >= n else None
+    x = tensors.get("x")
+    return None if x is None or metadata.get("of") != of or len(x) < n else (x[:n], json.loads(metadata["numbers"]))
 
 
-def _await(file: Path, n: int) -> dict[str, np.ndarray]:
-    while (part := _recall(file, n)) is None:
+def _await(file: Path, of: str, n: int) -> tuple[Tensor, dict[str, float]]:
+    while True:
+        with suppress(DamageError):  # the process whose part it is draws it again
+            if (part := _recall(file, of, n)) is not None:
+                return part
         time.sleep(WAIT)
-    return part

@@ -35,7 +35,7 @@ from ancestral.models.exported import CONDITIONER, ExportedModel, holds_export
 from ancestral.runner import CONFIG, FORMAT, Array, Exported, digest, digest_of
 from ancestral.suggest import unknown
 from ancestral.version import __version__
-from ancestral.weights import checksum
+from ancestral.weights import checksum, write_tensors
 
 To = Format | Literal["diffusers", "web"]
 What = Literal["sampler", "network"]
@@ -247,10 +247,8 @@ def _encoders(model: GenerativeModel, folder: Path, config: Mapping[str, Any]) -
     """Write the encoders of the conditions, with which `ancestral.load` reads the values of users."""
     if not config["conditions"]:
         return
-    from safetensors.torch import save
-
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in model.conditioner.state_dict().items()}
-    write_atomically(folder / CONDITIONER, save(tensors, {"checksum": checksum(tensors)}))
+    write_tensors(folder / CONDITIONER, tensors, {"checksum": checksum(tensors)})
 
 
 def _describe(folder: Path, config: Mapping[str, Any]) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ancestral.app import records
+from ancestral.app.evaluation.result import Evaluation
 from ancestral.app.hub.card import CURVES, SAMPLES, card, pictures
 from ancestral.app.progress import Reporter
 from ancestral.app.remote import PULLED, hub_errors, is_remote, named
 from ancestral.app.training.run import Run
 from ancestral.app.training.saved import Opened, opened
-from ancestral.errors import AncestralError, UsageError
+from ancestral.errors import UsageError
 from ancestral.version import __version__
 
 
@@ -90,16 +92,9 @@ def prepared(folder: Opened, place: Path, repo: str, licence: str, device: str, 
 
 def _without_paths(run: Run, place: Path) -> None:
     """Leave the place of the data, of a pretrained autoencoder and of a run that training started from out of the copies."""
-    recipe = run.recipe.without_places()
-    (place / "recipe.yaml").write_text(recipe.dump(), encoding="utf-8")
-    file = place / "model" / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        config |= {"source": None, "model": recipe.model.model_dump(mode="json")}
-    except (OSError, ValueError, TypeError):
-        raise AncestralError(f"{run.model / 'config.json'} is damaged: run the same `ancestral train` again") from None
-    file.write_text(json.dumps(config, indent=1), encoding="utf-8")
+    recipe, copied = run.recipe.without_places(), Run(place)
+    copied.write_recipe(recipe, run.id)
+    records.write(copied.config_file, asdict(run.config) | {"source": None, "model": recipe.model.model_dump(mode="json")})
     evaluation = place / "evaluation.json"
     if evaluation.is_file():
-        values = json.loads(evaluation.read_text(encoding="utf-8"))
-        evaluation.write_text(json.dumps({**values, "subject": run.path.resolve().name}, indent=1), encoding="utf-8")
+        replace(Evaluation.load(evaluation), subject=run.path.resolve().name).save(evaluation)

@@ -1,20 +1,17 @@
 """The sampler that `ancestral tune` measured to be best for a run: solvers and noise levels for several numbers of steps.
 
-It is stored as `tuning.json` in the folder of the run. It has a checksum, and that of the weights to which it was fitted.
+It is stored as `tuning.json` in the folder of the run, with the checksum of the weights to which it was fitted.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from ancestral.app import migration, records
 from ancestral.app.training.saved import Opened, weights_of
-from ancestral.errors import AncestralError
-from ancestral.files import disk_errors, write_atomically
 
 FILE = "tuning.json"
 Effort = Literal["quick", "best"]
@@ -82,24 +79,17 @@ class Tuning:
 
     def save(self, run: Opened) -> Path:
         """Write the tuning into the folder of its run."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        with disk_errors(run.path):
-            write_atomically(run.path / FILE, json.dumps({"checksum": _digest(text), "tuning": text}).encode())
+        records.write(run.path / FILE, asdict(self))
         return run.path / FILE
 
     @classmethod
     def stored(cls, run: Opened) -> Tuning | None:
-        """Return the tuning in a run's folder, of any weights, or None. Raises AncestralError if it is damaged."""
+        """Return the tuning in a run's folder, of any weights, or None. Raises DamageError."""
         file = run.path / FILE
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-            if values["checksum"] != _digest(values["tuning"]):
-                raise ValueError
-            return cls.from_json(json.loads(values["tuning"]))
+            return records.read(file, cls, f"delete it, or write it again with `ancestral tune {run.path}`", migration.tuning)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise AncestralError(f"{file} is damaged: delete it, or write it again with `ancestral tune {run.path}`") from None
 
     @classmethod
     def of(cls, run: Opened) -> Tuning | None:
@@ -107,23 +97,9 @@ class Tuning:
         found = cls.stored(run)
         return found if found is not None and found.weights == weights_of(run) else None
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Tuning:
-        """Return the tuning of plain values."""
-        settings = tuple(
-            Setting(**{**each, "spacing": each["spacing"] if isinstance(each["spacing"], str) else tuple(each["spacing"])})
-            for each in values["settings"]
-        )
-        spacings = {name: {int(n): error for n, error in errors.items()} for name, errors in values["spacings"].items()}
-        return cls(**{**values, "settings": settings, "spacings": spacings})
-
 
 def stale(run: Opened) -> str | None:
     """Return a sentence if the run has a tuning of other weights, which is not used, or None."""
     if Tuning.stored(run) is None or Tuning.of(run) is not None:
         return None
-    return f"the tuning of {run.path} is of other weights and is not used: `ancestral tune {run.path}` fits it again"
-
-
-def _digest(text: str) -> str:
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return f"{run.path / FILE} is of other weights and is not used: `ancestral tune {run.path}` fits it again"

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from ancestral.files import write_atomically
-from ancestral.weights import current_name
+from ancestral.app.records import parse
+from ancestral.errors import DamageError
+from ancestral.weights import current_name, read_metadata, read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -30,21 +29,34 @@ class Checkpoint:
 
 def write(file: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
     """Write a checkpoint to `file` atomically."""
-    contents = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
-    write_atomically(file, save(contents, {"numbers": json.dumps(dict(numbers)), "crc32": str(_crc32(contents))}))
+    write_tensors(file, tensors, {"numbers": json.dumps(dict(numbers))})
 
 
-def read(file: Path, damaged: list[Path]) -> Checkpoint | None:
-    """Read a checkpoint. Returns None if the file is damaged."""
+def read(file: Path, damaged: list[Path], run: str | None = None) -> Checkpoint | None:
+    """Read a checkpoint. Returns None if the file is damaged, or of another run than that with the given identity."""
     try:
-        with safe_open(file, "pt") as stored:
-            metadata = stored.metadata()
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        if int(metadata["crc32"]) != _crc32(tensors):
+        tensors, metadata = read_tensors(file, "")
+        numbers = _numbers(metadata)
+        if "crc32" in metadata and int(metadata["crc32"]) != _crc32(tensors):  # of an earlier version
             return None
-        return Checkpoint(file, tensors, json.loads(metadata["numbers"]), damaged)
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+        return Checkpoint(file, tensors, numbers, damaged) if numbers.get("run", run) == run else None
+    except (DamageError, FileNotFoundError, ValueError):
         return None
+
+
+def read_numbers(file: Path) -> dict[str, Any] | None:
+    """Read only the numbers of a checkpoint. Returns None if they are damaged."""
+    try:
+        return _numbers(read_metadata(file, ""))
+    except (DamageError, FileNotFoundError, ValueError):
+        return None
+
+
+def _numbers(metadata: Mapping[str, str]) -> dict[str, Any]:
+    found = parse(metadata.get("numbers", "").encode())
+    if not isinstance(found, dict):
+        raise ValueError("there are no numbers")
+    return found
 
 
 def _crc32(tensors: Mapping[str, Tensor]) -> int:

@@ -12,8 +12,6 @@ from hashlib import blake2b
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ancestral.app.data import DataSet
@@ -21,11 +19,15 @@ from ancestral.app.data.dataset import Split, SplitName
 from ancestral.app.processes import processes
 from ancestral.app.training.stage import Progress, silent
 from ancestral.batch import Batch
+from ancestral.errors import DamageError
 from ancestral.fidelity import fidelity, words
-from ancestral.files import disk_errors, write_atomically
+from ancestral.files import disk_errors
 from ancestral.models import Diagnosis
 from ancestral.models.latent import LatentModel
 from ancestral.noise import Noise
+from ancestral.weights import read_tensors, write_tensors
+
+Raw = tuple[dict[str, Tensor], tuple[str, ...]]
 
 PART = 256  # samples encoded at a time
 KEPT = "latents.safetensors"  # in the run folder
@@ -92,7 +94,7 @@ def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | Non
         note = f"latents are encoded with each batch; {_moments(model)}, from {len(sample):,} samples"
         spec = data.spec.of_latents(model.latent_shape)
         return StreamedLatents(spec=spec, train=data.train, test=data.test, notes=(note,), images=data, model=model)
-    raw = _raw(model, data, flip, folder, tell)
+    raw, damaged = _raw(model, data, flip, folder, tell)
     model.measure(raw["train"])
     mirrored = raw.get("mirrored")
     mean, std = model.mean.cpu(), model.std.cpu()
@@ -104,7 +106,7 @@ def encoded(model: LatentModel, data: DataSet, *, flip: bool, folder: Path | Non
         spec=data.spec.of_latents(model.latent_shape),
         train=data.train.with_columns({"x": normal(raw["train"])}),
         test=data.test.with_columns({"x": normal(raw["test"])}),
-        notes=(_moments(model),),
+        notes=(*damaged, _moments(model)),
         images=data,
         mirrored=None if mirrored is None else normal(mirrored),
     )
@@ -127,14 +129,21 @@ def look(model: LatentModel, data: DataSet) -> Diagnosis:
     return Diagnosis(found, f"reconstruction of {len(x)} held-out samples: {words(found)}")
 
 
-def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tell: Progress) -> dict[str, Tensor]:
-    """Return the latents before normalisation: {"train", "test"} and, if `flip`, those of the "mirrored" training images."""
+def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tell: Progress) -> Raw:
+    """Return the latents before normalisation: {"train", "test"} and, if `flip`, those of the "mirrored" training images.
+
+    The second result is a note if the stored latents are damaged.
+    """
     of = _stamp(model, data)
     file = None if folder is None else folder / KEPT
-    kept = None if file is None else _kept(file, of)
+    kept, damaged = None, tuple[str, ...]()
+    try:
+        kept = None if file is None else _kept(file, of)
+    except DamageError as error:
+        damaged = (str(error),)
     if all(processes().gathered(kept is not None and ("mirrored" in kept) >= flip)):
         assert kept is not None
-        return kept
+        return kept, ()
     begun = time.monotonic()
     wanted = [("train", data.train, False), ("test", data.test, False), *([("mirrored", data.train, True)] if flip else [])]
     total = sum(len(split) for _, split, _ in wanted)
@@ -147,8 +156,8 @@ def _raw(model: LatentModel, data: DataSet, flip: bool, folder: Path | None, tel
         raw[name] = _encode(model, data, split, mirrored, progress)
     if file is not None and processes().main and time.monotonic() - begun > SLOW:
         with disk_errors(file.parent):
-            write_atomically(file, save(raw, {"of": of}))
-    return raw
+            write_tensors(file, raw, {"of": of})
+    return raw, damaged
 
 
 def _encode(model: LatentModel, data: DataSet, split: Split, flip: bool, progress: Callable[[int], None]) -> Tensor:
@@ -176,10 +185,9 @@ def _stamp(model: LatentModel, data: DataSet) -> str:
 
 
 def _kept(file: Path, of: str) -> dict[str, Tensor] | None:
-    """Return the tensors of the file, or None if it is missing, damaged or has another hash than `of`."""
+    """Return the tensors of the file, or None if it is missing or has another hash than `of`. Raises DamageError."""
     try:
-        with safe_open(file, "pt") as stored:
-            same = (stored.metadata() or {}).get("of") == of
-            return {name: stored.get_tensor(name) for name in stored.keys()} if same else None  # noqa: SIM118
-    except (FileNotFoundError, SafetensorError):
+        tensors, metadata = read_tensors(file, "the data are encoded again")
+    except FileNotFoundError:
         return None
+    return tensors if metadata.get("of") == of else None

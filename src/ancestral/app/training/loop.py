@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from ancestral.app import migration
@@ -38,10 +37,11 @@ from ancestral.app.training.stages import stages_of
 from ancestral.app.training.strategies import strategy_of
 from ancestral.conditioning.render import Rendering
 from ancestral.errors import AncestralError, UsageError
-from ancestral.files import disk_errors, write_atomically
+from ancestral.files import disk_errors
 from ancestral.metrics import CopyTest
 from ancestral.models import Diagnosis, GenerativeModel, HasPostFit, HasProgress, seeds_from
 from ancestral.runtime import Runtime
+from ancestral.weights import write_tensors
 
 PATIENCE = 5  # non-finite steps in a row before training stops
 HOPELESS = 3  # failed diagnoses in a row before training stops
@@ -149,6 +149,7 @@ class Trainer:
         self.show, self.optimizer, self.lr_schedule = progress, optimizer, lr_schedule
         self.stages = stages_of(model, self.data, recipe.model, flip=recipe.data.flip)
         self.step = self.images = self.skipped = 0
+        self.repairs: list[str] = []  # what was wrong with the run folder
         self._notes = [*model.notes, *model.conditioner.notes(recipe.data.flip)]
         if recipe.train.epochs is not None and self.budget.unit == "seconds":
             self._notes.append(
@@ -525,6 +526,7 @@ class Trainer:
             "parameters": self.parameters,
         }
         if self.processes.main:
+            numbers |= {"run": self.run.id, "recipe": self.run.recipe.model_dump(mode="json"), "rows": self.run.lines()}
             self.run.save_checkpoint(self.step, tensors, numbers, self.recipe.train.keep)
         if self.failed is None:
             self.state.fit_after()
@@ -551,7 +553,7 @@ class Trainer:
             x = torch.cat([*parts.values()])
             save_grid(x, path, self.data.spec, columns, renderings, rows if len(rows) > 1 else ())
             stored = {name: self.data.stored(part) for name, part in parts.items()}
-            write_atomically(path.with_suffix(".safetensors"), save(stored))
+            write_tensors(path.with_suffix(".safetensors"), stored, {})
         return path
 
     def _pictures(self) -> tuple[Mapping[str, Tensor], Sequence[Rendering]]:
@@ -605,16 +607,26 @@ class Trainer:
                 f"the processes find different checkpoints in {self.run.path}: put the run folder on a disk that all machines "
                 "share"
             )
+        self.repairs += self.processes.by_main(self.run.model_problems)
         if stored is None:
+            if self.run.weights.exists():
+                self.repairs.append(f"{self.run.checkpoints} has no checkpoint: training begins anew")
             if self.processes.main:
                 self.run.rewind_metrics(0)
+            self._notes += self.repairs
             self._begin(0)
             return
         tensors, numbers = stored.tensors, stored.numbers
         for damaged in stored.damaged:  # renamed, so that it is not taken for the newest checkpoint
-            self._notes.append(f"{damaged.name} is damaged; continuing from {stored.file.name}")
+            self.repairs.append(f"{damaged.name} is damaged; continuing from {stored.file.name}")
             if self.processes.main:
-                damaged.rename(damaged.with_suffix(".damaged"))
+                with disk_errors(self.run.path):
+                    damaged.rename(damaged.with_suffix(".damaged"))
+        if self.processes.main:
+            self.repairs += self.run.measured()[1]
+        if "run" not in numbers:
+            self.repairs.append("the files of this run were written by an earlier version, without complete checksums")
+        self._notes += self.repairs
         if numbers["data"] != self.data.fingerprint:
             raise AncestralError(
                 f"the data of {self.run.path} have changed since it began: restore them, or start a new run with another --out"

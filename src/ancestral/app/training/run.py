@@ -8,7 +8,8 @@
     samples/               previews, as pictures and as tensors
     evaluation/, evaluation.json, report.html      the results of `evaluate` and `report`
 
-Every file is written under a temporary name and then renamed, so that the last good file survives a kill at any time.
+Every file is written under a temporary name and then renamed, so that the last good file survives a kill at any time. Every
+file that is read again has a checksum, and names the run to which it belongs (`Run.id`).
 """
 
 from __future__ import annotations
@@ -16,31 +17,39 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
 from torch import Tensor
 
-from ancestral.app import migration
+from ancestral.app import migration, records
 from ancestral.app.data import DataSpec, exists, is_name
+from ancestral.app.data.errors import DataError
 from ancestral.app.recipes.own import OwnRecipe
 from ancestral.app.recipes.recipe import Recipe, section_of
 from ancestral.app.remote import located
 from ancestral.app.training import checkpoint
 from ancestral.app.training.checkpoint import Checkpoint
 from ancestral.conditioning.vocabulary import well_formed
-from ancestral.errors import AncestralError, UsageError
+from ancestral.errors import AncestralError, DamageError, UsageError
 from ancestral.files import disk_errors, write_atomically
 from ancestral.models import GenerativeModel
 from ancestral.models.latent import LatentModel
 from ancestral.models.saved import Network, build
 from ancestral.runtime import Precision, Runtime, holds_float64
 from ancestral.version import __version__
-from ancestral.weights import checksum, named_as_in, problem, read_tensors, serialise
+from ancestral.weights import checksum, named_as_in, problem, read_metadata, read_tensors, write_tensors
+
+REPAIR = "run the same `ancestral train` again, which writes it again"
+HEADER = re.compile(rb"# run (?P<id>[0-9a-f]{16}) checksum (?P<checksum>[0-9a-f]{32}).*\n")  # the first line of recipe.yaml
+CHECK = "check"  # the hash in each line of metrics.jsonl
+Value = bool | int | float | str | None | list[str]  # of a measurement
 
 
 class Run:
@@ -64,8 +73,63 @@ class Run:
         return run
 
     @property
+    def id(self) -> str | None:
+        """The identity of the run: a hash of its first recipe and its data. None for a run of an earlier version."""
+        try:
+            header = HEADER.match(self.recipe_file.read_bytes())
+        except FileNotFoundError:
+            return None
+        return None if header is None else header["id"].decode()
+
+    @property
     def recipe(self) -> Recipe:
-        return Recipe.load(self.recipe_file)
+        """The settings. Raises AncestralError if the file is missing, damaged or was changed."""
+        try:
+            content = self.recipe_file.read_bytes()
+        except OSError:
+            return Recipe.load(self.recipe_file)
+        header = HEADER.match(content)
+        if header is not None and header["checksum"].decode() != _recipe_checksum(header["id"], content[header.end() :]):
+            raise DamageError(
+                f"{self.recipe_file} is damaged or was changed (it does not match its checksum): the same `ancestral train` "
+                "writes it again from a checkpoint; to train with other settings, give them with another --out"
+            )
+        try:
+            content.decode()
+            return Recipe.load(self.recipe_file)
+        except UnicodeDecodeError as error:
+            line = content[: error.start].count(b"\n") + 1
+            raise DamageError(f"{self.recipe_file} is damaged (line {line} has a byte that is not UTF-8): restore it") from None
+        except RecursionError:
+            raise DamageError(f"{self.recipe_file} is damaged (its values are nested too deep): restore it") from None
+        except UsageError as error:
+            named = str(self.recipe_file) in str(error)
+            raise error if named else UsageError(f"{self.recipe_file}: {error}") from None
+
+    def write_recipe(self, recipe: Recipe, run_id: str | None) -> None:
+        """Write the settings with the identity of the run and a checksum."""
+        content = recipe.dump().encode()
+        if run_id is not None:
+            checksum = _recipe_checksum(run_id.encode(), content)
+            content = f"# run {run_id} checksum {checksum}: change a copy of this file, not this file\n".encode() + content
+        with disk_errors(self.path):
+            write_atomically(self.recipe_file, content)
+
+    def repair_recipe(self) -> str | None:
+        """Write the settings again from the newest checkpoint if they are missing or damaged, and return a note, or None."""
+        try:
+            if self.recipe_file.is_file() or not self.checkpoint_files():
+                _ = self.recipe if self.recipe_file.is_file() else None
+                return None
+            why = "is missing"
+        except AncestralError:
+            why = "is damaged"
+        for file in reversed(self.checkpoint_files()):
+            numbers = checkpoint.read_numbers(file) or {}
+            if "recipe" in numbers and "run" in numbers:
+                self.write_recipe(Recipe.of(numbers["recipe"]), numbers["run"])
+                return f"{self.recipe_file} {why}: it is written again from {file.name}"
+        return None
 
     def create(self, recipe: Recipe, fingerprint: str | None = None) -> None:
         """Make the folder, or check that it holds the same recipe. Budget, strategy, watch and place of the data may differ.
@@ -83,12 +147,11 @@ class Run:
             if not self.recipe_file.exists():
                 for folder in (self.checkpoints, self.model, self.samples):
                     folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(self.recipe_file, recipe.dump().encode())
+                self.write_recipe(recipe, identity_of(recipe, fingerprint))
                 return
-            for folder in (self.path, self.checkpoints, self.model, self.samples):
-                for leftover in folder.glob(".*.tmp"):  # from a process that was killed
-                    leftover.unlink()
         stored = before = self.recipe
+        if self.id is None:
+            self.write_recipe(stored, identity_of(stored, fingerprint))
         if stored.data.source != recipe.data.source and self._trained_on(fingerprint):
             stored = stored.model_copy(update={"data": stored.data.model_copy(update={"source": recipe.data.source})})
         different = stored.differences(recipe)
@@ -109,21 +172,20 @@ class Run:
 
     def rewrite(self, recipe: Recipe) -> None:
         """Replace the recipe by one with another budget or source."""
-        with disk_errors(self.path):
-            write_atomically(self.recipe_file, recipe.dump().encode())
+        self.write_recipe(recipe, self.id)
 
     # model
 
     def describe(self, spec: DataSpec, recipe: Recipe) -> None:
         """Write the description from which the model can be built again, with the version and the place of the data."""
         config = {
+            "run": self.id,
             "version": __version__,
             "model": recipe.model.model_dump(mode="json"),
             "data": spec.to_json(),
             "source": self._paths(recipe.data.source) or self._stored_paths(),
         }
-        with disk_errors(self.path):
-            write_atomically(self.model / "config.json", json.dumps(config, indent=1).encode())
+        records.write(self.config_file, config)
 
     def _paths(self, source: str) -> dict[str, str] | None:
         """Return the absolute path of the data and their path from the run folder, or None if the source is not a path."""
@@ -139,7 +201,7 @@ class Run:
     def _stored_paths(self) -> dict[str, str] | None:
         """Return the paths of the data that config.json has, which remain if the run continues with data given in Python."""
         try:
-            return self._config().get("source")
+            return self.config.source
         except AncestralError:
             return None
 
@@ -153,9 +215,10 @@ class Run:
         source = self.recipe.data.source
         if is_name(source):
             return [source]
-        stored = self._config().get("source") or {}
+        config = self.config
+        stored = config.source or {}
         paths = [os.path.normpath(os.path.join(os.path.abspath(self.path), stored["relative"]))] if "relative" in stored else []
-        paths += [stored["absolute"]] if "absolute" in stored else [] if "source" in self._config() else [source]
+        paths += [stored["absolute"]] if "absolute" in stored else [] if config.source is None else [source]
         return list(dict.fromkeys(paths))
 
     @property
@@ -174,13 +237,19 @@ class Run:
         metadata = {"checksum": checksum(tensors)}
         if self.recipe_file.is_file():
             metadata["recipe"] = self.recipe.checksum()
+        if (run_id := self.id) is not None:
+            metadata["run"] = run_id
         with disk_errors(self.path):
-            write_atomically(self.weights, serialise(tensors, metadata))
+            write_tensors(self.weights, tensors, metadata)
 
     @property
     def spec(self) -> DataSpec:
         """The description of the data. Raises AncestralError if it is missing or damaged."""
-        return DataSpec.from_json(self._config()["data"])
+        try:
+            DataSpec.from_json(self.config.data)  # names missing and unknown fields
+            return records.formed(self.config.data, DataSpec)
+        except (DataError, ValueError) as error:
+            raise DamageError(f"{self.config_file} is damaged ({error}): {REPAIR}") from None
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -211,24 +280,13 @@ class Run:
             AncestralError: If the model is missing, damaged or of another version.
             UsageError: If there is no such checkpoint, or it is from an earlier stage of the training.
         """
-        spec, config = self.spec, self._config()
+        spec, config = self.spec, self.config
         try:
-            section = section_of(config["model"]["family"]).model_validate(migration.model(config["model"]))
+            section = section_of(config.model["family"]).model_validate(migration.model(config.model))
             model = build(section.config, network, self.path) if isinstance(section, OwnRecipe) else section.build(spec)
-        except (KeyError, ValidationError):
+        except (KeyError, TypeError, ValidationError):
             raise self._foreign(config, "this version does not know its settings") from None
-        file = self.weights
-        try:
-            tensors, metadata = read_tensors(file)
-        except FileNotFoundError:
-            raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
-        except (SafetensorError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise AncestralError(
-                f"{file} is damaged ({reason}): run the same `ancestral train` again, which writes it again"
-            ) from None
-        if wrong := problem(tensors, metadata):
-            raise AncestralError(f"{file} {wrong}; run the same `ancestral train` again, which writes it again")
+        tensors = self._weights()
         try:
             model.load_state_dict(named_as_in(model, tensors))
         except RuntimeError:
@@ -241,6 +299,47 @@ class Run:
         if step is not None:
             self._restore(model, step)
         return model.eval()
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Read the weights. Raises AncestralError if they are missing, damaged or of another run."""
+        try:
+            tensors, metadata = read_tensors(self.weights, REPAIR)
+        except FileNotFoundError:
+            raise self._untrained(self.weights) from None
+        if wrong := problem(tensors, metadata):
+            raise DamageError(f"{self.weights} {wrong}; {REPAIR}")
+        self._check_run(self.weights, metadata.get("run"))
+        return tensors
+
+    def _check_run(self, file: Path, run_id: str | None) -> None:
+        """Raise DamageError if a file belongs to another run than the recipe. Files of earlier versions name no run."""
+        if run_id is not None and run_id != self.id:
+            raise DamageError(f"{file} and {self.recipe_file.name} are of different runs: restore the one that was changed")
+
+    def weights_notes(self) -> list[str]:
+        """Return what is wrong with the header of the weights, which can be read in little time, in sentences."""
+        try:
+            self._check_run(self.weights, read_metadata(self.weights, REPAIR).get("run"))
+            return []
+        except FileNotFoundError:
+            return [f"{self.weights} is missing: {REPAIR}"]
+        except DamageError as error:
+            return [str(error)]
+
+    def model_problems(self) -> list[str]:
+        """Return what is wrong with the files of the model, which training writes again, in sentences."""
+        found = []
+        for file, read in ((self.config_file, lambda: self.spec), (self.weights, self._weights)):
+            try:
+                if file.exists():
+                    read()
+            except AncestralError as error:
+                found.append(f"{str(error).removesuffix(f': {REPAIR}').removesuffix(f'; {REPAIR}')}: it is written again")
+        return found
+
+    def _untrained(self, file: Path) -> AncestralError:
+        there = f"{file.name} is missing" if self.checkpoint_files() else "no model was written"
+        return AncestralError(f"{self.path} has no trained model yet ({there}): continue it with `ancestral train`")
 
     @torch.no_grad()
     def _restore(self, model: GenerativeModel, step: int) -> None:
@@ -260,26 +359,28 @@ class Run:
                 p.copy_(average)
         checkpoint.restore_others(model, tensors)
 
-    def _foreign(self, config: Mapping[str, Any], why: str) -> AncestralError:
+    def _foreign(self, config: Config, why: str) -> AncestralError:
         """Return the error for a model that this version cannot build."""
-        maker = f"ancestral {config['version']}" if "version" in config else "an older version"
-        maker = f"another state of {maker}" if config.get("version") == __version__ else maker
+        maker = "an older version" if config.version is None else f"ancestral {config.version}"
+        maker = f"another state of {maker}" if config.version == __version__ else maker
         return AncestralError(
             f"the model of {self.path} was made by {maker} and this is {__version__}: {why}; use it with the version that made "
             "it, or train a new run"
         )
 
-    def _config(self) -> dict[str, Any]:
+    @property
+    def config_file(self) -> Path:
+        return self.model / "config.json"
+
+    @property
+    def config(self) -> Config:
+        """The description of the model and its data. Raises AncestralError if it is missing, damaged or of another run."""
         try:
-            config: dict[str, Any] = json.loads((self.model / "config.json").read_text(encoding="utf-8"))
-            if not {"model", "data"} <= config.keys():
-                raise ValueError
-            return config
+            config = records.read(self.config_file, Config, REPAIR)
         except FileNotFoundError:
-            raise AncestralError(f"{self.path} has no trained model yet: continue it with `ancestral train`") from None
-        except (ValueError, AttributeError):
-            file = self.model / "config.json"
-            raise AncestralError(f"{file} is damaged: run the same `ancestral train` again, which writes it again") from None
+            raise self._untrained(self.config_file) from None
+        self._check_run(self.config_file, config.run)
+        return config
 
     # checkpoints
 
@@ -292,7 +393,23 @@ class Run:
 
     def checkpoint_files(self) -> list[Path]:
         """Return the files of the checkpoints, the oldest first."""
-        return sorted(self.checkpoints.glob("step-*.safetensors"))
+        return sorted(
+            file for file in self.checkpoints.glob("step-*.safetensors") if file.stem.removeprefix("step-").isdecimal()
+        )
+
+    def counters(self) -> dict[str, Any]:
+        """Return the numbers of the newest checkpoint whose header is sound, {} if there is none."""
+        return self.counted()[0]
+
+    def counted(self) -> tuple[dict[str, Any], list[str]]:
+        """Return the same, and a note for each newer checkpoint that cannot be used."""
+        notes: list[str] = []
+        for file in reversed(self.checkpoint_files()):
+            numbers = checkpoint.read_numbers(file)
+            if numbers is not None and numbers.get("run", self.id) == self.id:
+                return numbers, notes
+            notes.append(f"{file} is damaged or of another run")
+        return {}, notes
 
     def load_checkpoint(self) -> Checkpoint | None:
         """Load the newest undamaged checkpoint. Returns None if there are no checkpoints.
@@ -302,22 +419,28 @@ class Run:
         """
         damaged: list[Path] = []
         for file in reversed(self.checkpoint_files()):
-            if (found := checkpoint.read(file, damaged)) is not None:
+            if (found := checkpoint.read(file, damaged, self.id)) is not None:
                 return found
             damaged.append(file)
+        if any("run" in (checkpoint.read_numbers(file) or {}) for file in damaged):
+            raise DamageError(
+                f"{self.recipe_file} and the checkpoints in {self.checkpoints} are of different runs, or are damaged: restore "
+                "the ones that were changed"
+            )
         if damaged:
-            raise AncestralError(
-                f"every checkpoint in {self.checkpoints} is damaged ({', '.join(file.name for file in damaged)}): "
-                "delete them to start the training again, or restore them from a backup"
+            names = ", ".join(file.name for file in damaged)
+            raise DamageError(
+                f"every checkpoint in {self.checkpoints} is damaged ({names}): delete them to start the "
+                "training again, or restore them from a backup"
             )
         return None
 
     def checkpoint_of(self, step: int) -> Checkpoint:
         """Load the checkpoint of a step. Raises UsageError if it does not exist or is damaged."""
         steps = {int(file.stem.removeprefix("step-")): file for file in self.checkpoint_files()}
-        found = checkpoint.read(steps[step], []) if step in steps else None
+        found = checkpoint.read(steps[step], [], self.id) if step in steps else None
         if found is None:
-            why = "is damaged" if step in steps else "does not exist"
+            why = "is damaged or of another run" if step in steps else "does not exist"
             kept = ", ".join(str(other) for other in steps if other != step) or "none"
             raise UsageError(
                 f"the checkpoint of step {step} {why} in {self.path}, which has those of {kept}: to store more of them, train "
@@ -331,26 +454,87 @@ class Run:
         """Add a line. Numbers that are not finite become null, since JSON has no other value for them."""
         row = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
         with disk_errors(self.path), self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(_line(row, self.id))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return all measurements, without a last line that is incomplete after a kill."""
-        if not self.metrics_file.exists():
-            return []
-        rows = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
-        return rows
+        """Return all measurements, without lines that are damaged or incomplete after a kill."""
+        return self.measured()[0]
+
+    def measured(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return all measurements, and notes that say which are left out because their lines are damaged or lost."""
+        try:
+            *lines, last = self.metrics_file.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            lines, last = [], b""
+        except OSError as error:
+            raise DamageError(f"{self.metrics_file} cannot be read ({error.strerror}): restore it") from None
+        rows, damaged, notes, run_id = [], [], [], self.id
+        for number, line in enumerate([*lines, *([last] if last else [])], 1):
+            row = _row(line, run_id)
+            if row is not None:
+                rows.append(row)
+            elif number <= len(lines):  # the last line may be incomplete after a kill
+                damaged.append(number)
+        if damaged:
+            several = f" and {len(damaged) - 1:,} others" if len(damaged) > 1 else ""
+            notes.append(f"{self.metrics_file}: line {damaged[0]:,}{several} damaged or of another run, and left out")
+        if (lost := self.counters().get("rows", 0) - len(lines)) > 0:
+            notes.append(f"{self.metrics_file}: {lost:,} of its lines {'is' if lost == 1 else 'are'} lost")
+        return rows, notes
+
+    def lines(self) -> int:
+        """Return the number of lines of metrics.jsonl."""
+        try:
+            return self.metrics_file.read_bytes().count(b"\n")
+        except FileNotFoundError:
+            return 0
 
     def rewind_metrics(self, step: int) -> None:
         """Delete the measurements after `step`, because training will repeat them."""
         if self.metrics_file.exists():
-            kept = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
+            kept = "".join(_line(row, self.id) for row in self.metrics() if row["step"] <= step)
             with disk_errors(self.path):
-                write_atomically(self.metrics_file, "".join(f"{line}\n" for line in kept).encode())
+                write_atomically(self.metrics_file, kept.encode())
+
+
+@dataclass(frozen=True)
+class Config:
+    """The content of model/config.json. source: {} in runs of earlier versions, None if the data were given in Python."""
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    source: dict[str, str] | None = field(default_factory=dict)
+    version: str | None = None
+    run: str | None = None
+
+
+def identity_of(recipe: Recipe, fingerprint: str | None) -> str:
+    """Return the identity of a run that begins with this recipe and these data. It does not depend on their places."""
+    return blake2b(f"{recipe.checksum()} {fingerprint}".encode(), digest_size=8).hexdigest()
+
+
+def _recipe_checksum(run_id: bytes, content: bytes) -> str:
+    return blake2b(run_id + b"\n" + content, digest_size=16).hexdigest()
+
+
+def _line(row: Mapping[str, Any], run_id: str | None) -> str:
+    return json.dumps({**row, CHECK: _hash(row, run_id)}) + "\n"
+
+
+def _hash(row: Mapping[str, Any], run_id: str | None) -> str:
+    """Return a hash of a measurement and its run."""
+    return blake2b(json.dumps(row).encode(), digest_size=4, key=(run_id or "").encode()).hexdigest()
+
+
+def _row(line: bytes, run_id: str | None) -> dict[str, Any] | None:
+    """Return the measurement of a line, or None if it is damaged. Lines of earlier versions have no hash."""
+    try:
+        row = records.parse(line)
+        records.formed(row, dict[str, Value])
+        check = row.pop(CHECK, None)
+        return row if check in (None, _hash(row, run_id)) and type(row["step"]) is int else None
+    except (ValueError, KeyError):
+        return None
 
 
 def diagnoses(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

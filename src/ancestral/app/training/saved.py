@@ -6,13 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from ancestral.app.data.spec import DataSpec, Kind
 from ancestral.app.remote import located
 from ancestral.app.training.run import Run
 from ancestral.conditioning.images import ImageCondition
-from ancestral.errors import UsageError
+from ancestral.errors import DamageError, UsageError
 from ancestral.models import GenerativeModel
 from ancestral.models.exported import ExportedModel, described, holds_export
 from ancestral.models.pipelines import load_pipeline
@@ -20,7 +18,7 @@ from ancestral.models.saved import Network, load_model
 from ancestral.networks import diffusers
 from ancestral.runner import digest, digest_of
 from ancestral.runtime import Precision, Runtime, holds_float64
-from ancestral.weights import CONFIG, WEIGHTS
+from ancestral.weights import CONFIG, WEIGHTS, read_metadata
 
 PIPELINE = "diffusers:"  # before the folder of a pipeline of the library diffusers
 
@@ -102,9 +100,8 @@ def weights_of(run: Opened) -> str:
 
 def _checksum(weights: Path) -> str:
     try:
-        with safe_open(weights, "pt") as stored:
-            return str((stored.metadata() or {}).get("checksum", ""))
-    except (SafetensorError, OSError):
+        return read_metadata(weights, "").get("checksum", "")
+    except (DamageError, FileNotFoundError):
         return ""
 
 

@@ -1,0 +1,185 @@
+"""The lock of a folder: one command at a time writes into it.
+
+The operating system holds the lock on the file `.lock` and releases it when the process ends, however it ends. The file says
+who has it. On a file system without locks the file alone decides: its owner has ended if no process of this machine has its
+number and its start. Readers need no lock, because every file is replaced as a whole.
+
+Several processes of one command (torchrun) share the lock of the main one.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ancestral.app.processes import processes
+from ancestral.errors import UsageError
+from ancestral.files import disk_errors
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+FILE = ".lock"
+LEFTOVER = re.compile(r"\..+\.(\d+)\.tmp")  # the name of a temporary file of `write_atomically`, with the number of its process
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+BYTE = 1 << 30  # the byte that Windows locks, beyond the text
+
+
+@dataclass
+class _Held:
+    """A lock of this process. opened: the number of the open file; times: how often its thread has taken it."""
+
+    opened: int
+    thread: int
+    times: int = 1
+
+
+_locks: dict[str, _Held] = {}  # by the real path of the folder
+_guard = threading.Lock()
+
+
+@contextmanager
+def locked(folder: Path, *, alone: bool = False) -> Iterator[None]:
+    """Hold the lock of a folder, which is made if it does not exist, and delete the temporary files of killed processes in it.
+
+    The thread that has the lock may take it again.
+
+    Args:
+        folder: The folder.
+        alone: Whether only this process of a group calls the function. Otherwise all do.
+
+    Raises:
+        UsageError: If another process or thread has the lock.
+        AncestralError: If the folder cannot be written.
+    """
+    if alone:
+        _take(folder)
+    else:
+        processes().by_main(lambda: _take(folder))
+    try:
+        yield
+    finally:
+        if alone or processes().main:
+            _release(folder)
+
+
+def _take(folder: Path) -> None:
+    key, thread = os.path.realpath(folder), threading.get_ident()
+    with _guard:
+        held = _locks.get(key)
+        if held is None:
+            with disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                _locks[key] = _Held(_acquire(folder), thread)
+                _remove_leftovers(folder)
+        elif held.thread == thread:
+            held.times += 1
+        else:
+            raise _in_use(folder, _owner())
+
+
+def _release(folder: Path) -> None:
+    key = os.path.realpath(folder)
+    with _guard:
+        held = _locks[key]
+        held.times -= 1
+        if not held.times:
+            with suppress(OSError):  # Windows deletes no open file, and the folder may be gone
+                (folder / FILE).unlink()
+            os.close(held.opened)
+            del _locks[key]
+
+
+def _acquire(folder: Path) -> int:
+    """Lock the file in the folder, write the owner into it, and return the number of the open file."""
+    while True:
+        opened = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        there = _read(opened)
+        try:
+            free = _lock(opened) or not _lives(there)
+        except (BlockingIOError, PermissionError):
+            free = False
+        if not free:
+            os.close(opened)
+            raise _in_use(folder, there)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(opened), os.stat(folder / FILE)):
+                break
+        os.close(opened)  # its owner has just deleted it
+    os.ftruncate(opened, 0)
+    os.lseek(opened, 0, os.SEEK_SET)
+    os.write(opened, json.dumps(_owner()).encode())
+    return opened
+
+
+def _lock(opened: int) -> bool:
+    """Lock an open file. Returns False if the file system has no locks. Raises OSError if another process has this one."""
+    if sys.platform == "win32":
+        os.lseek(opened, BYTE, os.SEEK_SET)
+        msvcrt.locking(opened, msvcrt.LK_NBLCK, 1)
+        return True
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in UNSUPPORTED:
+            return False
+        raise
+    return True
+
+
+def _owner() -> dict[str, Any]:
+    """Return what identifies this process."""
+    process = psutil.Process()
+    return {"pid": process.pid, "host": socket.gethostname(), "started": process.create_time()}
+
+
+def _read(opened: int) -> dict[str, Any]:
+    """Return the owner in an open file, {} if there is none."""
+    try:
+        os.lseek(opened, 0, os.SEEK_SET)
+        found = json.loads(os.read(opened, 1000))
+        return {"pid": int(found["pid"]), "host": str(found["host"]), "started": float(found["started"])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return {}
+
+
+def _lives(owner: Mapping[str, Any]) -> bool:
+    """Return whether an owner may still run. Another process can have its number, after a restart of the machine too."""
+    if not owner or owner["host"] != socket.gethostname():
+        return bool(owner)
+    try:
+        return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1)
+    except (psutil.Error, ValueError, OverflowError):
+        return False
+
+
+def _in_use(folder: Path, owner: Mapping[str, Any]) -> UsageError:
+    if not owner:
+        return UsageError(f"{folder} is in use by another process: wait until it ends")
+    since = datetime.fromtimestamp(owner["started"]).strftime("%Y-%m-%d %H:%M:%S")
+    return UsageError(
+        f"{folder} is in use by process {owner['pid']} on {owner['host']}, started at {since}: wait until it ends, or stop it"
+    )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of `write_atomically` whose processes have ended."""
+    for file in folder.rglob(".*.tmp"):
+        process = LEFTOVER.fullmatch(file.name)
+        if process is not None and not psutil.pid_exists(int(process[1])):
+            file.unlink(missing_ok=True)
