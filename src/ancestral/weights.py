@@ -54,8 +54,8 @@ def serialise(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tup
     content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     end = 8 + int.from_bytes(content[:8], "little")
     body = memoryview(content)[end:]
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted({**metadata, "body": _digest(body), "header": BLANK}.items()))
+    about = dict(sorted({**metadata, "body": _digest(body), "header": BLANK}.items()))
+    header = {"__metadata__": about, **json.loads(content[8:end])}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors are aligned
     blank = len(text).to_bytes(8, "little") + text

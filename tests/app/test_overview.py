@@ -59,6 +59,7 @@ def test_a_damaged_checkpoint_is_passed_over(run, tmp_path):
     for file in run.checkpoint_files():
         (copy.checkpoints / file.name).write_bytes(file.read_bytes())
     (copy.checkpoints / "step-00000099.safetensors").write_bytes(b"damaged")
+    copy.recipe_file.write_bytes(run.recipe_file.read_bytes())
     assert overview.counters(copy) == overview.counters(run)
 
 

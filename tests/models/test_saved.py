@@ -38,7 +38,7 @@ from ancestral.networks.autoencoder import ConvDecoder, ConvEncoder, DenseDecode
 from ancestral.networks.patch import PatchCritic
 from ancestral.noise import StreamNoise
 from ancestral.schedules import VE, Chain, Cosine, Linear
-from ancestral.weights import checksum, read_tensors, serialise
+from ancestral.weights import checksum, read_tensors, serialise, write_tensors
 
 PIXELS = (1, 8, 8)
 UNITS = {"mean": 0.3, "std": 0.4, "bounds": (0.0, 1.0)}
@@ -243,7 +243,7 @@ def test_a_flipped_bit_is_found(saved):
     contents = bytearray(file.read_bytes())
     contents[-5] ^= 1
     file.write_bytes(contents)
-    with pytest.raises(AncestralError, match=r"model.safetensors is damaged: its tensors do not match its checksum"):
+    with pytest.raises(AncestralError, match=r"model.safetensors is damaged \(its tensors do not match their checksum\)"):
         an.load(saved)
 
 
@@ -262,7 +262,7 @@ def test_weights_that_are_not_finite_are_refused(saved):
 
     with safe_open(file, "pt") as stored:
         metadata = stored.metadata()
-    save_file(tensors, file, metadata | {"checksum": checksum(tensors)})
+    write_tensors(file, tensors, metadata | {"checksum": checksum(tensors)})
     with pytest.raises(
         AncestralError, match=r"model.safetensors is refused: its tensor denoiser.network.head.bias is not finite"
     ):
@@ -425,7 +425,7 @@ def test_the_same_content_has_the_same_bytes(tmp_path):
     metadata = {"checksum": "é", "config": "2", "more": '"quoted"'}
     contents = {serialise(tensors, dict(sorted(metadata.items(), reverse=i % 2 == 0))) for i in range(20)}
     assert len(contents) == 1
-    (tmp_path / "a.safetensors").write_bytes(contents.pop())
-    found, stored = read_tensors(tmp_path / "a.safetensors")
-    assert stored == metadata
+    (tmp_path / "a.safetensors").write_bytes(b"".join(contents.pop()))
+    found, stored = read_tensors(tmp_path / "a.safetensors", "")
+    assert stored.items() >= metadata.items()
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())

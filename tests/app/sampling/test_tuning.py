@@ -1,7 +1,8 @@
 """`ancestral tune` stores a sampler that `sample` and `evaluate` use, and that is refused once the weights are others."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from hashlib import blake2b
 
 import pytest
 import torch
@@ -37,7 +38,20 @@ def test_what_is_stored_is_what_was_measured(run):
         assert setting.before == tuning.spacings["logsnr"][setting.steps]
     assert tuning.usual == min((s.steps for s in tuning.settings if s.error <= max(NEAR, tuning.reference)), default=None)
     assert (run / "tuning.png").is_file()
-    assert Tuning.from_json(json.loads(json.loads((run / FILE).read_text())["tuning"])) == tuning
+    stored = json.loads((run / FILE).read_text())
+    del stored["checksum"]
+    assert stored == json.loads(json.dumps(asdict(tuning)))
+
+
+def test_a_tuning_of_format_1_is_read(run, tmp_path):
+    tuning, other = Tuning.of(Run(run)), Run(tmp_path)
+    text = json.dumps(asdict(tuning))
+    old = {"checksum": blake2b(text.encode(), digest_size=16).hexdigest(), "tuning": text}
+    (tmp_path / FILE).write_text(json.dumps(old))
+    assert Tuning.stored(other) == tuning
+    (tmp_path / FILE).write_text(json.dumps(old).replace("unipc", "heun").replace("dpmpp", "heun"))
+    with pytest.raises(AncestralError, match=r"tuning\.json is damaged \(its content does not match its checksum\)"):
+        Tuning.stored(other)
 
 
 def test_samples_of_a_tuned_run_are_those_of_its_explicit_grid(run):

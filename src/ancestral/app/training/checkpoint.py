@@ -16,6 +16,8 @@ from ancestral.app.records import parse
 from ancestral.errors import DamageError
 from ancestral.weights import current_name, read_metadata, read_tensors, write_tensors
 
+ANY = ""  # in place of the identity of a run
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -32,14 +34,14 @@ def write(file: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any])
     write_tensors(file, tensors, {"numbers": json.dumps(dict(numbers))})
 
 
-def read(file: Path, damaged: list[Path], run: str | None = None) -> Checkpoint | None:
+def read(file: Path, damaged: list[Path], run: str | None = ANY) -> Checkpoint | None:
     """Read a checkpoint. Returns None if the file is damaged, or of another run than that with the given identity."""
     try:
         tensors, metadata = read_tensors(file, "")
         numbers = _numbers(metadata)
         if "crc32" in metadata and int(metadata["crc32"]) != _crc32(tensors):  # of an earlier version
             return None
-        return Checkpoint(file, tensors, numbers, damaged) if numbers.get("run", run) == run else None
+        return Checkpoint(file, tensors, numbers, damaged) if numbers.get("run", run) == run or run == ANY else None
     except (DamageError, FileNotFoundError, ValueError):
         return None
 
