@@ -51,6 +51,10 @@ class End:
     said: str
     problem: str = ""
 
+    @property
+    def sound(self) -> bool:
+        return not self.code and not self.problem
+
 
 def call(*words: object) -> End:
     """Run a command of `ancestral` in this process."""
@@ -185,7 +189,7 @@ def damage(families: list[str], each: int, seed: int) -> int:
             expected = {}
             for command in COMMANDS:
                 expected[command] = command(fresh(run, work), source)
-                assert not (expected[command][0].code or expected[command][0].problem), expected
+                assert expected[command][0].sound, expected
             tried = 0
             for file in files(run):
                 partner = next((f for f in files(other) if same_file(f.relative_to(other), file.relative_to(run))), None)
@@ -234,7 +238,7 @@ def prepared(family: str, run: Path, seed: int) -> str:
     if family in ("diffusion", "score", "latent"):
         done.append(call("tune", run, "--steps", "4", "-n", 4, "--device", "cpu"))
     done.append(evaluate(run, source)[0])
-    assert not any(end.code or end.problem for end in done), done
+    assert all(end.sound for end in done), done
     return source
 
 

@@ -580,6 +580,19 @@ def test_serve(bench):
     assert (found["memory"]["wrong"], set(found["memory"]["answers"])) == (0, {"200"})
 
 
+def test_torture(bench, monkeypatch):
+    """A damage that a command does not notice is bad, and the script then fails."""
+    printed = bench("torture", "damage", "--families", "vae", "--each", 1)
+    *counts, bad = (
+        int(cell) for cell in next(line for line in printed.splitlines() if line.startswith("| all |")).split("|")[2:-1]
+    )
+    assert bad == 0
+    assert all(count > 0 for count in counts)
+    monkeypatch.setattr("ancestral.weights._digest", lambda text: "0" * 32)
+    with pytest.raises(AssertionError, match="1"):
+        bench("torture", "damage", "--families", "vae", "--each", 1)
+
+
 @pytest.mark.long
 def test_distill(bench):
     ancestral.train("digits", budget="4it", out="run", condition="class", settings=SMALL, device="cpu", quiet=True)

@@ -23,9 +23,14 @@ T = TypeVar("T")
 
 def write(file: Path, values: Mapping[str, Any]) -> None:
     """Write values with their checksum, atomically. Raises AncestralError if the disk is full."""
-    plain = json.loads(json.dumps(values))  # tuples become lists, and all names text, as they are read
     with disk_errors(file):
-        write_atomically(file, json.dumps({"checksum": digest_of(plain), **plain}, indent=1).encode())
+        write_atomically(file, dump(values))
+
+
+def dump(values: Mapping[str, Any]) -> bytes:
+    """Return the content of a file of values."""
+    plain = json.loads(json.dumps(values))  # tuples become lists, and all names text, as they are read
+    return json.dumps({"checksum": digest_of(plain), **plain}, indent=1).encode()
 
 
 def read(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ancestral import metrics as m
 from ancestral import registry
+from ancestral.app import records
 from ancestral.app.data import DataSet
 from ancestral.app.data.cache import cache_dir, keep
 from ancestral.app.evaluation.classes import class_agreement, classification_accuracy
@@ -30,13 +30,13 @@ from ancestral.app.evaluation.samples import Samples
 from ancestral.app.evaluation.subject import Subject
 from ancestral.app.evaluation.truth import true_density
 from ancestral.app.training.stage import Progress, silent
-from ancestral.errors import UsageError
+from ancestral.errors import DamageError, UsageError
 from ancestral.metrics import Estimate
 from ancestral.models import HasReconstruction
 from ancestral.runtime import Runtime
 from ancestral.suggest import unknown
 
-FORMAT = 5  # version of the figures of real data in the cache
+FORMAT = 6  # version of the figures of real data in the cache
 N = 2000
 LEAST = 20  # samples
 Values = dict[tuple[str, str], Estimate]  # by metric and extractor ("" for a metric without extractor)
@@ -272,11 +272,15 @@ class Evaluator:
         """Return a part of the metrics of real data from the cache, or measure and keep it."""
         key = f"{FORMAT} {part}{self.reference.key} {sorted(self.descriptions.items())}"
         file = cache_dir() / "real" / f"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.json"
-        if file.exists():
-            return {(kind, e): Estimate(**value) for kind, e, value in json.loads(file.read_text(encoding="utf-8"))}
+        try:
+            stored = records.read(file, dict[str, list[tuple[str, str, Estimate]]], "it is measured again")
+            return {(kind, e): value for kind, e, value in stored["values"]}
+        except (DamageError, KeyError) as error:
+            self.progress(str(error))
+        except FileNotFoundError:
+            pass
         values = measure()
-        stored = [[kind, e, asdict(value)] for (kind, e), value in values.items()]
-        keep(file, json.dumps(stored).encode(), self.progress)
+        keep(file, records.dump({"values": [[kind, e, asdict(v)] for (kind, e), v in values.items()]}), self.progress)
         return values
 
     def _real_metrics(self, metrics: Sequence[registry.Entry]) -> Values:

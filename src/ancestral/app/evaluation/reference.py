@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Literal
 
 import numpy as np
@@ -16,7 +15,8 @@ from ancestral.app.data import DataSet
 from ancestral.app.data.cache import cache_dir, keep
 from ancestral.app.evaluation.extractors import Extractor
 from ancestral.app.training.stage import Progress, silent
-from ancestral.errors import UsageError
+from ancestral.errors import DamageError, UsageError
+from ancestral.weights import read_tensors, serialise
 
 FORMAT = 2
 UNITS = 2000  # training samples that give the units of features
@@ -133,18 +133,16 @@ def reference_of(data: DataSet, against: Against, n: int) -> Reference:
 def _cached(extractor: Extractor, x: Tensor, key: str, progress: Progress) -> np.ndarray:
     """Return the extractor's features of real samples, from the cache if they are there. key: the name of the samples."""
     digest = hashlib.blake2b(f"{FORMAT} {extractor.name} {extractor.about} {key} {len(x)}".encode(), digest_size=12).hexdigest()
-    file = cache_dir() / "features" / f"{extractor.name}-{digest}.npy"
-    if file.exists():
-        try:
-            kept: np.ndarray = np.load(file, allow_pickle=False).astype(np.float64)
-            return kept
-        except (ValueError, EOFError):
-            file.unlink()
-    found = extractor(x, progress)
-    buffer = BytesIO()
-    np.save(buffer, found.astype(np.float32))
-    keep(file, buffer.getvalue(), progress)
-    return found.astype(np.float32).astype(np.float64)
+    file = cache_dir() / "features" / f"{extractor.name}-{digest}.safetensors"
+    try:
+        return read_tensors(file, "it is made again")[0]["features"].double().numpy()
+    except DamageError as error:
+        progress(str(error))
+    except FileNotFoundError:
+        pass
+    found = torch.from_numpy(extractor(x, progress)).float()
+    keep(file, b"".join(serialise({"features": found}, {})), progress)
+    return found.double().numpy()
 
 
 def _shuffled(n: int) -> Tensor:

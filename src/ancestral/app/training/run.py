@@ -476,8 +476,8 @@ class Run:
             elif number <= len(lines):  # the last line may be incomplete after a kill
                 damaged.append(number)
         if damaged:
-            several = f" and {len(damaged) - 1:,} others" if len(damaged) > 1 else ""
-            notes.append(f"{self.metrics_file}: line {damaged[0]:,}{several} damaged or of another run, and left out")
+            which = f"{damaged[0]:,} is" if len(damaged) == 1 else f"{damaged[0]:,} and {len(damaged) - 1:,} more are"
+            notes.append(f"{self.metrics_file}: line {which} damaged or of another run, and left out")
         if (lost := self.counters().get("rows", 0) - len(lines)) > 0:
             notes.append(f"{self.metrics_file}: {lost:,} of its lines {'is' if lost == 1 else 'are'} lost")
         return rows, notes

@@ -11,8 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,8 +18,10 @@ from ancestral.app.data import DataSet
 from ancestral.app.data.cache import cache_dir, keep
 from ancestral.app.evaluation.extractors.base import BATCH, Pictures
 from ancestral.app.training.stage import Progress, silent
+from ancestral.errors import DamageError
 from ancestral.noise import StreamNoise
 from ancestral.runtime import Runtime
+from ancestral.weights import read_tensors, serialise
 
 FORMAT = 1
 BATCH_TRAIN = 128
@@ -133,7 +133,7 @@ class OwnClassifier(Pictures):
         if (labels := data.labels()) is None:
             raise ValueError(f"{data.spec.name} has no classes")
         file = cache_dir() / "extractors" / f"classifier-{FORMAT}-{data.spec.fingerprint}.safetensors"
-        found = _recall(file, data)
+        found = _recall(file, data, progress)
         if found is None:
             x = data.x()
             seen = min(SEEN, 60 * len(data.train))
@@ -141,8 +141,7 @@ class OwnClassifier(Pictures):
             test = data.batch(torch.arange(len(data.test)), "test")
             right = predict(model, test.x, runtime) == test.conditions["class"]
             found = model, right.float().mean().item()
-            contents = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-            keep(file, save(contents, {"accuracy": str(found[1])}), progress)
+            keep(file, b"".join(serialise(model.state_dict(), {"accuracy": str(found[1])})), progress)
         self.classifier, self.accuracy = found
         about = f"a classifier of the {len(data.spec.classes)} classes, {self.accuracy:.1%} right on held-out data"
         super().__init__("classifier", self.classifier, about, runtime)
@@ -152,12 +151,15 @@ class OwnClassifier(Pictures):
         return predict(self.classifier, x, self.runtime)
 
 
-def _recall(file: Path, data: DataSet) -> tuple[Classifier, float] | None:
-    if not file.exists():
+def _recall(file: Path, data: DataSet, progress: Progress) -> tuple[Classifier, float] | None:
+    """Return the classifier in a file and its accuracy, or None if it is missing or damaged."""
+    try:
+        tensors, metadata = read_tensors(file, "it is trained again")
+    except FileNotFoundError:
         return None
-    with safe_open(file, "pt") as stored:
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        accuracy = float(stored.metadata()["accuracy"])
+    except DamageError as error:
+        progress(str(error))
+        return None
     model = Classifier(data.spec.shape, len(data.spec.classes))
     model.load_state_dict(tensors)
-    return model.eval(), accuracy
+    return model.eval(), float(metadata["accuracy"])
