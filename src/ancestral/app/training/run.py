@@ -150,8 +150,6 @@ class Run:
                 self.write_recipe(recipe, identity_of(recipe, fingerprint))
                 return
         stored = before = self.recipe
-        if self.id is None:
-            self.write_recipe(stored, identity_of(stored, fingerprint))
         if stored.data.source != recipe.data.source and self._trained_on(fingerprint):
             stored = stored.model_copy(update={"data": stored.data.model_copy(update={"source": recipe.data.source})})
         different = stored.differences(recipe)
@@ -160,8 +158,8 @@ class Run:
                 f"{self.path} holds a run of another recipe ({'; '.join(different)}): "
                 "choose another folder with --out, or delete this one"
             )
-        if stored is not before:
-            self.rewrite(stored)
+        if stored is not before or self.id is None:  # a run of an earlier version gets an identity
+            self.write_recipe(stored, self.id or identity_of(before, fingerprint))
 
     def _trained_on(self, fingerprint: str | None) -> bool:
         """Return whether the run is of the data with this fingerprint."""
