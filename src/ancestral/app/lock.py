@@ -153,6 +153,7 @@ def _read(opened: int) -> dict[str, Any]:
     try:
         os.lseek(opened, 0, os.SEEK_SET)
         found = json.loads(os.read(opened, 1000))
+        datetime.fromtimestamp(found["started"])  # raises for what is no time
         return {"pid": int(found["pid"]), "host": str(found["host"]), "started": float(found["started"])}
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return {}

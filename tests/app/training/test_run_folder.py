@@ -333,7 +333,8 @@ def test_without_locks_of_the_file_system_the_owner_decides(tmp_path, monkeypatc
     else:
         with locked(tmp_path):
             pass
-    for content in ("", "null", '{"pid": "x"}', "[" * 5000):
+    far = json.dumps({"pid": 1, "host": "another", "started": 1e300})
+    for content in ("", "null", '{"pid": "x"}', "[" * 5000, far):
         (tmp_path / lock.FILE).write_text(content)
         with locked(tmp_path):
             pass
