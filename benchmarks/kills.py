@@ -36,7 +36,7 @@ from ancestral.app.training.checkpoint import read
 
 OPERATIONS = ("fsync", "replace", "unlink", "rename")
 LEFT_OUT = (".html", ".md", ".lock")  # reports, which hold times
-TIMES = ("seconds", "rate", "memory")
+TIMES = ("seconds", "rate", "memory", "check", "rows")  # and what depends on them: hashes and counts of rows of the log
 QUIET = ("train.checkpoint_every=0.1", "train.precision=fp32", "train.batch=16", "train.previews=2", "train.diagnoses=2")
 
 
@@ -155,7 +155,8 @@ def contents(folder: Path) -> dict[str, Any]:
             if stored is None:
                 found[name] = "damaged"
             else:
-                found |= leaves(name, stored.numbers) | {f"{name}/{key}": digest(t) for key, t in stored.tensors.items()}
+                numbers = {key: v for key, v in stored.numbers.items() if key not in TIMES}
+                found |= leaves(name, numbers) | {f"{name}/{key}": digest(t) for key, t in stored.tensors.items()}
         else:
             found[name] = blake2b(path.read_bytes()).hexdigest()
     return found

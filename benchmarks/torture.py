@@ -229,12 +229,13 @@ def fresh(run: Path, work: Path) -> Path:
 def prepared(family: str, run: Path, seed: int, *, evaluated: bool) -> str:
     """Train a small run up to a stop, tune and evaluate it, and return the source of its data."""
     source, *settings = FAMILIES[family]
-    quick = ("train.batch=32", "train.previews=1", f"train.seed={seed}", "train.checkpoint_every=0.1")
+    quick = ("train.batch=32", "train.previews=1", f"train.seed={seed}")
     trainer = plan(source, model=family, budget=f"{MORE}it", out=run, device="cpu", settings=(*quick, *settings)).begin()
     for step in trainer:
+        if step.step >= STEPS - 1:
+            trainer.save()
         if step.step == STEPS:
             break
-    trainer.save()
     done = []
     if family in ("diffusion", "score", "latent"):
         done.append(call("tune", run, "--steps", "4", "-n", 4, "--device", "cpu"))
