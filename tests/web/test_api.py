@@ -381,7 +381,8 @@ def test_a_run_whose_recipe_cannot_be_read_says_why(client, trained):
     broken = trained / "broken"
     shutil.copytree(trained / "digits", broken)
     recipe = broken / "recipe.yaml"
-    recipe.write_text(recipe.read_text("utf-8") + "novelty: 1\n", encoding="utf-8")
+    settings = recipe.read_text("utf-8").partition("\n")[2]  # without the line of the checksum, as an earlier version wrote it
+    recipe.write_text(settings + "novelty: 1\n", encoding="utf-8")
     try:
         run = client.get("/api/runs/broken").json()
         assert "novelty" in run["problem"]
