@@ -98,14 +98,14 @@ class Sentence:
 
 def health(run: Run, rows: list[dict[str, Any]] | None = None) -> list[Sentence]:
     """Say in plain words how a training goes: its losses, its steps, and the findings of the family's own checks."""
-    rows = run.metrics() if rows is None else rows
-    steps = [row for row in rows if any(name.endswith("/total") for name in row)]
-    if not steps:
-        return [Sentence("The training has not measured anything yet.", "warn")]
     try:
         recipe = run.recipe
     except AncestralError as error:  # of another version, or damaged
         return [Sentence(_sentence(str(error)), "bad")]
+    rows = run.metrics() if rows is None else rows
+    steps = [row for row in rows if any(name.endswith("/total") for name in row)]
+    if not steps:
+        return [Sentence("The training has not measured anything yet.", "warn")]
     found: list[Sentence] = []
     last = steps[-1]
     key = next(name for name in last if name.endswith("/total"))
