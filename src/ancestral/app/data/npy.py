@@ -134,7 +134,8 @@ def _header(file: IO[bytes]) -> _Header:
         raise ArrayError("is damaged or of another format: its header cannot be read") from error
     if dtype.hasobject:
         raise ArrayError(OBJECTS)
-    if any(type(n) is not int or n < 0 for n in shape) or not dtype.itemsize or len(shape) > 32:
+    wrong = any(type(n) is not int or n < 0 for n in shape) or len(shape) > 32
+    if wrong or not dtype.itemsize or dtype.subdtype is not None:
         raise ArrayError(f"is damaged: its header says the shape {_short(shape)} of the type {_short(dtype)}")
     return _Header(shape, dtype, bool(fortran), file.tell())
 

@@ -202,9 +202,7 @@ def _read(path: Path, file: pyarrow.parquet.ParquetFile, columns: list[str], gro
         return pyarrow.table({})
     groups = range(about.num_row_groups) if group is None else [group]
     rows = sum(about.row_group(i).num_rows for i in groups)
-    chunks = (about.row_group(i).column(j) for i in groups for j in range(about.row_group(i).num_columns))
-    values = sum(chunk.num_values for chunk in chunks if chunk.path_in_schema.partition(".")[0] in columns)
-    check_memory(str(path), 8.0 * values, f"its {values:,} values need")
+    check_memory(str(path), 8.0 * rows * len(columns), f"its {rows:,} rows of {count(len(columns), 'column')} need")
     short = all(_is_number(schema.field(name).type) or _is_text(schema.field(name).type) for name in columns)
     parts, before = [], pyarrow.total_allocated_bytes()
     for part in file.iter_batches(batch_size=ROWS if short else ROWS_OF_LISTS, row_groups=list(groups), columns=columns):

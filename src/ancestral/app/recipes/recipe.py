@@ -80,7 +80,7 @@ class TrainRecipe(Section):
     )
     start_from: str | None = Field(None, description="run from whose averaged weights training starts")
     players: dict[str, PlayerRecipe] = Field({}, description="settings of single players, by name")
-    seed: int = Field(0, description="random seed for weights, noise and data order")
+    seed: int = Field(0, ge=-(1 << 63), lt=1 << 63, description="random seed for weights, noise and data order")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="arithmetic of the networks; auto: bf16 if it is fast, on older GPUs fp16"
     )
@@ -239,7 +239,7 @@ def _plain(recipe: type[BaseModel], problem: Any) -> str:
         if kinds := {kind.model_fields["family"].default: kind for kind in _kinds(section)}:
             section = kinds[part]  # the path contains the family of such a section
         elif settings := _fields(section):
-            names.append(part)
+            names.append(str(part))
             known, section = settings, settings[part].annotation if part in settings else None
     where = ".".join(names)
     if problem["type"] == "extra_forbidden":
