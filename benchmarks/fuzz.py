@@ -31,6 +31,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +49,7 @@ from ancestral.errors import AncestralError
 
 SECONDS = 10
 MEMORY = 4 << 30  # bytes beyond those of the process at its start
-LIMIT_GB = "1"  # ANCESTRAL_MEMORY_GB of the inputs
+VARIABLES = {"ANCESTRAL_MEMORY_GB": "1", "ANCESTRAL_CACHE_GB": "2"}
 
 NUMBERS = [
     "0",
@@ -533,7 +534,10 @@ def run(
         log.touch()
         while done < n and time.monotonic() < end:
             log.write_text("", encoding="utf-8")
-            if not (child := os.fork()):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python's warning of threads; the child uses none of them
+                child = os.fork()
+            if not child:
                 try:
                     _try_all(kind, range(done, n), seed, Path(place), log, end)
                 finally:
@@ -587,12 +591,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as place:
-        os.environ |= {
-            "ANCESTRAL_MEMORY_GB": LIMIT_GB,
-            "ANCESTRAL_CACHE": str(Path(place) / "cache"),
-            "ANCESTRAL_CACHE_GB": "2",
-        }
+    with tempfile.TemporaryDirectory() as place, patch.dict(os.environ, VARIABLES, ANCESTRAL_CACHE=f"{place}/cache"):
         prepare(Path(place))
         if arguments.replay:
             name, number = arguments.replay
@@ -617,6 +616,7 @@ def main() -> None:
                     "slowest": slowest,
                 }
             )
+            print(f"{kind.__name__}: {done:,} tried, {sum(worst.values()):,} bad", file=sys.stderr, flush=True)
             for what, count in sorted(worst.items(), key=lambda item: -item[1]):
                 print(f"{kind.__name__}: {count} x {what}", file=sys.stderr, flush=True)
     print("| input | tried | read | one sentence | bad | slowest, s |\n|---|---|---|---|---|---|")

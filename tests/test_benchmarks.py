@@ -580,6 +580,14 @@ def test_serve(bench):
     assert (found["memory"]["wrong"], set(found["memory"]["answers"])) == (0, {"200"})
 
 
+def test_fuzz(bench):
+    table = bench("fuzz", "--n", 2, "--corpus", "corpus", "--json", "fuzz.json")
+    rows = read("fuzz.json")
+    assert len(rows) == 12
+    assert all(row["inputs"] == row["read"] + row["sentence"] == 2 for row in rows)
+    assert "| all | 24 |" in table
+
+
 @pytest.mark.long
 def test_distill(bench):
     ancestral.train("digits", budget="4it", out="run", condition="class", settings=SMALL, device="cpu", quiet=True)

@@ -378,9 +378,13 @@ def test_a_shard_of_chained_headers_or_negative_sizes_ends(tmp_path):
 
     chained = header(b"L", b"00000000000\0") * 3000
     negative = header(b"0", b"\xff" * 11 + b"\x00")
-    for content in (chained, negative * 10, header(b"0", b"\x80" + b"\xff" * 11), header(b"S", b"77777777777\0")):
+    huge = [header(kind, b"77777777777\0") for kind in (b"L", b"x", b"g", b"S")]  # 8 GB, which are not there
+    tracemalloc.start()
+    for content in (chained, negative * 10, header(b"0", b"\x80" + b"\xff" * 11), *huge):
         (tmp_path / "x.tar").write_bytes(content + bytes(1024))
         refused(tmp_path / "x.tar", r"x")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    tracemalloc.stop()
 
 
 def test_numbers_of_shards_that_fill_the_memory_are_refused(tmp_path, monkeypatch):

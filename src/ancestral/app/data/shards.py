@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -435,7 +435,7 @@ def _samples(path: Path, trouble: _Trouble) -> dict[str, _Sample]:
     """Return the samples of a shard by their keys."""
     found: dict[str, _Sample] = {}
     try:
-        with open_regular(path) as opened, tarfile.open(fileobj=opened, mode="r:") as file:
+        with open_regular(path) as opened, tarfile.open(fileobj=cast(IO[bytes], _Bounded(opened)), mode="r:") as file:
             for member in _members(file, path, trouble):
                 folder, _, base = member.name.rpartition("/")
                 stem, _, suffix = base.partition(".")
@@ -473,6 +473,17 @@ def _samples(path: Path, trouble: _Trouble) -> dict[str, _Sample]:
         trouble.add("without an image or array of the same key", f"{path.name}/{key}")
         del found[key]
     return found
+
+
+class _Bounded:
+    """A file of which no more is read than it has: Python takes memory for all that is asked for, and a header asks for any."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.size = file, os.fstat(file.fileno()).st_size
+        self.tell, self.seek, self.name = file.tell, file.seek, ""
+
+    def read(self, n: int) -> bytes:
+        return self.file.read(max(0, min(n, self.size - self.file.tell())))
 
 
 def _members(file: tarfile.TarFile, path: Path, trouble: _Trouble) -> Iterator[tarfile.TarInfo]:
