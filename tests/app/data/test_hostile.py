@@ -469,7 +469,9 @@ def test_settings_of_any_content_are_refused_in_one_sentence(setting):
 
 def test_a_recipe_that_is_no_mapping_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("- 1")
-    with pytest.raises(UsageError, match=r"recipe\.yaml is no recipe: it holds list in place of sections; see --print-recipe$"):
+    with pytest.raises(
+        UsageError, match=r"recipe\.yaml is no recipe: it holds a list in place of the sections data, model, train$"
+    ):
         Recipe.load(tmp_path / "recipe.yaml")
 
 

@@ -327,21 +327,23 @@ def _labels(path: Path, table: pyarrow.Table, label: str) -> np.ndarray:
         raise DataError(f"{path}, column {label}: row {missing} has no label: fill or drop such rows")
     if _is_number(column.type):
         return np.asarray(column.to_numpy())
-    found = np.empty(len(column), dtype=object)
-    found[:] = _values(column)
-    return found
+    return _values(column)
 
 
-def _values(column: pyarrow.ChunkedArray) -> list[Any]:
-    """Return the values of a column as Python objects. Equal texts are one object where the column holds them once."""
-    from pyarrow import types
+def _values(column: pyarrow.ChunkedArray) -> np.ndarray:
+    """Return the values of a column as an array of objects. Equal texts are one object where the column holds them once."""
+    from pyarrow import compute, types
 
-    if not types.is_dictionary(column.type):
-        return list(column.to_pylist())
-    found: list[Any] = []
+    found, start = np.empty(len(column), dtype=object), 0
     for chunk in column.chunks:
-        words = chunk.dictionary.to_pylist()
-        found += [None if i is None else words[i] for i in chunk.indices.to_pylist()]
+        end = start + len(chunk)
+        if types.is_dictionary(chunk.type):
+            words = np.empty(len(chunk.dictionary) + 1, dtype=object)  # the last is None
+            words[:-1] = chunk.dictionary.to_pylist()
+            found[start:end] = words[compute.fill_null(chunk.indices, len(words) - 1).to_numpy()]
+        else:
+            found[start:end] = np.fromiter(chunk.to_pylist(), object, len(chunk))
+        start = end
     return found
 
 

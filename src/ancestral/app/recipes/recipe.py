@@ -135,7 +135,8 @@ class Recipe(Section):
         except ValueError as error:
             raise UsageError(f"cannot read the recipe {path}: {error}") from None
         if not isinstance(values, dict):
-            raise UsageError(f"{path} is no recipe: it holds {type(values).__name__} in place of sections; see --print-recipe")
+            found = "nothing" if values is None else f"a {type(values).__name__}"
+            raise UsageError(f"{path} is no recipe: it holds {found} in place of the sections {', '.join(SECTIONS)}")
         return cls.of(values)
 
     def flat(self) -> dict[str, Any]:
