@@ -36,8 +36,8 @@ def encode(groups: Sequence[Any], where: str, names: Sequence[str] = ()) -> tupl
     if arrays[0].dtype == object:  # an array of strings would take as much memory for each as for the longest
         texts = sorted(set().union(*arrays))
         codes = {text: code for code, text in enumerate(texts)}
-        encoded = [np.fromiter((codes[text] for text in array), np.int64, len(array)) for array in arrays]
-        return [torch.from_numpy(array) for array in encoded], tuple(map(printable, texts))
+        numbers = [np.fromiter((codes[text] for text in array), np.int64, len(array)) for array in arrays]
+        return [torch.from_numpy(array) for array in numbers], tuple(map(printable, texts))
     values = np.unique(np.concatenate(arrays))
     encoded = [torch.from_numpy(np.searchsorted(values, a).astype(np.int64)) for a in arrays]
     return encoded, tuple(map(str, values.tolist()))
