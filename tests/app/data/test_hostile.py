@@ -21,6 +21,7 @@ from ancestral.app.data.bounded import check_memory, read_json, text_of
 from ancestral.app.data.captions import read_captions
 from ancestral.app.data.hugging_face import hugging_face
 from ancestral.app.data.labels import encode
+from ancestral.app.data.numbers import numbers_of
 from ancestral.app.recipes.recipe import Recipe, override, parse
 from ancestral.app.recipes.yaml_text import read_yaml
 from ancestral.errors import AncestralError, UsageError
@@ -67,6 +68,7 @@ def array_bytes(descr, shape, values=b"", version=1):
         (array_bytes("<f4", (4, 4), bytes(8)), r"which are 64 bytes, and it holds 8 bytes$"),
         (b"PK\x05\x06" + bytes(18), r"holds no array of data"),
         (b"PK\x03\x04", r"not a complete \.npz file$"),
+        (b"PK\1\2" + bytes(42) + b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 1, 1, 46, 0, 0), r"not a complete \.npz file$"),
     ],
 )
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
@@ -197,13 +199,16 @@ def test_metadata_that_is_nested_too_deep(tmp_path, name):
     refused(tmp_path, name)
 
 
-def test_many_captions_and_columns_of_one_image_take_linear_time(tmp_path):
+def test_many_captions_and_columns_of_one_image_take_linear_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANCESTRAL_MEMORY_GB", "1")
     rows = [{"file_name": "0.png", "text": f"caption {i}", f"column{i}": i} for i in range(20_000)]
     (pictures(tmp_path) / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     start = time.monotonic()
     (captions, *_), _ = read_captions(tmp_path, ["0.png"], ["metadata.jsonl"], [])
     assert len(captions) == 20_000
-    assert time.monotonic() - start < 5
+    with pytest.raises(DataError, match=r"20,000 columns of numbers need"):
+        numbers_of(tmp_path, [*map(str, range(20_000)), "0.png"], ["metadata.jsonl"])
+    assert time.monotonic() - start < 8
 
 
 # only regular files, and only those of the folder

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ ZIP = b"PK"  # the first bytes of a zip, also of an empty one
 MEMBERS = 10_000  # arrays in an `.npz` at most
 LARGEST_HEADER = 10_000  # bytes
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what numpy writes; other methods unpack without bound
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, LookupError, OverflowError)
 OBJECTS = "holds Python objects, which are not loaded: save an array of numbers"
 
 
@@ -105,7 +107,7 @@ def _members(file: IO[bytes], name: str, wanted: set[str] | None) -> dict[str, n
             return {key: array for key, info in members.items() if (array := _member(archive, info, key)) is not None}
     except (ArrayError, UsageError):
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError) as error:
+    except ZIP_ERRORS as error:
         raise ArrayError("is damaged or of another format: it is not a complete .npz file") from error
 
 
