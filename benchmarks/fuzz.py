@@ -1,11 +1,11 @@
 """Damages inputs of every kind in many ways, gives each to the reader that users reach, and counts what comes of it.
 
-    python benchmarks/fuzz.py --n 10000                       # of each kind; `--only npy yaml` for some
-    python benchmarks/fuzz.py --replay FOLDER                 # the inputs that a run has kept
+    python benchmarks/fuzz.py --n 10000                   # of each kind; `--only npy recipe` for some
+    python benchmarks/fuzz.py --replay npy 17 --seed 1    # one input, with its traceback
 
-An input is `read`, or refused in one `sentence` (an `AncestralError`). Everything else is BAD: another exception, more time than
-`SECONDS` and `CLOCK`, more memory than `MEMORY`, a message of more than one line. Bad inputs are written to `--corpus`. Each input is made
-from (seed, kind, number) alone.
+An input is `read`, or refused in one `sentence` (an `AncestralError`). Everything else is BAD: another exception, more than
+`SECONDS` of work or `CLOCK` of waiting, more memory than `MEMORY`, the end of the process, a message of more than one line. Bad
+inputs are written to `--corpus`. Each input is made from (seed, kind, number) alone.
 """
 
 from __future__ import annotations
