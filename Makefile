@@ -7,13 +7,14 @@ QUIET  := --disable-pip-version-check --quiet
 PIP    := $(BIN)/pip $(QUIET)
 BENCH  ?=   # further options of benchmarks/speed.py
 
-.PHONY: help demo test test-all lowest lint docs bench clean
+.PHONY: help demo test test-all lowest torture lint docs bench clean
 LIBRARY := $(addprefix tests/,solvers schedules guidance networks likelihood metrics models conditioning)
 
 help:
 	@echo "make demo     train on handwritten digits and draw new ones (3 minutes)"
 	@echo "make test     run the whole test suite"
 	@echo "make lowest   test the library with the oldest versions of what it needs (a download of 3 GB)"
+	@echo "make torture  kill commands, damage runs and give hostile inputs (about 15 minutes)"
 	@echo "make lint     style, types and the import rules"
 	@echo "make docs     build the documentation into docs/_build"
 	@echo "make bench    measure speed beside other packages (10 minutes; BENCH=\"--only training\" for a part)"
@@ -58,6 +59,12 @@ test: .venv/dev
 
 test-all: .venv/dev
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "long or not long"
+
+torture: export OMP_NUM_THREADS := 1
+torture: .venv/dev
+	$(BIN)/python benchmarks/kills.py --kills 60
+	$(BIN)/python benchmarks/torture.py damage --each 2
+	$(BIN)/python benchmarks/fuzz.py --n 3000
 
 # the lowest versions that pyproject.toml states; old packages warn of new ones, which is no fault here
 lowest: build/lowest/base

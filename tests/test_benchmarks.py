@@ -595,6 +595,18 @@ def test_torture(bench):
     assert outcomes == ["BAD"] * 4 + ["left out", "rebuilt", "same", "named"]
 
 
+def test_fuzz(tmp_path, monkeypatch):
+    """In a process of its own, since it forks, and threads of other tests would not be in the child."""
+    monkeypatch.chdir(tmp_path)
+    words = [sys.executable, str(FOLDER / "fuzz.py"), "--n", "2", "--json", "fuzz.json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = read("fuzz.json")
+    assert len(rows) == 12
+    assert all(row["inputs"] == row["read"] + row["sentence"] == 2 for row in rows)
+    assert "| all | 24 |" in done.stdout
+
+
 @pytest.mark.long
 def test_distill(bench):
     ancestral.train("digits", budget="4it", out="run", condition="class", settings=SMALL, device="cpu", quiet=True)

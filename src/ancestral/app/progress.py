@@ -18,6 +18,7 @@ from rich.text import Text
 from ancestral.app.processes import processes
 from ancestral.app.training.loop import Step, Trainer
 from ancestral.app.training.trackers import Trackers
+from ancestral.errors import printable
 
 PLAIN_EVERY = 10.0  # seconds between lines if the output is not a terminal
 REDRAWN = 8  # times a second, on a terminal
@@ -34,7 +35,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(Text(text))
+            self.console.print(_shown(text))
 
     @contextmanager
     def live(self) -> Iterator[Line]:
@@ -72,9 +73,14 @@ class Line:
         self.printed = time.monotonic()
         text = text if isinstance(text, str) else text()
         if self.live is not None:
-            self.live.update(Text(text))
+            self.live.update(_shown(text))
         else:
             self.reporter.say(text)
+
+
+def _shown(text: str) -> Text:
+    """Return a text with the control characters of its lines as escapes."""
+    return Text("\n".join(printable(line) for line in text.split("\n")))
 
 
 @contextmanager

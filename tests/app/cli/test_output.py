@@ -81,3 +81,15 @@ def test_a_recipe_with_any_path_is_read_again(tmp_path):
     assert Recipe.load(file) == recipe
     file.write_bytes("data: {source: größe}\ntrain: {budget: 1m}\n".encode())
     assert Recipe.load(file).data.source == "größe"
+
+
+def test_errors_print_names_as_they_are(monkeypatch, tmp_path):
+    """Neither control characters nor the brackets of rich's markup mean anything."""
+    (tmp_path / "metadata.jsonl").write_text("{}")
+    place = tmp_path / "a\x1b[31m\nerror: forged [bold]b[/]\\[c"
+    code, _, said = printed(monkeypatch, "utf-8", "train", place)
+    assert code == 2
+    assert said.count("\n") == 1
+    assert said.startswith("error: ")
+    assert "\x1b" not in said
+    assert "forged [bold]b[/]" in said

@@ -40,8 +40,8 @@ def picture() -> Callable[..., Path]:
 @pytest.fixture
 def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data of more than 4 kB count as too large for the memory, and 64 samples stand for them."""
-    from ancestral.app.data import assemble, dataset, decode_once, mapped, streamed
+    from ancestral.app.data import arrays, assemble, dataset, decode_once, streamed
 
-    for module in (assemble, decode_once, mapped, streamed):
+    for module in (arrays, assemble, decode_once, streamed):
         monkeypatch.setattr(module, "HELD", 4096)
     monkeypatch.setattr(dataset, "KEPT", 20)

@@ -63,7 +63,7 @@ def test_what_cannot_be_used_is_said(tmp_path):
     fill(tmp_path / "set", (4, 4), 3)
     (tmp_path / "set" / "bad.npy").write_bytes(b"no array")
     assert (
-        "left out 1 file: bad.npy (is not a complete .npy file: it is damaged or of another format)"
+        "left out 1 file: bad.npy (is damaged or of another format: its first bytes are not those of an array)"
         in load(tmp_path / "set").notes
     )
     np.save(tmp_path / "set" / "z.npy", np.zeros((4, 5)))

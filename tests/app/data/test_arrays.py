@@ -240,12 +240,12 @@ def test_files_that_cannot_be_used(tmp_path, monkeypatch):
         whole = (tmp_path / "whole.npy").read_bytes() if suffix == ".npy" else (tmp_path / "b.npz").read_bytes()
         for content in (b"", b"text, not an array", b"\x93NUMPY\x01\x00\x04\x00'''\n", whole[: len(whole) // 2]):
             (tmp_path / f"d{suffix}").write_bytes(content)
-            with pytest.raises(DataError, match=rf"d\{suffix} is not a complete \{suffix} file: it is damaged or of another"):
+            with pytest.raises(DataError, match=rf"d\{suffix} is damaged or (of another format|not complete): .+"):
                 load(tmp_path / f"d{suffix}")
 
     def denied(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(np, "load", denied)
+    monkeypatch.setattr("os.open", denied)
     with pytest.raises(DataError, match=r"b\.npz cannot be read \(Permission denied\): check its permissions$"):
         load(tmp_path / "b.npz")

@@ -101,7 +101,9 @@ def test_metadata_that_cannot_be_understood(tmp_path, name, text, message):
 
 def test_metadata_that_cannot_be_read(tmp_path):
     (tmp_path / "metadata.csv").mkdir()
-    with pytest.raises(DataError, match=r"metadata\.csv cannot be read \(Is a directory\): check its permissions$"):
+    with pytest.raises(
+        DataError, match=r"metadata\.csv is no regular file, but a folder, a pipe or a device: save the data in a file$"
+    ):
         captions(tmp_path, ["metadata.csv"])
 
 

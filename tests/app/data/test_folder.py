@@ -323,12 +323,13 @@ def test_images_that_do_not_fit_into_memory_are_refused_with_a_size_that_fits(tm
     with pytest.raises(DataError) as caught:
         load(tmp_path, size=2000)
     assert str(caught.value) == (
-        f"10 images of {tmp_path} at 2000x2000 need 0.0 GB, more than half of the 0.0 GB of memory that is free: "
-        "choose a smaller size, for example 312 (train, compare: --size 312)"
+        f"10 images of {tmp_path} at 2000x2000 need 0.0 GB of memory, more than the 0.0 GB that are allowed (half of what is "
+        "free): choose a smaller size, for example 312 (train, compare: --size 312), or set ANCESTRAL_MEMORY_GB to more "
+        "gigabytes"
     )
     assert load(tmp_path, size=312).spec.shape == (1, 312, 312)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10))
-    with pytest.raises(DataError, match=r"free: use fewer images$"):
+    with pytest.raises(DataError, match=r"free\): use fewer images, or set ANCESTRAL_MEMORY_GB to more gigabytes$"):
         load(tmp_path)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from ancestral.app.data import load
 from ancestral.app.data.decode import decode
 from ancestral.app.data.images import ImageError, extent, inspect, inspect_pages, read, read_values
+from ancestral.errors import UsageError
 
 
 def save(path, image, **how):
@@ -157,13 +158,18 @@ def test_files_that_are_broken_say_why(tmp_path):
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     path = save(tmp_path / "a.png", Image.new("L", (30, 30)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ImageError, match=r"^more than 100 pixels$"):
+    with pytest.raises(ImageError, match=r"^more than 100 pixels: ANCESTRAL_MEGAPIXELS sets the limit$"):
         inspect(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # less than twice too large is a warning to Pillow
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(ImageError, match=r"^more than 500 pixels$"):
+        with pytest.raises(ImageError, match=r"^more than 500 pixels: ANCESTRAL_MEGAPIXELS sets the limit$"):
             inspect(path)
+    monkeypatch.setenv("ANCESTRAL_MEGAPIXELS", "0.001")
+    assert inspect(path).height == 30
+    monkeypatch.setenv("ANCESTRAL_MEGAPIXELS", "many")
+    with pytest.raises(UsageError, match=r"^ANCESTRAL_MEGAPIXELS must be a number of millions, e\.g\. 200, found 'many'$"):
+        inspect(path)
 
 
 def test_a_reason_that_may_pass_is_marked(tmp_path, monkeypatch):
@@ -172,7 +178,7 @@ def test_a_reason_that_may_pass_is_marked(tmp_path, monkeypatch):
             function(tmp_path / "missing.png")
         assert caught.value.passing
 
-    def denied(*_):
+    def denied(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Image, "open", denied)
@@ -181,7 +187,7 @@ def test_a_reason_that_may_pass_is_marked(tmp_path, monkeypatch):
 
 
 def test_no_memory_is_not_a_broken_file(monkeypatch, tmp_path):
-    def exhausted(*_):
+    def exhausted(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(Image, "open", exhausted)

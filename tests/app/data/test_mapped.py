@@ -205,7 +205,7 @@ def test_what_exceeds_the_budget_is_held_in_memory_or_refused_in_a_sentence(tmp_
     assert not data.train.streamed
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 10_000}))
     with pytest.raises(
-        DataError, match=r"GB of memory that is free: use fewer images; on the disk they need.*set ANCESTRAL_CACHE_GB"
+        DataError, match=r"what is free\): use fewer images, or set .*; on the disk they need.*set ANCESTRAL_CACHE_GB"
     ):
         load(folder)
     monkeypatch.setenv("ANCESTRAL_CACHE_GB", "much")

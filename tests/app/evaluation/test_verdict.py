@@ -161,6 +161,17 @@ def test_only_copiers():
     assert answer.startswith("thief repeats the training data: train for less long")
 
 
+def test_names_mean_nothing_in_markdown():
+    """A name makes no link, no tag, no column, no line and no heading, as it makes none in the page."""
+    name = "a|b\n# c <img src=x onerror=alert(1)> [d](javascript:e) `f` \x1b[31m\u202e"
+    page = markdown(compared(subject(name, 5.0), subject("vae", 9.0)), name)
+    shown = r"a\|b\\n\# c &lt;img src=x onerror=alert(1)> \[d\](javascript:e) \`f\` \\x1b\[31m\\u202e"
+    assert f"# {shown}\n" in page
+    assert f"| metric | {shown} | vae | real data |" in page
+    assert "<img" not in page
+    assert "\x1b" not in page
+
+
 def test_five_lines_and_a_fold():
     models = [subject(f"m{i}", 5.0 + i) for i in range(3)]
     baselines = [subject(f"b{i}", 6.0 + i, baseline=True) for i in range(6)]

@@ -11,10 +11,11 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
+from rich.text import Text
 
 from ancestral.app.cli.output import print_everywhere
 from ancestral.app.cli.parallel import launched
-from ancestral.errors import AncestralError
+from ancestral.errors import AncestralError, printable
 from ancestral.version import __version__
 
 INTRODUCTION = """Train, sample and compare generative models of your own data.
@@ -125,7 +126,7 @@ def _run(arguments: list[str], says: Callable[[str], bool] = lambda message: Tru
         where = f"{error.filename}: " if error.filename else ""
         message, code = f"{where}{(error.strerror or str(error)).lower()}; fix this and run the command again", 1
     if says(message):
-        _tell(message, code, arguments)
+        _tell(printable(message), code, arguments)
     return code
 
 
@@ -135,8 +136,4 @@ def _tell(message: str, code: int, arguments: list[str]) -> None:
 
         print(json.dumps({"error": message, "exit_code": code}))
     else:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {_escape(message)}")
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+        Console(stderr=True, highlight=False, soft_wrap=True).print(Text.assemble(("error:", "red"), " ", message))

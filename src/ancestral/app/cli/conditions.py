@@ -66,8 +66,7 @@ class Asked:
         Raises:
             UsageError: if options cannot be read or do not fit together.
         """
-        import yaml
-
+        from ancestral.app.recipes.yaml_text import read_yaml
         from ancestral.app.sampling import Conditions, Sweep
         from ancestral.errors import UsageError
 
@@ -76,7 +75,10 @@ class Asked:
             name, equals, value = text.partition("=")
             if not equals:
                 raise UsageError(f"cannot read --condition {text}: write NAME=VALUE, e.g. brightness=0.7")
-            others[name] = yaml.safe_load(value)
+            try:
+                others[name] = read_yaml(value)
+            except ValueError as error:
+                raise UsageError(f"cannot read the value of --condition {name}: {error}") from None
         with as_options():
             return Conditions(
                 classes=tuple(self.class_.split(",")) if self.class_ else (),

@@ -27,10 +27,12 @@ def info(
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from ancestral.app.overview import facts as facts_of
     from ancestral.app.progress import count, duration, emit
     from ancestral.app.training.run import Run
+    from ancestral.errors import printable
 
     folder = Run.existing(run)
     facts = facts_of(folder)
@@ -44,7 +46,7 @@ def info(
         else f"{facts['progress']:.0%} done; the same `ancestral train` command continues it"
     )
     if quiet:
-        console.print(f"{run}: {facts['family']} of {facts['data']['name']}, {state}", markup=False)
+        console.print(printable(f"{run}: {facts['family']} of {facts['data']['name']}, {state}"), markup=False)
         return 0
     data = facts["data"]
     shape = "x".join(map(str, data["shape"]))
@@ -71,7 +73,7 @@ def info(
     rows |= {"finding" + " " * i: finding for i, finding in enumerate(facts["findings"])}
     rows |= {"note" + " " * i: note for i, note in enumerate(facts["notes"])}
     for name, value in rows.items():
-        table.add_row(f"[bold]{name}[/bold]", value.replace("[", r"\["))
+        table.add_row(Text(name, "bold"), Text(printable(value)))
     console.print(table)
     if facts["curve"]:
         console.print()

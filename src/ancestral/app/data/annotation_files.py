@@ -10,8 +10,8 @@ Classes are in a column `label`, `labels` or `class`, or in the file `dataset.js
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +23,16 @@ import torch
 from torch import Tensor
 
 from ancestral.app.data.assemble import count
-from ancestral.app.data.captions import ELSEWHERE, LABEL, rows_of, text_of
+from ancestral.app.data.bounded import read_json, text_of
+from ancestral.app.data.captions import ELSEWHERE, LABEL, rows_of
 from ancestral.app.data.columns import fit_box
 from ancestral.app.data.decode import listed
-from ancestral.app.data.errors import DataError, printable
+from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import ImageError, inspect, read, read_numbers
+from ancestral.errors import printable
 
 OBJECTS, MAP, IMAGE = ELSEWHERE
+OUTSIDE = "ANCESTRAL_OUTSIDE"  # the variable with further folders that metadata may name, separated as in PATH
 DATASET = "dataset.json"
 LARGEST = 1e9  # pixels; also excludes NaN and infinity
 
@@ -67,8 +70,7 @@ def read_extras(root: Path, metadata: Sequence[str]) -> Extras:
             for column, files in ((MAP, found.maps), (IMAGE, found.images)):
                 if isinstance(value := row.get(column), str) and value:
                     files[image] = _path(here, value)
-                    if files[image].startswith(("/", "../")):
-                        raise DataError(f"{where}: {column} names {value}, which is outside of {root}: move it there")
+                    check_inside(root, files[image], f"{where}: {column} names {value}")
             if (objects := row.get(OBJECTS)) is not None:
                 found.objects[image] = _objects(objects, where)
     return found
@@ -81,11 +83,12 @@ def boxes_of(
     if not extras.objects:
         return None, (), []
     names = sorted({label for image in images for label, _ in extras.objects.get(image, [])}, key=_natural)
+    numbers = {label: number for number, label in enumerate(names)}
     rows, lost = [], 0
     for image in images:
         header = inspect(root / image)
         objects = extras.objects.get(image, [])
-        fitted = [(names.index(label), fit_box(box, (header.height, header.width), size)) for label, box in objects]
+        fitted = [(numbers[label], fit_box(box, (header.height, header.width), size)) for label, box in objects]
         kept = [(label, *box) for label, box in fitted if box is not None]
         lost += len(fitted) - len(kept)
         rows.append(torch.tensor(kept, dtype=torch.int64).view(-1, 5))
@@ -169,9 +172,9 @@ def labels_of(
 def _dataset(root: Path, name: str) -> Iterator[tuple[str, object]]:
     """Yield (image, label) of a `dataset.json`, nothing if its labels are null."""
     try:
-        pairs = json.loads(text_of(root / name))["labels"]
+        pairs = read_json(text_of(root / name))["labels"]
         yield from ((str(image), label) for image, label in pairs or ())
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f'{root / name} must be {{"labels": [[image, class], ...]}}, as for StyleGAN: correct or remove it'
         ) from error
@@ -210,6 +213,22 @@ def _objects(objects: Any, where: str) -> list[tuple[str, tuple[float, ...]]]:
     if any(len(box) != 4 or not all(abs(v) < LARGEST for v in box) for _, box in found):
         raise DataError(f'{where}: objects must be {{"bbox": [[left, top, width, height], ...], "categories": [class, ...]}}')
     return found
+
+
+def check_inside(root: Path, name: str, what: str) -> None:
+    """Raise DataError if a file that metadata name lies outside of the folder, also through a link, and is not allowed.
+
+    Args:
+        root: the folder.
+        name: the path of the file, relative to the folder.
+        what: which metadata name it, for the message.
+    """
+    allowed = [str(root), *filter(None, os.environ.get(OUTSIDE, "").split(os.pathsep))]
+    file = os.path.realpath(root / name)
+    if not any(Path(file).is_relative_to(os.path.realpath(os.path.expanduser(folder))) for folder in allowed):
+        raise DataError(
+            f"{what}, which is outside of {root}: move it there, or set {OUTSIDE}={os.path.dirname(file)} to allow that folder"
+        )
 
 
 def _path(folder: str, name: object) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ancestral.app.data.arrays import AXES, arranged, named_axes, numeric, read_arrays, usual_axes
+from ancestral.app.data.arrays import AXES, arranged, arrays_of, named_axes, numeric, usual_axes
+from ancestral.app.data.bounded import check_memory
 from ancestral.app.data.decode import Decoded, listed
 from ancestral.app.data.errors import DataError
 
@@ -27,26 +28,31 @@ def samples_of(root: Path, names: Sequence[str], axes: str | None, shape: tuple[
     rows: list[np.ndarray] = []
     kept: list[int] = []
     left_out: list[str] = []
+    largest = 0
     for i, name in enumerate(names):
         try:
-            (row,) = read_arrays(root / name).values()
+            found = list(arrays_of(root / name).values())
         except DataError as error:
             left_out.append(f"{name} ({str(error).removeprefix(f'{root / name} ')})")
             continue
+        if len(found) != 1:
+            left_out.append(f"{name} (holds {len(found)} arrays)")
+            continue
+        (row,) = found
         if rows and row.shape != rows[0].shape:
             raise DataError(
                 f"the .npy files of {root} must hold one sample each, all of one shape, and "
                 f"{names[kept[0]]} has {rows[0].shape}, {name} {row.shape}: make them equal, or give one of the files"
             )
+        if row.nbytes > largest:
+            largest = row.nbytes
+            check_memory(str(root), 2.0 * largest * len(names), f"its {len(names):,} arrays need")
         rows.append(row)
         kept.append(i)
     if not rows:
         raise DataError(f"no array in {root} can be read: {listed(left_out)}")
     where = f"the array of all files of {root}"
-    try:
-        array = numeric(np.stack(rows), where)
-    except MemoryError as error:
-        raise DataError(f"the {len(rows):,} arrays of {root} do not fit into the memory: use fewer") from error
+    array = numeric(np.stack(rows), where)
     chosen, doubt = (axes, "") if axes is not None else usual_axes(array, where, shape)
     samples = arranged(array, chosen, where)
     if len(samples) != len(rows):

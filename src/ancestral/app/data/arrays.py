@@ -33,9 +33,10 @@ from ancestral.app.data.decode import listed
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.labels import encode
 from ancestral.app.data.levels import check_finite
-from ancestral.app.data.mapped import levels_of, mapped
+from ancestral.app.data.mapped import levels_of
+from ancestral.app.data.npy import ArrayError, map_array, read_arrays
 from ancestral.app.data.numbers import numbers_note
-from ancestral.app.data.streamed import SAMPLE, evenly, is_large
+from ancestral.app.data.streamed import HELD, SAMPLE, evenly, is_large
 from ancestral.errors import UsageError
 
 AXES = {"n d": "vectors", "n l": "signals", "n c l": "signals", "n h w": "images", "n c h w": "images"}  # in any order
@@ -65,7 +66,7 @@ def array_file(path: Path, axes: str | None = None, labels: Any = None, shape: t
     Raises:
         DataError: if the file cannot be read or used.
     """
-    arrays = read_arrays(path)
+    arrays = arrays_of(path)
     data = next((key for key in DATA if key in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
     if data is None:
         found = listed(list(arrays), 20) or "nothing"
@@ -98,23 +99,16 @@ def array_file(path: Path, axes: str | None = None, labels: Any = None, shape: t
     )
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of an `.npz` file by name, or that of an `.npy` file as `x`, mapped if large. Raises `DataError`."""
-    if (large := mapped(path)) is not None:
-        return {"x": large}
     try:
-        with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
-            loaded = np.load(file, allow_pickle=False)
-            arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+        if path.suffix.lower() == ".npy" and path.stat().st_size > HELD:
+            return {"x": map_array(path)}
+        return read_arrays(path)
+    except ArrayError as error:
+        raise DataError(f"{path} {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
-    except MemoryError as error:
-        raise DataError(f"{path} is damaged, or holds an array that does not fit into the memory") from error
-    except Exception as error:  # numpy's parser of headers raises errors of many types
-        if "Object arrays" in str(error):
-            raise DataError(f"{path} holds Python objects, which are not loaded: save an array of numbers") from error
-        raise DataError(f"{path} is not a complete {path.suffix} file: it is damaged or of another format") from error
-    return {key: array for key, array in arrays.items() if isinstance(array, np.ndarray)}  # a zip may hold other files
 
 
 def from_array(

@@ -11,11 +11,12 @@ from torch import Tensor
 from ancestral.app.data.columns import STANDARD, Numbers, Texts
 from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.discrete import allowed_values, described
-from ancestral.app.data.errors import DataError, printable
+from ancestral.app.data.errors import DataError
 from ancestral.app.data.hashing import fingerprint, of_sample
 from ancestral.app.data.precision import CONSTANT
 from ancestral.app.data.spec import DataSpec, Kind
 from ancestral.app.data.streamed import HELD, Streamed, apart
+from ancestral.errors import printable
 
 CHUNK = 1 << 22  # values examined at a time, so that float64 and int64 temporaries take at most 32 MB
 MOST_HELD_OUT = 10_000
@@ -77,7 +78,7 @@ def assemble(
     number_mean, number_std = known_moments(numbers.values)
     allowed = allowed_values(x.numpy(), levels)
     spec = DataSpec(
-        name=name,
+        name=printable(name),
         shape=tuple(x.shape[1:]),
         kind=kind,
         range=(min(low for low, _ in limits), max(high for _, high in limits)) if limits else (0.0, 1.0),

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ancestral.app.data.assemble import count
+from ancestral.app.data.bounded import read_json, text_of
 from ancestral.app.data.decode import listed
 from ancestral.app.data.errors import DataError
 
@@ -47,7 +47,7 @@ def read_captions(
     found: dict[str, str | None] = {}
     for sidecar in sidecars:
         found[_stem(sidecar)] = text_of(root / sidecar).strip() or None
-    captions: dict[str, list[str]] = {image: [] for image in images}
+    captions: dict[str, dict[str, None]] = {image: {} for image in images}  # in order, each once
     notes: list[str] = []
     for name in metadata:
         missing: list[str] = []
@@ -57,14 +57,14 @@ def read_captions(
             if image not in captions:
                 missing.append(image)
             else:
-                captions[image] += [text for text in texts if text not in captions[image]]
+                captions[image] |= dict.fromkeys(texts)
         if missing:
             notes.append(f"{count(len(missing), 'row')} of {name} without a readable image: {listed(missing)}")
         if unused:
             notes.append(f"columns of {name} not used: {listed(sorted(unused))}")
     if several := sum(len(texts) > 1 for texts in captions.values()):
         notes.append(f"{count(several, 'image')} with several captions: one of them is drawn each time")
-    return [_row(captions[image]) or (found.get(_stem(image)) if found else None) for image in images], notes
+    return [_row([*captions[image]]) or (found.get(_stem(image)) if found else None) for image in images], notes
 
 
 def _row(texts: Sequence[str]) -> str | tuple[str, ...] | None:
@@ -103,8 +103,8 @@ def _jsonl(name: str, text: str) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
+                row = read_json(line)
+            except ValueError as error:
                 raise DataError(f"{name}, line {number}: not JSON ({error}); one JSON object per line is expected") from error
             if not isinstance(row, dict):
                 raise DataError(f"{name}, line {number}: one JSON object is expected, found {type(row).__name__}")
@@ -127,16 +127,6 @@ def _csv(name: str, text: str) -> Iterator[Row]:
             yield reader.line_num, dict(row)
     except csv.Error as error:
         raise DataError(f"{name}, line {reader.reader.line_num}: not CSV ({error})") from error
-
-
-def text_of(path: Path) -> str:
-    """Return the content of a text file. Raises `DataError` if it cannot be read or is not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
 
 
 def _stem(name: str) -> str:

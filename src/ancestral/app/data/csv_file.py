@@ -7,11 +7,14 @@ line is a number, the file has no names of columns. With another separator than 
 from __future__ import annotations
 
 import csv
+import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ancestral.app.data.bounded import check_memory, open_regular
 from ancestral.app.data.captions import SEPARATORS
 from ancestral.app.data.errors import DataError
 
@@ -26,7 +29,8 @@ def read_csv(path: Path) -> pyarrow.Table:
     import pyarrow.csv
 
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with open_regular(path) as opened, io.TextIOWrapper(opened, encoding="utf-8-sig") as file:
+            check_memory(str(path), 8.0 * os.fstat(opened.fileno()).st_size)
             lines = file.read(HEAD).splitlines()
         head, first = (*lines, "", "")[:2]
         separator = max(SEPARATORS, key=head.count)
@@ -40,8 +44,8 @@ def read_csv(path: Path) -> pyarrow.Table:
         )
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    except pyarrow.ArrowException as error:
-        reason = str(error).splitlines()[0]
+    except (pyarrow.ArrowException, csv.Error, ValueError) as error:
+        reason = (str(error).splitlines() or ["an unknown reason"])[0]
         raise DataError(f"{path} is not a table of equally long rows ({reason}): correct it, or save it as .parquet") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error

@@ -18,14 +18,13 @@ import torch
 from torch import Tensor
 
 from ancestral.app.data.columns import Column, Texts, column
-from ancestral.app.data.errors import printable
 from ancestral.app.data.hashing import COVERED, extended
 from ancestral.app.data.order import EpochSampler, Order, ShardOrder
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.data.streamed import SAMPLE, Selection, Streamed, evenly
 from ancestral.batch import Batch
 from ancestral.conditioning import Conditioner, Rendering
-from ancestral.errors import UsageError
+from ancestral.errors import UsageError, printable
 from ancestral.noise import Noise, StreamNoise
 from ancestral.suggest import unknown
 

@@ -10,8 +10,9 @@ import math
 import os
 import statistics
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,15 +22,18 @@ import numpy as np
 from PIL import Image
 
 from ancestral.app.data.assemble import chunks, count
-from ancestral.app.data.errors import DataError, printable
+from ancestral.app.data.bounded import MEMORY, memory_limit, rule_of_memory
+from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import Header, ImageError, Source, each_page, extent, inspect_pages, read, read_values
 from ancestral.app.data.streamed import is_large
-from ancestral.runtime import free_memory
+from ancestral.errors import printable
 
 HALF = 1 << 15  # half of the range of 16 bits
 PAGES = 64  # pages that are read while a file is open; each opening finds its way from the first page
 DARK = 64  # 16-bit values below this level of 256 probably have fewer bits, such as 12
 CHOOSE = "; choose another size with --size"
+LONGEST = 300  # characters of a name in a message
+WAITING = 1024  # pieces of work that wait for a thread
 LARGEST = 64  # the side of a square with as many pixels as an image has at most if the user gives no size
 Progress = Callable[[int, int], None]
 Allocate = Callable[[tuple[int, ...], "np.dtype[Any]"], np.ndarray | None]  # (shape, type) -> an array of zeros, or None
@@ -85,7 +89,7 @@ def decode(
     """
     with _pool() as pool:
         inspect = _attempt(inspect_pages)
-        inspected = list(pool.map(lambda i: inspect(sources[i]), range(len(sources))))  # sources may be read one by one
+        inspected = list(_in_order(pool, lambda i: inspect(sources[i]), range(len(sources))))  # read one by one
         pages = [_Page(i, header) for i, found in enumerate(inspected) if isinstance(found, list) for header in found]
         reasons = [f"{name} ({why.reason})" for name, why in zip(names, inspected, strict=True) if isinstance(why, ImageError)]
         if not pages:
@@ -151,13 +155,16 @@ def _read(
         numbers = [pages[i].header.page for i in run]
         return each_page(sources[pages[run[0]].file], numbers, lambda i, image: function(run[i], image))
 
-    for run, found in zip(runs, pool.map(several, runs), strict=True):
+    for run, found in zip(runs, _in_order(pool, several, runs), strict=True):
         yield from zip(run, found, strict=True)
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Write names as `a, b, c`, each as by `printable`. Only the first `most` are written, with the number of the others."""
-    shown = ", ".join(printable(name) for name in names[:most])
+    """Write names as `a, b, c`, each as by `printable`. Only the first `most` are written, with the number of the others.
+
+    Of a longer name the first `LONGEST` characters are written.
+    """
+    shown = ", ".join(printable(name if len(name) <= LONGEST else f"{name[:LONGEST]}...") for name in names[:most])
     return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
@@ -172,6 +179,17 @@ def _pool() -> Iterator[ThreadPoolExecutor]:
             yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _in_order(pool: ThreadPoolExecutor, function: Callable[[A], B], arguments: Sequence[A]) -> Iterator[B]:
+    """Yield the results of a function in the order of its arguments. At most `WAITING` of them are ahead of their use."""
+    waiting: deque[Future[B]] = deque()
+    for argument in arguments:
+        if len(waiting) >= WAITING:
+            yield waiting.popleft().result()
+        waiting.append(pool.submit(function, argument))
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _attempt(function: Callable[[A], B]) -> Callable[[A], B | ImageError]:
@@ -243,16 +261,17 @@ def _kept_values(
 
 
 def _allocate(where: str, shape: tuple[int, ...], kind: type[np.generic], trouble: Sequence[str]) -> np.ndarray:
-    """Allocate an array `shape` for the pixels. Raises `DataError` if it needs more than half of the free memory."""
+    """Allocate an array `shape` for the pixels. Raises `DataError` if it needs more memory than is allowed."""
     n, channels, height, width = shape
     each = np.dtype(kind).itemsize
-    need, free = math.prod(shape) * each, free_memory()
-    if need > free / 2:
-        fits = int((free / 2 / (n * channels * each)) ** 0.5) // 8 * 8
+    need, limit = math.prod(shape) * each, memory_limit()
+    if need > limit:
+        fits = int((limit / (n * channels * each)) ** 0.5) // 8 * 8
         advice = f"choose a smaller size, for example {fits} (train, compare: --size {fits})" if fits else "use fewer images"
         raise DataError(
-            f"{count(n, 'image')} of {where} at {height}x{width} need {need / 1e9:.1f} GB, more than half of the "
-            f"{free / 1e9:.1f} GB of memory that is free: {advice}" + "".join(f"; on the disk {why}" for why in trouble)
+            f"{count(n, 'image')} of {where} at {height}x{width} need {need / 1e9:.1f} GB of memory, more than the "
+            f"{limit / 1e9:.1f} GB that are allowed ({rule_of_memory()}): {advice}, or set {MEMORY} to more gigabytes"
+            + "".join(f"; on the disk {why}" for why in trouble)
         )
     return np.empty(shape, dtype=kind)
 

@@ -6,7 +6,6 @@ levels of arrays. A damaged row is replaced by the next one that can be read, so
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -21,6 +20,7 @@ from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import ImageError, inspect, read
 from ancestral.app.data.levels import quantise
 from ancestral.app.data.mapped import converter
+from ancestral.app.data.npy import ArrayError, array_of
 from ancestral.app.data.streamed import evenly
 
 LOOKED_AT = 512  # evenly spread rows that decide the form of all
@@ -172,9 +172,9 @@ def _of_arrays(where: str, seen: Sequence[bytes], axes: str | None) -> Form:
 def _array(content: bytes) -> np.ndarray:
     """Read an `.npy` file of numbers. Raises ImageError."""
     try:
-        found = np.load(io.BytesIO(content), allow_pickle=False)
-    except Exception as error:  # numpy's parser of headers raises errors of many types
-        raise ImageError("not a complete .npy file of numbers") from error
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
-        raise ImageError("not an .npy file of numbers")
+        found = array_of(content)
+    except ArrayError as error:
+        raise ImageError(f"an array that {error}") from error
+    if found.dtype.kind not in "biuf":
+        raise ImageError(f"an array of the type {found.dtype}, not of numbers")
     return found

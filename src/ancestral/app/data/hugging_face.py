@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from ancestral.app.data.annotation_files import check_inside
 from ancestral.app.data.arrays import arranged, named_axes, numeric, usual_axes
 from ancestral.app.data.assemble import assemble, count
+from ancestral.app.data.bounded import open_regular
 from ancestral.app.data.columns import Column, Numbers, Pictures, Texts, Values
 from ancestral.app.data.dataset import DataSet, Split
 from ancestral.app.data.decode import listed
@@ -54,7 +56,7 @@ def saved(folder: Path, size: tuple[int, int] | None = None, axes: str | None = 
         raise
     except Exception as error:  # errors of many types
         raise DataError(f"the data set in {folder} cannot be read ({_first_line(error)}): save it again") from error
-    return hugging_face(found, folder.resolve().name, size, axes)
+    return hugging_face(found, folder.resolve().name, size, axes, root=folder)
 
 
 def from_hub(source: str, size: tuple[int, int] | None = None, axes: str | None = None) -> DataSet:
@@ -72,7 +74,13 @@ def from_hub(source: str, size: tuple[int, int] | None = None, axes: str | None 
     return hugging_face(found, name.rpartition("/")[2], size, axes)
 
 
-def hugging_face(source: Any, name: str = "", size: tuple[int, int] | None = None, axes: str | None = None) -> DataSet:
+def hugging_face(
+    source: Any,
+    name: str = "",
+    size: tuple[int, int] | None = None,
+    axes: str | None = None,
+    root: Path | None = None,
+) -> DataSet:
     """Read a `datasets.Dataset` or `DatasetDict` as a `DataSet` that is read on demand.
 
     Args:
@@ -80,6 +88,7 @@ def hugging_face(source: Any, name: str = "", size: tuple[int, int] | None = Non
         name: The name of the data. "": that of the data set.
         size: (height, width) of images. None: chosen as for a folder.
         axes: The names of the axes of all arrays; the first is n.
+        root: The folder in which the files must lie that rows name. None: anywhere, as the library found them.
 
     Raises:
         DataError: If it is streamed, or has no column of images or numbers.
@@ -102,7 +111,7 @@ def hugging_face(source: Any, name: str = "", size: tuple[int, int] | None = Non
             "streaming=True"
         )
     name = name or str(getattr(train.info, "dataset_name", None) or getattr(train.info, "builder_name", None) or "dataset")
-    reader = _Reader(train, name, size, axes)
+    reader = _Reader(train, name, size, axes, root)
     samples, held = reader.split(train), None if test is None else reader.split(test)
     if held is not None:
         x = held["x"]
@@ -118,11 +127,11 @@ def hugging_face(source: Any, name: str = "", size: tuple[int, int] | None = Non
 class _Reader:
     """Reads splits of one data set, all in the form that the training split decides."""
 
-    def __init__(self, train: Any, name: str, size: tuple[int, int] | None, axes: str | None):
+    def __init__(self, train: Any, name: str, size: tuple[int, int] | None, axes: str | None, root: Path | None):
         from datasets import ClassLabel, Image
 
         features = dict(train.features)
-        self.name = name
+        self.name, self.root = name, root
         self.image = next((key for key, kind in features.items() if isinstance(kind, Image)), None)
         used = [self.image]
         numbers = [key for key, kind in features.items() if _is_number(kind)]
@@ -134,7 +143,7 @@ class _Reader:
         if n < 2:
             raise DataError(f"{where} holds {count(n, 'sample')}: at least 2 are needed, one to train on and one to hold out")
         if self.image is not None:
-            self.form = form_of(where, n, _Contents(train, self.image), False, size, axes)
+            self.form = form_of(where, n, _Contents(train, self.image, root), False, size, axes)
             self.levels, told = self.form.levels, self.form.notes
         else:
             arrays = [key for key, kind in features.items() if key not in (self.label, self.text) and _is_array(kind)]
@@ -178,7 +187,7 @@ class _Reader:
         """Return the columns of a split."""
         columns: dict[str, Column] = {}
         if self.image is not None:
-            contents = _Contents(table, self.image)
+            contents = _Contents(table, self.image, self.root)
             source = Encoded(f"the data set {self.name}", table.num_rows, contents, self.form, None, "")
             columns["x"] = Streamed(source, Pictures)
         else:
@@ -202,9 +211,10 @@ class _Reader:
 class _Contents:
     """The files of a column of images."""
 
-    def __init__(self, table: Any, column: str):
+    def __init__(self, table: Any, column: str, root: Path | None):
         from datasets import Image
 
+        self.root = root
         self.table, self.column = (
             table.select_columns([column]).cast_column(column, Image(decode=False)).with_format(None),
             column,
@@ -219,9 +229,12 @@ class _Contents:
         content: bytes | None = cell.get("bytes")
         if content is not None:
             return content
+        if self.root is not None:
+            check_inside(self.root, cell["path"], f"the data set in {self.root} names {cell['path']}")
         try:
-            return Path(cell["path"]).read_bytes()
-        except OSError:
+            with open_regular(Path(cell["path"])) as file:
+                return file.read()
+        except (OSError, DataError, ValueError):
             return b""  # counted as damaged
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.app.data.errors import DataError, printable
+from ancestral.app.data.errors import DataError
+from ancestral.errors import printable
 
 
 def encode(groups: Sequence[Any], where: str, names: Sequence[str] = ()) -> tuple[list[Tensor], tuple[str, ...]]:
@@ -32,13 +33,20 @@ def encode(groups: Sequence[Any], where: str, names: Sequence[str] = ()) -> tupl
         return [torch.from_numpy(array.astype(np.int64)) for array in arrays], tuple(names)
     if len({array.dtype.kind for array in arrays}) > 1:
         raise DataError(f"the labels of {where} are numbers in one split and names in the other: use one kind")
+    if arrays[0].dtype == object:  # an array of strings would take as much memory for each as for the longest
+        texts = sorted(set().union(*arrays))
+        codes = {text: code for code, text in enumerate(texts)}
+        numbers = [np.fromiter((codes[text] for text in array), np.int64, len(array)) for array in arrays]
+        return [torch.from_numpy(array) for array in numbers], tuple(map(printable, texts))
     values = np.unique(np.concatenate(arrays))
     encoded = [torch.from_numpy(np.searchsorted(values, a).astype(np.int64)) for a in arrays]
-    return encoded, tuple(printable(str(value)) for value in values)
+    return encoded, tuple(map(str, values.tolist()))
 
 
 def _flat(labels: Any, where: str) -> np.ndarray:
-    """Return labels as an int64 or string array `(N,)`."""
+    """Return labels as an int64 array `(N,)`, or as one of objects that are strings."""
+    if isinstance(labels, list | tuple) and labels and all(isinstance(label, str) for label in labels):
+        return np.fromiter(labels, object, len(labels))
     try:
         array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     except ValueError:
@@ -49,14 +57,17 @@ def _flat(labels: Any, where: str) -> np.ndarray:
         array = array[:, 0]
     if array.ndim != 1 or not len(array):
         raise DataError(f"the labels of {where} must be one number or name per sample, found the shape {array.shape}")
-    if array.dtype.kind == "O" and all(isinstance(label, str) for label in array):
-        array = array.astype(str)
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
-    if array.dtype.kind == "U":
-        return array
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError:
+            raise DataError(f"the labels of {where} are bytes that are not UTF-8 text: save them as strings") from None
+    if array.dtype.kind == "O" and all(isinstance(label, int) for label in array):  # larger than any int64
+        array = array.astype(str)
+    if array.dtype.kind == "U" or (array.dtype.kind == "O" and all(isinstance(label, str) for label in array)):
+        return array.astype(object)
     if array.dtype == np.uint64 and array.max() >= 1 << 63:  # larger than any int64
-        return array.astype(str)
+        return array.astype(str).astype(object)
     if array.dtype.kind in "biu":
         return array.astype(np.int64)
     numbers = array if array.dtype.kind == "f" else np.full(len(array), np.nan)

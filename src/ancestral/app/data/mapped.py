@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -11,18 +10,7 @@ from torch import Tensor
 from ancestral.app.data.columns import Pictures, Values
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.levels import every, quantise
-from ancestral.app.data.streamed import HELD, SAMPLE, Mapped, Streamed, evenly, is_large
-
-
-def mapped(path: Path) -> np.ndarray | None:
-    """Map an `.npy` file of more than `HELD` bytes into memory. None: the file is smaller, or of another kind."""
-    try:
-        if path.suffix.lower() != ".npy" or path.stat().st_size <= HELD:
-            return None
-        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return found
-    except (OSError, ValueError, EOFError):
-        return None  # the reader of whole files says why
+from ancestral.app.data.streamed import SAMPLE, Mapped, Streamed, evenly, is_large
 
 
 def levels_of(arrays: list[np.ndarray], images: bool, levels: int | None = None) -> tuple[list[Tensor | Streamed], int | None]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ancestral.app.data.bounded import check_memory
 from ancestral.app.data.captions import ELSEWHERE, TEXT, rows_of
 from ancestral.app.data.columns import Numbers, numbered
 from ancestral.app.data.decode import listed
@@ -43,9 +44,11 @@ def numbers_of(root: Path, images: Sequence[str], metadata: Sequence[str]) -> Nu
                     other.add(column)
                 else:
                     found.setdefault(column, {})[image] = number
-    names = [column for column in found if column not in other and any(image in found[column] for image in images)]
+    known = set(images)
+    names = [column for column in found if column not in other and not known.isdisjoint(found[column])]
     if not names:
         return None
+    check_memory(f"the metadata of {root}", 40.0 * len(images) * len(names), f"{len(names):,} columns of numbers need")
     rows = [[found[name].get(image, math.nan) for name in names] for image in images]
     return Numbers(torch.tensor(rows, dtype=torch.float64), tuple(names))
 
@@ -86,6 +89,6 @@ def numbers_note(names: Sequence[str]) -> list[str]:
 def _number(value: object) -> float | None:
     try:
         number = float(value) if isinstance(value, str | int | float) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

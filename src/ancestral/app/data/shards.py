@@ -21,17 +21,19 @@ import json
 import math
 import os
 import re
+import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
 from ancestral.app.data.assemble import assemble, count
+from ancestral.app.data.bounded import check_memory, open_regular, read_json
 from ancestral.app.data.cache import NoRoomError, cache_dir, make_room, touch
 from ancestral.app.data.captions import LABEL, TEXT
 from ancestral.app.data.columns import Numbers, Pictures, Texts, Values
@@ -49,6 +51,7 @@ FORMAT = 1  # version of the cached index
 IMAGES = ("png", "jpg", "jpeg", "webp")
 SMALL = ("cls", "txt", "json")
 LARGEST_TEXT = 1 << 16  # bytes of a member with a class, a caption or numbers
+MOST = 1_000_000  # shards that braces may stand for
 TOLD = 5  # examples of a kind of trouble
 Label = int | str
 
@@ -60,6 +63,8 @@ def expanded(pattern: str) -> list[Path] | None:
     """
     if not pattern.lower().endswith(".tar") or not re.search(r"[*?\[{]", pattern) or os.path.exists(pattern):
         return None
+    if _count(pattern) > MOST:
+        raise UsageError(f"the braces of {pattern!r} stand for more than {MOST:,} names: give fewer, or use *")
     names = {name for part in _braces(os.path.expanduser(pattern)) for name in glob.glob(part, recursive=True)}
     return [Path(name) for name in sorted(names)]
 
@@ -71,13 +76,22 @@ def _braces(pattern: str) -> Iterator[str]:
         yield pattern
         return
     inside = found[1]
-    if limits := re.fullmatch(r"(\d+)\.\.(\d+)", inside):
+    if limits := re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", inside):
         first, last = limits.groups()
         parts = [f"{i:0{len(first)}}" for i in range(int(first), int(last) + 1)]
     else:
         parts = inside.split(",")
     for part in parts:
         yield from _braces(pattern[: found.start()] + part + pattern[found.end() :])
+
+
+def _count(pattern: str) -> int:
+    """Return how many patterns the braces of a pattern stand for."""
+    total = 1
+    for inside in re.findall(r"\{([^{}]*)\}", pattern):
+        limits = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", inside)
+        total *= max(1, int(limits[2]) - int(limits[1]) + 1) if limits else 1 + inside.count(",")
+    return total
 
 
 def short_name(source: str) -> str:
@@ -290,6 +304,8 @@ def _index(paths: list[Path], progress: Progress | None) -> _Index:
             status = path.stat()
         except OSError as error:
             raise DataError(f"the shard {path} cannot be read ({error.strerror}): check its name and permissions") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"the shard {path} is no regular file, but a folder, a pipe or a device: remove it")
         states.append((str(path.resolve()), status.st_size, status.st_mtime_ns))
     key = hashlib.blake2b(repr((FORMAT, states)).encode(errors="surrogateescape"), digest_size=16).hexdigest()
     stem = cache_dir() / "shards" / key
@@ -370,7 +386,9 @@ def _written(paths: list[Path], rows_file: Path, text_file: Path, progress: Prog
                 numbers = tuple(names)
             if arrays is None and samples:
                 arrays = sum(sample.array for sample in samples.values()) * 2 > len(samples)
-            table = np.zeros(len(samples), _row(len(numbers or ())))
+            row = _row(len(numbers or ()))
+            check_memory(str(path), len(samples) * row.itemsize, "the numbers of its samples need")
+            table = np.zeros(len(samples), row)
             texts: list[bytes] = []
             used = 0
             for key, sample in samples.items():
@@ -417,7 +435,7 @@ def _samples(path: Path, trouble: _Trouble) -> dict[str, _Sample]:
     """Return the samples of a shard by their keys."""
     found: dict[str, _Sample] = {}
     try:
-        with tarfile.open(path, "r:") as file:
+        with open_regular(path) as opened, tarfile.open(fileobj=cast(IO[bytes], _Bounded(opened)), mode="r:") as file:
             for member in _members(file, path, trouble):
                 folder, _, base = member.name.rpartition("/")
                 stem, _, suffix = base.partition(".")
@@ -440,8 +458,8 @@ def _samples(path: Path, trouble: _Trouble) -> dict[str, _Sample]:
                     if why := _add(found.setdefault(key, _Sample()), kind, content):
                         trouble.add(why, f"{path.name}/{member.name}")
     except tarfile.ReadError as error:
-        with path.open("rb") as opened:
-            start = opened.read(6)
+        with path.open("rb") as again:
+            start = again.read(6)
         if start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
             raise DataError(
                 f"the shard {path} is compressed, and its samples must be found in place: unpack it to .tar"
@@ -449,21 +467,40 @@ def _samples(path: Path, trouble: _Trouble) -> dict[str, _Sample]:
         raise DataError(f"the shard {path} is not a tar file: it is damaged or of another format") from error
     except OSError as error:
         raise DataError(f"the shard {path} cannot be read ({error.strerror}): check its permissions") from error
+    except (ValueError, OverflowError, RecursionError, KeyError) as error:  # tarfile's errors for its first header
+        raise DataError(f"the shard {path} is not a tar file: it is damaged or of another format") from error
     for key in [key for key, sample in found.items() if sample.offset < 0]:
         trouble.add("without an image or array of the same key", f"{path.name}/{key}")
         del found[key]
     return found
 
 
+class _Bounded:
+    """A file of which no more is read than it has: Python takes memory for all that is asked for, and a header asks for any."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.size = file, os.fstat(file.fileno()).st_size
+        self.tell, self.seek, self.name = file.tell, file.seek, ""
+
+    def read(self, n: int) -> bytes:
+        return self.file.read(max(0, min(n, self.size - self.file.tell())))
+
+
 def _members(file: tarfile.TarFile, path: Path, trouble: _Trouble) -> Iterator[tarfile.TarInfo]:
     """Yield the files in a shard. A shard that ends early gives those before, and their place is a trouble."""
-    end = path.stat().st_size
+    end, place = path.stat().st_size, -1
     while True:
         try:
             member = file.next()
-        except (tarfile.TarError, EOFError, ValueError):
+        except OSError:
+            raise
+        except Exception:  # tarfile's parser of headers raises errors of many types
             trouble.add("after which the shard is damaged", path.name)
             return
+        if member is not None and (file.offset <= place or member.size < 0):  # it would be read forever
+            trouble.add("after which the shard is damaged", path.name)
+            return
+        place = file.offset
         file.members = []  # type: ignore[attr-defined]  # tarfile would keep all
         if member is None:
             return
@@ -486,8 +523,8 @@ def _add(sample: _Sample, kind: str, content: bytes) -> str:
         sample.label = _label(text) if text else sample.label
     else:
         try:
-            values = json.loads(text)
-        except (ValueError, RecursionError):
+            values = read_json(text)
+        except ValueError:
             return "not JSON"
         if not isinstance(values, dict):
             return "not a JSON object"

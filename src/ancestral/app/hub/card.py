@@ -13,6 +13,7 @@ from ancestral.app.overview import counters
 from ancestral.app.pictures import png
 from ancestral.app.progress import count, duration
 from ancestral.app.report import figures
+from ancestral.app.report.write import literal
 from ancestral.app.sampling import Conditions, SampleRequest
 from ancestral.app.sampling.provenance import record
 from ancestral.app.sampling.writing import picture_of
@@ -54,14 +55,14 @@ def card(folder: Opened, repo: str, licence: str, pictures: Collection[str]) -> 
     text = environment.get_template("card.md").render(
         name=repo.partition("/")[2],
         repo=repo,
-        about=f"{what} of {spec.name}{asked}, trained with [ancestral](https://pypi.org/project/ancestral/).",
+        about=f"{literal(f'{what} of {spec.name}{asked}')}, trained with [ancestral](https://pypi.org/project/ancestral/).",
         shape=", ".join(map(str, spec.shape)),
         samples=SAMPLES if SAMPLES in pictures else None,
         curves=CURVES if CURVES in pictures else None,
-        data=_data(spec),
-        measured="" if evaluation is None else _measured(evaluation),
+        data=[literal(line) for line in _data(spec)],
+        measured="" if evaluation is None else literal(_measured(evaluation)),
         metrics=[] if evaluation is None else [_row(metric) for metric in evaluation.metrics],
-        findings=[] if run is None else findings(run.metrics()),
+        findings=[] if run is None else [literal(finding) for finding in findings(run.metrics())],
         training=[f"ancestral {__version__}"] if run is None else _training(run),
         settings="config.json" if run is None else "recipe.yaml",
         copies="" if run is None else _copies(run),
@@ -110,7 +111,7 @@ def _result(metric: Metric, evaluation: Evaluation, fingerprint: str) -> Any:
 
 def _row(metric: Metric) -> list[str]:
     meaning = f"{metric.meaning}; {DIRECTIONS[metric.better]}"
-    return [metric.name, str(metric.value), str(metric.real) if metric.real else "", meaning]
+    return [literal(metric.name), str(metric.value), str(metric.real) if metric.real else "", literal(meaning)]
 
 
 def _evaluation(folder: Opened) -> Evaluation | None:

@@ -14,14 +14,17 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, create_model
 
 from ancestral.app import migration
-from ancestral.app.data import is_name
+from ancestral.app.data import DataError, is_name
+from ancestral.app.data.bounded import text_of
 from ancestral.app.recipes import FAMILIES, FamilyRecipe, Section
 from ancestral.app.recipes.own import OWN, OwnRecipe
+from ancestral.app.recipes.yaml_text import read_yaml
 from ancestral.errors import UsageError
 from ancestral.registry import names
 from ancestral.suggest import unknown
 
 DEFAULT_FAMILY = "diffusion"
+LONGEST = 200  # characters of a value in a message
 SECTIONS = ("data", "model", "train")
 
 
@@ -77,7 +80,7 @@ class TrainRecipe(Section):
     )
     start_from: str | None = Field(None, description="run from whose averaged weights training starts")
     players: dict[str, PlayerRecipe] = Field({}, description="settings of single players, by name")
-    seed: int = Field(0, description="random seed for weights, noise and data order")
+    seed: int = Field(0, ge=-(1 << 63), lt=1 << 63, description="random seed for weights, noise and data order")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="arithmetic of the networks; auto: bf16 if it is fast, on older GPUs fp16"
     )
@@ -126,10 +129,15 @@ class Recipe(Section):
     def load(cls, path: Path) -> Recipe:
         """Read a recipe. Raises UsageError if the file is not a recipe."""
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise UsageError(f"cannot read the recipe {path}: {str(error).splitlines()[0]}") from None
-        return cls.of(values if isinstance(values, dict) else {})
+            values = read_yaml(text_of(path))
+        except DataError as error:
+            raise UsageError(f"cannot read the recipe: {error}") from None
+        except ValueError as error:
+            raise UsageError(f"cannot read the recipe {path}: {error}") from None
+        if not isinstance(values, dict):
+            found = "nothing" if values is None else f"a {type(values).__name__}"
+            raise UsageError(f"{path} is no recipe: it holds {found} in place of the sections {', '.join(SECTIONS)}")
+        return cls.of(values)
 
     def flat(self) -> dict[str, Any]:
         """Return all settings under their full names, such as "train.batch"."""
@@ -162,9 +170,9 @@ def family_of(values: dict[str, Any]) -> str:
     """Return the family in unchecked values of a recipe. Raises UsageError if it is unknown."""
     section = values.get("model") or {}
     family = section.get("family", DEFAULT_FAMILY) if isinstance(section, dict) else DEFAULT_FAMILY
-    if family != OWN and family not in FAMILIES:
-        raise UsageError(unknown("model", family, FAMILIES))
-    return str(family)
+    if not isinstance(family, str) or (family != OWN and family not in FAMILIES):
+        raise UsageError(unknown("model", str(family)[:LONGEST], FAMILIES))
+    return family
 
 
 def section_of(family: str) -> type[FamilyRecipe]:
@@ -185,16 +193,18 @@ def parse(assignments: tuple[str, ...]) -> dict[str, Any]:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         try:
-            settings[migration.setting(path)] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            equals = ""
+            settings[migration.setting(path)] = read_yaml(text)
+        except ValueError as error:
+            raise UsageError(f"cannot read {assignment[:LONGEST]!r}: {error}") from None
         if not equals:
             hint = (
                 "; several conditions take commas (train, compare: --condition class,text)"
                 if assignment in names("condition")
                 else ""
             )
-            raise UsageError(f"cannot read {assignment!r}: write a setting as section.name=value, e.g. train.batch=128{hint}")
+            raise UsageError(
+                f"cannot read {assignment[:LONGEST]!r}: write a setting as section.name=value, e.g. train.batch=128{hint}"
+            )
     return settings
 
 
@@ -230,7 +240,7 @@ def _plain(recipe: type[BaseModel], problem: Any) -> str:
         if kinds := {kind.model_fields["family"].default: kind for kind in _kinds(section)}:
             section = kinds[part]  # the path contains the family of such a section
         elif settings := _fields(section):
-            names.append(part)
+            names.append(str(part))
             known, section = settings, settings[part].annotation if part in settings else None
     where = ".".join(names)
     if problem["type"] == "extra_forbidden":
@@ -242,7 +252,7 @@ def _plain(recipe: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "value_error":
         return f"{where}: {problem['ctx']['error']}"
     message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{where}={problem['input']}: {message}"
+    return f"{where}={str(problem['input'])[:LONGEST]}: {message}"
 
 
 def _fields(section: Any) -> dict[str, Any]:

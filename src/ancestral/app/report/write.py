@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from ancestral.app.evaluation.result import COSTS, DIRECTIONS
 from ancestral.app.evaluation.verdict import LINES
 from ancestral.app.pictures import is_picture
 from ancestral.app.report import figures
+from ancestral.errors import printable
 from ancestral.files import disk_errors, write_atomically
 from ancestral.version import __version__
 
 LIKELIHOODS = ("bits", "nats")  # metrics with a table of their own
+MEANT = re.compile(r"[\\`*_\[\]|~#](?<!\w_(?=\w))")  # characters with a meaning in Markdown; not _ within a word
 SIGN = "●"  # before the best figures, also in print without colours
 
 
@@ -72,39 +76,48 @@ def html(comparison: Comparison, evaluator: Evaluator, title: str) -> str:
 
 
 def markdown(comparison: Comparison, title: str) -> str:
-    """Return the verdict and the tables as Markdown."""
+    """Return the verdict and the tables as Markdown. Names and sentences, which may hold names from data, are `literal`."""
     first = comparison.subjects[0].evaluation
-    names = [s.name for s in comparison.subjects]
-    lines = [f"# {title}", "", *_verdict(comparison), ""]
-    lines += [f"*{comparison.rule}*", ""] if len(names) > 1 else []
-    lines += [f"{first.n:,} samples against {first.reference:,} of {first.source} ({first.against}). ", ""]
-    lines += [f"- {name}: {about}" for name, about in first.extractors.items()]
+    names = [literal(s.name) for s in comparison.subjects]
+    lines = [f"# {literal(title)}", "", *_verdict(comparison), ""]
+    lines += [f"*{literal(comparison.rule)}*", ""] if len(names) > 1 else []
+    lines += [f"{first.n:,} samples against {first.reference:,} of {literal(first.source)} ({literal(first.against)}). ", ""]
+    lines += [f"- {literal(name)}: {literal(about)}" for name, about in first.extractors.items()]
     head = ["metric", *names, "real data"]
     lines += ["", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += [f"| {row['name']} ({row['sign']}) | {' | '.join(_signed(row))} | {row['real']} |" for row in table(comparison)]
+    lines += [
+        f"| {literal(row['name'])} ({row['sign']}) | {' | '.join(_signed(row))} | {row['real']} |" for row in table(comparison)
+    ]
     if len(names) > 1:
         lines += ["", f"{SIGN} the best model, and every model that is within two standard errors of it."]
-    lines += [f"\n**{s.name}**: {finding}" for s in comparison.subjects for finding in s.findings]
+    lines += [f"\n**{literal(s.name)}**: {literal(finding)}" for s in comparison.subjects for finding in s.findings]
     groups = trainings(comparison)
-    lines += ["", about_trainings(groups)] if groups else []
+    lines += ["", literal(about_trainings(groups))] if groups else []
     for heading, rows in (("likelihood", likelihoods(comparison)), ("cost", costs(comparison))):
         if rows:
             lines += ["", f"| {heading} | {' | '.join(names)} |", f"|{'---|' * (1 + len(names))}"]
-            lines += [f"| {row['name']} | {' | '.join(_signed(row))} |" for row in rows]
+            lines += [f"| {literal(row['name'])} | {' | '.join(_signed(row))} |" for row in rows]
     for group in groups:
-        lines += ["", f"<details><summary>each training of {group['name']}</summary>", ""]
-        lines += [f"| metric | {' | '.join(group['members'])} |", f"|{'---|' * (1 + len(group['members']))}"]
-        lines += [f"| {row['name']} ({row['sign']}) | {' | '.join(row['values'])} |" for row in group["rows"]]
+        members = [literal(name) for name in group["members"]]
+        lines += ["", f"<details><summary>each training of {escape(printable(group['name']))}</summary>", ""]
+        lines += [f"| metric | {' | '.join(members)} |", f"|{'---|' * (1 + len(members))}"]
+        lines += [f"| {literal(row['name'])} ({row['sign']}) | {' | '.join(row['values'])} |" for row in group["rows"]]
         lines += ["", "</details>"]
     return "\n".join(lines) + "\n"
+
+
+def literal(text: str) -> str:
+    """Write a text for Markdown, in which it means nothing but itself: no link, no tag, no column and no line of its own."""
+    return MEANT.sub(r"\\\g<0>", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _verdict(comparison: Comparison) -> list[str]:
     """Return the answer, the lines that everybody reads, and the others under a fold."""
     answer, *evidence = comparison.verdict
-    lines = [f"**{answer}**", "", *(f"- {sentence}" for sentence in evidence[: LINES - 1])]
+    lines = [f"**{literal(answer)}**", "", *(f"- {literal(sentence)}" for sentence in evidence[: LINES - 1])]
     if rest := evidence[LINES - 1 :]:
-        lines += ["", "<details><summary>more</summary>", "", *(f"- {sentence}" for sentence in rest), "", "</details>"]
+        folded = [f"- {literal(sentence)}" for sentence in rest]
+        lines += ["", "<details><summary>more</summary>", "", *folded, "", "</details>"]
     return lines
 
 

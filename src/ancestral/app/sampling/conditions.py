@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -12,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ancestral.app.data.bounded import read_json, text_of
+from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import ImageError, read_numbers
 from ancestral.app.data.spec import DataSpec
 from ancestral.app.sampling.pictures import Picture, picture_size, read_picture
@@ -188,11 +189,13 @@ def _boxes(layout: Path | str | Sequence[Any]) -> Any:
     if not isinstance(layout, Path | str):
         return layout
     try:
-        return json.loads(Path(layout).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not JSON"
+        return read_json(text_of(Path(layout)))
+    except DataError as error:
+        raise UsageError(f"cannot read the layout: {error}") from None
+    except ValueError as error:
         raise UsageError(
-            f'cannot read the layout {layout} ({reason}): write [["class", left, top, width, height], ...] in pixels'
+            f'cannot read the layout {layout}, which is not JSON ({error}): write [["class", left, top, width, height], ...] '
+            "in pixels"
         ) from None
 
 

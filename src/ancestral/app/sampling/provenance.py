@@ -22,6 +22,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ancestral.app.data.bounded import read_json, text_of
+from ancestral.app.data.npy import array_of, read_arrays
 from ancestral.app.pictures import marked
 from ancestral.app.sampling.conditions import Conditions, Sweep
 from ancestral.app.sampling.edits import EditRequest
@@ -133,7 +135,7 @@ def read(source: Path | bytes, folder: Path) -> Record:
             f"{name} does not say how it was made: only files that ancestral drew do, and only as they were written"
         )
     try:
-        values = json.loads(text)
+        values = read_json(text)
         request, arrangement = from_json(values["request"], folder), dict(values.get("arrangement", {}))
         return Record(request, str(values["run"]), str(values["weights"]), arrangement, str(values["version"]))
     except UsageError:
@@ -148,11 +150,11 @@ def _text(source: Path | bytes) -> str | None:
     suffix = source.suffix.lower() if isinstance(source, Path) else ".png"
     try:
         if isinstance(source, Path) and suffix == ".npz":
-            with np.load(source, allow_pickle=False) as arrays:
-                return str(arrays[KEY]) if KEY in arrays.files else None
+            arrays = read_arrays(source, [KEY])
+            return str(arrays[KEY]) if KEY in arrays else None
         if isinstance(source, Path) and suffix == ".csv":
             beside = source.with_name(source.name + BESIDE)
-            return json.dumps(json.loads(beside.read_bytes())["notes"][0][KEY]) if beside.is_file() else None
+            return json.dumps(read_json(text_of(beside))["notes"][0][KEY]) if beside.is_file() else None
         with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
             text = getattr(image, "text", {}).get(KEY)
             if text is None and image.format == "TIFF":
@@ -282,7 +284,7 @@ def _content(path: Path) -> dict[str, str]:
 
 def _read(name: str, value: Any, folder: Path) -> Any:
     if isinstance(value, Mapping) and value.keys() == {"npy"}:
-        return torch.from_numpy(np.load(io.BytesIO(base64.b64decode(value["npy"])), allow_pickle=False))
+        return torch.from_numpy(array_of(base64.b64decode(value["npy"])))
     if isinstance(value, Mapping) and value.keys() == {"file"}:
         return kept(base64.b64decode(value["file"]), folder)
     if isinstance(value, Mapping):
