@@ -73,6 +73,6 @@ def suited(recipe: Recipe, data: DataSet, device: str, *, alone: bool = False) -
     if len(tried) == 1:
         return family, ()
     return family, (
-        f"a smaller network than the default ({family.size}): in {recipe.train.budget} the default would take about "
-        f"{tried[0]:,.0f} steps, this one {tried[-1]:,.0f}",
+        f"a smaller network than the default ({family.size}), which would take only about {tried[0]:,.0f} steps in "
+        f"{recipe.train.budget}",
     )
