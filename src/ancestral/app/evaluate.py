@@ -21,7 +21,7 @@ from ancestral.app.evaluation.extractors import Extractor
 from ancestral.app.evaluation.ranges import like
 from ancestral.app.evaluation.reference import Against, reference_of
 from ancestral.app.evaluation.samples import at_levels, rank_and_world
-from ancestral.app.lock import locked
+from ancestral.app.lock import InUseError, locked
 from ancestral.app.progress import Line, Reporter
 from ancestral.app.recipes.own import OWN
 from ancestral.app.remote import is_remote, located
@@ -240,6 +240,9 @@ def report(
 ) -> Path | None:
     """Evaluate a run and write report.html, .md and .json into its folder, or to `out`. The folder is not written then.
 
+    While another process writes into the run, such as its training, the report is of the present weights, and its samples are
+    not stored.
+
     Args:
         run: The run folder.
         n: Number of samples to evaluate. Small data sets use fewer.
@@ -250,7 +253,12 @@ def report(
     Returns:
         The file of the page, or None in a process that only helps to draw.
     """
-    result = evaluate(run, n=n, reporter=reporter, keep=out is None, **options)
+    reporter = reporter or Reporter(quiet=True)
+    try:
+        result = evaluate(run, n=n, reporter=reporter, keep=out is None, **options)
+    except InUseError as used:
+        reporter.say(f"{run} is in use by {used.who}: the report is of its present weights, and its samples are not stored")
+        result = evaluate(run, n=n, reporter=reporter, keep=False, **options)
     if result is None:
         return None
     comparison = Comparison.of([result.subject], result.evaluator)

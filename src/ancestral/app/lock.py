@@ -40,6 +40,23 @@ UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errn
 BYTE = 1 << 30  # the byte that Windows locks, beyond the text
 
 
+class InUseError(UsageError):
+    """A folder is in use. who: its owner, in words.
+
+    Args:
+        folder: The folder.
+        owner: The owner of the lock, {} if it is not known.
+    """
+
+    def __init__(self, folder: Path, owner: Mapping[str, Any]):
+        self.who, remedy = "another process", "wait until it ends"
+        if owner:
+            since = datetime.fromtimestamp(owner["started"]).strftime("%Y-%m-%d %H:%M:%S")
+            self.who = f"process {owner['pid']} on {owner['host']}, started at {since}"
+            remedy += ", or stop it"
+        super().__init__(f"{folder} is in use by {self.who}: {remedy}")
+
+
 @dataclass
 class _Held:
     """A lock of this process. opened: the number of the open file; times: how often its thread has taken it."""
@@ -64,7 +81,7 @@ def locked(folder: Path, *, alone: bool = False) -> Iterator[None]:
         alone: Whether only this process of a group calls the function. Otherwise all do.
 
     Raises:
-        UsageError: If another process or thread has the lock.
+        InUseError: If another process or thread has the lock.
         AncestralError: If the folder cannot be written.
     """
     if alone:
@@ -90,7 +107,7 @@ def _take(folder: Path) -> None:
         elif held.thread == thread:
             held.times += 1
         else:
-            raise _in_use(folder, _owner())
+            raise InUseError(folder, _owner())
 
 
 def _release(folder: Path) -> None:
@@ -116,7 +133,7 @@ def _acquire(folder: Path) -> int:
             free = False
         if not free:
             os.close(opened)
-            raise _in_use(folder, there)
+            raise InUseError(folder, there)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(opened), os.stat(folder / FILE)):
                 break
@@ -167,15 +184,6 @@ def _lives(owner: Mapping[str, Any]) -> bool:
         return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1)
     except (psutil.Error, ValueError, OverflowError):
         return False
-
-
-def _in_use(folder: Path, owner: Mapping[str, Any]) -> UsageError:
-    if not owner:
-        return UsageError(f"{folder} is in use by another process: wait until it ends")
-    since = datetime.fromtimestamp(owner["started"]).strftime("%Y-%m-%d %H:%M:%S")
-    return UsageError(
-        f"{folder} is in use by process {owner['pid']} on {owner['host']}, started at {since}: wait until it ends, or stop it"
-    )
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -279,7 +279,7 @@ def held(run):
 
 def test_one_process_writes_into_a_run_and_readers_go_on(run, held, command, tmp_path):
     sentence = rf"in use by process {held.pid} on \S+, started at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d: wait until it ends"
-    for words in (["train", "moons", "--out", run.path], ["evaluate", run.path, "-n", 64], ["report", run.path, "-n", 64]):
+    for words in (["train", "moons", "--out", run.path], ["evaluate", run.path, "-n", 64]):
         done = command(*words, "--device", "cpu")
         assert done.returncode == 2
         assert re.search(sentence, done.stderr), done.stderr
@@ -287,6 +287,11 @@ def test_one_process_writes_into_a_run_and_readers_go_on(run, held, command, tmp
         with pytest.raises(UsageError, match=sentence):
             refused()
     assert command("info", run.path).returncode == 0
+    done = command("report", run.path, "-n", 64, "--device", "cpu")
+    assert done.returncode == 0
+    assert "the report is of its present weights, and its samples are not stored" in done.stderr
+    assert (run.path / "report.html").exists()
+    assert not (run.path / "evaluation").exists()
     assert command("sample", run.path, "-n", 2, "--out", tmp_path / "x.npz", "--device", "cpu").returncode == 0
     held.kill()  # the system releases the lock
     held.wait()
