@@ -12,8 +12,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import re
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -162,7 +162,7 @@ def _lock(opened: int) -> bool:
 def _owner() -> dict[str, Any]:
     """Return what identifies this process."""
     process = psutil.Process()
-    return {"pid": process.pid, "host": socket.gethostname(), "started": process.create_time()}
+    return {"pid": process.pid, "host": platform.node(), "started": process.create_time()}
 
 
 def _read(opened: int) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _read(opened: int) -> dict[str, Any]:
 
 def _lives(owner: Mapping[str, Any]) -> bool:
     """Return whether an owner may still run. Another process can have its number, after a restart of the machine too."""
-    if not owner or owner["host"] != socket.gethostname():
+    if not owner or owner["host"] != platform.node():
         return bool(owner)
     try:
         return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1)
