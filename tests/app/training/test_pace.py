@@ -30,7 +30,7 @@ def test_the_network_suits_the_budget(tmp_path, slow, amount, width, tried):
     planned = plan("digits", budget=amount, out=tmp_path / "run", device="cpu")
     assert planned.recipe.model.width == width
     assert slow == tried
-    assert any("a smaller network than the default" in note for note in planned.data.notes) == (width is not None)
+    assert any("than the default, which would take only about" in note for note in planned.data.notes) == (width is not None)
 
 
 def test_given_settings_are_not_made_smaller(tmp_path, slow):

@@ -73,6 +73,6 @@ def suited(recipe: Recipe, data: DataSet, device: str, *, alone: bool = False) -
     if len(tried) == 1:
         return family, ()
     return family, (
-        f"a smaller network than the default ({family.size}), which would take only about {tried[0]:,.0f} steps in "
+        f"a smaller network ({family.size}) than the default, which would take only about {tried[0]:,.0f} steps in "
         f"{recipe.train.budget}",
     )
