@@ -194,6 +194,15 @@ def test_processes(bench):
 
 
 @pytest.mark.long
+def test_long(bench):
+    printed = bench("long", "--family", "score", "--steps", 400)
+    row = [cell.strip() for cell in printed.splitlines()[-1].split("|")[1:-1]]
+    assert row[:2] == ["score", "400"]
+    before, after = (float(cell) for cell in row[2].removesuffix(" MB").split(", "))
+    assert 0 < before <= after * 1.5
+
+
+@pytest.mark.long
 def test_kills(bench):
     printed = bench("kills", "--kills", 3, "--only", "gan", "--seed", 1)
     trials, timed, placed, compared, left_out, bad = map(int, printed.splitlines()[-1].strip("| ").split(" | ")[1:])
