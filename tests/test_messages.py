@@ -15,7 +15,7 @@ from ancestral.app.recipes.recipe import DataRecipe, TrainRecipe
 SOURCE = Path(__file__).parents[1] / "src" / "ancestral"
 COMMANDS = (
     *("train", "sample", "distill", "export", "tune", "info", "evaluate", "compare"),
-    *("report", "draw", "push", "studio", "serve", "verify"),
+    *("report", "draw", "push", "studio", "serve", "start", "verify"),
 )
 
 # The commands that print the messages of a module. A file of a command is printed by that command only.

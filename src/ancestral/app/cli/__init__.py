@@ -22,6 +22,7 @@ INTRODUCTION = """Train, sample and compare generative models of your own data.
 
 Try:
 
+- `ancestral start`: answer at most three questions about your data; the commands that follow from them are shown and run
 - `ancestral train digits`: train a model of handwritten digits (two minutes on a laptop)
 - `ancestral sample runs/digits -n 64`: draw 64 new digits and write them as a picture
 - `ancestral tune runs/digits`: fit the sampler to the model, for good samples in few steps
@@ -45,6 +46,7 @@ SMALLER = {
 
 app = App(name="ancestral", help=INTRODUCTION, help_format="markdown", version=__version__, version_flags=["--version"])
 for name, summary in (
+    ("start", "Answer three questions about your data, and see what follows."),
     ("train", "Train a model of your data, or continue a run."),
     ("sample", "Draw new samples from a trained model."),
     ("distill", "Train a model that draws a run's samples in one to four evaluations."),
