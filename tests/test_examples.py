@@ -124,3 +124,19 @@ def test_own_loader(example):
     assert sum(module.losses[-20:]) < 0.95 * sum(module.losses[:20])
     seeds = range(4)
     torch.testing.assert_close(module.again.sample(4, seeds=seeds), module.model.sample(4, seeds=seeds), atol=1e-4, rtol=0)
+
+
+def test_some_data(example):
+    """Every file that the script makes is read as what the pages say that it is."""
+    from ancestral.app.data import load
+
+    module = example("some_data")
+    module.captions(Path("captions"), 30)
+    module.table(Path("wine.csv"))
+    module.signals(Path("swings.npz"), 30)
+    module.arrays(Path("weather.npz"), 30)
+    assert "left of" in " ".join(load("captions").train.captions)
+    wine, swings, weather = (load(name).spec for name in ("wine.csv", "swings.npz", "weather.npz"))
+    assert (wine.shape, len(wine.classes)) == ((13,), 3)
+    assert (swings.shape, swings.channels) == ((2, 64), ("position, mm", "speed, mm/s"))
+    assert (weather.shape, weather.channels[0]) == ((3, 16, 16), "temperature, K")

@@ -5,9 +5,9 @@
     ancestral draw score gaussians --out field.png
     ```
 
-shows the commands and, below, what they drew; `{printed}` what they print, with `:code: 1` where they end so. They run in this
-process, in one folder for all, so that a run which one of them trains serves the others. All is made again when the commands or
-the package have changed.
+shows the commands and, below, what they drew: with `:above:` the picture first, with `:alone:` no commands. `{printed}` shows
+what they print, with `:code: 1` where they end so. They run in this process, in one folder for all, so that a run which one of
+them trains serves the others. All is made again when the commands, the package or the examples have changed.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ ROOT = Path(__file__).parents[2]
 
 @functools.cache
 def fingerprint() -> str:
-    """Return a digest of the package's source, taken when the build begins."""
+    """Return a digest of the source of the package and of the examples, taken when the build begins."""
     digest = hashlib.sha256()
-    for path in sorted(Path(ancestral.__file__).parent.rglob("*.py")):
+    for path in sorted([*Path(ancestral.__file__).parent.rglob("*.py"), *(ROOT / "examples").rglob("*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -78,7 +78,8 @@ def key(*words: str) -> str:
 class Drawn(SphinxDirective):
     has_content = True
     required_arguments = 1
-    option_spec = {"alt": directives.unchanged_required, "width": directives.unchanged, "python": directives.flag}  # noqa: RUF012
+    flags = dict.fromkeys(("python", "above", "alone"), directives.flag)
+    option_spec = {"alt": directives.unchanged_required, "width": directives.unchanged, **flags}  # noqa: RUF012
 
     def run(self) -> list[nodes.Node]:
         name, content = self.arguments[0], list(self.content)
@@ -95,7 +96,9 @@ class Drawn(SphinxDirective):
         image = nodes.image(uri=f"/{picture.relative_to(self.env.srcdir)}", alt=self.options.get("alt", name))
         if "width" in self.options:
             image["width"] = self.options["width"]
-        return [code, image]
+        if "alone" in self.options:
+            return [image]
+        return [image, code] if "above" in self.options else [code, image]
 
 
 class Printed(SphinxDirective):
