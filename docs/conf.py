@@ -27,6 +27,7 @@ extensions = [
     "commands",
     "metrics",
     "reference",
+    "links",
 ]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
@@ -49,5 +50,14 @@ def literal(app, what, name, obj, options, lines):
         lines[:] = [".. code-block:: text", "", *(f"   {line}" for line in lines), ""]
 
 
+def with_code(app):
+    """The list of modules has only those with a page of code, which classes made by NamedTuple do not have."""
+    modules = getattr(app.env, "_viewcode_modules", {})
+    for name in [name for name, found in modules.items() if not found]:
+        del modules[name]
+    return []
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", literal)
+    app.connect("html-collect-pages", with_code, priority=400)  # before the pages of code

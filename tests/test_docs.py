@@ -197,3 +197,17 @@ def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text()
     listed = set(re.findall(r"^([a-z-]+)$", index, re.M))
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} - {"index"} <= listed
+
+
+def test_a_missing_link_is_found(tmp_path, monkeypatch):
+    """The build checks every page that it wrote by this function."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+    from links import missing
+
+    (tmp_path / "b.html").write_text('<p id="here">', encoding="utf-8")
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html#here">1</a> <a href="https://example.org/c.html">2</a> <a href="#">3</a>'
+        '<a href="b.html#there">4</a> <a href="c.html">5</a> <img src="d.png"> <a href="#nowhere">6</a>',
+        encoding="utf-8",
+    )
+    assert [line.split()[1] for line in missing(tmp_path)] == ["#nowhere", "b.html#there", "c.html", "d.png"]
