@@ -22,13 +22,13 @@ def _squares(n, seed=0, classes=(0, 1, 2)):
     return images, labels
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def squares():
     """The function that draws them: (n, seed, classes) -> (images, labels)."""
     return _squares
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data():
     images, labels = _squares(1200)
     return an.load_data(images, labels=labels)

@@ -25,14 +25,18 @@ from ancestral.solvers import solver
 CPU = Runtime.choose("cpu", "fp32", parameters=1)
 
 
-@pytest.fixture
-def evaluator(data, monkeypatch):
-    monkeypatch.setattr(classifier_module, "SEEN", 12_000)
-    monkeypatch.setattr(classes, "CAS_SEEN", 6_000)
-    return Evaluator(data, n=400, extractors=["classifier", "random"], runtime=CPU)
+@pytest.fixture(scope="module")
+def evaluator(data, tmp_path_factory):
+    """One for all tests, because it trains a classifier."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANCESTRAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(classifier_module, "SEEN", 12_000)
+        patch.setattr(classes, "CAS_SEEN", 6_000)
+        torch.set_num_threads(1)
+        yield Evaluator(data, n=400, extractors=["classifier", "random"], runtime=CPU)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fresh(squares):
     def draw(n=400, seed=5, classes=(0, 1, 2)):
         images, labels = squares(n, seed, classes)
@@ -41,8 +45,14 @@ def fresh(squares):
     return draw
 
 
-def test_new_data_look_like_real_data(evaluator, fresh):
-    found = evaluator.evaluate(Subject("fresh", fresh()))
+@pytest.fixture(scope="module")
+def good(evaluator, fresh):
+    """What is said of new data."""
+    return evaluator.evaluate(Subject("fresh", fresh()))
+
+
+def test_new_data_look_like_real_data(good):
+    found = good
     assert found.n == 400
     assert found.against == "test"
     for name in ("fd-classifier", "kid-random", "precision-classifier", "recall-classifier", "coverage-classifier"):
@@ -55,9 +65,8 @@ def test_new_data_look_like_real_data(evaluator, fresh):
     assert found.headline is found["fd-classifier"]
 
 
-def test_noise_does_not(evaluator, fresh):
-    noise = Samples(torch.rand(400, 1, 12, 12), torch.randint(0, 3, (400,)))
-    found, good = evaluator.evaluate(Subject("noise", noise)), evaluator.evaluate(Subject("fresh", fresh()))
+def test_noise_does_not(evaluator, good):
+    found = evaluator.evaluate(Subject("noise", Samples(torch.rand(400, 1, 12, 12), torch.randint(0, 3, (400,)))))
     assert found["fd-classifier"].value.value > 5 * good["fd-classifier"].value.value
     assert found["precision-classifier"].value.value < 0.5
     assert found["class-agreement"].value.value < 0.6
@@ -82,23 +91,19 @@ def test_the_exact_denoiser_of_the_training_set_is_caught(evaluator, data, fresh
     assert any("memoriser repeats its training data" in sentence for sentence in comparison.verdict)
 
 
-def test_a_dropped_mode_costs_recall_and_coverage_not_precision(evaluator, fresh):
-    part = fresh(classes=(0, 1))
-    found, whole = evaluator.evaluate(Subject("part", part)), evaluator.evaluate(Subject("whole", fresh()))
+def test_a_dropped_mode_costs_recall_and_coverage_not_precision(evaluator, fresh, good):
+    found = evaluator.evaluate(Subject("part", fresh(classes=(0, 1))))
     for name, share in (("recall-classifier", 0.8), ("coverage-classifier", 0.8)):
-        assert found[name].value.value < share * whole[name].value.value, name
-    assert found["precision-classifier"].value.value > 0.9 * whole["precision-classifier"].value.value
+        assert found[name].value.value < share * good[name].value.value, name
+    assert found["precision-classifier"].value.value > 0.9 * good["precision-classifier"].value.value
 
 
-def test_shuffling_changes_nothing(evaluator, fresh):
+def test_shuffling_changes_nothing(evaluator, fresh, good):
     samples = fresh()
     order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
-    a, b = (
-        evaluator.evaluate(Subject("a", samples)),
-        evaluator.evaluate(Subject("b", Samples(samples.x[order], samples.labels[order]))),
-    )
+    found = evaluator.evaluate(Subject("shuffled", Samples(samples.x[order], samples.labels[order])))
     for name in ("fd-classifier", "kid-classifier", "vendi-classifier", "copy-rate", "duplicates", "class-agreement"):
-        assert a[name].value.value == pytest.approx(b[name].value.value, rel=1e-5, abs=1e-7), name
+        assert found[name].value.value == pytest.approx(good[name].value.value, rel=1e-5, abs=1e-7), name
 
 
 def test_better_is_what_the_first_extractor_shows_and_no_other_contradicts(evaluator, fresh):
