@@ -137,7 +137,7 @@ def tab(page, name):
     raise AssertionError((name, page.evaluate("[...left].map((e) => e.outerHTML.slice(0, 160))")))
 
 
-LOOKS = [("light", 1280), ("dark", 380), *([("dark", 1280), ("light", 380)] if SHOTS else [])]
+LOOKS = [("light", 1280), pytest.param(("dark", 380), marks=pytest.mark.long), *([("dark", 1280), ("light", 380)] if SHOTS else [])]
 
 
 @pytest.fixture(params=LOOKS, ids=str)
@@ -186,6 +186,7 @@ def test_every_dialog_is_accessible(look, examine):
         expect(opener).to_be_focused()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("look", LOOKS if SHOTS else LOOKS[1:], indirect=True, ids=str)
 def test_what_is_drawn_is_accessible(look, examine, stroke):
     """Samples with each kind of control, a grid, a walk, and the gallery that keeps them."""
@@ -267,6 +268,7 @@ def test_an_empty_folder_says_how_to_begin(browser, started, tmp_path, to):
         server.kill()
 
 
+@pytest.mark.long
 def test_a_server_that_is_killed_returns_with_its_training(page, go, state, server):
     go("?source=rings")
     page.get_by_role("radio", name="VAE").click()

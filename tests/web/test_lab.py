@@ -107,6 +107,7 @@ def test_one_network_is_read_in_four_ways(page, go, pixels, until):
     until(lambda: 0 < step(page) < 300)
 
 
+@pytest.mark.long
 def test_a_critic_is_a_landscape_that_moves_samples(page, go, pixels, until, number):
     go("lab/gan")
     plane, chart = canvas(page, "The critic as a landscape, with samples"), canvas(page, "Mean length of both gradients")
@@ -124,6 +125,7 @@ def test_a_critic_is_a_landscape_that_moves_samples(page, go, pixels, until, num
     until(lambda: 0 < step(page) < 600)
 
 
+@pytest.mark.long
 def test_the_latent_plane_of_a_vae_is_walked(page, go, pixels, until, number):
     go("lab/vae")
     plane, one = page.locator(".plane.click canvas"), canvas(page, "The digit at this point")
@@ -161,6 +163,7 @@ def test_guidance_is_turned_up_until_variety_is_lost(page, go, pixels, until, nu
     until(lambda: inked(pixels(chart)) > 300)
 
 
+@pytest.mark.long
 def test_latent_diffusion_is_two_maps(page, go, pixels, until):
     go("lab/latent")
     first, second = canvas(page, "The first map: digits to latents"), canvas(page, "The second map: noise to latents")

@@ -220,7 +220,7 @@ def wait_for(condition, process, seconds=60.0):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)])
 def test_a_signal_saves_and_says_how_to_continue(tmp_path, number, code):
     folder = tmp_path / "run"
     process = begin(folder, "--for", "100000it")

@@ -219,7 +219,7 @@ def test_densities_of_toys_are_those_of_their_data(name):
     from ancestral.schedules import CLEAN
 
     oracle = DENSITIES[name]()
-    axis = torch.linspace(-2.6, 2.6, 140, dtype=torch.float64)
+    axis = torch.linspace(-2.6, 2.6, 80, dtype=torch.float64)
     cells = torch.cartesian_prod(axis, axis)
     log_p = torch.cat([oracle.log_density(part, CLEAN) for part in cells.split(3000)])
     area = (axis[1] - axis[0]) ** 2

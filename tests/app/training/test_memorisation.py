@@ -168,6 +168,7 @@ def test_the_watch_does_not_change_the_steps(tmp_path, monkeypatch):
     assert torch.equal(weights(ran[0]), weights(ran[1]))
 
 
+@pytest.mark.long
 def test_two_processes_agree(copied, tmp_path):
     """They end at one step, after the checks of one process, up to rounding."""
     np.save(tmp_path / "points.npy", points())

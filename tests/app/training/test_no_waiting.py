@@ -13,6 +13,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ancestral.app.api import plan
+from ancestral.app.data import sources
+from ancestral.app.data.scenes import scenes
 from ancestral.models import HasProgress
 from ancestral.models.edits import Inpaint, Vary
 from ancestral.noise import SampleNoise
@@ -54,6 +56,15 @@ KINDS = {
     "latent": ("digits", "latent", None, CODER),
     "latent, codebook": ("digits", "latent", None, (*CODER, "model.autoencoder.bottleneck=vq", "model.autoencoder.codes=32")),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_scenes():
+    """All 11,000 take three seconds each time."""
+    few = scenes(200, 40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sources.BUILT_IN, "scenes", lambda _: few)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +176,7 @@ def drawn_from(tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", [pytest.param(s, marks=pytest.mark.long if s == "langevin-v1" else ()) for s in SOLVERS])
 def test_solvers_read_nothing_from_the_device(drawn_from, solver):
     model = drawn_from("diffusion")
     with NoReads("meta"):

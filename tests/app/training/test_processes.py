@@ -47,6 +47,7 @@ def part(folder, stop):
         print(f"[{stopped}]", flush=True)
 
 
+@pytest.mark.long
 def test_a_run_may_change_its_number_of_processes(tmp_path, capsys):
     """100 steps of AdamW with 1, 2, 1 and 3 processes against those of one. A signal to one process stops all at one step."""
     part(tmp_path / "whole", 1000)
@@ -66,6 +67,7 @@ def test_a_run_may_change_its_number_of_processes(tmp_path, capsys):
     assert (run.samples / "step-00000100.png").exists()
 
 
+@pytest.mark.long
 def test_if_a_process_is_killed_the_others_end_with_a_sentence_and_the_run_continues(tmp_path):
     run = tmp_path / "run"
     often = "train.checkpoint_every=0.5"
@@ -101,10 +103,10 @@ def test_torchrun_restarts_a_training(tmp_path):
 
 
 def test_what_is_wrong_is_said_once(tmp_path):
-    command = ancestral("train", "digits", "--for", "5it", "--out", tmp_path / "run", "--nproc", "3", "train.batch=2")
+    command = ancestral("train", "digits", "--for", "5it", "--out", tmp_path / "run", "--nproc", "2", "train.batch=1")
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 2
-    sentence = "error: a batch of 2 samples cannot be divided among 3 processes: raise train.batch, or use fewer processes"
+    sentence = "error: a batch of 1 samples cannot be divided among 2 processes: raise train.batch, or use fewer processes"
     assert done.stderr.splitlines().count(sentence) == 1
     assert "Traceback" not in done.stderr
 
