@@ -7,12 +7,13 @@ QUIET  := --disable-pip-version-check --quiet
 PIP    := $(BIN)/pip $(QUIET)
 BENCH  ?=   # further options of benchmarks/speed.py
 
-.PHONY: help demo test test-all lowest torture lint docs bench clean
+.PHONY: help demo test test-long test-all lowest torture lint docs bench clean
 LIBRARY := $(addprefix tests/,solvers schedules guidance networks likelihood metrics models conditioning)
 
 help:
 	@echo "make demo     train on handwritten digits and draw new ones (3 minutes)"
-	@echo "make test     run the whole test suite"
+	@echo "make test     run the test suite but for what is long (6 minutes)"
+	@echo "make test-all run all of it, as CI does: also many processes, browsers, simulations, every benchmark"
 	@echo "make lowest   test the library with the oldest versions of what it needs (a download of 3 GB)"
 	@echo "make torture  kill commands, damage runs and give hostile inputs (about 15 minutes)"
 	@echo "make lint     style, types and the import rules"
@@ -55,10 +56,13 @@ demo: .venv/base
 
 # one thread each: threads of two processes that wait for a busy core cost more than the work
 test: .venv/dev
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-long: .venv/dev
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 test-all: .venv/dev
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "long or not long"
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "long or not long"
 
 torture: export OMP_NUM_THREADS := 1
 torture: .venv/dev

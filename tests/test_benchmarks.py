@@ -604,6 +604,7 @@ def test_torture(bench):
     assert outcomes == ["BAD"] * 4 + ["left out", "rebuilt", "same", "named"]
 
 
+@pytest.mark.long
 def test_fuzz(tmp_path, monkeypatch):
     """In a process of its own, since it forks, and threads of other tests would not be in the child."""
     monkeypatch.chdir(tmp_path)

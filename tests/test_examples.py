@@ -59,6 +59,7 @@ def test_likelihoods(example, capsys):
     assert found["error"] < 1e-3
 
 
+@pytest.mark.long
 def test_few_steps(example):
     """More steps, a smaller error, for every solver; and second order beats first at the same evaluations."""
     errors = example("few_steps").main(budget="150it", n=200)
@@ -98,6 +99,7 @@ def test_own_network(example):
     assert sliced_wasserstein(module.samples.numpy(), load("moons").batch(torch.arange(1000)).x.numpy()).value < 0.045
 
 
+@pytest.mark.long
 def test_any_denoiser(example):
     """The wrapped network is asked at the time step that the other library means."""
     import torch

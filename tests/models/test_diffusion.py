@@ -359,6 +359,7 @@ def test_a_likelihood_leaves_no_graph_and_needs_no_noise():
     torch.testing.assert_close(bound.value, m.log_prob(x, noise=SampleNoise(range(2)), draws=3).value)
 
 
+@pytest.mark.long
 def test_training_loss_on_gaussian_data_approaches_its_floor_and_never_goes_below():
     """A small MLP on N(0, I) in two dimensions: the mean loss of the last steps is within 5 % above the floor."""
     torch.manual_seed(0)

@@ -176,6 +176,7 @@ def test_the_critics_weight_has_a_limit():
     assert model.ratio(x_hat, torch.ones_like(x_hat), torch.zeros_like(x_hat), batch) == LARGEST
 
 
+@pytest.mark.long
 def test_a_late_discriminator_does_not_harm_the_autoencoder():
     """What comes back is as good some steps after the critic is first heard as before, to half a decibel."""
     data = load_data(pictures())

@@ -278,6 +278,7 @@ def test_a_class_is_a_vector_for_their_network():
         an.export(model, "diffusers", "nowhere")
 
 
+@pytest.mark.long
 def test_it_is_exported_to_onnx_too(tmp_path):
     done = an.export(ours(shape=(1, 8, 8)), "onnx", tmp_path / "e", what="network", steps=2)
     assert done.agreement["largest"] < 1e-4

@@ -114,7 +114,9 @@ def test_the_denoiser_is_that_of_the_model(classes, tmp_path):
     np.testing.assert_allclose(network.denoise(x_t.numpy(), level.alpha, level.sigma, given), ours.detach().numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("solver", ["ddpm", "euler", "heun", "dpmpp-3", "unipc", "dpmpp-sde"])
+@pytest.mark.parametrize(
+    "solver", ["heun", "dpmpp-sde", *(pytest.param(name, marks=pytest.mark.long) for name in ("ddpm", "euler", "dpmpp-3", "unipc"))]
+)
 def test_every_solver_of_a_fixed_number_of_steps_is_unrolled(solver, tmp_path):
     """Stochastic ones take the noise of each step as an input."""
     model = points(schedule=an.schedules.Chain.linear(50), target="eps", bounds=(-9, 9))

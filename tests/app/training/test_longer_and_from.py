@@ -64,6 +64,7 @@ def some(classes, n):
     return digits.x("train", rows).mul(16).round().to(torch.uint8).mul(15)
 
 
+@pytest.mark.long
 def test_fine_tuning_beats_training_from_nothing_on_few_pictures(tmp_path):
     """Digits 0 to 4 first; then 200 pictures of 5 to 9 for as many steps, from there and from nothing."""
     list(begin(some([0, 1, 2, 3, 4], 900), tmp_path / "first", "200it"))

@@ -136,14 +136,28 @@ def alone(tmp_path_factory):
     return of
 
 
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """The folder of what several processes made of kinds of models. Two of them also train in shards, after that."""
+    made = {}
+
+    def of(count, kinds):
+        if (count, kinds) not in made:
+            folder = made[count, kinds] = tmp_path_factory.mktemp("together")
+            launch(count, folder, kinds)
+        return made[count, kinds]
+
+    return of
+
+
 @pytest.mark.parametrize(("count", "kinds"), WHAT, ids=["2-few", "3-all", "2-all"])
-def test_any_number_of_processes_gives_the_same_bits(tmp_path, alone, count, kinds):
+def test_any_number_of_processes_gives_the_same_bits(alone, together, count, kinds):
     """30 samples in six parts: losses of three steps, and the weights, statistics and counters after them."""
-    launch(count, tmp_path, "train.ordered=true", kinds)
+    folder = together(count, kinds)
     different = []
     for kind in kinds:
         trainer, steps = alone(kind)
-        weights, losses = made_by(tmp_path, kind)
+        weights, losses = made_by(folder / "ordered", kind)
         same = all(torch.equal(value, weights[name]) for name, value in trainer.model.state_dict().items())
         if not same or losses != [dict(step.losses) for step in steps]:
             different.append(kind)
@@ -151,14 +165,14 @@ def test_any_number_of_processes_gives_the_same_bits(tmp_path, alone, count, kin
 
 
 @pytest.mark.parametrize(("count", "kinds"), [WHAT[0], WHAT[2]], ids=["few", "all"])
-def test_shards_give_the_same_losses(tmp_path, monkeypatch, count, kinds):
+def test_shards_give_the_same_losses(tmp_path, monkeypatch, together, count, kinds):
     """FSDP2 on two processes against one process, by AdamW, which turns the rounding of a few weights into signs."""
-    launch(count, tmp_path, "train.strategy=sharded", kinds)
-    assert ancestral.load(tmp_path / "both stages").sample(2).shape == (2, 1, 8, 8)
+    folder = together(count, kinds) / "sharded"
+    assert ancestral.load(folder / "both stages").sample(2).shape == (2, 1, 8, 8)
     monkeypatch.setattr(sys.modules[__name__], "sgd", None)
     for kind in kinds:
         trainer, steps = trained(tmp_path / f"alone{NUMBERS[kind]}", kind, 6, 3)
-        weights, losses = made_by(tmp_path, kind)
+        weights, losses = made_by(folder, kind)
         for found, step in zip(losses, steps, strict=True):
             assert found == pytest.approx(dict(step.losses), rel=1e-3, abs=1e-4), kind
         assert losses[0] == pytest.approx(dict(steps[0].losses), rel=1e-5, abs=1e-6)
@@ -170,12 +184,12 @@ def test_shards_give_the_same_losses(tmp_path, monkeypatch, count, kinds):
         assert moved.quantile(0.9) < 1e-4, kind
 
 
-def launch(count, folder, setting, kinds):
+def launch(count, folder, kinds):
     """Run `in_processes` in several processes, by torchrun."""
     run = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}")
     source = str(Path(ancestral.__file__).parents[1])
     done = subprocess.run(
-        [*run, __file__, str(folder), setting, *kinds],
+        [*run, __file__, str(folder), *kinds],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": source},
         capture_output=True,
         text=True,
@@ -191,22 +205,32 @@ def made_by(folder, kind):
     return load_file(folder / f"{number}.safetensors"), json.loads((folder / f"{number}.json").read_text(encoding="utf-8"))
 
 
-def in_processes(folder, setting, kinds):
+def in_processes(folder, kinds):
     """Train these kinds of models with all processes that run this file, and write what came out."""
     global sgd  # noqa: PLW0603
-    if setting == "train.strategy=sharded":
-        sgd = None
-        small = ("model.autoencoder.width=4", "model.prior.channels=[8, 8]", "train.previews=1", "train.batch=30", setting)
-        ancestral.train("digits", "latent", "4it", folder / "both stages", settings=small, device="cpu", quiet=True)
+    shards = "train.strategy=sharded"
+    if two := os.environ["WORLD_SIZE"] == "2":
+        small = ("model.autoencoder.width=4", "model.prior.channels=[8, 8]", "train.previews=1", "train.batch=30", shards)
+        out = folder / "sharded" / "both stages"
+        ancestral.train("digits", "latent", "4it", out, settings=small, device="cpu", quiet=True)
     with joined() as group:
-        for kind in kinds:
-            number = NUMBERS[kind]
-            trainer, steps = trained(folder / str(number), kind, 6, 3, setting)
-            tensors = {name: value.contiguous() for name, value in trainer.strategy.state_dict(trainer.model).items()}
-            if group.main:
-                save_file(tensors, folder / f"{number}.safetensors")
-                (folder / f"{number}.json").write_text(json.dumps([dict(step.losses) for step in steps]), encoding="utf-8")
+        write(folder / "ordered", kinds, "train.ordered=true", group)
+        if two:
+            sgd = None
+            write(folder / "sharded", kinds, shards, group)
+
+
+def write(folder, kinds, setting, group):
+    """Train by a setting. The main process writes weights and losses."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in kinds:
+        number = NUMBERS[kind]
+        trainer, steps = trained(folder / str(number), kind, 6, 3, setting)
+        tensors = {name: value.contiguous() for name, value in trainer.strategy.state_dict(trainer.model).items()}
+        if group.main:
+            save_file(tensors, folder / f"{number}.safetensors")
+            (folder / f"{number}.json").write_text(json.dumps([dict(step.losses) for step in steps]), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    in_processes(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    in_processes(Path(sys.argv[1]), sys.argv[2:])
