@@ -445,7 +445,7 @@ def test_editing(bench, trained):
     assert Path("editing.png").exists()
 
 
-@pytest.mark.parametrize("kind", ["layout", "text"])
+@pytest.mark.parametrize("kind", ["layout", pytest.param("text", marks=pytest.mark.long)])
 def test_control_of_scenes(bench, kind):
     sizes = ("--scenes", 150, 150, "--reader", 128, "--n", 8, "--steps", 2, "--guidance", 0, 2)
     bench("control", kind, "--for", "1it", *sizes, "--out", "out", *SMALL)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -38,10 +39,16 @@ def ask(capsys, *arguments):
     return stop.value.code, out, err
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trained") / "a"
+    an.train("digits", budget="10it", out=path, device="cpu", quiet=True, settings=SETTINGS)
+    return path
+
+
 @pytest.fixture
-def run(capsys):
-    code, _, err = ask(capsys, "train", "digits", "--for", "10it", "--out", "runs/a", "--device", "cpu", "-q", *SETTINGS)
-    assert code == 0, err
+def run(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "runs/a")
     return "runs/a"
 
 

@@ -191,7 +191,9 @@ CONDITIONS = {
 }
 
 
-@pytest.mark.parametrize("kind", CONDITIONS)
+@pytest.mark.parametrize(
+    "kind", ["map", "inpaint", *(pytest.param(name, marks=pytest.mark.long) for name in ("layout", "upscale"))]
+)
 def test_conditions_that_are_arrays(kind, tmp_path):
     """Known pixels of an inpainted picture are kept, and only where the condition is given."""
     make, value = CONDITIONS[kind]

@@ -130,6 +130,7 @@ def folder(path, n=240, side=32):
     return path
 
 
+@pytest.mark.long
 def test_a_folder_from_end_to_end(tmp_path, command):
     """Reconstructions of held-out pictures are far better than their own mean colours, the best constant pictures."""
     run = tmp_path / "run"
