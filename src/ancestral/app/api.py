@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -314,6 +314,14 @@ def run_name(source: object, model: str | None) -> str:
     """Return the name of a run: NAME, or NAME-FAMILY for families other than the default."""
     name = name_of(source) if isinstance(source, str | Path) else "array"
     return name if model in (None, DEFAULT_FAMILY) else f"{name}-{model}"
+
+
+def free_name(home: Path, name: str, waiting: Container[str] = ()) -> str:
+    """Return the name, with a number if needed, under which no file is in `home` and no path is in `waiting`."""
+    number, free = 2, name
+    while (home / free).exists() or str(home / free) in waiting:
+        number, free = number + 1, f"{name}-{number}"
+    return free
 
 
 def _name_of(source: str | Path) -> str:

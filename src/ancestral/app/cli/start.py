@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
-Aim = Literal["1", "2", "3"]
+DATA = "Your data: a folder of images, a file (.npy, .npz, .csv, .parquet), or a built-in name"
 AIMS = """What do you want?
   1  a model that draws more data like these
   2  to know which kind of model is best for them
   3  to know how good the samples of another program are"""
+SAMPLES = "The samples: a folder of images, or an .npy or .npz file"
+TIME = "How long may the training of a model take, e.g. 5m or 1h?"
+USUAL = "a time that suits the data"
 
 
 def start() -> int:
@@ -21,72 +24,75 @@ def start() -> int:
     """
     import shlex
 
-    from rich.console import Console
-
     from ancestral.app.cli import app
-    from ancestral.app.data import load
+    from ancestral.app.data import DataSet, load
+    from ancestral.app.progress import Reporter
     from ancestral.app.training.budget import Budget
+    from ancestral.errors import UsageError, printable
 
-    console = Console(highlight=False, soft_wrap=True)
+    reporter = Reporter()
 
-    def data_of(answer: str) -> tuple[str, bool]:
-        data = load(answer)
-        shape = "x".join(map(str, data.spec.shape))
-        classes = len(data.spec.classes)
-        of_classes = f" of {classes} classes" if classes else ""
-        console.print(f"  {len(data.train):,} samples of {shape}{of_classes}, and {len(data.test):,} held out", markup=False)
-        return answer, classes > 0
+    def data(source: str) -> tuple[str, DataSet]:
+        with reporter.live() as line:
+            return source, load(source, progress=lambda done, total: line.update(f"reading {done:,} of {total:,}"))
 
-    question = "Your data: a folder of images, a file (.npy, .npz, .csv, .parquet), or a built-in name"
-    source, has_classes = _ask(console, question, "digits", data_of)
-    aim: Aim = _ask(console, AIMS, "1", _aim)
-    if aim == "3":
-        answer = _ask(console, "The samples: a folder of images, or an .npy or .npz file", None, _readable)
-    else:
-        each = "the training" if aim == "1" else "the training of each kind of model"
-        answer = _ask(console, f"How long may {each} take, e.g. 5m or 1h?", "a time that suits the data", _time(Budget.parse))
-    for words in commands(source, has_classes, aim, answer):
-        console.print(f"\n$ {shlex.join(['ancestral', *words])}", style="bold", markup=False)
-        code = app(words, exit_on_error=False, print_error=False, result_action="return_value") or 0
-        if code:
+    def aim(answer: str) -> str:
+        if answer not in ("1", "2", "3"):
+            raise UsageError(f"found {answer!r}: answer 1, 2 or 3")
+        return answer
+
+    def time(budget: str) -> str:
+        if budget != USUAL:
+            Budget.parse(budget)
+        return budget
+
+    source, real = _ask(DATA, "digits", data)
+    spec = real.spec
+    of_classes = f" of {len(spec.classes)} classes" if spec.classes else ""
+    print(f"  {len(real.train):,} samples of {'x'.join(map(str, spec.shape))}{of_classes}, and {len(real.test):,} held out")
+    chosen = _ask(AIMS, "1", aim)
+    last = _ask(SAMPLES, "", data)[0] if chosen == "3" else _ask(TIME, USUAL, time)
+    for words in commands(source, bool(spec.classes), len(real.test), chosen, last):
+        print(f"\n$ {printable(shlex.join(['ancestral', *words]))}", flush=True)
+        if code := app(words, exit_on_error=False, print_error=False, result_action="return_value") or 0:
             return code
     return 0
 
 
-def commands(source: str, has_classes: bool, aim: Aim, answer: str) -> list[list[str]]:
+def commands(source: str, classes: bool, held_out: int, aim: str, last: str) -> list[list[str]]:
     """Return the commands, without the word `ancestral`, that follow from the answers.
 
     Args:
         source: the data.
-        has_classes: whether the data have classes.
+        classes: whether the data have classes.
+        held_out: the number of held-out samples. If they are too few for a comparison, it is with the training samples.
         aim: the number of the answer to the second question.
-        answer: a time or "" if aim is 1 or 2, and the place of the samples if it is 3.
+        last: the last answer: the place of the samples if `aim` is 3, else a time.
     """
     from pathlib import Path
 
-    from ancestral.app.api import run_name
+    from ancestral.app.api import free_name, run_name
+    from ancestral.app.evaluation.reference import LEAST
 
     if aim == "3":
-        return [["evaluate", answer, "--against", source]]
-    options = [*(["--for", answer] if answer else []), *(["--condition", "class"] if has_classes else [])]
+        return [["evaluate", last, "--against", source]]
+    home, name = Path("runs"), run_name(source, None)
+    options = [*(["--for", last] if last != USUAL else []), *(["--condition", "class"] if classes else [])]
     if aim == "2":
-        return [["compare", source, *options]]
-    run = str(Path("runs") / run_name(source, None))
-    return [["train", source, *options], ["sample", run], ["report", run]]
+        return [["compare", source, *options, "--out", str(home / free_name(home, f"compare-{name}"))]]
+    run = str(home / free_name(home, name))
+    against = ["--against", "train"] if held_out < LEAST else []
+    return [["train", source, *options, "--out", run], ["sample", run], ["report", run, *against]]
 
 
-def _ask(console: object, question: str, default: str | None, read: Callable[[str], T]) -> T:
+def _ask(question: str, default: str, read: Callable[[str], T]) -> T:
     """Ask until an answer can be read. Raises UsageError if the input ends before."""
-    from rich.console import Console
-    from rich.text import Text
-
     from ancestral.errors import AncestralError, UsageError, printable
 
-    assert isinstance(console, Console)
     while True:
-        console.print(Text(f"{question} [{default}]" if default else question))
+        print(f"{question} [{default}]" if default else question)
         try:
-            answer = console.input("> ").strip() or default or ""
+            answer = input("> ").strip() or default
         except EOFError:
             raise UsageError(
                 "the input ended before the questions were answered: answer them in a terminal, or use another command, "
@@ -95,30 +101,4 @@ def _ask(console: object, question: str, default: str | None, read: Callable[[st
         try:
             return read(answer)
         except AncestralError as error:
-            console.print(Text(f"  {printable(str(error))}"))
-
-
-def _aim(answer: str) -> Aim:
-    from ancestral.errors import UsageError
-
-    for aim in ("1", "2", "3"):
-        if answer == aim:
-            return aim
-    raise UsageError(f"found {answer!r}: answer 1, 2 or 3")
-
-
-def _readable(answer: str) -> str:
-    from ancestral.app.data import load
-
-    load(answer)
-    return answer
-
-
-def _time(parse: Callable[[str], object]) -> Callable[[str], str]:
-    def read(answer: str) -> str:
-        if answer.startswith("a time"):
-            return ""
-        parse(answer)
-        return answer
-
-    return read
+            print(f"  {printable(str(error))}")

@@ -24,7 +24,7 @@ from ancestral.app.evaluation.extractors.classifier import OwnClassifier
 from ancestral.app.evaluation.likelihood import likelihood
 from ancestral.app.evaluation.projection import Projection
 from ancestral.app.evaluation.reconstruction import fidelities, returned
-from ancestral.app.evaluation.reference import Against, reference_of
+from ancestral.app.evaluation.reference import LEAST, Against, reference_of
 from ancestral.app.evaluation.result import DIRECTIONS, Evaluation, Metric
 from ancestral.app.evaluation.samples import Samples
 from ancestral.app.evaluation.subject import Subject
@@ -38,7 +38,6 @@ from ancestral.suggest import unknown
 
 FORMAT = 6  # version of the figures of real data in the cache
 N = 2000
-LEAST = 20  # samples
 Values = dict[tuple[str, str], Estimate]  # by metric and extractor ("" for a metric without extractor)
 TAKES = ("features", "standardised", "whitened", "components", "equal features", "samples", "evaluator")
 

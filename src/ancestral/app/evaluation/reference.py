@@ -19,6 +19,7 @@ from ancestral.errors import DamageError, UsageError
 from ancestral.weights import read_tensors, serialise
 
 FORMAT = 2
+LEAST = 20  # samples of each side
 UNITS = 2000  # training samples that give the units of features
 LARGEST = 10_000  # reference samples; more of them change no figure beyond its error
 Against = Literal["test", "train", "all"]
@@ -85,8 +86,8 @@ def reference_of(data: DataSet, against: Against, n: int) -> Reference:
     Raises:
         UsageError: If fewer than 20 samples remain for one of them.
     """
-    if n < 20:
-        raise UsageError(f"a comparison needs at least 20 samples, and -n is {n}: raise -n (Python: n=)")
+    if n < LEAST:
+        raise UsageError(f"a comparison needs at least {LEAST} samples, and -n is {n}: raise -n (Python: n=)")
     train, test = data.x("train"), data.x("test")
     labels, test_labels = data.labels("train"), data.labels("test")
     if against == "test":
@@ -103,11 +104,11 @@ def reference_of(data: DataSet, against: Against, n: int) -> Reference:
     chosen = _shuffled(len(reference))[:LARGEST].sort().values
     reference = reference[chosen]
     strata = None if against != "test" or test_labels is None else test_labels[chosen].numpy()
-    if min(len(rows), len(reference)) < 20:
-        split_helps = against == "test" and len(train) >= 40
+    if min(len(rows), len(reference)) < LEAST:
+        split_helps = against == "test" and len(train) >= 2 * LEAST
         raise UsageError(
             f"{data.spec.name} is too small for a comparison: it has {len(rows)} real samples and {len(reference)} for "
-            "reference, and at least 20 of each are needed: give more samples"
+            f"reference, and at least {LEAST} of each are needed: give more samples"
             + (", or compare with the training split: `--against train` of evaluate and report" if split_helps else "")
         )
     parts = {

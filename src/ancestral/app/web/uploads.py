@@ -16,7 +16,7 @@ import torch
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
-from ancestral.app.api import default_budget, plan
+from ancestral.app.api import default_budget, free_name, plan
 from ancestral.app.data import DataSet, built_in, load, size_of
 from ancestral.app.estimate import estimate
 from ancestral.app.recipes import FAMILIES
@@ -119,7 +119,7 @@ def router(studio: Studio) -> APIRouter:
             arguments += ["--from", str(studio.run(wanted.start_from).path)]
         default = title(studio, wanted) + ("" if wanted.family in (None, DEFAULT_FAMILY) else f"-{wanted.family}")
         out = studio.home / free_name(
-            studio.home, wanted.name or default, {job.run for job in studio.queue.jobs if not job.ended}
+            studio.home, safe_name(wanted.name or default), {job.run for job in studio.queue.jobs if not job.ended}
         )
         job = studio.queue.add([*arguments, "--out", str(out)], out)
         return described(studio, job.id) | {"name": out.name}
@@ -131,7 +131,7 @@ def router(studio: Studio) -> APIRouter:
         if wanted.condition:
             arguments += ["--condition", ",".join(wanted.condition)]
         waiting = {job.run for job in studio.queue.jobs if not job.ended}
-        out = studio.home / free_name(studio.home, f"compare-{title(studio, wanted)}", waiting)
+        out = studio.home / free_name(studio.home, safe_name(f"compare-{title(studio, wanted)}"), waiting)
         return described(studio, studio.queue.add([*arguments, "--out", str(out)], out).id)
 
     return api
@@ -306,12 +306,3 @@ def safe_name(name: str) -> str:
     """Return a name that is a folder's on every system: letters, digits, and -._ between them."""
     plain = unicodedata.normalize("NFKC", name)
     return re.sub(r"[^\w.-]+", "-", plain).strip("-._")[:60] or "data"
-
-
-def free_name(home: Path, name: str, waiting: set[str]) -> str:
-    """Return a name under which no folder stands, and none is planned."""
-    wanted = safe_name(name)
-    number, free = 2, wanted
-    while (home / free).exists() or str(home / free) in waiting:
-        number, free = number + 1, f"{wanted}-{number}"
-    return free
