@@ -81,13 +81,14 @@ def test_control(example, capsys):
 
 
 def test_own_network(example):
-    """The example has at most 15 lines without imports, and its samples are near the data."""
+    """The example has at most 15 lines without imports. Its samples are two moons: few are further from data than data are."""
     import ast
 
+    import numpy as np
     import torch
+    from scipy.spatial import cKDTree
 
     from ancestral.app.data import load
-    from ancestral.metrics import sliced_wasserstein
 
     module = example("own_network")
     tree = ast.parse((EXAMPLES / "own_network.py").read_text())
@@ -96,7 +97,13 @@ def test_own_network(example):
     text = (EXAMPLES / "own_network.py").read_text().splitlines()
     code = [n for n in lines if text[n - 1].strip() and not any(s.lineno <= n <= s.end_lineno for s in skipped)]
     assert len(code) <= 15
-    assert sliced_wasserstein(module.samples.numpy(), load("moons").batch(torch.arange(1000)).x.numpy()).value < 0.045
+    x = load("moons").batch(torch.arange(8000)).x.numpy()
+    tree = cKDTree(x[:4000])
+    real, drawn = (tree.query(points, k=5)[0][:, -1] for points in (x[4000:], module.samples.numpy()))
+    assert (drawn > np.quantile(real, 0.99)).mean() < 0.12  # a model that fills the gap between the moons has 0.2
+    assert drawn.mean() < 2 * real.mean()
+    reached = cKDTree(module.samples.numpy()).query(x[4000:])[0]
+    assert np.quantile(reached, 0.99) < 0.3  # no part of a moon, of length 3, is left out
 
 
 @pytest.mark.long
@@ -128,17 +135,14 @@ def test_own_loader(example):
     torch.testing.assert_close(module.again.sample(4, seeds=seeds), module.model.sample(4, seeds=seeds), atol=1e-4, rtol=0)
 
 
-def test_some_data(example):
-    """Every file that the script makes is read as what the pages say that it is."""
+def test_swings(example):
+    """The file has signals of two named channels, and speed is the slope of position."""
+    import numpy as np
+
     from ancestral.app.data import load
 
-    module = example("some_data")
-    module.captions(Path("captions"), 30)
-    module.table(Path("wine.csv"))
-    module.signals(Path("swings.npz"), 30)
-    module.arrays(Path("weather.npz"), 30)
-    assert "left of" in " ".join(load("captions").train.captions)
-    wine, swings, weather = (load(name).spec for name in ("wine.csv", "swings.npz", "weather.npz"))
-    assert (wine.shape, len(wine.classes)) == ((13,), 3)
-    assert (swings.shape, swings.channels) == ((2, 64), ("position, mm", "speed, mm/s"))
-    assert (weather.shape, weather.channels[0]) == ((3, 16, 16), "temperature, K")
+    module = example("swings")
+    spec = load("data/swings.npz").spec
+    assert (spec.shape, spec.channels) == ((2, 64), ("position, mm", "speed, mm/s"))
+    slope = np.gradient(module.position, module.t, axis=1)
+    assert abs(module.speed - slope)[:, 1:-1].max() < 0.05 * abs(module.speed).max()  # the slope has an error of 4 %
