@@ -137,7 +137,11 @@ def tab(page, name):
     raise AssertionError((name, page.evaluate("[...left].map((e) => e.outerHTML.slice(0, 160))")))
 
 
-LOOKS = [("light", 1280), pytest.param(("dark", 380), marks=pytest.mark.long), *([("dark", 1280), ("light", 380)] if SHOTS else [])]
+LOOKS = [
+    ("light", 1280),
+    pytest.param(("dark", 380), marks=pytest.mark.long),
+    *([("dark", 1280), ("light", 380)] if SHOTS else []),
+]
 
 
 @pytest.fixture(params=LOOKS, ids=str)

@@ -115,7 +115,8 @@ def test_the_denoiser_is_that_of_the_model(classes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "solver", ["heun", "dpmpp-sde", *(pytest.param(name, marks=pytest.mark.long) for name in ("ddpm", "euler", "dpmpp-3", "unipc"))]
+    "solver",
+    ["heun", "dpmpp-sde", *(pytest.param(name, marks=pytest.mark.long) for name in ("ddpm", "euler", "dpmpp-3", "unipc"))],
 )
 def test_every_solver_of_a_fixed_number_of_steps_is_unrolled(solver, tmp_path):
     """Stochastic ones take the noise of each step as an input."""

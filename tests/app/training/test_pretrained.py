@@ -98,7 +98,10 @@ def test_it_scales_as_it_was_trained_and_not_as_the_new_data_are(tmp_path):
     torch.testing.assert_close(model.autoencoder.encode(dark), before.autoencoder.encode(dark))
 
 
-@pytest.mark.parametrize("settings", [VAE, (*VAE, "model.bottleneck=vq"), pytest.param(("model.hierarchy=2", "train.batch=16"), marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "settings",
+    [VAE, (*VAE, "model.bottleneck=vq"), pytest.param(("model.hierarchy=2", "train.batch=16"), marks=pytest.mark.long)],
+)
 def test_of_a_vae_whose_latents_are_vectors(tmp_path, settings):
     first, _ = trained(tmp_path / "vae", "digits", *settings, "train.previews=0", model="vae", budget="30it")
     t, notes = with_pretrained(tmp_path / "run", tmp_path / "vae")
