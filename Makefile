@@ -12,8 +12,8 @@ LIBRARY := $(addprefix tests/,solvers schedules guidance networks likelihood met
 
 help:
 	@echo "make demo     train on handwritten digits and draw new ones (3 minutes)"
-	@echo "make test     run the test suite but for what is long (6 minutes)"
-	@echo "make test-all run all of it, as CI does: also many processes, browsers, simulations, every benchmark"
+	@echo "make test     run the test suite but for what is long (10 minutes)"
+	@echo "make test-all run all tests: also those of many processes, browsers, simulations, every benchmark"
 	@echo "make lowest   test the library with the oldest versions of what it needs (a download of 3 GB)"
 	@echo "make torture  kill commands, damage runs and give hostile inputs (about 15 minutes)"
 	@echo "make lint     style, types and the import rules"
@@ -62,7 +62,7 @@ test-long: .venv/dev
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 test-all: .venv/dev
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "long or not long"
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m ""
 
 torture: export OMP_NUM_THREADS := 1
 torture: .venv/dev

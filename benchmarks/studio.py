@@ -80,7 +80,7 @@ def studio() -> Iterator[Studio]:
             yield found
         finally:
             found.process.terminate()
-            found.process.wait()
+            found.process.communicate()  # closes the pipe too
 
 
 def a_zip(n: int = 600) -> bytes:

@@ -104,6 +104,7 @@ def main() -> None:
             rates.append((found[0], found[1]))
         for process in pair:
             process.kill()
+            process.communicate()  # closes the pipes too
         before, after = (statistics.median(column) for column in zip(*rates, strict=True))
         ratios = [b / a for a, b in rates]
         low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3

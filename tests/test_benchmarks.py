@@ -163,7 +163,7 @@ def test_each_command_is_run_here():
     assert {name for name in COMMANDS if not any(f"test_{name}" in test.__name__ for test in tests)} == set()
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_speed(bench):
     """All sections; of the peers those that are installed."""
     little = ("--seconds-per-variant", 0.1, "--seconds-per-turn", 0.1, "--processes", 1, "--batch", 2, "--threads", 1)
@@ -177,14 +177,14 @@ def test_speed(bench):
         assert f"## {title}" in printed
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_studio(bench):
     pytest.importorskip("playwright")
     printed = bench("studio", "--walks", 1)
     assert printed.count("walk: ") == 1
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_processes(bench):
     printed = bench("processes", "--steps", 2, "--cases", "digits 8x8, 2.0 M", "--json", "processes.json")
     one, two = read("processes.json")["digits 8x8, 2.0 M"].values()
@@ -193,7 +193,7 @@ def test_processes(bench):
     assert "| digits 8x8, 2.0 M | 2 |" in printed
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_long(bench):
     printed = bench("long", "--family", "score", "--steps", 400)
     row = [cell.strip() for cell in printed.splitlines()[-1].split("|")[1:-1]]
@@ -202,7 +202,7 @@ def test_long(bench):
     assert 0 < before <= after * 1.5
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_kills(bench):
     printed = bench("kills", "--kills", 3, "--only", "gan", "--seed", 1)
     trials, timed, placed, compared, left_out, bad = map(int, printed.splitlines()[-1].strip("| ").split(" | ")[1:])
@@ -227,13 +227,13 @@ def test_the_kills_are_found_where_they_do_harm(tmp_path, monkeypatch):
     assert found == {"metrics.jsonl/step 3/step": 3, "metrics.jsonl/step 3/loss": 1.5, "a.json/b/0": 1, "a.json/b/1/c": 2}
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_large(bench):
     printed = bench("large", "--images", 60, "--side", 16, "--folder", "large", *SMALL)
     assert printed.count("first step done") == 4
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_growth(bench):
     printed = bench("growth", "--only", "batch", "--values", 2, 4, "--json", "growth.json", "--plot", "growth.png")
     points = read("growth.json")["axes"]["batch"]
@@ -283,7 +283,7 @@ def test_equal_time(bench, pictures, package):
     assert np.load("peers/peer.npz")["x"].shape == (3, 1, 28, 28)
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_evaluation(bench, pictures):
     found = json.loads(bench("evaluation", "--source", pictures, "--n", 40, "--features", "classifier"))
     assert found["n"] == 40
@@ -308,7 +308,7 @@ def test_vae(bench, pictures, names):
             assert np.load(f"vae/{stem}.npz")["x"].shape == (3, 1, 28, 28)
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_gan(bench, pictures):
     """Each subject of two seeds, and the table of all."""
     words = ("--source", pictures, "--n", 40, "--out", "gan")
@@ -405,7 +405,7 @@ def test_tuning(bench, trained, tmp_path):
 
 
 @absent("diffusers")
-@pytest.mark.long
+@pytest.mark.full
 def test_tuned_peer(bench):
     """Both networks in our loop; what was measured is read again and not repeated."""
     words = ("--source", "digits", "--seconds", 1, "--seeds", 1, "--n", 25, "--out", "peer.jsonl")
@@ -418,7 +418,7 @@ def test_tuned_peer(bench):
 
 
 @absent("diffusers")
-@pytest.mark.long
+@pytest.mark.full
 def test_solvers(bench, trained, pictures):
     """Every solver of the registry beside the schedulers; one of each by the classifier."""
     bench("solvers", trained("gaussians", "model.width=16", "train.previews=0"), "--n", 8, "--nfe", 10, "--out", "points")
@@ -506,7 +506,7 @@ def test_restore_of_emoji(bench, packages):
     assert finite(found)
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_latent(bench, pictures):
     """Both trainings, their evaluation with guidance, and the networks."""
     for name, own in (("pixels", SMALL), ("latents", ("train.batch=16", "train.previews=0"))):
@@ -524,7 +524,7 @@ def test_latent(bench, pictures):
     assert "nan" not in table
 
 
-@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.long), pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.full), pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_gpu(bench, device):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
@@ -544,7 +544,7 @@ def test_gpu(bench, device):
     assert Path("gpu.md").read_text(encoding="utf-8") in printed
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_verdicts(bench):
     words = ("--size", 8, "--n", 24, "--held-out", 60, "--many", 60, "--seen", 300, "--splits", 2, "--repeats", 1)
     words = (*words, "--ways", "noise", "--families", 1, "--spreads", 1, "--seeds", 2, "--json", "verdicts.json")
@@ -561,7 +561,7 @@ def test_verdicts(bench):
     assert "| one training | 1 |" in printed
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_versions(bench):
     """This state beside itself; the script is started by name, since each process of its own runs it again."""
     root = FOLDER.parent
@@ -572,7 +572,7 @@ def test_versions(bench):
     assert all(float(value) > 0 for value in row[2:5])
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_serve(bench):
     run = FOLDER.parent / "tests" / "fixtures" / "format1" / "latent"
     short = ("--seconds", 0.5, "--rounds", 1, "--clients", 2, "--bad", 2, "--minutes", 0.03)
@@ -617,7 +617,7 @@ def test_fuzz(tmp_path, monkeypatch):
     assert "| all | 24 |" in done.stdout
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_distill(bench):
     ancestral.train("digits", budget="4it", out="run", condition="class", settings=SMALL, device="cpu", quiet=True)
     ancestral.distill("run", 2, "2it", device="cpu", quiet=True, settings=("train.previews=0",))

@@ -29,7 +29,7 @@ def test_own_folder(example, capsys):
     assert {path.name for path in Path("runs/photos").glob("*.png")} == {"one.png", "seven.png", "zero.png", "any.png"}
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_choose_family(example, capsys):
     """All families are compared on points in the plane, except latent diffusion, which cannot model them."""
     comparison = example("choose_family").main(budget="20it", n=200, settings=("model.width=16", "train.previews=1"))
@@ -68,7 +68,7 @@ def test_few_steps(example):
     assert errors["dpmpp", 32] < errors["ddim", 32]
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_control(example, capsys):
     """The classifier reads real scenes, fails on those of other boxes, and is asked at every scale of guidance."""
     settings = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16", "train.previews=1")

@@ -34,7 +34,7 @@ def trained(scenes, out, condition, budget="8it", model="diffusion", settings=SM
     return ancestral.load(out, device="cpu", precision="fp32")
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_a_map_rules_where_ink_is(scenes, tmp_path):
     """Intersection over union of ink and map, far above that with the maps of other scenes."""
     settings = ("model.channels=[32, 48]", "train.batch=32", "train.previews=0", "train.precision=fp32", "train.lr=4e-3")

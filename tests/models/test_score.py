@@ -259,7 +259,7 @@ def test_interrupted_training_is_the_same(tmp_path, settings):
         assert torch.equal(p, parts[name]), name
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_training_on_a_mixture_gives_its_score_at_every_level_and_its_samples(tmp_path):
     """Error of sigma * score, root mean square a dimension over x_t ~ p_t: below 0.1 at every level; sliced Wasserstein
     distance of 2,000 samples to held-out data within twice that of training data.

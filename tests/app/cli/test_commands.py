@@ -239,7 +239,7 @@ def newest(folder):
     return max((file.name for file in (folder / "checkpoints").glob("step-*.safetensors")), default="")
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_killed_three_times_and_continued_the_weights_are_those_of_the_uninterrupted_run(tmp_path):
     words = ["--for", "600it", "train.checkpoint_every=0.05"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"

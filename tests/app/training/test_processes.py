@@ -94,7 +94,7 @@ def test_if_a_process_is_killed_the_others_end_with_a_sentence_and_the_run_conti
     assert Run(run).load_checkpoint().numbers["step"] == before + 5
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_torchrun_restarts_a_training(tmp_path):
     """The first time, one process ends at step 30. The second time, training continues and ends."""
     done = launch(2, "dies", tmp_path / "run", options=("--max-restarts=1",))

@@ -278,7 +278,7 @@ def test_other_peoples_hidden_files_are_left_alone(tmp_path):
     assert (tmp_path / "run" / ".theirs.tmp").exists()
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_in_bfloat16_a_sample_is_the_same_picture_in_any_batch(tmp_path):
     """To one of 256 grey levels, for the default network after some training."""
     an.train("digits", budget="80it", out=tmp_path / "run", device="cpu", quiet=True, settings=("train.precision=fp32",))
