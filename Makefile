@@ -5,13 +5,14 @@ TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
 QUIET  := --disable-pip-version-check --quiet
 PIP    := $(BIN)/pip $(QUIET)
+FLOWERS := daisy,sunflower,poppy,cosmos,forget-me-not,dahlia
 BENCH  ?=   # further options of benchmarks/speed.py
 
 .PHONY: help demo test test-long test-all lowest torture lint docs bench clean
 LIBRARY := $(addprefix tests/,solvers schedules guidance networks likelihood metrics models conditioning)
 
 help:
-	@echo "make demo     train on handwritten digits and draw new ones (3 minutes)"
+	@echo "make demo     train on pictures of flowers, draw new ones and report on them (3 minutes)"
 	@echo "make test     run the test suite but for what is long (10 minutes)"
 	@echo "make test-all run all tests: also those of many processes, browsers, simulations, every benchmark"
 	@echo "make lowest   test the library with the oldest versions of what it needs (a download of 3 GB)"
@@ -29,7 +30,7 @@ help:
 	  { echo "Python cannot make a virtual environment here; on Debian: apt install python3-venv"; exit 1; }
 	$*/bin/pip $(QUIET) install --upgrade "pip>=25.1"
 	$*/bin/pip $(QUIET) install "$(TORCH)"
-	$*/bin/pip $(QUIET) install -c constraints.txt -e ".[studio,serve]"
+	$*/bin/pip $(QUIET) install -c constraints.txt -e ".[studio,serve,features]"
 	@touch $@
 
 # the sentence encoder without what it asks for, which is not used;
@@ -50,9 +51,11 @@ build/bench/peers: build/bench/base benchmarks/requirements.txt
 	@touch $@
 
 demo: .venv/base
-	$(BIN)/ancestral train digits --for 2m --out runs/demo
-	$(BIN)/ancestral sample runs/demo -n 64 --seed 1 --out runs/demo/digits.png
-	@echo "64 new handwritten digits: $(CURDIR)/runs/demo/digits.png"
+	$(BIN)/ancestral train flowers --condition class --for 100s --out runs/demo
+	$(BIN)/ancestral sample runs/demo --class $(FLOWERS) -n 60 --seed 1 --out runs/demo/flowers.png
+	$(BIN)/ancestral report runs/demo --features efficientnet -n 200 --open --quiet
+	@echo "60 new flowers: $(CURDIR)/runs/demo/flowers.png"
+	@echo "how good they are, a film of them, and what to try next: $(CURDIR)/runs/demo/report.html"
 
 # one thread each: threads of two processes that wait for a busy core cost more than the work
 test: .venv/dev

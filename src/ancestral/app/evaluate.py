@@ -20,13 +20,14 @@ from ancestral.app.evaluation import Comparison, Evaluation, Evaluator, Metric, 
 from ancestral.app.evaluation.extractors import Extractor
 from ancestral.app.evaluation.ranges import like
 from ancestral.app.evaluation.reference import Against, reference_of
-from ancestral.app.evaluation.samples import at_levels, rank_and_world
+from ancestral.app.evaluation.samples import at_levels, rank_and_world, way
 from ancestral.app.lock import InUseError, locked
 from ancestral.app.progress import Line, Reporter
 from ancestral.app.recipes.own import OWN
 from ancestral.app.remote import is_remote, located
 from ancestral.app.report import write
 from ancestral.app.sampling import SampleRequest
+from ancestral.app.suggestions import suggestions
 from ancestral.app.training.run import Run, findings
 from ancestral.app.training.saved import SavedModel, holds_saved_model, weights_of
 from ancestral.errors import AncestralError, UsageError
@@ -263,7 +264,11 @@ def report(
         return None
     comparison = Comparison.of([result.subject], result.evaluator)
     path = out or located(run) / "report.html"
-    write(comparison, result.evaluator, path, f"{result.evaluation.family} of {result.evaluation.source}")
+    title = f"{result.evaluation.family} of {result.evaluation.source}"
+    model, trained = result.subject.model, Run(located(run))
+    how = tuned(trained, options.get("how") or {})
+    frames = way(model, result.evaluator.data, how) if model is not None else ()
+    write(comparison, result.evaluator, path, title, frames, suggestions(trained))
     return path
 
 

@@ -24,6 +24,7 @@ SIDE = 48  # smallest side of a tile in pixels
 READABLE = 96  # smallest side of a tile with words and boxes
 LINE, LETTER, LINES = 12, 5.2, 4  # height of a line and width of a letter in pixels, and largest number of lines
 FRAMES, PLOTS, FILM = 60, 24, 9  # frames of an animation, and of one of plots; signals in it
+LAST = 1500  # milliseconds for which an animation shows its last frame
 CHECKS = 8  # side of the squares behind transparent pictures in pixels
 GAP = 128  # grey between tiles
 XMP = (
@@ -268,7 +269,19 @@ def _ranges(frames: Sequence[Tensor], spec: DataSpec) -> plots.Limits | None:
     return np.stack([np.maximum(ends[:, 0], least[:, 0] - span), np.minimum(ends[:, 1], least[:, 1] + span)], 1)
 
 
+def moving(frames: Sequence[Image.Image], milliseconds: int = 80) -> bytes:
+    """Return an animated WebP that shows its last frame for a second and a half."""
+    buffer = BytesIO()
+    first, *others = frames
+    durations = _durations(frames, milliseconds)
+    first.save(buffer, "WEBP", save_all=True, append_images=others, duration=durations, loop=0, quality=80)
+    return buffer.getvalue()
+
+
 def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int = 80) -> None:
     """Write an animated GIF that shows its last frame for a second and a half."""
-    durations = [milliseconds] * (len(frames) - 1) + [1500]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=_durations(frames, milliseconds), loop=0)
+
+
+def _durations(frames: Sequence[Image.Image], milliseconds: int) -> list[int]:
+    return [milliseconds] * (len(frames) - 1) + [LAST]

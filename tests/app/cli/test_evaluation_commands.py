@@ -1,15 +1,21 @@
 """evaluate, compare and report as a person runs them."""
 
+import base64
 import json
 import re
 import shutil
+import sys
+from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ancestral as an
 from ancestral.app.cli import main
+from ancestral.app.cli.report import has_screen
+from ancestral.app.evaluation.samples import at_levels, draw, way
 
 SETTINGS = ("model.channels=[8, 16]", "train.batch=16", "train.previews=0")
 
@@ -97,14 +103,52 @@ def test_evaluate_folders_of_other_software(capsys, tmp_path):
     assert "--against SOURCE" in err
 
 
-def test_report_of_a_run(run, capsys, tmp_path):
-    code, out, err = ask(capsys, "report", run, "-n", "60", "--features", "random", "--device", "cpu")
+def test_report_of_a_run(run, capsys, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setenv("DISPLAY", ":0")
+    code, out, err = ask(capsys, "report", run, "-n", "60", "--features", "random", "--device", "cpu", "--open")
     assert code == 0, err
+    assert opened == [(tmp_path / "runs/a/report.html").as_uri()]
     page = (tmp_path / "runs/a/report.html").read_text()
     assert out.strip() == "runs/a/report.html"
     assert "Learned or copied?" in page
     assert not re.search(r"(src|href)=.https?:", page)
     assert page.count("data:image/png;base64,") >= 4
+    film = Image.open(BytesIO(base64.b64decode(re.search(r"data:image/webp;base64,([^\"]+)", page)[1])))
+    assert film.n_frames > 1  # an encoder joins pictures that look the same
+    film.seek(film.n_frames - 1)
+    last = re.search(r"print\" srcset=\"data:image/png;base64,([^\"]+)", page)[1]
+    difference = np.asarray(film.convert("L"), float) - np.asarray(Image.open(BytesIO(base64.b64decode(last))), float)
+    assert np.abs(difference).mean() < 4  # WebP is lossy
+    for command in ("train digits --for 50it --out runs/a", "sample runs/a -n 64", "tune runs/a", "compare digits"):
+        assert f"<code>ancestral {command}</code>" in page
+        assert f"- ancestral {command}: " in (tmp_path / "runs/a/report.md").read_text()
+
+
+def test_no_browser_opens_without_a_screen(monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not has_screen()
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert has_screen()
+
+
+def test_the_film_ends_at_the_samples_of_the_report(run):
+    model, data = an.load(run), an.load_data("digits")
+    states = way(model, data, {"steps": 3})
+    assert len(states) == 4  # noise, and three steps
+    assert torch.equal(at_levels(states[-1], data), draw(model, data, 30, how={"steps": 3}).x[:25])
+
+
+def test_a_model_of_one_step_has_no_film(tmp_path):
+    an.train(
+        "digits", model="vae", budget="2it", out=tmp_path / "runs/v", device="cpu", quiet=True, settings=("train.previews=0",)
+    )
+    page = an.report(tmp_path / "runs/v", n=40, extractors=["random"], device="cpu").read_text()
+    assert "webp" not in page
+    assert "From noise to samples" not in page
 
 
 def test_compare_uses_finished_runs_and_reports(capsys, tmp_path):

@@ -13,7 +13,7 @@ from ancestral.app.data.assemble import assemble
 from ancestral.app.data.dataset import Split
 from ancestral.errors import AncestralError, UsageError
 
-BUILT_IN = "digits, fashion-mnist, gaussians, moons, rings, scenes, scenes64, swiss-roll"
+BUILT_IN = "digits, fashion-mnist, flowers, gaussians, moons, rings, scenes, scenes64, swiss-roll"
 
 
 def test_the_room_offers_what_it_promises():

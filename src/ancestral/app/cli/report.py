@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from ancestral.app.cli.options import Features
+
+
+def has_screen() -> bool:
+    """Return whether a browser can open a window here. On Linux a browser without a screen would take over the terminal."""
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def report(
@@ -19,6 +26,7 @@ def report(
     inception_weights: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
+    open_: Annotated[bool, Parameter(name="--open", negative="")] = False,
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
@@ -39,11 +47,15 @@ def report(
         File of the page. Nothing is written into the run folder then. Default: report.html in the run folder.
     device
         Device: auto, cpu, cuda or mps.
+    open_
+        Open the page in the browser, if there is a screen.
     json
         Print the result as JSON.
     quiet
         Print nothing while it works.
     """
+    import webbrowser
+
     from ancestral.app import evaluate as evaluation
     from ancestral.app.progress import Reporter, emit
     from ancestral.app.training.run import Run
@@ -60,6 +72,8 @@ def report(
     )
     if path is None:  # another process writes the report
         return 0
+    if open_ and has_screen():
+        webbrowser.open(path.resolve().as_uri())
     if json:
         emit({"report": str(path)})
     else:

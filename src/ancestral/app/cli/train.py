@@ -56,9 +56,9 @@ def train(
     Parameters
     ----------
     source
-        Data: a built-in name (digits, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes, scenes64), a folder of
-        images, an .npy, .npz, .parquet or .csv file, tar shards as 'data/part-*.tar' or 'data/part-{000..099}.tar', or a
-        data set of Hugging Face: the folder of save_to_disk, or hf:NAME.
+        Data: a built-in name (digits, flowers, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes, scenes64), a
+        folder of images, an .npy, .npz, .parquet or .csv file, tar shards as 'data/part-*.tar' or
+        'data/part-{000..099}.tar', or a data set of Hugging Face: the folder of save_to_disk, or hf:NAME.
     settings
         Further settings of the recipe as section.name=value, e.g. train.batch=128 model.schedule=linear. See --print-recipe.
     budget

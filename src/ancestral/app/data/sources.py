@@ -22,6 +22,7 @@ from ancestral.app.data.decode import Progress
 from ancestral.app.data.digits import digits
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.fashion_mnist import fashion_mnist
+from ancestral.app.data.flowers import flowers
 from ancestral.app.data.folder import folder, stack
 from ancestral.app.data.hugging_face import PREFIX, from_hub, hugging_face, is_hugging_face, is_saved, saved
 from ancestral.app.data.images import SUFFIXES, Header, ImageError, inspect_pages
@@ -39,6 +40,7 @@ from ancestral.suggest import unknown
 BUILT_IN: dict[str, Callable[[Progress | None], DataSet]] = {
     "digits": lambda _: digits(),
     "fashion-mnist": lambda progress: fashion_mnist(progress=progress),
+    "flowers": lambda _: flowers(),
     "gaussians": lambda _: toys.gaussians(),
     "moons": lambda _: toys.moons(),
     "rings": lambda _: toys.rings(),

@@ -34,6 +34,7 @@ from ancestral.weights import read_tensors, write_tensors
 PART = 500  # samples
 WAIT = 0.2  # seconds between checks for the parts of other processes
 RENDERED = 24  # samples whose conditions are rendered for pictures
+FILMED = 25  # samples whose way from noise is shown
 SEED = 20  # not the default seed of `sample`, so that evaluation uses other samples
 
 
@@ -117,6 +118,18 @@ def draw(
         json.dumps([identity, dict(how or {}), PART], sort_keys=True, default=str).encode(), digest_size=8
     ).hexdigest()
     return _draw(model, data, n, folder / key, how, progress, *rank_and_world())
+
+
+def way(model: GenerativeModel, data: DataSet, how: Mapping[str, Any] | None = None) -> list[Tensor]:
+    """Return the states from noise to data of the first samples that `draw` returns with the same options, on the CPU.
+
+    A model that draws in one step has one state.
+    """
+    rows = rows_for(data, FILMED)
+    condition = data.encoded(model.conditioner).asked(rows)
+    seeds = seeds_from(SEED, FILMED)
+    states = next(model.batches(FILMED, condition, seeds=seeds, batch=FILMED, **(how or {})))
+    return [state.x.cpu() for state in states]
 
 
 def _draw(

@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ancestral.app import pictures
 from ancestral.app.data import DataSet
 from ancestral.app.evaluation import Evaluator, Subject
+from ancestral.app.evaluation.samples import at_levels
 from ancestral.app.pictures import grid, is_picture
 from ancestral.app.plots import COLOURS, plain
 from ancestral.conditioning import Rendering
@@ -48,6 +50,14 @@ def samples(x: Tensor, data: DataSet, renderings: Sequence[Rendering] = ()) -> b
 def real(data: DataSet) -> bytes | None:
     """Draw held-out samples in the same way. None for tables, which are drawn over them."""
     return None if is_table(data) else samples(data.x("test"), data)
+
+
+def film(frames: Sequence[Tensor], data: DataSet) -> tuple[bytes, bytes] | None:
+    """Draw the way of samples from noise as an animated WebP, and its last picture as PNG. None if it has one state."""
+    if len(frames) < 2:
+        return None
+    drawn = pictures.film([at_levels(x, data) if i == len(frames) - 1 else x for i, x in enumerate(frames)], data.spec)
+    return pictures.moving(drawn), _png(drawn[-1])
 
 
 def neighbours(subject: Subject, evaluator: Evaluator) -> bytes | None:

@@ -12,6 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ancestral.app.evaluation import Comparison, Evaluator, Metric, Subject
 from ancestral.app.evaluation.result import COSTS, DIRECTIONS
 from ancestral.app.evaluation.verdict import LINES
@@ -26,20 +28,42 @@ MEANT = re.compile(r"[\\`*_\[\]|~#](?<!\w_(?=\w))")  # characters with a meaning
 SIGN = "●"  # before the best figures, also in print without colours
 
 
-def write(comparison: Comparison, evaluator: Evaluator, path: Path, title: str) -> None:
-    """Write the report to `path` (.html), and beside it the same as .md and .json."""
+def write(
+    comparison: Comparison,
+    evaluator: Evaluator,
+    path: Path,
+    title: str,
+    way: Sequence[Tensor] = (),
+    commands: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Write the report to `path` (.html), and beside it the same as .md and .json.
+
+    Args:
+        comparison: The subjects and the verdict.
+        evaluator: The evaluator of the subjects.
+        path: The file of the page.
+        title: The title of the page.
+        way: States of the same samples from noise to data, for the film of a model that draws in steps.
+        commands: What to try next: commands, each with what it does.
+    """
     with disk_errors(path):
-        write_atomically(path, html(comparison, evaluator, title).encode())
-        write_atomically(path.with_suffix(".md"), markdown(comparison, title).encode())
+        write_atomically(path, html(comparison, evaluator, title, way, commands).encode())
+        write_atomically(path.with_suffix(".md"), markdown(comparison, title, commands).encode())
         write_atomically(path.with_suffix(".json"), json.dumps(as_json(comparison), indent=1).encode())
 
 
-def html(comparison: Comparison, evaluator: Evaluator, title: str) -> str:
-    """Return the report as one page that contains all pictures and needs no network."""
+def html(
+    comparison: Comparison,
+    evaluator: Evaluator,
+    title: str,
+    way: Sequence[Tensor] = (),
+    commands: Sequence[tuple[str, str]] = (),
+) -> str:
+    """Return the report as one page that contains all pictures and needs no network. Arguments as in `write`."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("ancestral.app.report", "templates"), autoescape=True, trim_blocks=True)
-    environment.filters["picture"] = lambda data: f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    environment.filters["picture"] = lambda data, kind="png": f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     environment.filters["figure"] = lambda text: text.replace(" ± ", " ±\N{NO-BREAK SPACE}")  # it may wrap before the sign
     several = len(comparison.subjects) > 1
     models = [s for s in comparison.subjects if not s.baseline]
@@ -60,6 +84,8 @@ def html(comparison: Comparison, evaluator: Evaluator, title: str) -> str:
         pixelated=is_picture(evaluator.data.spec),
         ranking=figures.ranking(comparison.subjects) if several else None,
         real=figures.real(evaluator.data),
+        film=figures.film(way, evaluator.data),
+        commands=commands,
         grids=[
             (s.name, figures.samples(s.samples.x, evaluator.data, s.samples.renderings), bool(s.samples.renderings))
             for s in comparison.subjects
@@ -75,7 +101,7 @@ def html(comparison: Comparison, evaluator: Evaluator, title: str) -> str:
     )
 
 
-def markdown(comparison: Comparison, title: str) -> str:
+def markdown(comparison: Comparison, title: str, commands: Sequence[tuple[str, str]] = ()) -> str:
     """Return the verdict and the tables as Markdown. Names and sentences, which may hold names from data, are `literal`."""
     first = comparison.subjects[0].evaluation
     names = [literal(s.name) for s in comparison.subjects]
@@ -103,6 +129,8 @@ def markdown(comparison: Comparison, title: str) -> str:
         lines += [f"| metric | {' | '.join(members)} |", f"|{'---|' * (1 + len(members))}"]
         lines += [f"| {literal(row['name'])} ({row['sign']}) | {' | '.join(row['values'])} |" for row in group["rows"]]
         lines += ["", "</details>"]
+    if commands:
+        lines += ["", "What to try next:", "", *(f"- {literal(command)}: {literal(use)}" for command, use in commands)]
     return "\n".join(lines) + "\n"
 
 
