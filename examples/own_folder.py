@@ -8,7 +8,7 @@ import ancestral as an
 from ancestral.app.pictures import save_grid
 
 
-def make_folder(folder: Path, each: int = 60) -> None:
+def make_folder(folder: Path, each: int = 100) -> None:
     """Make a folder in place of your pictures: PNG files of handwritten digits, in a sub-folder for each of three classes."""
     digits = an.load_data("digits")
     for label, name in ((0, "zero"), (1, "one"), (7, "seven")):

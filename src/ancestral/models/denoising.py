@@ -169,7 +169,7 @@ class DenoisingModel(GenerativeModel):
     def usual_guidance(self, asked: Iterable[str]) -> float:
         """Return the default scale of guidance for the conditions `asked`.
 
-        It is 1.5 for conditions with a vector (class, text, layout and map), and 1 for images or if no null was trained.
+        It is 1.5 for conditions with a vector (class, text, number, layout, map), and 1 for images or if no null was trained.
         """
         kinds = [cast(Condition, self.conditioner.kinds[name]) for name in asked if name in self.conditioner.kinds]
         return GUIDANCE if self.conditioner.drop > 0 and any(kind.widths.vector for kind in kinds) else 1.0

@@ -109,7 +109,7 @@ def sample(
         run is found by its weights, beside the file or in the folder where the command is started.
     guidance
         Strength of the condition: 0 ignores it, 1 is as trained, above 1 is sharper and less varied. Default: 1.5 for a
-        class, a text, a layout or a map, else 1.
+        class, a text, a number, a layout or a map, else 1.
     interval
         Noise levels sigma/alpha between which guidance acts, e.g. 0.2,5. Default: all.
     rescale
