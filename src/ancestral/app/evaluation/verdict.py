@@ -70,7 +70,7 @@ def _answer(better: Better, models: Sequence[Subject], honest: Sequence[Subject]
         first = f"{best.name} is the best model ({figure}); {_reading(best.evaluation)}."
     else:
         first = f"{best.name} has the smallest distance ({figure}), but {_listed(equal)} cannot be distinguished from it"
-        first += f"; it is better than {_listed(worse)}." if worse else "."
+        first += f". {best.name} is better than {_listed(worse)}." if worse else "."
     return f"{first} {_next(better, best, baselines)}"
 
 

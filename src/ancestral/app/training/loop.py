@@ -458,9 +458,9 @@ class Trainer:
                 f"about {total:,.0f} steps fit into {self.recipe.train.budget}: {passes:.1f} passes through the data"
             )
             if (few := self._too_few(total)) is not None:
-                least, samples = few
+                least, become = few
                 self._notes.append(
-                    f"{total:,.0f} steps are too few: with less than about {least:,} samples will be {samples}; {self._remedy}"
+                    f"{total:,.0f} steps are too few: with less than about {least:,} samples {become}; {self._remedy}"
                 )
 
     @property
@@ -469,14 +469,17 @@ class Trainer:
         few = self._too_few(self.step)
         if few is None or self.budget.unit != "seconds" or self.concluded:
             return None
-        return f"only {self.step:,} steps fitted into {self.recipe.train.budget}: samples will be {few[1]}; {self._remedy}"
+        return f"only {self.step:,} steps fitted into {self.recipe.train.budget}: samples {few[1]}; {self._remedy}"
 
     def _too_few(self, steps: float) -> tuple[int, str] | None:
-        """Return the number of steps that is missed, and what samples will be, or None if there are enough steps."""
+        """Return the number of steps that is missed, and what becomes of the samples, or None if there are enough steps.
+
+        Simple data need fewer steps than others, so between a quarter of the number and the number it is only a possibility.
+        """
         least = self.recipe.model.least_steps
         if steps >= least:
             return None
-        return (least // 4, "noise") if steps < least // 4 else (least, "rough")
+        return (least // 4, "will be noise") if steps < least // 4 else (least, "may be rough")
 
     @property
     def _remedy(self) -> str:
