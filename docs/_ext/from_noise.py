@@ -1,9 +1,9 @@
 """The moving picture of the README: samples of several runs on their way from noise, each row with its label.
 
-    python benchmarks/from_noise.py --out from-noise.webp "flowers=runs/flowers" "points=runs/moons,runs/rings"
+    python docs/_ext/from_noise.py --out from-noise.webp "flowers=runs/flowers" "points=runs/moons,runs/rings"
 
-Each argument is a row: its label, and one run or several. Runs of points have one tile each; those of pictures and signals share
-the other tiles of the row. All frames show the same seeds, and all rows have the same number of steps.
+Each argument is a row: its label, and one run or several. Runs of points have one tile each; those of pictures and signals
+share the other tiles of the row. All frames show the same seeds, and all rows have the same number of steps.
 """
 
 from __future__ import annotations

@@ -1,22 +1,30 @@
-"""The notebooks of the tutorials are made from the scripts of today, and each ran to its end."""
+"""Files of the documentation that its build does not make: notebooks, which are the scripts of today and ran, and a film."""
 
 import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+import ancestral as an
 
 ROOT = Path(__file__).parents[1]
 SHOWING = {"own_folder": 4, "control": 3}  # pictures at least
 
 
-@pytest.fixture(scope="module")
-def notebooks():
-    spec = importlib.util.spec_from_file_location("notebooks", ROOT / "docs" / "_ext" / "notebooks.py")
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "_ext" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["notebooks"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def notebooks():
+    return script("notebooks")
 
 
 @pytest.mark.parametrize("name", ["own_folder", "choose_family", "collapse", "likelihoods", "few_steps", "control"])
@@ -50,3 +58,28 @@ def test_a_badge_needs_a_repository(notebooks, monkeypatch):
     badge, install = notebooks.notebook("collapse").cells[1:3]
     assert "colab.research.google.com/github/somebody/ancestral/blob/main/docs/notebooks/collapse.ipynb" in badge.source
     assert install.source == "%pip install --quiet git+https://github.com/somebody/ancestral"
+
+
+def test_the_moving_picture_ends_at_the_samples(tmp_path, capsys):
+    """The last frame has the samples of the seeds, a tile for each; points share the row with signals."""
+    module = script("from_noise")
+    small = {"device": "cpu", "quiet": True, "settings": ("train.previews=0", "train.batch=16")}
+    of_pictures = (*small["settings"], "model.channels=[8, 16]")
+    an.train("digits", budget="2it", condition="class", out=tmp_path / "d", **small | {"settings": of_pictures})
+    an.train("moons", budget="2it", out=tmp_path / "m", **small)
+    swings = np.sin(np.linspace(0, 6, 32) + np.arange(40)[:, None, None]).astype(np.float32)
+    an.train(swings, budget="2it", out=tmp_path / "s", **small | {"settings": of_pictures})
+    out = tmp_path / "film.webp"
+    module.main([f"digits={tmp_path / 'd'}", f"points, signals={tmp_path / 'm'},{tmp_path / 's'}"], out, seed=5)
+    assert "29 frames" in capsys.readouterr().out
+    film = Image.open(out)
+    film.seek(film.n_frames - 1)
+    last = np.asarray(film.convert("L"), float)
+    side, gap = module.TILE, module.GAP
+    assert last.shape == (2 * (side + gap), module.LABEL + 8 * (side + gap))
+    model = an.load(tmp_path / "d")
+    x = model.sample(8, {"class": list(range(8))}, seeds=range(5, 13), steps=module.STEPS)
+    for i, image in enumerate(x):
+        tile = last[:side, module.LABEL + i * (side + gap) :][:, :side]
+        expected = Image.fromarray((image[0].clamp(0, 1) * 255).byte().numpy()).resize((side, side), Image.Resampling.BICUBIC)
+        assert np.abs(tile - np.asarray(expected, float)).mean() < 6  # WebP is lossy
