@@ -53,7 +53,7 @@ build/bench/peers: build/bench/base benchmarks/requirements.txt
 demo: .venv/base
 	$(BIN)/ancestral train flowers --condition class --for 100s --out runs/demo
 	$(BIN)/ancestral sample runs/demo --class $(FLOWERS) -n 60 --seed 1 --out runs/demo/flowers.png
-	$(BIN)/ancestral report runs/demo --features efficientnet -n 200 --open --quiet
+	$(BIN)/ancestral report runs/demo --features efficientnet -n 200 --open
 	@echo "60 new flowers: $(CURDIR)/runs/demo/flowers.png"
 	@echo "how good they are, a film of them, and what to try next: $(CURDIR)/runs/demo/report.html"
 
