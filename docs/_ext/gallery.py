@@ -244,7 +244,7 @@ def _() -> Image.Image:
 
 
 @entry(
-    "edits", "inpaint.png", f"{SAMPLE} --inpaint three.png --mask half.png", "Filled in, below the given picture with a grey hole"
+    "edits", "inpaint.png", f"{SAMPLE} --inpaint three.png --mask half.png", "Filled in, below the given picture with its hole"
 )
 def _() -> Image.Image:
     data = load("digits")
