@@ -6,6 +6,7 @@ One table a command, of its arguments and options: their values, their defaults,
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -46,14 +47,19 @@ def default(argument: Any) -> str:
 def table(command: Any) -> list[str]:
     rows = ["| argument or option | values | default | meaning |", "|---|---|---|---|"]
     for argument in command.assemble_argument_collection(parse_docstring=True).filter_by(show=True):
-        words = " ".join((argument.parameter.help or "").split()).replace("|", "\\|")
+        words = coded(" ".join((argument.parameter.help or "").split()).replace("|", "\\|"))
         rows.append(f"| {label(argument)} | {accepted(argument)} | {default(argument)} | {words} |")
-    return [*rows, ""]
+    return [*rows, ""] if len(rows) > 2 else []
+
+
+def coded(words: str) -> str:
+    """Set the options that the words name, such as --out, as code."""
+    return re.sub(r"`[^`]*`|(?<![\w-])--[a-z][a-z-]*", lambda found: f"`{found[0].strip('`')}`", words)
 
 
 def about(function: Any) -> list[str]:
     """The function's docstring up to its parameters."""
-    return [*(inspect.getdoc(function) or "").partition("\nParameters\n")[0].strip().splitlines(), ""]
+    return [*coded((inspect.getdoc(function) or "").partition("\nParameters\n")[0].strip()).splitlines(), ""]
 
 
 class Commands(SphinxDirective):

@@ -58,7 +58,7 @@ def compare(
     size
         Size in pixels to which images are scaled and cropped, as in `ancestral train`.
     axes
-        Names of the axes of an array, e.g. "n h w c", as in `ancestral train`.
+        Names of the axes of an array, e.g. `"n h w c"`, as in `ancestral train`.
     inception_weights
         File of the weights of the standard FID, for the features inception. Default: torch's cache, if they are there.
     device

@@ -35,7 +35,7 @@ class Asked:
     number
         Number that controls the samples, e.g. 0.3; or several by name, e.g. angle=30,size=2. May be repeated.
     layout
-        JSON file of boxes [["class", left, top, width, height], ...] in pixels.
+        JSON file of boxes `[["class", left, top, width, height], ...]` in pixels.
     map_
         Picture whose pixels are numbers of classes, with 0 for the background.
     image

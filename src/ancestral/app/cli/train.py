@@ -62,8 +62,8 @@ def train(
     Parameters
     ----------
     source
-        Data: a folder of images; an .npy, .npz, .parquet, .csv or TIFF file; tar shards, as 'data/part-*.tar' or
-        'data/part-{000..099}.tar'; a data set of Hugging Face, as hf:NAME or the folder of save_to_disk; or a built-in name:
+        Data: a folder of images; an .npy, .npz, .parquet, .csv or TIFF file; tar shards, as `'data/part-*.tar'` or
+        `'data/part-{000..099}.tar'`; a data set of Hugging Face, as hf:NAME or the folder of save_to_disk; or a built-in name:
         digits, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes, scenes64.
     settings
         Further settings as section.name=value, e.g. train.batch=128 model.schedule=linear. --print-recipe shows them all.
@@ -76,8 +76,8 @@ def train(
         Size in pixels to which images are scaled and cropped: 64 for a square, or height and width as 64x128. Default: their
         own size if all have the same, up to 64x64; else a smaller one of their usual shape.
     axes
-        Names of the axes of an array, e.g. "n h w c": n samples, c channels, h height, w width, l steps of a signal, d numbers
-        of a vector. Default: chosen by the number of axes, and printed.
+        Names of the axes of an array, e.g. `"n h w c"`: n samples, c channels, h height, w width, l steps of a signal, d
+        numbers of a vector. Default: chosen by the shape and the type of the values, and printed.
     hierarchy
         Number of groups of a VAE's latents, from coarse to fine, at least 2. Default: no groups.
     bottleneck
