@@ -32,6 +32,7 @@ extensions = [
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "_drawn", "_ext"]
+smartquotes_action = "qe"  # two hyphens are an option, not a dash
 html_theme = "furo"
 html_title = "ancestral"
 html_static_path = ["_static", str(mathjax.locate())]

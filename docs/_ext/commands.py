@@ -1,11 +1,12 @@
 """`{commands}`: every command with what it takes, read from the program itself.
 
-One table a command, of its arguments and options: their values, what stands where they are left out, and the words of `--help`.
+One table a command, of its arguments and options: their values, their defaults, and the words of `--help`.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -27,33 +28,38 @@ def label(argument: Any) -> str:
 
 
 def accepted(argument: Any) -> str:
-    """What it may be, in words; nothing of a flag."""
+    """The values that it takes, in words. Empty for a flag."""
     if argument.is_flag():
         return ""
     hint = get_args(argument.hint)[0] if get_origin(argument.hint) is tuple else argument.hint
     return "path" if Path in (hint, *get_args(hint)) else values(hint)
 
 
-def left_out(argument: Any) -> str:
-    """What stands in its place; nothing where its words say so, or nothing does."""
+def default(argument: Any) -> str:
+    """Its default. Empty if its words say it, or if it has none."""
     if argument.required:
-        return "to be given"
-    default = argument.field_info.default
-    nothing = argument.is_var_positional() or default is None or default is False or default == ()
-    return "" if nothing else f"`{default}`"
+        return "required"
+    value = argument.field_info.default
+    nothing = argument.is_var_positional() or value is None or value is False or value == ()
+    return "" if nothing else f"`{value}`"
 
 
 def table(command: Any) -> list[str]:
-    rows = ["| | values | left out | |", "|---|---|---|---|"]
+    rows = ["| argument or option | values | default | meaning |", "|---|---|---|---|"]
     for argument in command.assemble_argument_collection(parse_docstring=True).filter_by(show=True):
-        words = " ".join((argument.parameter.help or "").split()).replace("|", "\\|")
-        rows.append(f"| {label(argument)} | {accepted(argument)} | {left_out(argument)} | {words} |")
-    return [*rows, ""]
+        words = coded(" ".join((argument.parameter.help or "").split()).replace("|", "\\|"))
+        rows.append(f"| {label(argument)} | {accepted(argument)} | {default(argument)} | {words} |")
+    return [*rows, ""] if len(rows) > 2 else []
+
+
+def coded(words: str) -> str:
+    """Set the options that the words name, such as --out, as code."""
+    return re.sub(r"`[^`]*`|(?<![\w-])--[a-z][a-z-]*", lambda found: f"`{found[0].strip('`')}`", words)
 
 
 def about(function: Any) -> list[str]:
     """The function's docstring up to its parameters."""
-    return [*(inspect.getdoc(function) or "").partition("\nParameters\n")[0].strip().splitlines(), ""]
+    return [*coded((inspect.getdoc(function) or "").partition("\nParameters\n")[0].strip()).splitlines(), ""]
 
 
 class Commands(SphinxDirective):

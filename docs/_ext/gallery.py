@@ -125,7 +125,7 @@ def of(data: DataSet, n: int, **how: Any) -> Image.Image:
 SAMPLE = "ancestral sample runs/mine"
 
 
-@entry("samples", "classes.png", f"{SAMPLE} --class 0,1,2,3 -n 16", "Grey pictures, a column for each class that was asked for")
+@entry("samples", "classes.png", f"{SAMPLE} --class 0,1,2,3 -n 16", "Grey pictures, a column for each requested class")
 def _() -> Image.Image:
     data = load("digits")
     rows = torch.stack([torch.nonzero(data.labels() == c)[:4, 0] for c in range(4)], 1).flatten()
@@ -169,13 +169,13 @@ def _() -> Image.Image:
     return of(load(waves(100, 1, 2000).astype(np.float32)), 6)
 
 
-@entry("samples", "alike-channels.png", SAMPLE, "Signals whose channels have like ranges share their axes")
+@entry("samples", "alike-channels.png", SAMPLE, "Signals whose channels have similar ranges share their axes")
 def _() -> Image.Image:
     named = from_columns({"x": waves(200, 3, 64).astype(np.float32), "channel_names": ["x", "y", "z"]}, axes="n c l")
     return of(named, 8, columns=4)
 
 
-@entry("samples", "unlike-channels.png", SAMPLE, "Signals whose channels have unlike ranges: axes for each")
+@entry("samples", "unlike-channels.png", SAMPLE, "Signals whose channels have different ranges: axes for each channel")
 def _() -> Image.Image:
     return of(sensors(), 4, columns=4)
 
@@ -190,35 +190,35 @@ def _() -> Image.Image:
     return of(table(2), 1000)
 
 
-@entry("samples", "table-5.png", SAMPLE, "A table of five columns, of which one is yes or no and one constant")
+@entry("samples", "table-5.png", SAMPLE, "A table of five columns: one is yes or no, one is constant")
 def _() -> Image.Image:
     return of(table(5), 1000)
 
 
-@entry("samples", "table-30.png", SAMPLE, "A table of thirty columns: all histograms, and the pairs of the first that vary")
+@entry("samples", "table-30.png", SAMPLE, "A table of thirty columns: all histograms, and pairs of the first columns that vary")
 def _() -> Image.Image:
     return of(table(30), 1000)
 
 
-@entry("paths", "pictures-path.png", f"{SAMPLE} --trajectory way.png", "The way of pictures out of noise")
+@entry("paths", "pictures-path.png", f"{SAMPLE} --trajectory way.png", "Pictures come out of noise")
 def _() -> Image.Image:
     data = load("digits")
     return strip(noised(data, 4), data.spec)
 
 
-@entry("paths", "channels-path.png", f"{SAMPLE} --trajectory way.png", "The way of arrays with channels")
+@entry("paths", "channels-path.png", f"{SAMPLE} --trajectory way.png", "Arrays with channels come out of noise")
 def _() -> Image.Image:
     data = fields()
     return strip(noised(data, 3), data.spec, columns=6)
 
 
-@entry("paths", "signals-path.png", f"{SAMPLE} --trajectory way.png", "The way of signals")
+@entry("paths", "signals-path.png", f"{SAMPLE} --trajectory way.png", "Signals come out of noise")
 def _() -> Image.Image:
     data = sensors()
     return strip(noised(data, 1), data.spec, columns=5)
 
 
-@entry("paths", "table-path.png", f"{SAMPLE} --trajectory way.png", "The way of a table")
+@entry("paths", "table-path.png", f"{SAMPLE} --trajectory way.png", "A table comes out of noise")
 def _() -> Image.Image:
     data = table(3)
     return strip(noised(data, 500), data.spec)
@@ -228,14 +228,14 @@ def _() -> Image.Image:
     "paths",
     "points-path.gif",
     f"{SAMPLE} --trajectory way.gif",
-    "The way of points as an animation. Its end stands for a second and a half",
+    "Points come out of noise, as an animation that stops at its end for a second and a half",
 )
 def _() -> Sequence[Image.Image]:
     data = load("moons")
     return film(noised(data, 1000), data.spec)
 
 
-@entry("edits", "vary.png", f"{SAMPLE} --vary three.png", "Variations, below the picture that was given")
+@entry("edits", "vary.png", f"{SAMPLE} --vary three.png", "Variations, below the given picture")
 def _() -> Image.Image:
     data = load("digits")
     rows = torch.nonzero(data.labels() == 3)[:17, 0]
@@ -244,7 +244,7 @@ def _() -> Image.Image:
 
 
 @entry(
-    "edits", "inpaint.png", f"{SAMPLE} --inpaint three.png --mask half.png", "Filled in, below what was given: the hole is grey"
+    "edits", "inpaint.png", f"{SAMPLE} --inpaint three.png --mask half.png", "Filled in, below the given picture with its hole"
 )
 def _() -> Image.Image:
     data = load("digits")
@@ -254,7 +254,7 @@ def _() -> Image.Image:
     return stacked({"given": grid(hole[:1], data.spec), "samples": grid(filled, data.spec, 8)})
 
 
-@entry("edits", "upscale.png", f"{SAMPLE} --upscale small.png", "Enlarged, below the small picture that was given")
+@entry("edits", "upscale.png", f"{SAMPLE} --upscale small.png", "Enlarged, below the given small picture")
 def _() -> Image.Image:
     data = load("digits")
     x = data.x("train", torch.nonzero(data.labels() == 3)[:16, 0])
@@ -313,9 +313,9 @@ def report_entries() -> None:
     for function, caption, arguments in (
         (figures.ranking, "The distance of each subject to the data", lambda s, e: (s,)),
         (figures.losses, "The losses during training", lambda s, e: ({one.name: one.rows for one in s},)),
-        (figures.quality_against_time, "Quality against time (training with `train.live`)", lambda s, e: (s,)),
+        (figures.quality_against_time, "Quality against time, after training with --evaluate-every", lambda s, e: (s,)),
         (figures.quality_against_cost, "Quality against the cost of sampling", lambda s, e: (s,)),
-        (figures.neighbours, "Samples beside the training samples that are nearest to them", lambda s, e: (s[0], e)),
+        (figures.neighbours, "Samples beside their nearest training samples", lambda s, e: (s[0], e)),
         (
             figures.distances,
             "Distances to the training data: copies would be nearer than held-out data",
@@ -326,7 +326,7 @@ def report_entries() -> None:
         entry("report", name, "ancestral compare runs/one runs/two", caption)(
             lambda function=function, arguments=arguments: function(*arguments(*prepared()))
         )
-    entry("report", "table.png", "ancestral report runs/people", "Columns of a table over the real data")(
+    entry("report", "table.png", "ancestral report runs/people", "Samples of the columns of a table, over the real data")(
         lambda: figures.samples(noised(table(3), 600)[7], table(3))
     )
 

@@ -48,10 +48,10 @@ def registered(metadata: Iterable[Any]) -> str:
 
 def default(field: FieldInfo) -> str:
     if field.is_required():
-        return "to be given"
+        return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, Section):
-        return "see there"
+        return "see below"
     if value is None or value == ():
         return ""
     text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else None
@@ -59,7 +59,7 @@ def default(field: FieldInfo) -> str:
 
 
 def table(section: type[Section], prefix: str) -> list[str]:
-    rows = ["| setting | default | values | |", "|---|---|---|---|"]
+    rows = ["| setting | default | values | meaning |", "|---|---|---|---|"]
     for name, field in section.model_fields.items():
         if name != "family":
             words = (field.description or "").replace("|", "\\|")
@@ -98,10 +98,10 @@ class Settings(SphinxDirective):
                         lines += [f"#### {title}", "", (inner.__doc__ or "").strip(), "", *table(inner, f"model.{key}")]
                 if section.training:
                     suits = ", ".join(f"`train.{key}={value}`" for key, value in section.training.items())
-                    lines += [f"Where nothing is asked, it is trained with {suits}.", ""]
+                    lines += [f"Its defaults of the section train: {suits}.", ""]
         elif self.arguments[0] in MEANINGS:
             rows = [f"| `{name}` | {meaning} |" for name, meaning in meanings(self.arguments[0]).items()]
-            lines = ["| name | |", "|---|---|", *rows, ""]
+            lines = ["| name | meaning |", "|---|---|", *rows, ""]
         else:
             lines = table({"data": DataRecipe, "train": TrainRecipe}[self.arguments[0]], self.arguments[0])
         parent = nodes.Element()

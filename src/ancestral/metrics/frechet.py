@@ -37,7 +37,7 @@ def moments(x: np.ndarray) -> Moments:
 @register(
     "metric",
     "fd",
-    "distance of the distributions, of two Gaussians fitted to features",
+    "distance of two Gaussians that are fitted to the features of samples and of data",
     better="lower",
     takes="components",
     every=True,
@@ -52,7 +52,7 @@ def frechet(x: np.ndarray, reference: np.ndarray) -> Estimate:
 @register(
     "metric",
     "rfd",
-    "distance of held-out samples and their reconstructions, as fd; pairs, so that it may be below real data's",
+    "fd of held-out samples and their reconstructions; these are pairs, so it may be below that of real data",
     better="lower",
     takes="evaluator",
 )

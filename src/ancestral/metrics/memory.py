@@ -146,7 +146,7 @@ def copy_test(samples: np.ndarray, new: np.ndarray) -> CopyTest:
     return CopyTest(rate, expected, n, float(p))
 
 
-@register("metric", "duplicates", "share that repeat one another", better="as real", takes="evaluator")
+@register("metric", "duplicates", "share of samples that repeat another sample", better="as real", takes="evaluator")
 def duplicate_rate(within: np.ndarray, within_real: np.ndarray) -> Estimate:
     """Return the share of duplicates, from distances to the nearest other one: of samples `(n,)` and real samples `(n,)`."""
     return _rate(within <= np.quantile(within_real, EXPECTED))

@@ -93,7 +93,7 @@ class Manifold:
     takes="equal features",
 )
 @register("metric", "coverage", "share of the data that have a sample nearby", better="higher", takes="equal features")
-@register("metric", "density", "how crowded the data are where the samples lie", better="as real", takes="equal features")
+@register("metric", "density", "how dense the data are near the samples", better="as real", takes="equal features")
 @register("metric", "recall", "share of the data that could be samples", better="higher", takes="equal features")
 @register("metric", "precision", "share of samples that could be data", better="higher", takes="equal features")
 def neighbour_rates(x: np.ndarray, reference: np.ndarray, k: int = K, draws: int = DRAWS) -> dict[str, Estimate]:

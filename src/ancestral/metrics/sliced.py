@@ -24,7 +24,7 @@ BLOCK = 100  # directions whose quantiles are compared at a time
 @register(
     "metric",
     "sliced-wasserstein",
-    "distance of the distributions, of all their moments, along random directions",
+    "distance of the distributions along random directions, which sees all moments",
     better="lower",
     every=True,
 )

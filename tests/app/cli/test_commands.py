@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ancestral.app.cli import main
+from ancestral.app.cli import COMMANDS, app, main
 
 SMALL = ["model.channels=[8, 16]", "model.blocks=1", "train.batch=16"]
 
@@ -46,6 +46,18 @@ def test_help_teaches(command):
     for words in ("--for", "--out", "--size", "--condition", "fashion-mnist", "section.name=value"):
         assert words in text
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", command("--version").stdout)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_is_its_whole_docstring(name, command):
+    """The list of commands, the command and the documentation begin with the same sentence."""
+    about = app[name].default_command.__doc__.partition("Parameters\n")[0]
+    assert about.splitlines()[0] == COMMANDS[name]
+    shown = " ".join(command(name, "--help").stdout.split())
+    assert shown.startswith(f"Usage: ancestral {name}")
+    assert " ".join(about.replace("`", "").split()) in shown
+    assert not re.search(r"--no-(json|quiet)|\[ARGS|default: (False|None)", shown)
+    assert COMMANDS[name] in " ".join(command("--help").stdout.replace("│", " ").split())
 
 
 def test_a_finished_run_says_so(run, command):

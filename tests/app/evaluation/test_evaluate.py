@@ -56,7 +56,7 @@ def test_anybodys_samples(squares, tmp_path, form):
     assert result.headline.value.value > 0
     text = str(result)
     assert f"{result.headline.value}" in text
-    assert "distance of the distributions, of two Gaussians fitted to features; less is better" in text
+    assert "distance of two Gaussians that are fitted to the features of samples and of data; less is better" in text
 
 
 def test_samples_need_real_data(squares):

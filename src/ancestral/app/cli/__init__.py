@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from rich.console import Console
 from rich.text import Text
 
@@ -20,17 +21,12 @@ from ancestral.version import __version__
 
 INTRODUCTION = """Train, sample and compare generative models of your own data.
 
-Try:
+New here? `ancestral start` asks three questions about your data, and runs the commands that follow from your answers. Or try:
 
-- `ancestral start`: answer at most three questions about your data; the commands that follow from them are shown and run
 - `ancestral train digits`: train a model of handwritten digits (two minutes on a laptop)
 - `ancestral sample runs/digits -n 64`: draw 64 new digits and write them as a picture
-- `ancestral tune runs/digits`: fit the sampler to the model, for good samples in few steps
-- `ancestral info runs/digits`: show what the run is and how its training went
 - `ancestral report runs/digits`: write a page that says how good the samples are
-- `ancestral compare digits`: find the family that is best on these data
-- `ancestral studio`: look at runs, draw samples and see the theory in the browser
-- `ancestral train path/to/images --for 1h --condition class`: train on your own folder, whose sub-folders are the classes
+- `ancestral train path/to/images --for 1h --condition class`: train on your own pictures, whose sub-folders are the classes
 
 `ancestral COMMAND --help` explains each command.
 """
@@ -44,25 +40,62 @@ SMALLER = {
     "report": "lower -n",
 }
 
-app = App(name="ancestral", help=INTRODUCTION, help_format="markdown", version=__version__, version_flags=["--version"])
-for name, summary in (
-    ("start", "Answer three questions about your data, and see what follows."),
-    ("train", "Train a model of your data, or continue a run."),
-    ("sample", "Draw new samples from a trained model."),
-    ("distill", "Train a model that draws a run's samples in one to four evaluations."),
-    ("info", "Show what a run is and how its training went."),
-    ("tune", "Fit the sampler to a run, for good samples in few steps."),
-    ("evaluate", "Score samples beside real data."),
-    ("compare", "Compare the families on your data."),
-    ("report", "Write a run's report as one page."),
-    ("export", "Write a model for ONNX Runtime, OpenVINO, torch or diffusers."),
-    ("draw", "Draw the theory: scores, and the paths into noise and back."),
-    ("push", "Write a run to the Hugging Face hub, with a model card."),
-    ("studio", "Open the studio: runs, samples and the theory in the browser."),
-    ("serve", "Serve trained models over HTTP, for programs."),
-    ("verify", "Compute every claim of the theory, both sides of each equation."),
-):
-    app.command(f"ancestral.app.cli.{name}:{name}", name=name, help=summary)
+COMMANDS = {  # name: the first line of its help, which is that of its docstring
+    "start": "Answer three questions about your data, and see what follows from the answers.",
+    "train": "Train a model of your data, or continue a training.",
+    "sample": "Draw new samples from a trained model.",
+    "info": "Show what a run is and how its training went.",
+    "tune": "Find sampler settings with which a model draws good samples in few steps.",
+    "distill": "Train a copy of a model that draws samples in one to four evaluations of its network.",
+    "report": "Write a page that shows the samples of a run and says how good they are.",
+    "evaluate": "Measure how good samples are, beside real data.",
+    "compare": "Find out which kind of model is best for your data.",
+    "studio": "Work in the browser: train, look at runs, draw samples, see the theory.",
+    "serve": "Let other programs draw samples of your models over HTTP.",
+    "export": "Write a model for ONNX Runtime, OpenVINO, torch, diffusers or a web page.",
+    "push": "Publish a run on the Hugging Face hub, with a model card.",
+    "draw": "Draw how noise turns into data and back, and the score of points in the plane.",
+    "verify": "Compute both sides of every equation of the theory, and check that they agree.",
+}
+
+
+def _default(value: object) -> str | None:
+    """Return the words for a default in the help. None: it needs none, as that of a flag, or its help says it."""
+    return None if value is None or value is False or value == () else str(value)
+
+
+app = App(
+    name="ancestral",
+    help=INTRODUCTION,
+    help_format="markdown",
+    version=__version__,
+    version_flags=["--version"],
+    group_arguments=Group("Arguments", sort_key=-1),
+    group_parameters=Group("Options", sort_key=0),
+    default_parameter=Parameter(negative=(), show_default=_default),
+)
+for place, (name, summary) in enumerate(COMMANDS.items()):
+    app.command(f"ancestral.app.cli.{name}:{name}", name=name, help=summary, sort_key=place)
+
+
+def _explain(name: str) -> None:
+    """Let the help of a command show its whole docstring, and its usage the names of its arguments.
+
+    The list of all commands has only the first lines, so that it imports no command.
+    """
+    command = app[name]
+    function: Any = command.default_command
+    command.help = inspect.cleandoc(function.__doc__ or "")
+    words: list[str] = []
+    parameters = inspect.signature(function).parameters.values()
+    for parameter in parameters:
+        word = parameter.name.upper()
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            words.append(f"[{word} ...]")
+        elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            words.append(word if parameter.default is parameter.empty else f"[{word}]")
+    words += ["[OPTIONS]"] if any(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters) else []
+    command.usage = " ".join(["Usage: ancestral", name, *words])
 
 
 GRACE = 3  # seconds
@@ -104,6 +137,8 @@ def _leave(code: int) -> NoReturn:
 def _run(arguments: list[str], says: Callable[[str], bool] = lambda message: True) -> int:
     """Run a command and return its exit code. says: whether this process is the one that tells a message."""
     try:
+        if arguments and arguments[0] in COMMANDS:
+            _explain(arguments[0])
         return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
     except UnusedCliTokensError as error:
         words = " ".join(error.unused_tokens or [])

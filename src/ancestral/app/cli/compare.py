@@ -23,7 +23,10 @@ def compare(
     n: Annotated[int, Parameter(name=["-n", "--count"])] = 2000,
     size: str | None = None,
     axes: str | None = None,
-    condition: Annotated[str | None, Parameter(help=f"Condition that controls generation: {listed('condition')}.")] = None,
+    condition: Annotated[
+        str | None,
+        Parameter(help=f"What controls the samples, as in `ancestral train`: {listed('condition')}. Several take commas."),
+    ] = None,
     features: Features = None,
     inception_weights: Path | None = None,
     device: str = "auto",
@@ -31,32 +34,35 @@ def compare(
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Train every family on SOURCE under the same budget, or take existing runs, and say which is best and why.
+    """Find out which kind of model is best for your data.
 
-    The comparison includes baselines that need no training. It writes one self-contained report as HTML, Markdown and JSON.
-    The same command continues an interrupted comparison and uses finished runs again.
+    It trains every family of models on them, each for the same time, or takes runs that exist. Baselines that need no training
+    take part too. It says which is best, and writes one report as HTML, Markdown and JSON. The same command continues a
+    comparison that was stopped, and uses finished runs again.
+
+    Example: `ancestral compare digits --for 2m`, or `ancestral compare runs/a runs/b`
 
     Parameters
     ----------
     sources
-        One source of data, as in `ancestral train`, or several run folders of the same data. Beside a run there can be models
-        without a training: folders of saved models or exports, or diffusers:FOLDER.
+        One source of data, as for `ancestral train`; or several run folders of the same data. Beside a run there can be folders
+        of saved models or exports, and diffusers:FOLDER.
     budget
-        Time of each training: 90s, 5m, 20000it. Default: a time that suits the data.
+        Length of each training: a time (90s, 5m), steps (20000it) or passes (5epochs). Default: as in `ancestral train`.
     seeds
         Number of trainings of each family, with different random seeds. From 2 on, the verdict counts the spread between them.
     out
-        Folder of the comparison. Default: runs/compare-NAME.
+        Folder of the comparison. Default: runs/compare-NAME, with the name of the data.
     n
         Number of samples of each model to compare. Small data sets use fewer.
     size
-        Size in pixels to which images are scaled and cropped: 64 for a square, or height and width as 64x128.
+        Size in pixels to which images are scaled and cropped, as in `ancestral train`.
     axes
-        Names of the axes of an array, e.g. "n h w c", as in `ancestral train`.
+        Names of the axes of an array, e.g. `"n h w c"`, as in `ancestral train`.
     inception_weights
-        File of the standard FID's weights, for the features inception.
+        File of the weights of the standard FID, for the features inception. Default: torch's cache, if they are there.
     device
-        Device: auto, cpu, cuda or mps.
+        Device: auto (the GPU if there is one), cpu, cuda or mps.
     nproc
         Number of processes on this machine that train together, as in `ancestral train`.
     json

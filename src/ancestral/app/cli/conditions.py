@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ancestral.app.sampling import Conditions
     from ancestral.models import GenerativeModel
 
-CONDITIONS = Group("Conditions", help="For runs that were trained with such a condition.", sort_key=1)
+CONDITIONS = Group("Conditions", help="What the samples show, for runs that were trained with this --condition.", sort_key=1)
 _Words = Annotated[tuple[str, ...], Parameter(negative="", show_default=False, group=CONDITIONS)]
 
 
@@ -28,21 +28,20 @@ class Asked:
     Parameters
     ----------
     class_
-        Class of the samples, by name, or by number if no name is a number. The samples take several classes in turn, e.g.
-        0,1,2.
+        Class of the samples, by name, or by number if no name is a number. With several, e.g. 0,1,2, the samples take them in
+        turn.
     prompt
         Text that describes the samples. May be repeated: the samples take the texts in turn.
     number
-        Value for runs trained with the condition number, e.g. 0.3, or angle=30,size=2 for several named numbers. May be
-        repeated.
+        Number that controls the samples, e.g. 0.3; or several by name, e.g. angle=30,size=2. May be repeated.
     layout
-        JSON file of boxes [["class", left, top, width, height], ...] in pixels.
+        JSON file of boxes `[["class", left, top, width, height], ...]` in pixels.
     map_
         Picture whose pixels are numbers of classes, with 0 for the background.
     image
-        Picture for runs trained with the condition image, upscale (its small form) or sketch (its edges).
+        Picture for a run with the condition image, upscale (the picture is small) or sketch (its edges are used).
     condition
-        Value of any other condition as NAME=VALUE, e.g. brightness=0.7. May be repeated.
+        Value of a condition that has no option here, as NAME=VALUE, e.g. brightness=0.7. May be repeated.
     """
 
     class_: Annotated[str | None, Parameter(name="--class", group=CONDITIONS)] = None

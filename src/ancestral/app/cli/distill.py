@@ -11,7 +11,7 @@ from ancestral.app.cli.parallel import in_processes
 
 
 def distill(
-    run: Path,
+    run: Annotated[Path, Parameter(group="Arguments")],
     *settings: str,
     steps: int = 2,
     budget: Annotated[str, Parameter(name="--for")] = "5m",
@@ -23,31 +23,34 @@ def distill(
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Train a model that draws the samples of RUN in one to four evaluations.
+    """Train a copy of a model that draws samples in one to four evaluations of its network.
 
-    The new model starts from the run's weights, and learns to follow the run's probability flow in a few steps. It is a run
-    like any other: sample, evaluate, report and compare take it. A seed gives about the same sample as in RUN.
+    The copy starts from the weights of RUN, and learns to follow its probability flow in few steps. A seed gives about the same
+    sample as in RUN. The copy is a run like any other: sample, evaluate, report and compare take it.
+
+    Example: `ancestral distill runs/digits`, then `ancestral sample runs/digits-2steps`
 
     Parameters
     ----------
     run
         Folder of a run of the family diffusion, score or latent, whose data are still there.
     settings
-        Further settings of the training, such as train.batch=64.
+        Further settings of the training as train.NAME=VALUE, e.g. train.batch=64.
     steps
-        Number of evaluations of the new model.
+        Number of evaluations in which the copy draws a sample, at most --teacher-steps.
     budget
-        Length of the training: 90s, 5m or 200it.
+        Length of the training: a time (90s, 5m) or steps (200it).
     out
         Folder of the new run. Default: RUN-2steps for 2 steps.
     guidance
-        Strength of guidance in the samples that it learns. Default: as in sampling from RUN. The new model has no guidance.
+        Strength of guidance in the samples from which the copy learns; it has no guidance of its own. Default: that of
+        `ancestral sample RUN`.
     teacher_steps
-        Number of steps in which the model of RUN follows the flow.
+        Number of steps in which the model of RUN follows the flow for its copy.
     device
-        Device: auto, cpu, cuda or mps.
+        Device: auto (the GPU if there is one), cpu, cuda or mps.
     nproc
-        Number of processes on this machine that train together. The result does not depend on it.
+        Number of processes on this machine that train together, as in `ancestral train`.
     json
         Print the result as JSON.
     quiet

@@ -23,8 +23,8 @@ FRAMES = 40
 
 
 def draw(
-    what: Literal["score", "forward", "backward", "between"],
-    subject: str,
+    what: Annotated[Literal["score", "forward", "backward", "between"], Parameter(group="Arguments")],
+    subject: Annotated[str, Parameter(group="Arguments")],
     *,
     out: Path | None = None,
     level: float | None = None,
@@ -38,31 +38,34 @@ def draw(
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Draw the theory.
+    """Draw how noise turns into data and back, and the score of points in the plane.
+
+    Example: `ancestral draw forward digits`, or `ancestral draw backward runs/digits --out noise-to-digits.gif`
 
     Parameters
     ----------
     what
-        Picture to draw. score: density and score of points in the plane, with paths of Langevin dynamics and of the ODE from
-        one start. forward: data that turn into noise. backward: noise that turns into samples. between: the path from one
-        sample of the data to another, through the noise that the ODE gives each.
+        Picture to draw. forward: data that turn into noise. backward: noise that turns into samples. between: the path from one
+        held-out sample to another, through noise. score: density and score of points in the plane, with paths of Langevin
+        dynamics and of the ODE from one start.
     subject
-        Run folder or data. score: the run of a model of points, or a set whose score is known (gaussians, moons, rings,
-        swiss-roll). forward: a source of data, as for `ancestral train`. backward, between: a run folder.
+        Data or run folder. forward: data, as for `ancestral train`. backward, between: a run folder. score: the run of a model
+        of points, or a set whose score is known (gaussians, moons, rings, swiss-roll).
     out
         File to write: a picture (.png) or a film (.gif; not for between). Default: WHAT.png in the current folder.
     level
-        Noise level of score, e.g. 0.3, for data of standard deviation 1. Default: several levels, side by side.
+        Noise level of score, e.g. 0.3, for data of standard deviation 1. Default: six levels side by side.
     steps
-        Number of steps of the solver, or of the forward process.
+        Number of steps. Default: as in `ancestral sample` for backward; 16 for between; 8 for the picture forward, 40 for its
+        film.
     rows
-        Indices of the two held-out samples of between.
+        Numbers of the two held-out samples of between, counted from 0.
     asked
         Conditions of all but forward; see `Asked`.
     seed
         Random seed of everything that is drawn.
     device
-        Device: auto, cpu, cuda or mps.
+        Device: auto (the GPU if there is one), cpu, cuda or mps.
     json
         Print the result as JSON.
     quiet

@@ -11,7 +11,7 @@ from ancestral.app.cli.options import SPACING, Features, spacing_of
 
 
 def evaluate(
-    subject: str,
+    subject: Annotated[str, Parameter(group="Arguments")],
     *,
     against: str = "test",
     n: Annotated[int | None, Parameter(name=["-n", "--count"])] = None,
@@ -22,44 +22,47 @@ def evaluate(
     solver: str | None = None,
     spacing: Annotated[str | None, Parameter(help=SPACING)] = None,
     guidance: float | None = None,
-    rescale: bool | None = None,
+    rescale: Annotated[bool | None, Parameter(negative="--no-rescale")] = None,
     out: Path | None = None,
     device: str = "auto",
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Measure how good the samples of a run are, or the samples of any other software.
+    """Measure how good samples are, beside real data.
 
-    Every figure has its standard error, and beside it the same figure of real data at the same number of samples.
+    SUBJECT is a run, or samples of any other program. Every figure has its standard error, and beside it the figure of real
+    data at the same number of samples.
+
+    Example: `ancestral evaluate runs/digits`, or `ancestral evaluate my-samples/ --against my-photos/`
 
     Parameters
     ----------
     subject
-        Run folder, the folder of a saved model or an export, or diffusers:FOLDER, a pipeline of diffusers; or samples of any
-        other software: a folder of images, an .npy or .npz file.
+        Run folder, e.g. runs/digits; or the folder of a saved model or an export; or hub:user/name, a model of the Hugging Face
+        hub; or diffusers:FOLDER, a pipeline of diffusers; or samples of any program: a folder of images, an .npy or .npz file.
     against
-        Real data to compare with: test or train (the split of the run's own data), or another source: a name, a folder of
-        images or a file.
+        Real data to compare with: test (the held-out data of the run) or train (its training data); or other data, as for
+        `ancestral train`.
     n
         Number of samples to draw and to compare. Small data sets use fewer. Default: 2000.
     likelihood
-        Compute only the likelihood of held-out data, by every method that the model has: nats and bits per dimension, the
-        terms, and the cost of each noise level.
+        Compute only the likelihood of held-out data, by every method that the model has, in nats and bits per dimension.
     inception_weights
-        File of the standard FID's weights, for the features inception.
+        File of the weights of the standard FID, for the features inception. Default: torch's cache, if they are there.
     steps
-        Number of solver steps.
+        Number of solver steps. Default: as in `ancestral sample`.
     solver
         Solver of models that denoise, as in `ancestral sample`.
     guidance
-        Strength of the condition (guidance scale).
+        Strength of the condition. Default: as in `ancestral sample`.
     rescale
-        Convert samples of other software to the range of the data, e.g. from [-1, 1] to [0, 1]. Without it unlike ranges are
-        refused; --no-rescale takes the samples as they are.
+        Convert samples of another program to the range of the data, e.g. from [-1, 1] to [0, 1]. --no-rescale takes them as
+        they are. Default: unlike ranges are an error.
     out
-        JSON file of the result. Without it the result of a run is stored in its folder as evaluation.json, with the samples.
+        JSON file of the result. With it, nothing is written into the run folder. Default: evaluation.json in the run folder,
+        with the samples.
     device
-        Device: auto, cpu, cuda or mps.
+        Device: auto (the GPU if there is one), cpu, cuda or mps.
     json
         Print the result as JSON.
     quiet

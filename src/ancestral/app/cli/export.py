@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 
 def export(
-    run: Path,
+    run: Annotated[Path, Parameter(group="Arguments")],
     *,
     to: Literal["onnx", "openvino", "pt2", "diffusers", "web"] = "onnx",
     out: Path | None = None,
@@ -22,34 +22,36 @@ def export(
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Write the model of RUN for another runtime, into a folder with a small program that draws samples.
+    """Write a model for ONNX Runtime, OpenVINO, torch, diffusers or a web page.
 
-    The folder needs numpy and the runtime, and not this package: `python FOLDER/runner.py -n 16`. A seed gives the same sample
-    as in `ancestral sample`. This is checked before the folder is written.
+    For ONNX Runtime, OpenVINO and torch the folder also has a program, runner.py, which draws samples without this package. A
+    seed gives the same sample as in `ancestral sample`. This is checked before the folder is written.
+
+    Example: `ancestral export runs/digits --to onnx`, then `python runs/digits-onnx/runner.py -n 16 --out samples.png`
 
     Parameters
     ----------
     run
         Run folder, e.g. runs/digits, or the folder of a saved model.
     to
-        Format: onnx for ONNX Runtime, openvino, or pt2 for torch alone; or diffusers, a folder for DDPMPipeline or LDMPipeline,
-        for a run with model.net=unet-diffusers; or web, an ONNX sampler with a page that runs it in the browser.
+        Format: onnx for ONNX Runtime; openvino for OpenVINO; pt2 for torch alone; web for a page that draws in the browser; or
+        diffusers for a pipeline of diffusers, which needs a run with model.net=unet-diffusers.
     out
         Folder to write. Default: RUN-FORMAT, e.g. runs/digits-onnx.
     what
-        Part of the model: sampler is one graph from random numbers to samples; network is the denoiser of a diffusion or score
-        model, the decoder of a VAE, or the generator of a GAN.
+        Part of the model: sampler is one graph from random numbers to samples; network is only the denoiser of a diffusion or
+        score model, the decoder of a VAE, or the generator of a GAN.
     precision
-        Arithmetic of convolutions and products of matrices: fp32, or int8, which is less exact.
+        Arithmetic of convolutions and matrix products: fp32, or int8, which makes smaller files and is less exact.
     steps
         Number of solver steps of a model that denoises. Default: what `ancestral tune` found for the run, else 8 for a sampler
         and 20 for a network.
     solver
-        Solver of a sampler. A network is sampled with ddim.
+        Solver of a sampler, as in `ancestral sample`. A network is sampled with ddim.
     guidance
         Strength of the condition. Default: as in `ancestral sample`.
     runtime
-        For web: folder of the package onnxruntime-web. Default: npm fetches it.
+        Folder of the package onnxruntime-web, for --to web. Default: npm fetches it.
     json
         Print the result as JSON.
     quiet

@@ -9,12 +9,16 @@ from cyclopts import Parameter
 
 
 def info(
-    run: Path,
+    run: Annotated[Path, Parameter(group="Arguments")],
     *,
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Show what a run is: its model, its data, how training went, and its last preview.
+    """Show what a run is and how its training went.
+
+    Its model and data, its state, its quality if it was evaluated, notes and findings, and the curve of the loss.
+
+    Example: `ancestral info runs/digits`
 
     Parameters
     ----------

@@ -13,12 +13,12 @@ from ancestral.errors import UsageError
 Features = Annotated[
     str | None,
     Parameter(
-        help=f"Features in which distances are measured: {explained('extractor')}; or several, with commas. "
-        "Default: what suits the data."
+        help=f"Networks in whose outputs (features) distances are measured: {explained('extractor')}. Several take commas. "
+        "Default: those that suit the data."
     ),
 ]
 SPACING = (
-    f"Rule that spreads the steps over the noise levels: {explained('spacing')}; or the times of all levels with commas, e.g. "
+    f"Rule that spreads the steps over the noise levels: {explained('spacing')}. Or the times of all levels with commas, e.g. "
     "1,0.6,0.3,0.1,0. Default: what `ancestral tune` fitted, else logsnr."
 )
 

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 
 
 def push(
-    run: Path,
-    repo: str,
+    run: Annotated[Path, Parameter(group="Arguments")],
+    repo: Annotated[str, Parameter(group="Arguments")],
     *,
     licence: Annotated[str | None, Parameter(name=["--licence", "--license"])] = None,
     private: Annotated[bool, Parameter(negative="", show_default=False)] = False,
@@ -19,25 +19,28 @@ def push(
     json: Annotated[bool, Parameter(show_default=False)] = False,
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
 ) -> int:
-    """Write a run to the Hugging Face hub, with a model card that is made from it.
+    """Publish a run on the Hugging Face hub, with a model card.
 
-    Weights, recipe, tuning and measurements are written; checkpoints and data stay here. Then hub:USER/NAME stands for the run
+    Weights, recipe, tuning and measurements are uploaded; checkpoints and data stay here. Then hub:user/name stands for the run
     in every command.
+
+    Example: `ancestral push runs/digits user/digits --licence cc-by-4.0`
 
     Parameters
     ----------
     run
-        Folder of a run or of a saved model. Evaluate it before, so that its card has figures: `ancestral evaluate RUN`.
+        Folder of a run or of a saved model. `ancestral evaluate RUN` before it gives the card its figures.
     repo
         Name on the hub, user/name. A repository that does not exist is made.
     licence
-        Licence of the model, as the hub names it: apache-2.0, mit, cc-by-4.0, other, ...
+        Licence under which others may use the model, as the hub names it: apache-2.0, mit, cc-by-4.0, other, ... It has to be
+        given.
     private
-        Make a new repository private.
+        Make the repository private, if it is new.
     message
         Message of the commit.
     device
-        Device that draws the samples of the card: auto, cpu, cuda or mps.
+        Device that draws the samples of the card: auto (the GPU if there is one), cpu, cuda or mps.
     json
         Print the result as JSON.
     quiet

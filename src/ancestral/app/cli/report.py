@@ -18,7 +18,7 @@ def has_screen() -> bool:
 
 
 def report(
-    run: Path,
+    run: Annotated[Path, Parameter(group="Arguments")],
     *,
     against: str = "test",
     n: Annotated[int, Parameter(name=["-n", "--count"])] = 500,
@@ -30,23 +30,28 @@ def report(
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Write the report of a run: its samples, how good they are, how training went, and whether it copies its data.
+    """Write a page that shows the samples of a run and says how good they are.
+
+    The page also shows how training went, and whether the model copies its data. It is one file that you can send; the same
+    report stands beside it as Markdown and as JSON.
+
+    Example: `ancestral report runs/digits`, then open runs/digits/report.html
 
     Parameters
     ----------
     run
         Run folder, e.g. runs/digits.
     against
-        Real data to compare with: test or train (the split of the run's own data), or another source: a name, a folder of
-        images or a file.
+        Real data to compare with: test (the held-out data of the run) or train (its training data); or other data, as for
+        `ancestral train`.
     n
-        Number of samples to evaluate. Small data sets use fewer.
+        Number of samples to draw and to compare. Small data sets use fewer.
     inception_weights
-        File of the standard FID's weights, for the features inception.
+        File of the weights of the standard FID, for the features inception. Default: torch's cache, if they are there.
     out
-        File of the page. Nothing is written into the run folder then. Default: report.html in the run folder.
+        File of the page. With it, nothing is written into the run folder. Default: report.html in the run folder.
     device
-        Device: auto, cpu, cuda or mps.
+        Device: auto (the GPU if there is one), cpu, cuda or mps.
     open_
         Open the page in the browser, if there is a screen.
     json

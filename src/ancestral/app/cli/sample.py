@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WHAT = Group("What to draw", sort_key=0)
-GUIDANCE = Group("Guidance", help="For models that denoise, if a condition or a weaker model is given.", sort_key=2)
+GUIDANCE = Group(
+    "Guidance", help="For models that denoise (diffusion, score, latent), with a condition or a weaker model.", sort_key=2
+)
 SAMPLER = Group("Sampler", sort_key=3)
-EDITS = Group("Edits", help="Begin with a picture. One at a time.", sort_key=4)
-LATENT = Group("Pictures of the latent space", help="Instead of samples. One at a time.", sort_key=5)
+EDITS = Group("Edits", help="Change a picture of yours. One of --inpaint, --upscale and --vary at a time.", sort_key=4)
+LATENT = Group("Pictures of the latent space", help="In place of samples. One at a time.", sort_key=5)
 OUTPUT = Group("Output", sort_key=6)
 MACHINE = Group("Machine", sort_key=7)
 
@@ -54,7 +56,11 @@ def sample(
     autoguide: Annotated[str | None, Parameter(group=GUIDANCE)] = None,
     steps: Annotated[int | None, Parameter(group=SAMPLER)] = None,
     solver: Annotated[
-        str | None, Parameter(group=SAMPLER, help=f"Solver of models that denoise: {explained('solver')}.")
+        str | None,
+        Parameter(
+            group=SAMPLER,
+            help=f"Solver of models that denoise: {explained('solver')}. Default: what `ancestral tune` fitted, else dpmpp.",
+        ),
     ] = None,
     spacing: Annotated[str | None, Parameter(group=SAMPLER, help=SPACING)] = None,
     quick: Annotated[bool, Parameter(negative="", show_default=False, group=SAMPLER)] = False,
@@ -75,100 +81,110 @@ def sample(
     out: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
     trajectory: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
     legend: Annotated[bool, Parameter(negative="", show_default=False, group=OUTPUT)] = False,
-    metadata: Annotated[bool, Parameter(group=OUTPUT)] = True,
+    metadata: Annotated[bool, Parameter(negative="--no-metadata", group=OUTPUT)] = True,
     json: Annotated[bool, Parameter(show_default=False, group=OUTPUT)] = False,
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False, group=OUTPUT)] = False,
     batch: Annotated[int | None, Parameter(group=MACHINE)] = None,
     device: Annotated[str, Parameter(group=MACHINE)] = "auto",
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Parameter(group=MACHINE)] = "auto",
 ) -> int:
-    """Draw new samples from the model of a run.
+    """Draw new samples from a trained model.
+
+    They are written as one picture, samples.png in the run folder. --out takes other places and formats.
+
+    Example: `ancestral sample runs/digits -n 64 --seed 1 --out digits.png`
 
     Parameters
     ----------
     run
-        Run folder, e.g. runs/digits, the folder of a saved model or an export, a model of the hub, hub:user/name, or a pipeline
-        of diffusers, diffusers:FOLDER. With --like it can be left out.
+        Run folder, e.g. runs/digits; or the folder of a saved model or an export; or hub:user/name, a model of the Hugging Face
+        hub; or diffusers:FOLDER, a pipeline of diffusers. With --like it can be left out.
     n
-        Number of samples. With --prompt: number of samples of each prompt, which has one column. Default: 64; with --prompt
-        about 32 in all; with several classes one of each; with a picture 16.
+        Number of samples; with --prompt, of each prompt. Default: 64; with --prompt about 32 in all; with several classes one
+        of each; with a picture 16.
     seed
         Random seed. The same seed gives the same samples, whatever their number.
     seeds
-        One seed for each sample instead, e.g. 3,7,9.
+        Seeds of the single samples, e.g. 3,7,9, in place of -n and --seed.
     asked
         Conditions; see `Asked`.
     sweep
-        Values of one number as a strip, NAME=START:STOP:COUNT, e.g. number=0:1:8 or angle=0:90:7. The samples of a row share
-        their seed, and -n is the number of rows.
+        Draw a strip along one number, NAME=START:STOP:COUNT, e.g. number=0:1:8 or angle=0:90:7. The samples of a row have the
+        same seed, and -n is the number of rows (default: 1).
     grid
-        Settings of a grid with one sample in each cell, first across and then down, each as NAME=VALUE,VALUE: seed, class,
-        guidance, steps, solver, spacing, strength or truncation. E.g. --grid guidance=0,1,2,4 --grid steps=2,5,20.
+        Draw a grid with one sample for each pair of values of two settings: give --grid NAME=VALUE,VALUE twice, first across
+        and then down. NAME: seed, class, guidance, steps, solver, spacing, strength or truncation. E.g.
+        --grid guidance=0,1,2,4 --grid steps=2,5,20.
     like
-        File that ancestral drew (.png, .tif, .npz or .csv): draw the same samples again, with all settings that it carries. The
-        run is found by its weights, beside the file or in the folder where the command is started.
+        File of samples (.png, .tif, .npz or .csv) to draw again with the settings that are stored in it. RUN can be left out if
+        the run is beside the file or in the current folder.
     guidance
         Strength of the condition: 0 ignores it, 1 is as trained, above 1 is sharper and less varied. Default: 1.5 for a
         class, a text, a number, a layout or a map, else 1.
     interval
         Noise levels sigma/alpha between which guidance acts, e.g. 0.2,5. Default: all.
     rescale
-        Share of the added contrast that is taken back, from 0 to 1. Usual with strong guidance: 0.7.
+        Share of the contrast that guidance adds and this takes away, from 0 to 1; 0.7 is usual with strong guidance. Default:
+        0.
     negative
-        Text from which guidance leads away. Without --prompt: a class. Default: no condition at all.
+        Text that samples should not show; without --prompt a class. Default: none.
     autoguide
-        Weaker model of the same data, from which guidance leads away: the folder of another run with a smaller network or a
-        shorter training, or the step of a stored checkpoint of this run.
+        Weaker model of the same data from which guidance leads away: the folder of another run with a smaller network or a
+        shorter training, or the step of a stored checkpoint of this run. Default: none.
     steps
         Number of solver steps. Default: what `ancestral tune` found for the run, else 20.
     quick
-        The fewest steps that `ancestral tune` fitted to the run. Without a tuning: 8.
+        Draw fast: with the fewest steps that `ancestral tune` fitted to the run; without a tuning 8.
     best
-        The number of steps after which more change nothing, as `ancestral tune` measured it. Without a tuning: 50.
+        Draw as well as possible: with the number of steps after which more change nothing, as `ancestral tune` measured it;
+        without a tuning 50.
     prior
-        Distribution of a VAE's latents: aggregate follows the encoded data, standard is N(0, 1).
+        Distribution of a VAE's latents: aggregate follows the encoded data, standard is N(0, 1). Default: aggregate.
     observe
-        What a VAE returns of p(x | z): its mean, or a draw with all its noise.
+        What a VAE returns of p(x | z): its mean, or a draw with all its noise. Default: mean.
     truncation
         Truncation of a GAN's latent (1 = off). Lower values trade variety for typicality; 0 gives the mean sample.
+        Default: 1.
     inpaint
         Picture whose masked part is generated again (see --mask). The rest does not change. For models that denoise, and for
         models trained with the condition inpaint.
     mask
         Picture of the same size as that of --inpaint, white where new pixels are wanted.
     upscale
-        Small picture to enlarge to the model's size. The means of the samples over blocks are its pixels.
+        Small picture to enlarge to the model's size. Scaled down, the samples are this picture.
     vary
         Picture to vary: the samples are variations of it.
     strength
         Amount of change by --vary, from 0 (nothing) to 1 (all). Default: 0.5.
     interpolate
-        Draw the path between the samples of two or more seeds, e.g. 3,7, as a .png or as a film .gif.
+        Seeds, e.g. 3,7: draw the path between their samples, as a .png or as a film .gif.
     reconstruct
-        Encode and decode samples of this source, and draw both.
+        Data, as for `ancestral train`: encode and decode the first of them, and draw both.
     latent_map
         Draw a map of the latent space.
     traverse
         Draw how each latent changes the sample of --seed.
     invert
-        Find the latent of this picture, and draw the picture beside its reconstruction.
+        Picture whose latent is searched. It is drawn above its reconstruction.
     out
-        File to write: a picture of all (.png), an array (.npz), a table (.csv), or a folder with a file for each sample: .png,
-        or .tif or .npy if a PNG cannot hold it. Default: samples.png in the run folder, or here for a model of the hub.
+        File to write: one picture of all (.png), arrays (.npz), a table (.csv); or a folder, which gets a file for each sample:
+        .png, or .tif or .npy if a PNG cannot hold it. Default: samples.png in the run folder, or in the current folder for a
+        model of the hub.
     trajectory
         Also draw the path of the samples from noise to data, as .gif or .png.
     legend
         Show the condition of each sample in the picture: words below it, boxes on it, a given picture beside it.
     metadata
-        Write into the files how their samples were drawn, for --like and for other programs, and that they are generated.
+        Store in the files how their samples were drawn, for --like and for other programs, and that they are generated.
+        --no-metadata leaves it out.
     json
         Print the result as JSON.
     quiet
         Print nothing while it works.
     batch
-        Number of samples computed at a time.
+        Number of samples computed at a time. Fewer need less memory, and the samples are the same. Default: at least 64.
     device
-        Device: auto, cpu, cuda or mps.
+        Device: auto (the GPU if there is one), cpu, cuda or mps.
     precision
         Arithmetic of the networks: auto, fp32, bf16 or fp16.
     """

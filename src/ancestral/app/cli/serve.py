@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 ACCESS = Group("Access", sort_key=1)
-LIMITS = Group("Limits", help="What one request may ask for, and what may wait.", sort_key=2)
+LIMITS = Group("Limits", help="Limits of a request, and of what may wait.", sort_key=2)
 MACHINE = Group("Machine", sort_key=3)
 
 
@@ -30,42 +30,46 @@ def serve(
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Parameter(group=MACHINE)] = "auto",
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Serve trained models over HTTP, for programs: samples, models, metrics, and the API of OpenAI's image clients.
+    """Let other programs draw samples of your models over HTTP.
 
-    Requests that wait at the same time are drawn together, which changes no result. The page /docs of the service describes its
-    API. SIGTERM and Ctrl-C finish what was accepted.
+    The page /docs of the service describes its API; clients of OpenAI's image API work too. Requests that wait at the same time
+    are drawn together, which changes no result. Ctrl-C and SIGTERM end the service after the accepted requests are answered.
+
+    Example: `ancestral serve runs/digits`, then open http://127.0.0.1:8000/docs
 
     Parameters
     ----------
     runs
-        Run folders, folders of saved models, or models of the hub, hub:user/name. Each has the last part of its name.
+        Run folders, folders of saved models, or models of the hub, hub:user/name. Requests name a model by the last part of its
+        path.
     host
-        Address at which the service listens. Any but this machine's own needs --token.
+        Address at which the service listens. With any other than the default, which only this machine reaches, --token is
+        needed.
     port
         Port at which the service listens. 0 chooses a free one.
     token
-        Secret that every request must send as `Authorization: Bearer TOKEN`. On the command line other users of the machine can
-        see it; the environment variable is safer.
+        Secret that every request must send as `Authorization: Bearer TOKEN`. Other users of the machine can see it on the
+        command line, so the environment variable is safer.
     max_samples
         Largest number of samples of one request.
     max_steps
         Largest number of solver steps of one request.
     max_pixels
-        Largest number of pixels of all samples of one request together; of other data, of numbers.
+        Largest number of pixels (of data that are no pictures, numbers) in all samples of one request.
     max_body
-        Largest size of one request in MB.
+        Largest size of one request, in MB.
     timeout
-        Seconds from a request to its answer.
+        Longest time from a request to its answer, in seconds.
     patience
-        Seconds in which a request must arrive, and in which a client must take what it was sent.
+        Time in which a request must arrive and its answer must be taken, in seconds.
     queue
         Largest number of samples that wait. Further requests get the status 429.
     connections
-        Largest number of connections that are open at a time.
+        Largest number of connections that are open at a time. Further ones get the status 503.
     batch
         Largest number of samples that are drawn together.
     device
-        Device of all models: auto, cpu, cuda or mps.
+        Device of all models: auto (the GPU if there is one), cpu, cuda or mps.
     precision
         Arithmetic of the networks: auto, fp32, bf16 or fp16.
     quiet

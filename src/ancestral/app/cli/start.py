@@ -17,10 +17,11 @@ USUAL = "a time that suits the data"
 
 
 def start() -> int:
-    """Answer at most three questions, and see the commands that follow from the answers while they run.
+    """Answer three questions about your data, and see what follows from the answers.
 
-    The questions: which data, what for, and how much time, or where the samples to score are. An empty answer takes the value
-    in brackets.
+    Which data? What for: a model of them, a comparison of models, or a measurement of samples of another program? How much
+    time, or where are these samples? Then the commands that follow are printed and run. An empty answer takes the value in
+    brackets.
     """
     import shlex
 

@@ -11,13 +11,14 @@ from cyclopts import Parameter
 def studio(
     *runs: Path,
     port: int | None = None,
-    browser: bool = True,
+    browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
     lab: Annotated[bool, Parameter(negative="")] = False,
     device: str = "auto",
 ) -> int:
-    """Open the studio in the browser: a local page that shows runs as they train, draws samples, and shows the theory.
+    """Work in the browser: train, look at runs, draw samples, see the theory.
 
-    It prints its address, which holds a token, and works without a network. Trainings that it starts go on if it ends.
+    The page comes from this machine, and needs no network. Only its printed address opens it, because that holds a token.
+    Ctrl-C ends the studio; trainings that it started go on.
 
     Parameters
     ----------
@@ -26,11 +27,11 @@ def studio(
     port
         Port on this machine. Default: the first free one from 8765 on.
     browser
-        Open a browser.
+        Open a browser. --no-browser only prints the address.
     lab
-        Begin with the lab, in full screen, for a lecture.
+        Begin with the lab, live pictures of the theory, in full screen for a lecture.
     device
-        Device of models in the studio: auto, cpu, cuda or mps.
+        Device of models in the studio: auto (the GPU if there is one), cpu, cuda or mps.
     """
     from ancestral.errors import AncestralError
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    source: str,
+    source: Annotated[str, Parameter(group="Arguments")],
     *settings: str,
     model: Annotated[str | None, Parameter(help=f"Family of the model: {explained('family')}. Default: diffusion.")] = None,
     budget: Annotated[str | None, Parameter(name="--for")] = None,
@@ -29,7 +29,8 @@ def train(
         tuple[str, ...],
         Parameter(
             show_default=False,
-            help=f"Condition that controls generation: {explained('condition')}. May be repeated.",
+            help=f"What will control the samples, if the data have it: {explained('condition')}. May be repeated. "
+            "Default: nothing.",
         ),
     ] = (),
     hierarchy: int | None = None,
@@ -51,50 +52,60 @@ def train(
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Train a model of SOURCE, or continue the run that is in the folder.
+    """Train a model of your data, or continue a training.
+
+    The model is written into a run folder, e.g. runs/digits. The same command continues a training that was stopped. Then draw
+    samples with `ancestral sample runs/digits`, and see how good they are with `ancestral report runs/digits`.
+
+    Example: `ancestral train path/to/images --condition class --for 1h --out runs/mine`
 
     Parameters
     ----------
     source
-        Data: a built-in name (digits, flowers, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes, scenes64), a
-        folder of images, an .npy, .npz, .parquet or .csv file, tar shards as 'data/part-*.tar' or
-        'data/part-{000..099}.tar', or a data set of Hugging Face: the folder of save_to_disk, or hf:NAME.
+        Data: a folder of images; an .npy, .npz, .parquet, .csv or TIFF file; tar shards, as `'data/part-*.tar'` or
+        `'data/part-{000..099}.tar'`; a data set of Hugging Face, as hf:NAME or the folder of save_to_disk; or a built-in name:
+        digits, flowers, fashion-mnist, moons, rings, gaussians, swiss-roll, scenes, scenes64.
     settings
-        Further settings of the recipe as section.name=value, e.g. train.batch=128 model.schedule=linear. See --print-recipe.
+        Further settings as section.name=value, e.g. train.batch=128 model.schedule=linear. --print-recipe shows them all.
     budget
-        Length of the training: 90s, 2m, 1h30m, 20000it or 5epochs. Default: a time that suits the data.
+        Length of the training: a time (90s, 2m, 1h30m), steps (20000it) or passes through the data (5epochs). Default: 1m for
+        points and tables, 2m for samples of up to 256 numbers, 10m for larger ones.
     out
-        Run folder. Default: runs/NAME.
+        Run folder. Default: runs/NAME, with the name of the data.
     size
-        Size in pixels to which images are scaled and cropped: 64 for a square, or height and width as 64x128.
+        Size in pixels to which images are scaled and cropped: 64 for a square, or height and width as 64x128. Default: their
+        own size if all have the same, up to 64x64; else a smaller one of their usual shape.
     axes
-        Names of the axes of an array, e.g. "n h w c": n samples, c channels, h height, w width, l steps of a signal, d numbers
-        of a vector. Default: decided from their number, and said.
+        Names of the axes of an array, e.g. `"n h w c"`: n samples, c channels, h height, w width, l steps of a signal, d
+        numbers of a vector. Default: chosen by the shape and the type of the values, and printed.
     hierarchy
-        Number of groups of a VAE's latents, from coarse to fine.
+        Number of groups of a VAE's latents, from coarse to fine, at least 2. Default: no groups.
     bottleneck
-        Latents of a VAE: gaussian (continuous) or vq (a codebook). For a latent model set model.autoencoder.bottleneck.
+        Latents of a VAE: gaussian (continuous) or vq (a codebook). Default: gaussian. For a latent model set
+        model.autoencoder.bottleneck.
     autoencoder
         Trained autoencoder of a latent model: a run of --model latent or vae, or a folder of diffusers' AutoencoderKL.
+        Default: one is trained first.
     start_from
-        Run of the same family and shape. Training starts from its averaged weights (fine-tuning).
+        Run of the same family and shape, whose weights training starts from (fine-tuning).
     seed
-        Random seed for weights, noise and data order.
+        Random seed for weights, noise and data order. Default: 0.
     recipe
-        File recipe.yaml to begin from. Other options override it.
+        File of settings to begin from, such as recipe.yaml of another run. Other options override it.
     evaluate_every
-        Interval of evaluations during training, e.g. 2m or 1000it. Each scores a few samples by kernel distance.
+        Interval of evaluations during training, e.g. 2m or 1000it. Each measures the kernel distance of 500 samples to real
+        data. Default: none.
     patience
-        Number of successive evaluations without improvement after which training stops.
+        Number of successive evaluations without improvement after which training stops. Default: it does not stop early.
     print_recipe
-        Print the complete recipe and stop.
+        Print all settings, and train nothing.
     profile
-        Measure 50 steps after 10, and print the share of time of each phase, and the share of the machine's peak.
+        Measure 50 steps, and print where their time goes.
     device
-        Device: auto, cpu, cuda or mps.
+        Device: auto (the GPU if there is one), cpu, cuda or mps.
     nproc
-        Number of processes on this machine that train together, one for each GPU or share of the cores. The result does not
-        depend on it. On several machines start the command with torchrun.
+        Number of processes on this machine that train together, each on its own GPU or its share of the cores. The result
+        does not depend on it. On several machines start the command with torchrun.
     json
         Print the result as JSON.
     quiet

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 
 def tune(
-    run: Path,
+    run: Annotated[Path, Parameter(group="Arguments")],
     *,
     steps: str = "4,6,8",
     n: Annotated[int, Parameter(name=["-n", "--count"])] = 24,
@@ -18,20 +18,23 @@ def tune(
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q")] = False,
 ) -> int:
-    """Fit the solver and its noise levels to a trained model, so that few steps give good samples.
+    """Find sampler settings with which a model draws good samples in few steps.
 
-    The result is stored in the run: `ancestral sample` and `evaluate` then use it if they are given no solver and no spacing.
+    It fits the solver and its noise levels to a diffusion, score or latent model, and stores them in the run. Then
+    `ancestral sample` and `ancestral evaluate` use them if you give neither solver nor spacing.
+
+    Example: `ancestral tune runs/digits`, then `ancestral sample runs/digits --quick`
 
     Parameters
     ----------
     run
         Run folder, e.g. runs/digits, or the folder of a saved model.
     steps
-        Numbers of solver steps, with commas.
+        Numbers of solver steps to fit, from 2 to 24, with commas.
     n
-        Number of samples to which the levels are fitted. As many others measure the error.
+        Number of samples to which the levels are fitted. The error is measured on as many others.
     device
-        Device: auto, cpu, cuda or mps.
+        Device: auto (the GPU if there is one), cpu, cuda or mps.
     precision
         Arithmetic of the networks: auto, fp32, bf16 or fp16.
     json

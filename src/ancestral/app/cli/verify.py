@@ -24,18 +24,20 @@ def verify(
     json: bool = False,
     quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
 ) -> int:
-    """Compute every claim of the theory, both sides of each equation, with the functions that train and sample.
+    """Compute both sides of every equation of the theory, and check that they agree.
 
-    The exit code is 0 if all claims hold, and 1 if one fails.
+    It uses the functions that also train and sample. The exit code is 0 if all claims hold, and 1 if one fails.
+
+    Example: `ancestral verify vae`, or `ancestral verify --explain gan.optimal-discriminator`
 
     Parameters
     ----------
     names
         Families and claims, or the first letters of their names, e.g. vae or gan.optimal-discriminator. Default: all.
     explain
-        Print the derivations of these claims and the lines of code that compute them. Nothing is computed.
+        Print why these claims hold, and which lines of code compute them. Nothing is computed.
     draw
-        Folder for pictures CLAIM.png of all claims whose sides are functions. Dots are the left side and lines the right side.
+        Folder for a picture of each claim that can be drawn, CLAIM.png. Dots are the left side, lines the right side.
     json
         Print the result as JSON.
     quiet
