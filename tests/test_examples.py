@@ -146,3 +146,50 @@ def test_swings(example):
     assert (spec.shape, spec.channels) == ((2, 64), ("position, mm", "speed, mm/s"))
     slope = np.gradient(module.position, module.t, axis=1)
     assert abs(module.speed - slope)[:, 1:-1].max() < 0.05 * abs(module.speed).max()  # the slope has an error of 4 %
+
+
+def test_flowers_and_shards(example):
+    """The folder and the shards hold the same flowers, kinds and captions, and no flower is a blue lily."""
+    from collections import Counter
+
+    from ancestral.app.data import load
+
+    example("garden")
+    example("shards")
+    folder, shards = load("garden"), load("data/garden-*.tar")
+    for data in (folder, shards):
+        assert (data.spec.shape, data.spec.classes) == ((3, 24, 24), ("aster", "lily", "primrose"))
+        assert len(data.train) + len(data.test) == 2400
+    captions = [Counter(data.column("text", "train")) + Counter(data.column("text", "test")) for data in (folder, shards)]
+    assert captions[0] == captions[1]
+    assert len(captions[0]) == 17
+    assert "a blue lily" not in captions[0]
+    corner = folder.x("train")[:, :, 0, 0]
+    assert (corner[:, 1] > corner[:, [0, 2]].max(1).values).all(), "the ground is green"
+
+
+def test_weather(example):
+    """Days of summer are brighter, longer and warmer than those of winter, and it is warmest in the afternoon."""
+    from ancestral.app.data import load
+
+    module = example("weather")
+    spec = load("data/weather.npz").spec
+    assert (spec.shape, spec.channels) == ((2, 48), ("temperature, °C", "sunlight, W/m²"))
+    summer, winter = (abs(module.day - noon) < 20 for noon in (172, 356))
+    temperature, sunlight = module.x[:, 0], module.x[:, 1]
+    assert sunlight[summer].max() < 1000
+    assert (sunlight[summer] > 0).sum(1).mean() / 2 == pytest.approx(16.2, abs=0.5)  # hours of a day at 50 degrees north
+    assert (sunlight[winter] > 0).sum(1).mean() / 2 == pytest.approx(7.9, abs=0.5)
+    assert temperature[summer].mean() - temperature[winter].mean() > 10
+    assert 13 < module.hour[temperature[summer].mean(0).argmax()] < 18
+
+
+def test_patients(example):
+    """The columns are those of the table of scikit-learn, and the reader knows which hold whole numbers."""
+    from ancestral.app.data import load
+
+    example("patients")
+    data = load("data/patients.csv")
+    assert data.spec.channels == ("age", "sex", "bmi", "pressure", "glucose", "progress")
+    assert len(data.train) + len(data.test) == 442
+    assert any("sex (1 or 2)" in note for note in data.notes)

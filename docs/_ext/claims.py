@@ -1,6 +1,7 @@
 """Claims of the theory, computed in the build: `{claims} vae.` gives each its derivation, picture, both sides and code.
 
-With `:summary:` they are rows of one table. What was computed is kept beside the drawn pictures, until the package changes.
+With `:summary:` they are rows of one table. `{sides}`vae.gap 2`` is a link to a claim, whose text is both sides in row 2 of its
+table, counted from 0. What was computed is kept beside the drawn pictures, until the package changes.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from docutils.statemachine import StringList
 from drawn import FOLDER, fingerprint
 from sphinx.application import Sphinx
 from sphinx.util import logging
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from ancestral.app.theory import HEADER, Claim, select
+from ancestral.app.theory import CLAIMS, HEADER, Claim, select
 from ancestral.app.theory.pictures import draw
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Claims(SphinxDirective):
         for claim in claims:
             results = computed(claim, folder)
             title = claim.title.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
-            lines += [f"({anchor(claim.name)})=", f"## {claim.name}", "", f"**{title}.**", "", *derivation(claim)]
+            lines += [f"({anchor(claim.name)})=", f"### {claim.name}", "", f"**{title}.**", "", *derivation(claim)]
             if results["drawn"]:
                 picture = (folder / f"{claim.name}.png").relative_to(root)
                 lines += [f"```{{image}} /{picture}", f":alt: both sides of {claim.name}", "```", ""]
@@ -108,6 +109,16 @@ class Claims(SphinxDirective):
         return lines
 
 
+class BothSides(SphinxRole):
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        name, row = self.text.split()
+        folder = Path(self.env.srcdir) / FOLDER / fingerprint() / "claims"
+        _, left, relation, right, _, error, _ = computed(CLAIMS[name], folder)["rows"][int(row)]
+        text = f"{left} {relation} {right}" + (f" ± {error}" if error else "")
+        return [nodes.reference(self.rawtext, text, refid=anchor(name), internal=True)], []
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("claims", Claims)
+    app.add_role("sides", BothSides())
     return {"parallel_read_safe": False, "parallel_write_safe": True}
