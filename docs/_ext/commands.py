@@ -36,19 +36,20 @@ def accepted(argument: Any) -> str:
 
 
 def default(argument: Any) -> str:
-    """Its default. Empty if its words say it, or if it has none."""
+    """The words for its default. Empty if its help says it, or if it has none."""
     if argument.required:
-        return "required"
+        return " Required."
     value = argument.field_info.default
     nothing = argument.is_var_positional() or value is None or value is False or value == ()
-    return "" if nothing else f"`{value}`"
+    return "" if nothing else f" Default: `{value}`."
 
 
 def table(command: Any) -> list[str]:
-    rows = ["| argument or option | values | default | meaning |", "|---|---|---|---|"]
+    """Two columns, which fit on a phone."""
+    rows = ["| argument or option | meaning |", "|---|---|"]
     for argument in command.assemble_argument_collection(parse_docstring=True).filter_by(show=True):
         words = coded(" ".join((argument.parameter.help or "").split()).replace("|", "\\|"))
-        rows.append(f"| {label(argument)} | {accepted(argument)} | {default(argument)} | {words} |")
+        rows.append(f"| {label(argument)} {accepted(argument)} | {words}{default(argument)} |")
     return [*rows, ""] if len(rows) > 2 else []
 
 
