@@ -130,6 +130,15 @@ def test_commands_of_pictures_exist():
             check(words)
 
 
+def test_pictures_do_not_depend_on_the_web_pages():
+    """The build keeps pictures when the web pages change: no other module but their commands may import them."""
+    package = ROOT / "src" / "ancestral"
+    commands = {package / "app" / "cli" / name for name in ("studio.py", "serve.py")}
+    others = [path for path in package.rglob("*.py") if package / "app" / "web" not in path.parents and path not in commands]
+    assert len(others) > 200
+    assert not [path for path in others if "ancestral.app.web" in path.read_text(encoding="utf-8")]
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with small finished runs of the names that pages use."""

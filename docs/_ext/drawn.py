@@ -7,7 +7,8 @@
 
 shows the commands and, below, what they drew: with `:above:` the picture first, with `:alone:` no commands. `{printed}` shows
 what they print, with `:code: 1` where they end so. They run in this process, in one folder for all, so that a run which one of
-them trains serves the others. All is made again when the commands, the package or the examples have changed.
+them trains serves the others. All is made again when the commands, the package, except its web pages, the
+examples, or the stored results of benchmarks change.
 """
 
 from __future__ import annotations
@@ -37,10 +38,15 @@ ROOT = Path(__file__).parents[2]
 
 @functools.cache
 def fingerprint() -> str:
-    """Return a digest of the source of the package and of the examples, taken when the build begins."""
-    digest = hashlib.sha256()
-    for path in sorted([*Path(ancestral.__file__).parent.rglob("*.py"), *(ROOT / "examples").rglob("*.py")]):
-        digest.update(path.read_bytes())
+    """Return a digest of the source of the package and of the examples, and of stored results, taken when the build begins.
+
+    The web pages are left out: only `ancestral studio` and `ancestral serve` import them, which draw no picture here.
+    """
+    digest, package = hashlib.sha256(), Path(ancestral.__file__).parent
+    figures = [ROOT / "docs" / "_ext" / "results.py", *(ROOT / "benchmarks" / "results").iterdir()]
+    for path in sorted([*package.rglob("*.py"), *(ROOT / "examples").rglob("*.py"), *figures]):
+        if package / "app" / "web" not in path.parents:
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
