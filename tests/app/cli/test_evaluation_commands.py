@@ -11,25 +11,36 @@ from PIL import Image
 import ancestral as an
 from ancestral.app.cli import main
 
-SETTINGS = ("model.channels=[8, 16]", "train.batch=16", "train.previews=0")
+SETTINGS = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16", "train.previews=0")
+OF_POINTS = ("model.width=16", "train.batch=64", "train.previews=0")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for all: the classifier of digits is trained once."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(autouse=True)
-def _own_place(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANCESTRAL_CACHE", str(tmp_path / "cache"))
+def _own_place(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANCESTRAL_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def _little_work(monkeypatch):
     from ancestral.app import compare
-    from ancestral.app.evaluation import classes
+    from ancestral.app.data import toys
+    from ancestral.app.evaluation import classes, live
     from ancestral.app.evaluation.extractors import classifier
 
     monkeypatch.setattr(classifier, "SEEN", 3000)
     monkeypatch.setattr(classes, "CAS_SEEN", 1000)
     monkeypatch.setattr(compare, "SWEEP", (2, 3))
     monkeypatch.setattr(compare, "SWEEP_N", 40)
+    monkeypatch.setattr(live, "N", 60)
+    monkeypatch.setattr(toys, "TRAIN", 2000)
+    monkeypatch.setattr(toys, "TEST", 400)
 
 
 def ask(capsys, *arguments):
@@ -168,7 +179,7 @@ def test_compare_runs(run, capsys):
     assert code == 0, err
     names = [e["subject"] for e in json.loads(out)["evaluations"]]
     assert {"runs/a", "runs/b"} < set(names)
-    ask(capsys, "train", "moons", "--for", "2it", "--out", "runs/c", "--device", "cpu", "-q")
+    ask(capsys, "train", "moons", "--for", "2it", "--out", "runs/c", "--device", "cpu", "-q", *OF_POINTS)
     code, _, err = ask(capsys, "compare", "runs/a", "runs/c")
     assert code == 2
     assert "of different data" in err
