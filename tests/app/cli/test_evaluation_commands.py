@@ -118,6 +118,7 @@ def test_report_of_a_run(run, capsys, tmp_path):
     assert page.count("data:image/png;base64,") >= 4
 
 
+@pytest.mark.long
 def test_compare_uses_finished_runs_and_reports(capsys, tmp_path):
     folder = tmp_path / "runs/compare-digits"
     an.train("digits", "diffusion", "8it", folder / "diffusion", device="cpu", quiet=True, settings=SETTINGS)

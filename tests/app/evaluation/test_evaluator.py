@@ -178,7 +178,8 @@ def test_several_trainings_are_compared_by_their_means_and_spread():
     assert mixed.evaluation.headline.value.std_err == pytest.approx(abs(first - second) / 2**0.5)
 
 
-def test_baselines_are_what_they_say(data, evaluator):
+def test_baselines_are_what_they_say(data):
+    evaluator = Evaluator(data, n=400, extractors=["random"], runtime=CPU)
     for name in names("baseline"):
         samples = baseline(name, data, 400)
         assert samples.x.shape == (400, 1, 12, 12)

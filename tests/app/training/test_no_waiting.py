@@ -233,7 +233,15 @@ def test_a_deferred_step_that_is_not_finite_changes_nothing_and_is_reported_one_
     assert state.update(3, 24, 1.0)[2] is None
 
 
-@pytest.mark.parametrize("kind", ["diffusion", "vae, codebook", "vae", "gan, hinge", "latent, codebook"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "diffusion",
+        "vae, codebook",
+        "gan, hinge",
+        *(pytest.param(k, marks=pytest.mark.long) for k in ("vae", "latent, codebook")),
+    ],
+)
 def test_deferred_training_ends_with_the_same_bits(tmp_path, kind):
     ends = []
     for deferred in (False, True):

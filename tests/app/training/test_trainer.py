@@ -121,13 +121,18 @@ def test_a_time_budget_is_kept(tmp_path, monkeypatch):
     """On a clock that only the trainer's looking at it moves."""
     ticks = itertools.count()
     monkeypatch.setattr(trainer_module, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.01))
-    t = trainer(tmp_path, "3s", started=0.0)
+
+    def begin(started):
+        settings = (*OF_VECTORS, "train.batch=16")
+        return prepare("moons", budget="3s", out=tmp_path / "run", settings=settings, started=started)
+
+    t = begin(0.0)
     steps = list(t)
     assert t.seconds == pytest.approx(3, rel=0.05)
     assert len(steps) > 50
     assert steps[-1].progress == 1
     assert steps[-1].lr < 0.01 * max(step.lr for step in steps)
-    again = trainer(tmp_path, "3s", started=next(ticks) * 0.01)
+    again = begin(next(ticks) * 0.01)
     assert again.progress >= 1
     assert list(again) == []
 
