@@ -191,6 +191,7 @@ def test_a_tuned_run_says_so_and_draws_with_its_sampler(page, go, draw, server):
     expect(page.get_by_text("4 steps of unipc at fitted noise levels; tuned for 4, 8 steps")).to_be_visible()
 
 
+@pytest.mark.long
 def test_the_walk_is_a_film_that_its_png_draws_again(page, go, drop):
     go("generate/digits")
     page.get_by_role("button", name="Walk").click()

@@ -208,6 +208,7 @@ def test_a_claim_is_verified_on_the_page(page, go):
     expect(page.get_by_role("heading", name="Theory: latent diffusion")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_lecture_needs_only_the_keyboard(page, go):
     go("lab/forward?show")
     expect(page.get_by_role("heading", name="The forward process")).to_be_visible()
