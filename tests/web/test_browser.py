@@ -64,6 +64,7 @@ LOOK = """() => {
 SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for pictures of every page
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("walk", range(WALKS))
 def test_a_zip_becomes_a_picture_by_a_training_that_stops_and_continues(page, state, noise, tmp_path, walk):
     page.evaluate("window.clicks = 0; addEventListener('click', event => { window.clicks += event.isTrusted; }, true)")
