@@ -244,6 +244,7 @@ def test_growth(bench):
         assert min(picture.size) > 300
 
 
+@pytest.mark.long
 def test_memorisation(bench, monkeypatch):
     """One set, one training that is followed, and the onset on a logarithmic axis."""
     import memorisation
@@ -293,6 +294,7 @@ def test_evaluation(bench, pictures):
 OURS = ("ancestral", "ancestral-conv", "same-nets")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("names", [OURS, pytest.param(("pythae-vae", "pythae-beta-vae"), marks=absent("pythae"))])
 def test_vae(bench, pictures, names):
     words = ("--source", pictures, "--seconds", 0.2, "--test", 6, "--n", 3, "--out", "vae")
@@ -325,6 +327,7 @@ def test_gan(bench, pictures):
         assert f"| {row} |" in table
 
 
+@pytest.mark.long
 def test_modes(bench):
     words = ("--for", "3it", "--seeds", 1, "--n", 50, "--out", "modes")
     printed = bench("modes", *words)
@@ -335,6 +338,7 @@ def test_modes(bench):
     assert all(row["turns"] == 3 for row in found)
 
 
+@pytest.mark.long
 def test_quality(bench, trained, pictures):
     run = trained(pictures, *SMALL, condition="class")
     found = json.loads(bench("quality", run, "--source", pictures, "--n", 12, "--epochs", 1, "--steps", 2, "--guidance", 2))
@@ -343,6 +347,7 @@ def test_quality(bench, trained, pictures):
     assert finite(found)
 
 
+@pytest.mark.long
 def test_search(bench, pictures):
     words = ("--source", pictures, "--n", 12, "--epochs", 1, "--steps", 2, "--seconds", 0.1, "--out", "found/search.json")
     bench("search", *words, "--only", "batch 32")
@@ -394,6 +399,7 @@ def test_every_metric_of_features_has_a_class():
     assert wanted == classes
 
 
+@pytest.mark.long
 def test_tuning(bench, trained, tmp_path):
     run = shutil.copytree(trained("gaussians", "model.width=16", "train.previews=0"), tmp_path / "run")
     ancestral.tune(run, (3,), n=4)
@@ -445,7 +451,8 @@ def test_editing(bench, trained):
     assert Path("editing.png").exists()
 
 
-@pytest.mark.parametrize("kind", ["layout", pytest.param("text", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["layout", "text"])
 def test_control_of_scenes(bench, kind):
     sizes = ("--scenes", 150, 150, "--reader", 128, "--n", 8, "--steps", 2, "--guidance", 0, 2)
     bench("control", kind, "--for", "1it", *sizes, "--out", "out", *SMALL)
@@ -468,6 +475,7 @@ def test_control_of_classes(bench, pictures, trained):
     assert found["classes"].keys() == {"real data", "real data, of another condition", "samples, guidance 1"}
 
 
+@pytest.mark.long
 def test_control_of_emoji(bench, packages):
     folder = emoji(bench, packages, "--combinations")
     bench(
@@ -479,7 +487,7 @@ def test_control_of_emoji(bench, packages):
     assert toned.keys() >= {"category", "style", "skin tone"}
 
 
-@pytest.mark.parametrize("kind", ["upscale", "inpaint"])
+@pytest.mark.parametrize("kind", ["upscale", pytest.param("inpaint", marks=pytest.mark.long)])
 def test_restore(bench, trained, pictures, kind):
     plain = trained(pictures, *SMALL, condition="class")
     words = ("--for", "1it", "--n", 4, "--steps", 2, "--guidance", 1, 2, "--plain", plain, "--out", "out")
@@ -497,6 +505,7 @@ def test_emoji_of_both_styles(bench, packages):
     assert all((folder / "train" / row["file_name"]).exists() for row in rows)
 
 
+@pytest.mark.long
 def test_restore_of_emoji(bench, packages):
     folder = emoji(bench, packages, "--style", "google")
     words = ("--features", "coordinates", "--size", 8, "--for", "1it", "--n", 4, "--steps", 2, "--out", "out")
@@ -589,6 +598,7 @@ def test_serve(bench):
     assert (found["memory"]["wrong"], set(found["memory"]["answers"])) == (0, {"200"})
 
 
+@pytest.mark.long
 def test_torture(bench):
     printed = bench("torture", "damage", "--families", "vae", "--commands", "info,sample", "--each", 1)
     total = next(line for line in printed.splitlines() if line.startswith("| all |"))

@@ -39,6 +39,7 @@ def test_choose_family(example, capsys):
     assert comparison.rule in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_collapse_is_counted(example):
     import torch
 
@@ -51,6 +52,7 @@ def test_collapse_is_counted(example):
     assert set(module.main(budget="30it", settings=SMALL)) == {"plain", "penalised"}
 
 
+@pytest.mark.long
 def test_likelihoods(example, capsys):
     found = example("likelihoods").main(budget="20it", n=8, settings=SMALL)
     assert "gan" not in found
@@ -80,6 +82,7 @@ def test_control(example, capsys):
     assert "left of" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_own_network(example):
     """The example has at most 15 lines without imports. Its samples are two moons: few are further from data than data are."""
     import ast
@@ -124,6 +127,7 @@ def test_any_denoiser(example):
     assert comparison.better("gaussian", "diffusers")
 
 
+@pytest.mark.long
 def test_own_loader(example):
     """A loader, a network, an optimiser and a schedule of one's own: the loss falls, and the saved run draws the same."""
     import torch
@@ -135,6 +139,7 @@ def test_own_loader(example):
     torch.testing.assert_close(module.again.sample(4, seeds=seeds), module.model.sample(4, seeds=seeds), atol=1e-4, rtol=0)
 
 
+@pytest.mark.long
 def test_swings(example):
     """The file has signals of two named channels, and speed is the slope of position."""
     import numpy as np

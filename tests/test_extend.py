@@ -54,7 +54,8 @@ def run(tmp_path_factory):
 
 def test_a_schedule():
     added(EXTENSIONS / "schedule.py", 15)
-    model = an.train("moons", budget="3it", out="run", settings=("model.schedule=parabola",), quiet=True)
+    settings = ("model.schedule=parabola", "model.width=16", "train.previews=0")
+    model = an.train("moons", budget="3it", out="run", settings=settings, quiet=True)
     assert type(model.schedule).__name__ == "Parabola"
     assert an.load("run").sample(3, steps=3).isfinite().all()
     assert command("draw", "forward", "digits", "--schedule", "parabola", "--out", "way.png", "--quiet") == 0
@@ -103,7 +104,7 @@ def test_a_condition():
 
 def test_a_family():
     added(EXTENSIONS / "family.py", 150)
-    assert command("train", "moons", "--model", "flow", "--for", "5it", "--out", "run", "--quiet") == 0
+    assert command("train", "moons", "--model", "flow", "--for", "5it", "train.previews=0", "--out", "run", "--quiet") == 0
     model = an.load("run")
     assert isinstance(model, HasLatent)
     assert model.sample(5).shape == (5, 2)
@@ -112,6 +113,7 @@ def test_a_family():
         an.train("moons", model="flow", condition="class", budget="5it", out="other", quiet=True)
 
 
+@pytest.mark.long
 def test_a_plug_in_package(run, tmp_path):
     """The entry point is written as `pip install ./examples/own_solver` would write it."""
     facts = tmp_path / "own_solver-0.1.0.dist-info"

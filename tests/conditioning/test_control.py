@@ -18,7 +18,7 @@ from ancestral.models.edits import Upscale
 from ancestral.models.latent import LatentModel
 from ancestral.noise import StreamNoise
 
-SMALL = ("model.channels=[16, 32]", "train.batch=32", "train.previews=1", "train.precision=fp32")
+SMALL = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16", "train.previews=0", "train.precision=fp32")
 
 
 @pytest.fixture(scope="module")

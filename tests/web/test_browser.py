@@ -44,6 +44,7 @@ PAGES = {  # what a page shows when it is ready
     "lab/score?show": "text=11.4",
     "theory/gan.vanishing-gradient": "text=minimax gradient vanishes",
 }
+FEW = ("", "runs", "runs/digits", "generate/digits", "generate/damaged", "lab/forward")
 WALKS = int(os.environ.get("STUDIO_WALKS", "1"))  # times that the walk from a zip to a picture is made
 LEFT = """() => {
   const used = document.querySelectorAll("a[href], button, input, select, textarea, summary, iframe, [tabindex='0']");
@@ -63,6 +64,7 @@ LOOK = """() => {
 SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for pictures of every page
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("walk", range(WALKS))
 def test_a_zip_becomes_a_picture_by_a_training_that_stops_and_continues(page, state, noise, tmp_path, walk):
     page.evaluate("window.clicks = 0; addEventListener('click', event => { window.clicks += event.isTrusted; }, true)")
@@ -137,14 +139,10 @@ def tab(page, name):
     raise AssertionError((name, page.evaluate("[...left].map((e) => e.outerHTML.slice(0, 160))")))
 
 
-LOOKS = [
-    ("light", 1280),
-    pytest.param(("dark", 380), marks=pytest.mark.long),
-    *([("dark", 1280), ("light", 380)] if SHOTS else []),
-]
+THEMES = [("light", 1280), ("dark", 380), *([("dark", 1280), ("light", 380)] if SHOTS else [])]
 
 
-@pytest.fixture(params=LOOKS, ids=str)
+@pytest.fixture
 def look(request, browser, server, hostile, to):
     """A page in a theme and a width, with the function that opens a place of the studio, and the name of its pictures."""
     theme, width = request.param
@@ -160,10 +158,16 @@ def look(request, browser, server, hostile, to):
     context.close()
 
 
-def test_every_page_fits_and_is_accessible(look, examine):
+@pytest.mark.parametrize(
+    ("look", "pages"),
+    [(("light", 1280), FEW), *(pytest.param(look, PAGES, marks=pytest.mark.long) for look in THEMES)],
+    indirect=["look"],
+    ids=["few", *map(str, THEMES)],
+)
+def test_every_page_fits_and_is_accessible(look, pages, examine):
     page, open_, name = look
-    for place, ready in PAGES.items():
-        open_(place, ready)
+    for place in pages:
+        open_(place, PAGES[place])
         words = "".join(c if c.isalnum() else "-" for c in place)[:60] or "home"
         examine(page, f"{name}-{words}")
         if name == "light-1280":
@@ -171,6 +175,8 @@ def test_every_page_fits_and_is_accessible(look, examine):
         assert not page.locator("img[src=x]").count()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("look", THEMES, indirect=True, ids=str)
 def test_every_dialog_is_accessible(look, examine):
     page, open_, name = look
     dialogs = {
@@ -191,7 +197,7 @@ def test_every_dialog_is_accessible(look, examine):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("look", LOOKS if SHOTS else LOOKS[1:], indirect=True, ids=str)
+@pytest.mark.parametrize("look", THEMES if SHOTS else THEMES[1:], indirect=True, ids=str)
 def test_what_is_drawn_is_accessible(look, examine, stroke):
     """Samples with each kind of control, a grid, a walk, and the gallery that keeps them."""
     page, open_, name = look
@@ -250,6 +256,7 @@ def test_what_is_drawn_is_accessible(look, examine, stroke):
     examine(page, f"{name}-gallery-full")
 
 
+@pytest.mark.long
 def test_an_empty_folder_says_how_to_begin(browser, started, tmp_path, to):
     server = started(tmp_path / "runs")
     page = browser.new_page()

@@ -62,6 +62,7 @@ def test_a_number_is_asked_for_by_a_slider(page, go, draw, tiles, drop):
     expect(page.get_by_label("Ask for this left")).not_to_be_checked()
 
 
+@pytest.mark.long
 def test_prompts_are_taken_in_turn_and_an_unknown_word_is_said(page, go, draw, tiles, drop):
     go("generate/text")
     prompt = page.get_by_label("Prompt")
@@ -83,6 +84,7 @@ def test_prompts_are_taken_in_turn_and_an_unknown_word_is_said(page, go, draw, t
     expect(prompt).to_have_value("a small disc\na large disc")
 
 
+@pytest.mark.long
 def test_a_picture_is_asked_for_by_one_of_its_kind(page, go, draw, tiles, drop, pixels):
     """The page offers the conditioning images of held-out data, outlines, and not the samples, which are full."""
     go("generate/image")
@@ -108,6 +110,7 @@ def test_a_picture_is_asked_for_by_one_of_its_kind(page, go, draw, tiles, drop, 
     expect(chosen).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_part_of_a_picture_is_repainted_by_the_keyboard_alone(page, go, draw, tiles):
     go("generate/digits")
     page.get_by_text("Begin with a picture").first.click()
@@ -152,6 +155,7 @@ def test_boxes_maps_and_sketches_are_drawn_with_the_mouse(page, go, draw, tiles,
     expect(page.get_by_role("button", name="Remove 0 at 4, 4")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_small_picture_is_enlarged(page, go, draw):
     go("generate/scene")
     page.get_by_text("Begin with a picture").first.click()
@@ -162,6 +166,7 @@ def test_a_small_picture_is_enlarged(page, go, draw):
         assert small.size == (4, 4)
 
 
+@pytest.mark.long
 def test_a_tuned_run_says_so_and_draws_with_its_sampler(page, go, draw, server):
     run = Run(server.home / "number")
     few = [Setting(4, "unipc", (1.0, 0.7, 0.4, 0.2, 0.0), 0.03, 0.2), Setting(8, "unipc", "logsnr", 0.01, 0.04)]
@@ -186,6 +191,7 @@ def test_a_tuned_run_says_so_and_draws_with_its_sampler(page, go, draw, server):
     expect(page.get_by_text("4 steps of unipc at fitted noise levels; tuned for 4, 8 steps")).to_be_visible()
 
 
+@pytest.mark.long
 def test_the_walk_is_a_film_that_its_png_draws_again(page, go, drop):
     go("generate/digits")
     page.get_by_role("button", name="Walk").click()

@@ -42,24 +42,26 @@ def test_all_routes_are_tested(contract):
     assert set(contract) == set(ROUTES)
 
 
+@pytest.mark.parametrize("examples", [15, pytest.param(40, marks=pytest.mark.long)])
 @pytest.mark.parametrize("route", ROUTES)
-def test_generated_requests_get_a_promised_answer(route, contract, checks):
+def test_generated_requests_get_a_promised_answer(route, examples, contract, checks):
     """No error of the service, no status and no content that is not described."""
 
     @given(contract[route].as_strategy())
-    @settings(GENERATED, max_examples=40)
+    @settings(GENERATED, max_examples=examples)
     def holds(case):
         case.call_and_validate(headers=HEADERS, checks=checks)
 
     holds()
 
 
+@pytest.mark.parametrize("examples", [20, pytest.param(60, marks=pytest.mark.long)])
 @pytest.mark.parametrize("route", ["/v1/samples", "/v1/images/generations"])
-def test_requests_of_another_form_are_refused(route, contract, checks):
+def test_requests_of_another_form_are_refused(route, examples, contract, checks):
     refused = import_module("schemathesis.specs.openapi.checks").negative_data_rejection
 
     @given(contract[route].as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
-    @settings(GENERATED, max_examples=60)
+    @settings(GENERATED, max_examples=examples)
     def holds(case):
         case.call_and_validate(headers=HEADERS, checks=[*checks, refused])
 

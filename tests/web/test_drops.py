@@ -64,7 +64,9 @@ DROPS = {
 }
 
 
-@pytest.mark.parametrize("kind", DROPS)
+@pytest.mark.parametrize(
+    "kind", ["zip", "folder", *(pytest.param(k, marks=pytest.mark.long) for k in ("files", "array", "table"))]
+)
 def test_what_is_dropped_is_understood(page, drag, noise, tmp_path, kind):
     make, name, shape, said = DROPS[kind]
     (tmp_path / "noise.zip").write_bytes(noise)

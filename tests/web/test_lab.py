@@ -89,6 +89,7 @@ def test_paths_start_in_the_score_field_of_drawn_points(page, go, pixels, until)
     expect(page.locator(".readout").first).to_have_text("2.7")
 
 
+@pytest.mark.long
 def test_one_network_is_read_in_four_ways(page, go, pixels, until):
     """All four readings come nearer to the exact ones, and another target is another training."""
     go("lab/readings")
@@ -147,6 +148,7 @@ def test_the_latent_plane_of_a_vae_is_walked(page, go, pixels, until, number):
     until(lambda: 0 < step(page) < 400)
 
 
+@pytest.mark.long
 def test_guidance_is_turned_up_until_variety_is_lost(page, go, pixels, until, number):
     go("lab/guidance")
     plane = canvas(page, "Samples of a class with guidance")
@@ -180,7 +182,7 @@ def test_latent_diffusion_is_two_maps(page, go, pixels, until):
     assert not np.array_equal(pixels(second), paths)
 
 
-@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("screen", [s if s in ("forward", "gan") else pytest.param(s, marks=pytest.mark.long) for s in SCREENS])
 def test_a_screen_leads_to_its_claims_and_to_the_theory(page, go, screen):
     go(f"lab/{screen}")
     theory = page.get_by_role("region", name="Theory")
@@ -206,6 +208,7 @@ def test_a_claim_is_verified_on_the_page(page, go):
     expect(page.get_by_role("heading", name="Theory: latent diffusion")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_lecture_needs_only_the_keyboard(page, go):
     go("lab/forward?show")
     expect(page.get_by_role("heading", name="The forward process")).to_be_visible()

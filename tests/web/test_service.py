@@ -444,6 +444,7 @@ def test_what_is_deployed_is_a_command():
         assert (command.__name__, len(bound.args), bound.arguments["port"]) == ("serve", 1, 8000)
 
 
+@pytest.mark.long
 def test_the_server_as_a_process(tmp_path):
     """Clients that are slow, that leave, and that were accepted before the end; and the example of a client."""
     words = [

@@ -18,11 +18,11 @@ from ancestral.app.cli import COMMANDS, app, main
 SMALL = ["model.channels=[8, 16]", "model.blocks=1", "train.batch=16"]
 
 
-def begin(folder, *words, **options):
+def begin(folder, *words):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "ancestral", "train", "digits", *SMALL, "--out", str(folder), *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
 
 
@@ -191,16 +191,19 @@ def test_a_run_folder_that_cannot_be_written(tmp_path, command):
     assert "Traceback" not in done.stderr
 
 
-def test_a_disk_that_fills_up(tmp_path):
+def test_a_disk_that_fills_up(tmp_path, command):
     """Writes of more than 100 kB fail, as on a full disk."""
     import resource
 
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
-    process = begin(tmp_path / "run", "--for", "3it", preexec_fn=limit)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 1, said
-    assert "cannot write to" in said
-    assert "Traceback" not in said
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        done = command("train", "digits", *SMALL, "--for", "3it", "--out", tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert done.returncode == 1, done.stderr
+    assert "cannot write to" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_damaged_model(tmp_path, run, command):

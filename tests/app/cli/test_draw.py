@@ -19,7 +19,8 @@ def images(tmp_path_factory, command):
 @pytest.fixture(scope="module")
 def points(tmp_path_factory, command):
     folder = tmp_path_factory.mktemp("runs") / "moons"
-    done = command("train", "moons", "--model", "score", "train.previews=0", "--for", "20it", "--out", folder)
+    words = ("model.width=16", "model.blocks=1", "train.batch=64", "train.previews=0")
+    done = command("train", "moons", "--model", "score", *words, "--for", "20it", "--out", folder)
     assert done.returncode == 0, done.stderr
     return folder
 

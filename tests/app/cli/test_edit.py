@@ -19,17 +19,24 @@ from ancestral.errors import UsageError
 from ancestral.models import seeds_from
 from ancestral.models.edits import Inpaint
 
-SMALL = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16")
-LATENT = ("model.prior.channels=[8, 16]", "train.batch=16", "train.precision=fp32")
+SMALL = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16", "train.previews=0")
+VAE = ("model.width=8", "train.previews=0")
+LATENT = (
+    "model.autoencoder.width=8",
+    "model.prior.channels=[8, 16]",
+    "train.batch=16",
+    "train.precision=fp32",
+    "train.previews=0",
+)
 
 
-def wake(file, part):
+def wake(file, part, strength):
     """Give a part of a model weights as after long training: those of few steps hear nothing."""
     generator = torch.Generator().manual_seed(0)
     stored = load_file(file)
     for name, value in stored.items():
         if name.startswith(part):
-            stored[name] = value + 0.2 * torch.randn(value.shape, generator=generator)
+            stored[name] = value + strength * torch.randn(value.shape, generator=generator)
     save_file(stored, file)
 
 
@@ -40,16 +47,16 @@ def places(tmp_path_factory):
     with suppress(KeyboardInterrupt):
         train("digits", budget="3it", out=home / "run", condition="class", settings=SMALL, quiet=True)
         train("digits", budget="2it", out=home / "weak", condition="class", settings=SMALL, quiet=True)
-        train("digits", "vae", budget="2it", out=home / "vae", quiet=True)
-        train("digits", "vae", budget="2it", out=home / "filling", condition="inpaint", settings=("model.width=8",), quiet=True)
+        train("digits", "vae", budget="2it", out=home / "vae", settings=VAE, quiet=True)
+        train("digits", "vae", budget="2it", out=home / "filling", condition="inpaint", settings=VAE, quiet=True)
         train("digits", budget="2it", out=home / "denoising", condition="inpaint", settings=SMALL, quiet=True)
         for name, budget in (("latent", "6it"), ("weak-latent", "5it")):
             how = {"autoencoder": home / "latent"} if name != "latent" else {"model": "latent"}
             train("digits", budget=budget, out=home / name, condition="class", settings=LATENT, quiet=True, **how)
-        train("rings", budget="2it", out=home / "points", quiet=True)
-    for old, new, part in (("run", "heard", "denoiser"), ("latent", "awake", "prior.denoiser")):
+        train("rings", budget="2it", out=home / "points", settings=("model.width=8", "train.previews=0"), quiet=True)
+    for old, new, part, strength in (("run", "heard", "denoiser", 0.2), ("latent", "awake", "prior.denoiser", 1.0)):
         shutil.copytree(home / old, home / new)
-        wake(home / new / "model" / "model.safetensors", part)
+        wake(home / new / "model" / "model.safetensors", part, strength)
     generator = np.random.default_rng(0)
     digit = np.rint(np.rint(generator.uniform(0, 16, (8, 8))) * 255 / 16).astype(np.uint8)
     Image.fromarray(digit).save(home / "digit.png")

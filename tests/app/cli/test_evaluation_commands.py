@@ -17,25 +17,36 @@ from ancestral.app.cli import main
 from ancestral.app.cli.report import has_screen
 from ancestral.app.evaluation.samples import at_levels, draw, way
 
-SETTINGS = ("model.channels=[8, 16]", "train.batch=16", "train.previews=0")
+SETTINGS = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16", "train.previews=0")
+OF_POINTS = ("model.width=16", "train.batch=64", "train.previews=0")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for all: the classifier of digits is trained once."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(autouse=True)
-def _own_place(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANCESTRAL_CACHE", str(tmp_path / "cache"))
+def _own_place(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANCESTRAL_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def _little_work(monkeypatch):
     from ancestral.app import compare
-    from ancestral.app.evaluation import classes
+    from ancestral.app.data import toys
+    from ancestral.app.evaluation import classes, live
     from ancestral.app.evaluation.extractors import classifier
 
     monkeypatch.setattr(classifier, "SEEN", 3000)
     monkeypatch.setattr(classes, "CAS_SEEN", 1000)
     monkeypatch.setattr(compare, "SWEEP", (2, 3))
     monkeypatch.setattr(compare, "SWEEP_N", 40)
+    monkeypatch.setattr(live, "N", 60)
+    monkeypatch.setattr(toys, "TRAIN", 2000)
+    monkeypatch.setattr(toys, "TEST", 400)
 
 
 def ask(capsys, *arguments):
@@ -151,6 +162,7 @@ def test_a_model_of_one_step_has_no_film(tmp_path):
     assert "From noise to samples" not in page
 
 
+@pytest.mark.long
 def test_compare_uses_finished_runs_and_reports(capsys, tmp_path):
     folder = tmp_path / "runs/compare-digits"
     an.train("digits", "diffusion", "8it", folder / "diffusion", device="cpu", quiet=True, settings=SETTINGS)
@@ -212,7 +224,7 @@ def test_compare_runs(run, capsys):
     assert code == 0, err
     names = [e["subject"] for e in json.loads(out)["evaluations"]]
     assert {"runs/a", "runs/b"} < set(names)
-    ask(capsys, "train", "moons", "--for", "2it", "--out", "runs/c", "--device", "cpu", "-q")
+    ask(capsys, "train", "moons", "--for", "2it", "--out", "runs/c", "--device", "cpu", "-q", *OF_POINTS)
     code, _, err = ask(capsys, "compare", "runs/a", "runs/c")
     assert code == 2
     assert "of different data" in err

@@ -110,17 +110,18 @@ def test_a_box_follows_its_image():
 
 
 @pytest.mark.parametrize(
-    ("source", "digits"),
+    ("source", "digits", "sizes"),
     [
-        ("digits", "4acacb929ce6dd5658b94d5736d95a71"),
-        ("moons", "a8c6ecbfaa679b497ab12ddd837c6319"),
-        ("scenes", "ab237af80fa63c286b6edd7a725e7f08"),
+        ("digits", "4acacb929ce6dd5658b94d5736d95a71", (1618, 179)),
+        ("moons", "a8c6ecbfaa679b497ab12ddd837c6319", (20_000, 2000)),
+        ("scenes", "ab237af80fa63c286b6edd7a725e7f08", (10_000, 1000)),
     ],
 )
-def test_fingerprints_are_those_of_earlier_versions(source, digits):
+def test_fingerprints_are_those_of_earlier_versions(source, digits, sizes):
     """Runs are continued by them. These were printed before data were named columns."""
     data = load(source)
     assert data.spec.fingerprint == data.fingerprint == digits
+    assert (len(data.train), len(data.test)) == sizes
 
 
 def test_a_run_also_knows_the_numbers_that_it_reads():

@@ -7,7 +7,6 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ancestral.app.data import load
 from ancestral.app.data.digits import digits
 from ancestral.app.data.scenes import compose, scenes
 
@@ -120,9 +119,3 @@ def test_training_and_held_out_scenes_are_of_different_handwriting(handwriting):
     assert shown <= set(white.labels.tolist())
     with pytest.raises(ValueError, match="labelled"):
         compose(type(white)({"x": white.array}), 1, np.random.RandomState(0))
-
-
-@pytest.mark.slow
-def test_the_built_in_set_has_its_full_size():
-    data = load("scenes")
-    assert (len(data.train), len(data.test)) == (10_000, 1_000)

@@ -79,7 +79,7 @@ def test_a_condition_of_usual_numbers_holds_no_float64():
 @pytest.mark.parametrize("family", ["diffusion", "score", "vae", "gan"])
 def test_every_family_draws_numbers_between_the_steps_of_float32(family, tmp_path):
     x = np.stack([TIMES, np.random.RandomState(0).rand(200)], 1)
-    settings = ("train.batch=64",)
+    settings = ("train.batch=64", "train.previews=0", "model.width=32")
     model = train(x, family, "20it", tmp_path / "run", quiet=True, settings=settings)
     samples = model.sample(64)
     assert samples.dtype == torch.float64

@@ -14,7 +14,7 @@ from ancestral.app.training.budget import Budget
 from ancestral.runtime import Runtime
 
 CPU = Runtime.choose("cpu", "fp32", parameters=1)
-SMALL = ("model.channels=[8, 16]", "train.batch=16", "train.previews=0")
+SMALL = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16", "train.previews=0")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from ancestral.errors import UsageError
 from ancestral.runtime import Runtime
 
 CPU = Runtime.choose("cpu", "fp32", parameters=1)
+SMALL = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16", "train.previews=0")
 OWN_METRIC = Path(__file__).parent / "own_metric.py"
 
 
@@ -33,7 +34,7 @@ def _own_metrics(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    an.train("digits", budget="3it", out=tmp_path / "run", device="cpu", settings=("model.channels=[8, 16]", "train.batch=16"))
+    an.train("digits", budget="3it", out=tmp_path / "run", device="cpu", settings=SMALL)
     return tmp_path / "run"
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ancestral as an
-from ancestral.app.data import DataSet
+from ancestral.app.data import DataSet, toys
 from ancestral.app.data.arrays import from_array, from_columns
 from ancestral.app.evaluation import Comparison, Evaluation, Evaluator, Samples, Subject, baseline, classes
 from ancestral.app.evaluation.extractors import Coordinates
@@ -47,12 +47,24 @@ def fresh(squares):
 
 @pytest.fixture(scope="module")
 def good(evaluator, fresh):
-    """What is said of new data."""
-    return evaluator.evaluate(Subject("fresh", fresh()))
+    """New data, evaluated."""
+    subject = Subject("good", fresh())
+    evaluator.evaluate(subject)
+    return subject
+
+
+@pytest.fixture(scope="module")
+def noise(evaluator):
+    """Noise, evaluated."""
+    draw = torch.Generator().manual_seed(0)
+    x, labels = torch.rand(400, 1, 12, 12, generator=draw), torch.randint(0, 3, (400,), generator=draw)
+    subject = Subject("noise", Samples(x, labels))
+    evaluator.evaluate(subject)
+    return subject
 
 
 def test_new_data_look_like_real_data(good):
-    found = good
+    found = good.evaluation
     assert found.n == 400
     assert found.against == "test"
     for name in ("fd-classifier", "kid-random", "precision-classifier", "recall-classifier", "coverage-classifier"):
@@ -65,14 +77,14 @@ def test_new_data_look_like_real_data(good):
     assert found.headline is found["fd-classifier"]
 
 
-def test_noise_does_not(evaluator, good):
-    found = evaluator.evaluate(Subject("noise", Samples(torch.rand(400, 1, 12, 12), torch.randint(0, 3, (400,)))))
-    assert found["fd-classifier"].value.value > 5 * good["fd-classifier"].value.value
+def test_noise_does_not(noise, good):
+    found = noise.evaluation
+    assert found["fd-classifier"].value.value > 5 * good.evaluation["fd-classifier"].value.value
     assert found["precision-classifier"].value.value < 0.5
     assert found["class-agreement"].value.value < 0.6
 
 
-def test_the_exact_denoiser_of_the_training_set_is_caught(evaluator, data, fresh):
+def test_the_exact_denoiser_of_the_training_set_is_caught(evaluator, data, good):
     """A sampler that follows it returns training points: excellent by distance, but its copies are found."""
     oracle = PointsOracle(data.values(data.train.array) * 2 - 1)
     levels = VP().levels(grid(VP(), 12, "logsnr"))
@@ -83,19 +95,18 @@ def test_the_exact_denoiser_of_the_training_set_is_caught(evaluator, data, fresh
     assert memoriser.evaluation["copy-rate"].value.value > 0.9
     assert memoriser.evaluation["c_t"].value.value < -5
     assert memoriser.copies
-    honest = Subject("honest", fresh())
-    evaluator.evaluate(honest)
-    assert not honest.copies
-    comparison = Comparison.of([memoriser, honest], evaluator)
-    assert [c.name for c in comparison.subjects] == ["honest", "memoriser"]
+    assert not good.copies
+    comparison = Comparison.of([memoriser, good], evaluator)
+    assert [c.name for c in comparison.subjects] == ["good", "memoriser"]
     assert any("memoriser repeats its training data" in sentence for sentence in comparison.verdict)
 
 
 def test_a_dropped_mode_costs_recall_and_coverage_not_precision(evaluator, fresh, good):
     found = evaluator.evaluate(Subject("part", fresh(classes=(0, 1))))
     for name, share in (("recall-classifier", 0.8), ("coverage-classifier", 0.8)):
-        assert found[name].value.value < share * good[name].value.value, name
-    assert found["precision-classifier"].value.value > 0.9 * good["precision-classifier"].value.value
+        assert found[name].value.value < share * good.evaluation[name].value.value, name
+    name = "precision-classifier"
+    assert found[name].value.value > 0.9 * good.evaluation[name].value.value
 
 
 def test_shuffling_changes_nothing(evaluator, fresh, good):
@@ -103,11 +114,10 @@ def test_shuffling_changes_nothing(evaluator, fresh, good):
     order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
     found = evaluator.evaluate(Subject("shuffled", Samples(samples.x[order], samples.labels[order])))
     for name in ("fd-classifier", "kid-classifier", "vendi-classifier", "copy-rate", "duplicates", "class-agreement"):
-        assert found[name].value.value == pytest.approx(good[name].value.value, rel=1e-5, abs=1e-7), name
+        assert found[name].value.value == pytest.approx(good.evaluation[name].value.value, rel=1e-5, abs=1e-7), name
 
 
-def test_better_is_what_the_first_extractor_shows_and_no_other_contradicts(evaluator, fresh):
-    good = Subject("good", fresh())
+def test_better_is_what_the_first_extractor_shows_and_no_other_contradicts(evaluator, fresh, good):
     same = Subject("same", fresh(seed=6))
     noisy = Samples((fresh(seed=7).x + 0.4 * torch.rand(400, 1, 12, 12)).clamp(0, 1))
     bad = Subject("bad", noisy)
@@ -168,7 +178,8 @@ def test_several_trainings_are_compared_by_their_means_and_spread():
     assert mixed.evaluation.headline.value.std_err == pytest.approx(abs(first - second) / 2**0.5)
 
 
-def test_baselines_are_what_they_say(data, evaluator):
+def test_baselines_are_what_they_say(data):
+    evaluator = Evaluator(data, n=400, extractors=["random"], runtime=CPU)
     for name in names("baseline"):
         samples = baseline(name, data, 400)
         assert samples.x.shape == (400, 1, 12, 12)
@@ -182,31 +193,29 @@ def test_baselines_are_what_they_say(data, evaluator):
     assert (gaussian.mean(0) - train.mean(0)).abs().max() < 0.05
 
 
-def test_the_verdict_names_the_baselines_that_a_model_beats_and_loses_to(evaluator, data, fresh):
-    noise = Samples(torch.rand(400, 1, 12, 12))
-    model = Subject("noise", noise)
+def test_the_verdict_names_the_baselines_that_a_model_beats_and_loses_to(evaluator, data, noise, good):
     kernel = baseline("kernel", data, 400)
-    comparison = Comparison.of([model, Subject("kernel", kernel, baseline=True)], evaluator)
+    comparison = Comparison.of([noise, Subject("kernel", kernel, baseline=True)], evaluator)
     assert "times that of real data" in comparison.verdict[0]
     assert comparison.verdict[0].endswith("kernel is better and needs no training: train longer.")
     assert "noise is worse than kernel, which needs no training." in comparison.verdict
-    good = Subject("good", fresh())
-    comparison = Comparison.of([good, Subject("static", noise, baseline=True)], evaluator)
+    comparison = Comparison.of([good, Subject("static", noise.samples, baseline=True)], evaluator)
     assert "within two standard errors of that of real data" in comparison.verdict[0]
     assert "good beats every baseline." in comparison.verdict
 
 
-def test_toys_are_compared_with_the_truth():
+def test_toys_are_compared_with_the_truth(monkeypatch):
+    monkeypatch.setattr(toys, "TRAIN", 4000)
     data = an.load_data("gaussians")
-    evaluator = Evaluator(data, n=1000, runtime=CPU)
-    found = evaluator.evaluate(Subject("held out", Samples(data.values(data.test.array)[:1000])))
+    evaluator = Evaluator(data, n=500, runtime=CPU)
+    found = evaluator.evaluate(Subject("held out", Samples(data.values(data.test.array)[:500])))
     metric = found["true-log-density"]
     assert metric.value.value == pytest.approx(metric.real.value, abs=4 * metric.value.std_err)
     exact = -np.log(8) - np.log(2 * np.pi * 0.01) - 1  # minus the entropy of eight separate Gaussians
     assert metric.real.value == pytest.approx(exact, abs=0.1)
     assert found["modes"].value.value == 8
     half = data.test.labels < 4
-    found = evaluator.evaluate(Subject("half", Samples(data.values(data.test.array)[half][:1000])))
+    found = evaluator.evaluate(Subject("half", Samples(data.values(data.test.array)[half][:500])))
     assert found["modes"].value.value == 4
     assert found["true-log-density"].value.value == pytest.approx(exact, abs=0.1)
     assert found["recall-coordinates"].value.value < 0.7
@@ -295,7 +304,7 @@ class Returning(an.GenerativeModel):
         return z
 
 
-def test_reconstructions_are_evaluated(evaluator, fresh):
+def test_reconstructions_are_evaluated(evaluator, fresh, good):
     """All comes back; or each pixel moves by 51 of 255 levels, which is -20 log10 .2 dB."""
     same = evaluator.evaluate(Subject("same", fresh(), model=Returning(evaluator.data, lambda x: x)))
     moved = evaluator.evaluate(
@@ -308,7 +317,7 @@ def test_reconstructions_are_evaluated(evaluator, fresh):
     assert same["rfd-classifier"].real.value > 0.01
     assert moved["psnr"].value.value == pytest.approx(-20 * math.log10(0.2), abs=1e-4)
     assert moved["rfd-classifier"].value.value > 10 * moved["rfd-classifier"].real.value
-    assert evaluator.evaluate(Subject("none", fresh())).get("psnr") is None
+    assert good.evaluation.get("psnr") is None
 
 
 def test_samples_of_balanced_far_classes_have_the_distance_of_real_data():

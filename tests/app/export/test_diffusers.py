@@ -220,6 +220,7 @@ def test_everything_that_a_denoiser_has(theirs, tmp_path, command):
     torch.testing.assert_close(an.load(tmp_path / "saved").sample(2, seeds=1, steps=2), model.sample(2, seeds=1, steps=2))
 
 
+@pytest.mark.long
 def test_evaluated_and_compared_with_runs(tmp_path, command):
     """`net=unet-diffusers` trains a network of theirs, in their units."""
     how = {"device": "cpu", "quiet": True}
@@ -284,6 +285,7 @@ def test_it_is_exported_to_onnx_too(tmp_path):
     assert done.agreement["largest"] < 1e-4
 
 
+@pytest.mark.long
 def test_the_library_is_not_imported_before_it_is_used():
     code = "import sys, ancestral as an; an.networks.UNet, an.Diffusion, an.load, an.export; print('diffusers' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import ancestral as an
-from ancestral.app.export import web
+from ancestral.app.export import web, write
 from ancestral.conditioning import ClassCondition, Conditioner
 from ancestral.errors import AncestralError, UsageError
 from ancestral.runner import Exported
@@ -50,6 +50,8 @@ def test_the_page_and_the_runtime_are_in_the_folder(tmp_path):
 
 def test_wrong_requests_are_one_sentence(tmp_path, monkeypatch, command):
     points = an.GAN(an.networks.VectorGenerator(2, latent=4), an.networks.VectorDiscriminator(2), (2,))
+    exported = []
+    monkeypatch.setattr(write, "_graphs", lambda *args: exported.append(args))
     for model, how, words in (
         (points, {}, "the page shows pictures"),
         (gan(), {"what": "network"}, "a web page runs a whole sampler"),
@@ -70,6 +72,7 @@ def test_wrong_requests_are_one_sentence(tmp_path, monkeypatch, command):
     with pytest.raises(AncestralError, match=r"npm could not fetch onnxruntime-web \(npm ERR! network\)"):
         an.export(gan(), "web", tmp_path / "page")
     assert not (tmp_path / "page").exists()
+    assert not exported  # what is missing is said before the work
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_browser_draws_the_same_samples(runtime, tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

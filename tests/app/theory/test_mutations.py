@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import interpolate, softplus
 
 from ancestral.app.theory import CLAIMS
+from ancestral.app.theory.claims import Sides
 from ancestral.distributions import Bernoulli, Normal
 from ancestral.gaussian import Gaussian
 from ancestral.likelihood import elbo
@@ -320,4 +321,5 @@ def test_a_wrong_formula_is_refuted(name, what, target, mutate, monkeypatch):
     owner = resolve_name(where)
     wrong = mutate(getattr(owner, attribute))
     monkeypatch.setattr(owner, attribute, wrong)
-    assert not CLAIMS[name].verify().holds
+    sides = (side for side in CLAIMS[name].compute() if isinstance(side, Sides))
+    assert not all(side.holds for side in sides)  # the first that fails is enough

@@ -65,7 +65,13 @@ def test_fp16_is_close_to_fp32(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch itself
-def test_compiled_networks_train_as_others_and_keep_their_names(tmp_path):
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.long)])
+def test_compiled_networks_train_as_others_and_keep_their_names(tmp_path, monkeypatch, backend):
+    """Traced as always; the backend `eager` spares the C++ compiler, which takes half a minute."""
+    original, calls = torch.nn.Module.compile, []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda net, **how: calls.append(net) or original(net, **{"backend": backend} | how)
+    )
     ends = []
     for compiled in ("off", "on"):
         trainer = plan(
@@ -77,6 +83,7 @@ def test_compiled_networks_train_as_others_and_keep_their_names(tmp_path):
         ).begin()
         assert str(trainer.runtime).endswith("compiled") == (compiled == "on")
         ends.append([step.losses["model/total"] for step in trainer])
+    assert calls
     assert ends[1] == pytest.approx(ends[0], rel=1e-4)
     a, b = (an.load(tmp_path / compiled).state_dict() for compiled in ("off", "on"))
     assert a.keys() == b.keys()

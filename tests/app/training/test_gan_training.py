@@ -20,7 +20,11 @@ def trainer(out, budget="20it", *settings, source="digits", **options):
     return plan(source, model="gan", budget=budget, out=out, device="cpu", settings=(*SMALL, *settings), **options).begin()
 
 
-@pytest.mark.parametrize("settings", [(), ("model.objective=hinge", "train.accumulate=2")], ids=["default", "hinge"])
+@pytest.mark.parametrize(
+    "settings",
+    [(), pytest.param(("model.objective=hinge", "train.accumulate=2"), marks=pytest.mark.long)],
+    ids=["default", "hinge"],
+)
 def test_resume_is_exact(tmp_path, settings):
     """Both players' parameters, averages and buffers, spectral normalisation's and augmentation's randomness included."""
     whole = trainer(tmp_path / "whole", "12it", *settings, condition="class")
@@ -67,7 +71,9 @@ def test_every_objective_trains(tmp_path, objective):
     ids=["vectors", "signals", "odd colour images", "binary images"],
 )
 def test_every_kind_of_data(tmp_path, array):
-    model = an.train(array, "gan", budget="3it", out=tmp_path / "run", quiet=True, settings=("train.previews=1",))
+    model = an.train(
+        array, "gan", budget="3it", out=tmp_path / "run", quiet=True, settings=("train.previews=1", "model.width=8")
+    )
     x = model.sample(3, seeds=[4, 5, 6])
     assert x.shape == (3, *model.shape)
     assert x.isfinite().all()
@@ -157,7 +163,7 @@ def test_invert(run, tmp_path, command):
 
 
 def test_a_model_with_an_encoder_needs_no_search(tmp_path, run, command):
-    small = ("model.channels=[8]", "train.batch=16")
+    small = ("model.channels=[8]", "train.batch=16", "train.previews=0")
     assert command("train", "digits", *small, "--for", "2it", "--out", tmp_path / "d").returncode == 0
     assert command("sample", run, "--seeds", "5", "--out", tmp_path / "pictures").returncode == 0
     done = command("sample", tmp_path / "d", "--invert", tmp_path / "pictures" / "5.png", "--out", tmp_path / "both.npz")
@@ -167,7 +173,8 @@ def test_a_model_with_an_encoder_needs_no_search(tmp_path, run, command):
 
 
 def test_points_are_no_pictures(tmp_path, command):
-    assert command("train", "moons", "--for", "2it", "--out", tmp_path / "moons").returncode == 0
+    small = ("model.width=16", "train.previews=0")
+    assert command("train", "moons", *small, "--for", "2it", "--out", tmp_path / "moons").returncode == 0
     done = command("sample", tmp_path / "moons", "--invert", "x.png")
     assert done.returncode == 2
     assert "are not pictures" in done.stderr

@@ -28,7 +28,9 @@ def trainer(out, budget="16it", *settings, source="digits", small=(*SMALL, *PRIO
 
 
 @pytest.mark.parametrize(
-    "settings", [("data.flip=true",), ("model.autoencoder.bottleneck=vq", "train.accumulate=2")], ids=["kl, mirrored", "vq"]
+    "settings",
+    [("data.flip=true",), pytest.param(("model.autoencoder.bottleneck=vq", "train.accumulate=2"), marks=pytest.mark.long)],
+    ids=["kl, mirrored", "vq"],
 )
 def test_resume_is_exact_within_and_between_stages(tmp_path, settings):
     whole = trainer(tmp_path / "whole", "16it", *settings, condition="class")
@@ -81,7 +83,7 @@ def test_the_first_stage_is_left_in_peace_by_the_second(tmp_path):
 
 @pytest.mark.parametrize("prior", ["score", "vae", "gan"])
 def test_any_family_can_be_the_prior(tmp_path, prior):
-    t = trainer(tmp_path / "run", "6it", f"model.prior.family={prior}", small=SMALL, condition="class")
+    t = trainer(tmp_path / "run", "6it", f"model.prior.family={prior}", condition="class")
     list(t)
     model = an.load(t.run.path)
     x = model.sample(3, {"class": 2})

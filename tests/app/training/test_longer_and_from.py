@@ -113,7 +113,7 @@ def test_data_of_torch(tmp_path, source):
     data = an.load_data(source)
     assert len(data.train) + len(data.test) == 40
     assert len(data.spec.classes) == (4 if isinstance(source, Stream) else 2)
-    settings = () if isinstance(source, Stream) else SMALL[:2]
+    settings = ("model.width=16", "train.previews=0") if isinstance(source, Stream) else (*SMALL[:2], "train.previews=0")
     model = an.train(source, budget="2it", condition="class", out=tmp_path, quiet=True, settings=settings, device="cpu")
     assert model.sample(1, {"class": 1}, steps=1).shape[1:] == data.spec.shape
 

@@ -100,7 +100,11 @@ def test_it_scales_as_it_was_trained_and_not_as_the_new_data_are(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [VAE, (*VAE, "model.bottleneck=vq"), pytest.param(("model.hierarchy=2", "train.batch=16"), marks=pytest.mark.long)],
+    [
+        VAE,
+        pytest.param((*VAE, "model.bottleneck=vq"), marks=pytest.mark.long),
+        pytest.param(("model.hierarchy=2", "train.batch=16"), marks=pytest.mark.long),
+    ],
 )
 def test_of_a_vae_whose_latents_are_vectors(tmp_path, settings):
     first, _ = trained(tmp_path / "vae", "digits", *settings, "train.previews=0", model="vae", budget="30it")

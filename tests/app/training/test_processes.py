@@ -102,6 +102,7 @@ def test_torchrun_restarts_a_training(tmp_path):
     assert Run(tmp_path / "run").load_checkpoint().numbers["step"] == 100
 
 
+@pytest.mark.long
 def test_what_is_wrong_is_said_once(tmp_path):
     command = ancestral("train", "digits", "--for", "5it", "--out", tmp_path / "run", "--nproc", "2", "train.batch=1")
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=False)

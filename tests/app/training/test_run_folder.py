@@ -18,6 +18,7 @@ import ancestral as an
 from ancestral import files
 from ancestral.app import lock, records
 from ancestral.app.api import plan
+from ancestral.app.data import toys
 from ancestral.app.lock import locked
 from ancestral.app.training import latents
 from ancestral.app.training.run import Run
@@ -30,6 +31,15 @@ SMALL = ("model.width=16", "train.batch=16", "train.previews=0", "train.checkpoi
 
 def begin(out, *more, budget="6it", **options):
     return plan("moons", model="vae", budget=budget, out=out, device="cpu", settings=(*SMALL, *more), **options).begin()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_points():
+    """The moons of all tests here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toys, "TRAIN", 2000)
+        patch.setattr(toys, "TEST", 400)
+        yield
 
 
 @pytest.fixture(scope="module")

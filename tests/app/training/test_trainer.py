@@ -15,10 +15,12 @@ from ancestral.app.training import loop as trainer_module
 from ancestral.errors import AncestralError, UsageError
 
 SMALL = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16")
+WITHOUT_PREVIEWS = (*SMALL, "train.previews=0")
+OF_VECTORS = ("model.width=16", "train.previews=0")
 
 
 def trainer(tmp_path, budget="20it", name="run", *settings, source="digits", **options):
-    return prepare(source, budget=budget, out=tmp_path / name, settings=(*SMALL, *settings), **options)
+    return prepare(source, budget=budget, out=tmp_path / name, settings=(*WITHOUT_PREVIEWS, *settings), **options)
 
 
 def prepare(source, **options):
@@ -30,7 +32,7 @@ def weights(t):
 
 
 def test_loss_falls_and_the_run_is_whole(tmp_path):
-    t = trainer(tmp_path, "150it")
+    t = prepare("digits", budget="150it", out=tmp_path / "run", settings=SMALL)
     losses = [step.losses["model/total"] for step in t]
     assert sum(losses[-20:]) / 20 < 0.8 * sum(losses[:20]) / 20
     names = {str(p.relative_to(t.run.path)) for p in t.run.path.rglob("*") if p.is_file()}
@@ -119,20 +121,25 @@ def test_a_time_budget_is_kept(tmp_path, monkeypatch):
     """On a clock that only the trainer's looking at it moves."""
     ticks = itertools.count()
     monkeypatch.setattr(trainer_module, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.01))
-    t = trainer(tmp_path, "3s", started=0.0)
+
+    def begin(started):
+        settings = (*OF_VECTORS, "train.batch=16")
+        return prepare("moons", budget="3s", out=tmp_path / "run", settings=settings, started=started)
+
+    t = begin(0.0)
     steps = list(t)
     assert t.seconds == pytest.approx(3, rel=0.05)
     assert len(steps) > 50
     assert steps[-1].progress == 1
     assert steps[-1].lr < 0.01 * max(step.lr for step in steps)
-    again = trainer(tmp_path, "3s", started=next(ticks) * 0.01)
+    again = begin(next(ticks) * 0.01)
     assert again.progress >= 1
     assert list(again) == []
 
 
 def test_a_budget_of_time_ends_with_the_epochs_that_suit_few_samples(tmp_path):
     """A VAE of 1,618 digits makes 60 passes through them; counted budgets are kept as they are."""
-    short = ("train.epochs=0.2", "train.previews=0")
+    short = ("train.epochs=0.2", "train.previews=0", "model.width=8")
     few = plan("digits", model="vae", budget="1d", out=tmp_path / "a", settings=short).begin()
     said = next(iter(few)).notes
     assert any("ends after 0.2 passes through the data (train.epochs)" in note for note in said)
@@ -172,7 +179,7 @@ def test_changed_data_are_refused(tmp_path):
     rng = np.random.default_rng(0)
     file = tmp_path / "x.npy"
     np.save(file, rng.normal(size=(50, 3)))
-    list(prepare(str(file), budget="3it", out=tmp_path / "run"))
+    list(prepare(str(file), budget="3it", out=tmp_path / "run", settings=OF_VECTORS))
     described = (tmp_path / "run" / "model" / "config.json").read_bytes()
     np.save(file, rng.normal(size=(50, 3)))
     with pytest.raises(AncestralError, match="have changed since"):
@@ -191,7 +198,7 @@ def test_changed_data_are_refused(tmp_path):
     ids=["vectors", "signals", "odd colour images", "binary images"],
 )
 def test_every_shape_trains_and_samples(tmp_path, array):
-    model = an.train(array, budget="3it", out=tmp_path / "run", quiet=True, settings=("train.previews=1",))
+    model = an.train(array, budget="3it", out=tmp_path / "run", quiet=True, settings=("train.previews=1", "model.width=16"))
     x = model.sample(3, seeds=[4, 5, 6], steps=3)
     assert x.shape == (3, *model.shape)
     assert x.isfinite().all()
@@ -199,7 +206,7 @@ def test_every_shape_trains_and_samples(tmp_path, array):
 
 
 def test_python_like_the_readme(tmp_path):
-    model = an.train("digits", model="diffusion", budget="5it", out=tmp_path / "digits", quiet=True)
+    model = an.train("digits", model="diffusion", budget="2it", out=tmp_path / "digits", quiet=True)
     x = model.sample(16, seeds=range(16))
     assert x.shape == (16, 1, 8, 8)
     assert 0 <= x.min() <= x.max() <= 1
@@ -256,7 +263,7 @@ def test_settings_that_are_left_out_are_those_of_the_run(tmp_path):
     """A run continues without its words being repeated, under another spelling of its path, and refuses other words."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", rng.normal(size=(50, 3)))
-    list(prepare(str(tmp_path / "x.npy"), budget="3it", out=tmp_path / "run", settings=("train.batch=8",)))
+    list(prepare(str(tmp_path / "x.npy"), budget="3it", out=tmp_path / "run", settings=("train.batch=8", *OF_VECTORS)))
     again = plan(f"{tmp_path}/./x.npy", out=tmp_path / "run", device="cpu")
     assert (again.recipe.train.budget, again.recipe.train.batch) == ("3it", 8)
     assert again.begin().progress == 1

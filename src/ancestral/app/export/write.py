@@ -127,9 +127,9 @@ def export(
             name = None if folder is None else folder.path.resolve().name
             return Export(target, write_pipeline(model, there, name, _weights(model, folder)))
         planned = plan(model, what, _sampler(model, folder, what, steps, solver, guidance))
-        config = _graphs(there, model, planned, _config(model, planned, format, what, precision, folder), reporter)
-        if to == "web":
+        if to == "web":  # first, since its runtime may be missing
             write_page(there, None if runtime is None else Path(runtime))
+        config = _graphs(there, model, planned, _config(model, planned, format, what, precision, folder), reporter)
     return Export(target, config)
 
 
