@@ -108,6 +108,7 @@ def test_evaluate_folders_of_other_software(capsys, tmp_path):
     assert "--against SOURCE" in err
 
 
+@pytest.mark.long
 def test_report_of_a_run(run, capsys, tmp_path):
     code, out, err = ask(capsys, "report", run, "-n", "60", "--features", "random", "--device", "cpu")
     assert code == 0, err
