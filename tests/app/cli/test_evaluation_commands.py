@@ -75,7 +75,7 @@ def test_evaluate_a_run(run, capsys, tmp_path):
     found = json.loads(out)
     assert found["n"] == 60
     assert found["how"] == {"steps": "2"}
-    code, out, _ = ask(capsys, "evaluate", run, *options, "-q")
+    code, out, _ = ask(capsys, "evaluate", run, "-n", "60", "--features", "random", "--steps", "2", "--device", "cpu", "-q")
     assert re.fullmatch(r"fd-random [\d.]+ ± [\d.]+ \(real data [\d.]+ ± [\d.]+\)\n", out)
     code, _, err = ask(capsys, "evaluate", run, "-n", "60", "--features", "inception")
     assert code == 1
