@@ -19,6 +19,8 @@ from cyclopts import CycloptsError
 
 import ancestral
 from ancestral.app.cli import app, main
+from ancestral.app.data import sources
+from ancestral.app.data.scenes import scenes
 from ancestral.app.recipes.recipe import Recipe, override, parse
 from ancestral.app.theory import CLAIMS
 from ancestral.errors import UsageError
@@ -32,6 +34,7 @@ PRINTS = re.compile(r"  # prints (.*)$", re.M)
 OUTSIDE = {"pip", "apt", "npm", "mkdir", ".", "for", "python3", "taskset", "wait", "done", "hf"}  # commands of others
 OUTSIDE |= {"curl", "docker", "export"}
 SMALL = ["--for", "4it", "--quiet"]
+QUICK = ("model.width=16", "train.previews=0")
 
 
 def blocks(language):
@@ -146,7 +149,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for words in (
-            ["digits", "model.channels=[8, 16]", "model.blocks=1", "--out", "runs/digits"],
+            ["digits", "model.channels=[8]", "model.blocks=1", "--out", "runs/digits"],
             ["digits", "--model", "vae", "model.net=mlp", "model.width=16", "--out", "runs/digits-vae"],
         ):
             with pytest.raises(SystemExit) as done:
@@ -158,6 +161,7 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize(("page", "line", "names_only", "code"), blocks("python"), ids=ids(blocks("python")))
 def test_python_runs(page, line, names_only, code, place, monkeypatch, registered, capsys):
     monkeypatch.chdir(place)
+    monkeypatch.setitem(sources.BUILT_IN, "scenes", lambda _: scenes(200, 40))
     tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "an":
@@ -172,6 +176,8 @@ def test_python_runs(page, line, names_only, code, place, monkeypatch, registere
         short = re.sub(
             r'budget="\w+"\)', 'budget="4it", out="runs/short", settings=("model.channels=[8, 16]", "model.blocks=1"))', code
         )
+        short = re.sub(r'(an\.train\(.*budget=)"\d+it"', r'\1"4it"', short)
+        short = re.sub(r"(an\.train\((?!.*settings).*)quiet=True\)", rf"\1quiet=True, settings={QUICK})", short)
         exec(compile(short, f"{page.name}:{line}", "exec"), {"__name__": "docs"})
         if promised := PRINTS.findall(code):
             assert capsys.readouterr().out.splitlines() == promised

@@ -23,6 +23,7 @@ def example(tmp_path, monkeypatch):
     return load
 
 
+@pytest.mark.long
 def test_own_folder(example, capsys):
     example("own_folder").main(budget="4it", settings=("model.channels=[8, 16]", "model.blocks=1", "train.previews=1"))
     assert "classes ('one', 'seven', 'zero')" in capsys.readouterr().out

@@ -143,7 +143,7 @@ def mean(model, n=256, **how):
 def both(tmp_path_factory):
     x, y, c = known()
     folder = tmp_path_factory.mktemp("numbers")
-    settings = ("train.previews=1", "train.batch=256", "train.lr=0.003")
+    settings = ("train.previews=0", "train.batch=256", "train.lr=0.003", "model.width=64")
     data = {"x": x, "number": y, "class": np.array(["low", "high"])[c]}
     return an.train(
         data, budget="700it", out=folder / "run", condition=("class", "number"), quiet=True, settings=settings, device="cpu"

@@ -76,7 +76,7 @@ def test_the_teacher_follows_the_known_flow_of_gaussian_data(schedule, steps):
         torch.testing.assert_close(state.double(), expected, atol=0.01, rtol=0.01)
 
 
-@pytest.mark.parametrize("schedule", [Linear(), VP()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("schedule", [Linear(), pytest.param(VP(), marks=pytest.mark.long)], ids=lambda s: type(s).__name__)
 def test_a_student_of_gaussian_data_learns_the_known_map_of_two_steps(schedule):
     """The teacher's own two steps of Euler miss it by far."""
     model = teacher(schedule)

@@ -124,6 +124,7 @@ def test_numbers_that_are_not_finite_are_null(client):
     assert _finite([[1.0, float("nan")], [float("inf"), -2.0]]) == [[1.0, None], [None, -2.0]]
 
 
+@pytest.mark.long
 def test_mixed_requests_at_the_same_time_get_what_each_gets_alone(client, service):
     """Forty requests of five models in ten threads, whose samples are drawn in fewer batches than there are requests."""
     kinds = [

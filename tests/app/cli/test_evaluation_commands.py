@@ -81,7 +81,7 @@ def test_evaluate_a_run(run, capsys, tmp_path):
     found = json.loads(out)
     assert found["n"] == 60
     assert found["how"] == {"steps": "2"}
-    code, out, _ = ask(capsys, "evaluate", run, *options, "-q")
+    code, out, _ = ask(capsys, "evaluate", run, "-n", "60", "--features", "random", "--steps", "2", "--device", "cpu", "-q")
     assert re.fullmatch(r"fd-random [\d.]+ ± [\d.]+ \(real data [\d.]+ ± [\d.]+\)\n", out)
     code, _, err = ask(capsys, "evaluate", run, "-n", "60", "--features", "inception")
     assert code == 1
@@ -114,6 +114,7 @@ def test_evaluate_folders_of_other_software(capsys, tmp_path):
     assert "--against SOURCE" in err
 
 
+@pytest.mark.long
 def test_report_of_a_run(run, capsys, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)

@@ -30,8 +30,8 @@ def evaluator(data, tmp_path_factory):
     """One for all tests, because it trains a classifier."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANCESTRAL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(classifier_module, "SEEN", 12_000)
-        patch.setattr(classes, "CAS_SEEN", 6_000)
+        patch.setattr(classifier_module, "SEEN", 6000)
+        patch.setattr(classes, "CAS_SEEN", 3000)
         torch.set_num_threads(1)
         yield Evaluator(data, n=400, extractors=["classifier", "random"], runtime=CPU)
 

@@ -19,7 +19,10 @@ def pictures(squares):
 
 @pytest.mark.parametrize(
     ("convert", "theirs"),
-    [(lambda x: x / 127.5 - 1, r"\[-1, 1\]"), (lambda x: 1.0 * x, r"\[0, 255\]")],
+    [
+        (lambda x: x / 127.5 - 1, r"\[-1, 1\]"),
+        pytest.param(lambda x: 1.0 * x, r"\[0, 255\]", marks=pytest.mark.long),
+    ],
     ids=["symmetric", "bytes"],
 )
 def test_unlike_ranges_are_named_and_converted(pictures, convert, theirs):

@@ -17,7 +17,9 @@ from ancestral.app.tune import NEAR
 from ancestral.errors import AncestralError, UsageError
 from ancestral.schedules import Chain, Linear, grid
 
-SMALL = ("model.width=16", "train.batch=16", "train.previews=0", "train.diagnoses=0")
+NET = ("model.channels=[8, 16]", "model.blocks=1")
+QUIET = ("train.batch=16", "train.previews=0", "train.diagnoses=0")
+SMALL = (*NET, *QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +144,10 @@ def test_a_model_without_steps_is_refused():
         an.SampleRequest(effort="quick").prepare(model)
 
 
-@pytest.mark.parametrize("family", ["score", "latent"])
+@pytest.mark.parametrize("family", ["score", pytest.param("latent", marks=pytest.mark.long)])
 def test_score_and_latent_runs_are_tuned(family, tmp_path):
     settings = {
-        "score": ("model.width=16", "model.schedule=geometric"),
+        "score": (*NET, "model.schedule=geometric"),
         "latent": ("model.prior.width=16", "model.autoencoder.width=16"),
     }[family]
     an.train(
@@ -153,7 +155,7 @@ def test_score_and_latent_runs_are_tuned(family, tmp_path):
         family,
         budget="20it",
         out=tmp_path / family,
-        settings=(*settings, "train.batch=16", "train.previews=0", "train.diagnoses=0"),
+        settings=(*settings, *QUIET),
         quiet=True,
     )
     tuning = an.tune(tmp_path / family, (3,), n=4)
