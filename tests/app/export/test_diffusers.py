@@ -178,6 +178,7 @@ def test_our_ddim_draws_their_latents(tmp_path):
     assert mine.std() > 0.02
 
 
+@pytest.mark.long
 def test_everything_that_a_denoiser_has(theirs, tmp_path, command):
     """Solvers, likelihood, guidance by a weaker model, an edit, tuning, saving; and the commands."""
     model = an.load(f"diffusers:{theirs}")

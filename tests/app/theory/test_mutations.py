@@ -315,7 +315,13 @@ def test_every_claim_has_a_wrong_formula():
     assert {name for name, *_ in MUTATIONS} == set(CLAIMS)
 
 
-@pytest.mark.parametrize(("name", "what", "target", "mutate"), MUTATIONS, ids=[f"{m[0]}: {m[1]}" for m in MUTATIONS])
+SLOW = ("score.far-from-data", "diffusion.algorithm-2")  # they train, or draw much
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "target", "mutate"),
+    [pytest.param(*m, id=f"{m[0]}: {m[1]}", marks=pytest.mark.long if m[0] in SLOW else ()) for m in MUTATIONS],
+)
 def test_a_wrong_formula_is_refuted(name, what, target, mutate, monkeypatch):
     where, _, attribute = target.rpartition(".")
     owner = resolve_name(where)

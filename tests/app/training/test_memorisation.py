@@ -101,6 +101,7 @@ def test_the_newest_weights_that_more_samples_confirm_are_kept(copied, tmp_path)
     assert torch.equal(other.players[0].ema.average, t.players[0].ema.average)
 
 
+@pytest.mark.long
 def test_a_resume_gives_the_same_decision(copied, tmp_path):
     whole, _ = copied
     for stop in (checks(whole.run)[1][0], checks(whole.run)[-1][0] - 1):
