@@ -41,7 +41,7 @@ Real = str | Path | np.ndarray | Tensor | DataSet
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """An evaluation with its subject and its evaluator. `print(result)` shows all metrics.
+    """An evaluation with its subject and its evaluator. `print(result)` shows all metrics, and below them the verdict.
 
     result.headline             the distance that ranks subjects, with its error and that of real data
     result["fd-classifier"]     any metric by its name
@@ -67,8 +67,13 @@ class Result:
         """Iterate over the names of the metrics."""
         return iter(self.evaluation)
 
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What the metrics mean, in sentences: the answer and what to do next, then what else is to be known."""
+        return Comparison.of([self.subject], self.evaluator).verdict
+
     def __str__(self) -> str:
-        return str(self.evaluation)
+        return "\n".join([str(self.evaluation), "", *self.verdict])
 
 
 def evaluate(

@@ -75,6 +75,7 @@ def test_evaluate_a_run(run, capsys, tmp_path):
     assert code == 0, err
     for name in ("fd-random", "kid-classifier", "recall-random", "copy-rate", "samples a second", "real data"):
         assert name in out, out
+    assert re.search(r"^runs/a: its distance is [\d.]+ times that of real data .*\. Train longer", out, re.M), out
     assert "60 samples against 179 of digits (test)" in out
     assert (tmp_path / "runs/a/evaluation.json").is_file()
     code, out, _ = ask(capsys, "evaluate", run, *options, "--json")
@@ -136,6 +137,12 @@ def test_report_of_a_run(run, capsys, tmp_path, monkeypatch):
     for command in ("train digits --for 50it --out runs/a", "sample runs/a -n 64", "tune runs/a", "compare digits"):
         assert f"<code>ancestral {command}</code>" in page
         assert f"- ancestral {command}: " in (tmp_path / "runs/a/report.md").read_text()
+
+
+def test_a_report_of_samples_names_the_command_for_them(capsys, tmp_path):
+    (tmp_path / "drawn").mkdir()
+    code, _, err = ask(capsys, "report", "drawn", "--against", "digits")
+    assert (code, err.count("`ancestral evaluate drawn --against DATA`")) == (2, 1)
 
 
 def test_no_browser_opens_without_a_screen(monkeypatch):

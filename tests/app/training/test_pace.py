@@ -64,8 +64,8 @@ def test_few_steps_are_said_before_and_after(tmp_path, monkeypatch):
     notes = [note for step in trainer for note in step.notes]
     assert any("steps fit into 4s" in note for note in notes)
     assert trainer.step < 250
-    assert any("with less than about 250 samples will be noise; give more time with --for" in note for note in notes)
-    assert trainer.verdict.startswith(f"only {trainer.step} steps fitted into 4s: samples will be noise; give more time")
+    assert any("after fewer than about 250 steps samples may be noise; give more time with --for" in note for note in notes)
+    assert trainer.verdict.startswith(f"only {trainer.step} steps fitted into 4s: samples may be noise; give more time")
     trainer.step = 700
     assert trainer.verdict.startswith("only 700 steps fitted into 4s: samples may be rough; give more time")
     trainer.step = 1000

@@ -64,7 +64,11 @@ def report(
     from ancestral.app import evaluate as evaluation
     from ancestral.app.progress import Reporter, emit
     from ancestral.app.training.run import Run
+    from ancestral.errors import UsageError
 
+    if run.is_dir() and not Run(run).recipe_file.is_file():
+        what = f"for samples of another program use `ancestral evaluate {run} --against DATA`"
+        raise UsageError(f"{run} is no run folder: {what}")
     path = evaluation.report(
         Run.existing(run).path,
         reporter=Reporter(quiet=quiet or json),

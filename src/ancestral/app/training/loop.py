@@ -460,7 +460,7 @@ class Trainer:
             if (few := self._too_few(total)) is not None:
                 least, become = few
                 self._notes.append(
-                    f"{total:,.0f} steps are too few: with less than about {least:,} samples {become}; {self._remedy}"
+                    f"{total:,.0f} steps are too few: after fewer than about {least:,} steps samples {become}; {self._remedy}"
                 )
 
     @property
@@ -479,7 +479,7 @@ class Trainer:
         least = self.recipe.model.least_steps
         if steps >= least:
             return None
-        return (least // 4, "will be noise") if steps < least // 4 else (least, "may be rough")
+        return (least // 4, "may be noise") if steps < least // 4 else (least, "may be rough")
 
     @property
     def _remedy(self) -> str:
