@@ -127,11 +127,12 @@ def _picture(path: Path) -> nbformat.NotebookNode:
 
 
 def _tidy(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """Join the lines of each stream, and leave out those of progress."""
+    """Join the lines of text, which a notebook gets as streams or as rich text, and leave out those of progress."""
     kept: list[nbformat.NotebookNode] = []
     for output in outputs:
-        if output.output_type == "stream":
-            text = "".join(line for line in output.text.splitlines(keepends=True) if not re.match(r"[━╌╸]|\S+: \d+%$", line))
+        text = output.text if output.output_type == "stream" else output.data["text/plain"]
+        if output.output_type == "stream" or "image/png" not in output.data:
+            text = "".join(line for line in text.splitlines(keepends=True) if not re.match(r"[━╌╸]|\S+: \d+%$", line))
             if kept and kept[-1].output_type == "stream":
                 kept[-1].text += text
                 continue
