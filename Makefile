@@ -13,7 +13,7 @@ LIBRARY := $(addprefix tests/,solvers schedules guidance networks likelihood met
 
 help:
 	@echo "make demo     train on pictures of flowers, draw new ones and report on them (3 minutes)"
-	@echo "make test     run the test suite but for what is long (10 minutes)"
+	@echo "make test     run the test suite but for what is long (6 minutes)"
 	@echo "make test-all run all tests: also those of many processes, browsers, simulations, every benchmark"
 	@echo "make lowest   test the library with the oldest versions of what it needs (a download of 3 GB)"
 	@echo "make torture  kill commands, damage runs and give hostile inputs (about 15 minutes)"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ancestral as an
 from ancestral.app.cli import COMMANDS, app, main
 
 SMALL = ["model.channels=[8, 16]", "model.blocks=1", "train.batch=16"]
@@ -109,6 +110,13 @@ def test_info(run, command):
     assert facts["step"] == 30
     assert facts["data"]["levels"] == 17
     assert command("info", run, "--quiet").stdout.count("\n") == 1
+
+
+def test_info_names_what_evaluates_a_run(run, tmp_path, command):
+    assert "not evaluated yet: ancestral report" in command("info", run).stdout
+    model = an.Diffusion(an.networks.MLP(2, width=16), shape=(2,))
+    an.train("moons", model=model, budget="2it", out=tmp_path / "own", device="cpu", quiet=True, settings=("train.previews=0",))
+    assert "not evaluated yet: in Python ancestral.evaluate(model, against=...)" in command("info", tmp_path / "own").stdout
 
 
 @pytest.mark.parametrize(

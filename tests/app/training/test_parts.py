@@ -217,6 +217,8 @@ def in_processes(folder):
         if two:
             sgd = None
             write(folder / "sharded", shards, group)
+        group.wait()
+        os._exit(0)  # the threads of torch.distributed may abort a process that ends while they run
 
 
 def write(folder, setting, group):

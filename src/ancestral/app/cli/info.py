@@ -35,6 +35,7 @@ def info(
 
     from ancestral.app.overview import facts as facts_of
     from ancestral.app.progress import count, duration, emit
+    from ancestral.app.recipes.own import OWN
     from ancestral.app.training.run import Run
     from ancestral.errors import printable
 
@@ -66,7 +67,10 @@ def info(
         "preview": facts["preview"] or "none yet",
     }
     rows |= {"sampler": facts["sampler"]} if facts["sampler"] else {}
-    rows["quality"] = facts["quality"] or f"not evaluated yet: ancestral report {run}"
+    how = f"ancestral report {run}"
+    if folder.recipe.model.family == OWN:
+        how = "in Python ancestral.evaluate(model, against=...), since the network is your own"
+    rows["quality"] = facts["quality"] or f"not evaluated yet: {how}"
     if facts["copies"]:
         found = facts["copies"]
         rows["copies"] = (
