@@ -27,7 +27,8 @@ from ancestral.registry import lookup
 WIDTH = 128  # width of vectors and tokens
 
 MISSING = {
-    "class": "no classes to condition on: leave --condition class out, or sort the images into one sub-folder a class",
+    "class": "no classes to condition on: leave --condition class out, or give them: images in a sub-folder for each class, a "
+    "table with a column `label`, an .npz with an array `labels`",
     "text": "no captions: leave --condition text out, or write them into metadata.jsonl as file_name and text",
     "layout": "no boxes: leave --condition layout out, or write them into metadata.jsonl as objects",
     "map": "no semantic maps: leave --condition map out, or name their files in metadata.jsonl as map_file_name",
