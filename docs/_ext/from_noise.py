@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ancestral.app.data.spec import DataSpec
-from ancestral.app.pictures import is_picture, moving, to_uint8
+from ancestral.app.pictures import animation, is_picture, to_uint8
 from ancestral.app.plots import COLOURS
 from ancestral.app.training.run import Run
 
@@ -104,7 +104,7 @@ def main(rows: Sequence[str], out: Path, seed: int) -> None:
     found = [Row.of(text) for text in rows]
     films = [row.frames(seed) for row in found]
     frames = [sheet([row.label for row in found], [film[i] for film in films]) for i in range(STEPS + 1)]
-    out.write_bytes(moving(frames, 90))
+    out.write_bytes(animation(frames, 90))
     print(f"{out}: {len(frames)} frames, {out.stat().st_size / 1e6:.1f} MB")
 
 

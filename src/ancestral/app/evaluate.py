@@ -20,7 +20,7 @@ from ancestral.app.evaluation import Comparison, Evaluation, Evaluator, Metric, 
 from ancestral.app.evaluation.extractors import Extractor
 from ancestral.app.evaluation.ranges import like
 from ancestral.app.evaluation.reference import Against, reference_of
-from ancestral.app.evaluation.samples import at_levels, rank_and_world, way
+from ancestral.app.evaluation.samples import at_levels, first_states, rank_and_world
 from ancestral.app.lock import InUseError, locked
 from ancestral.app.progress import Line, Reporter
 from ancestral.app.recipes.own import OWN
@@ -258,8 +258,15 @@ def report(
 
     Returns:
         The file of the page, or None in a process that only helps to draw.
+
+    Raises:
+        UsageError: If the folder holds no run.
     """
     reporter = reporter or Reporter(quiet=True)
+    if Path(run).is_dir() and as_run(run) is None:
+        what = f"for samples of another program use `ancestral evaluate {run} --against DATA`"
+        raise UsageError(f"{run} is no run folder: {what}")
+    trained = Run.existing(run)
     try:
         result = evaluate(run, n=n, reporter=reporter, keep=out is None, **options)
     except InUseError as used:
@@ -270,9 +277,9 @@ def report(
     comparison = Comparison.of([result.subject], result.evaluator)
     path = out or located(run) / "report.html"
     title = f"{result.evaluation.family} of {result.evaluation.source}"
-    model, trained = result.subject.model, Run(located(run))
+    model = result.subject.model
     how = tuned(trained, options.get("how") or {})
-    frames = way(model, result.evaluator.data, how) if model is not None else ()
+    frames = first_states(model, result.evaluator.data, how) if model is not None else ()
     write(comparison, result.evaluator, path, title, frames, suggestions(trained))
     return path
 

@@ -269,7 +269,7 @@ def _ranges(frames: Sequence[Tensor], spec: DataSpec) -> plots.Limits | None:
     return np.stack([np.maximum(ends[:, 0], least[:, 0] - span), np.minimum(ends[:, 1], least[:, 1] + span)], 1)
 
 
-def moving(frames: Sequence[Image.Image], milliseconds: int = 80) -> bytes:
+def animation(frames: Sequence[Image.Image], milliseconds: int = 80) -> bytes:
     """Return an animated WebP that shows its last frame for a second and a half."""
     buffer = BytesIO()
     first, *others = frames

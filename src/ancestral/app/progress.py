@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -213,3 +214,14 @@ def emit(result: dict[str, Any]) -> None:
     import json
 
     print(json.dumps(result), file=sys.stdout, flush=True)
+
+
+def browse(address: str) -> bool:
+    """Open an address in the browser, and return whether there is a screen for it.
+
+    On Linux a browser without a screen would take over the terminal.
+    """
+    import webbrowser
+
+    screen = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    return screen and webbrowser.open(address)

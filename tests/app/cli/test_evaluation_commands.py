@@ -14,8 +14,8 @@ from PIL import Image
 
 import ancestral as an
 from ancestral.app.cli import main
-from ancestral.app.cli.report import has_screen
-from ancestral.app.evaluation.samples import at_levels, draw, way
+from ancestral.app.evaluation.samples import at_levels, draw, first_states
+from ancestral.app.progress import browse
 
 SETTINGS = ("model.channels=[8, 16]", "model.blocks=1", "train.batch=16", "train.previews=0")
 OF_POINTS = ("model.width=16", "train.batch=64", "train.previews=0")
@@ -146,17 +146,21 @@ def test_a_report_of_samples_names_the_command_for_them(capsys, tmp_path):
 
 
 def test_no_browser_opens_without_a_screen(monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
-    assert not has_screen()
+    assert not browse("http://127.0.0.1")
+    assert opened == []
     monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
-    assert has_screen()
+    assert browse("http://127.0.0.1")
+    assert opened == ["http://127.0.0.1"]
 
 
 def test_the_film_ends_at_the_samples_of_the_report(run):
     model, data = an.load(run), an.load_data("digits")
-    states = way(model, data, {"steps": 3})
+    states = first_states(model, data, {"steps": 3})
     assert len(states) == 4  # noise, and three steps
     assert torch.equal(at_levels(states[-1], data), draw(model, data, 30, how={"steps": 3}).x[:25])
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from ancestral.app.cli.options import Features
-
-
-def has_screen() -> bool:
-    """Return whether a browser can open a window here. On Linux a browser without a screen would take over the terminal."""
-    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def report(
@@ -59,18 +52,11 @@ def report(
     quiet
         Print nothing while it works.
     """
-    import webbrowser
-
     from ancestral.app import evaluate as evaluation
-    from ancestral.app.progress import Reporter, emit
-    from ancestral.app.training.run import Run
-    from ancestral.errors import UsageError
+    from ancestral.app.progress import Reporter, browse, emit
 
-    if run.is_dir() and not Run(run).recipe_file.is_file():
-        what = f"for samples of another program use `ancestral evaluate {run} --against DATA`"
-        raise UsageError(f"{run} is no run folder: {what}")
     path = evaluation.report(
-        Run.existing(run).path,
+        run,
         reporter=Reporter(quiet=quiet or json),
         out=out,
         against=against,
@@ -81,8 +67,8 @@ def report(
     )
     if path is None:  # another process writes the report
         return 0
-    if open_ and has_screen():
-        webbrowser.open(path.resolve().as_uri())
+    if open_:
+        browse(path.resolve().as_uri())
     if json:
         emit({"report": str(path)})
     else:

@@ -120,7 +120,7 @@ def draw(
     return _draw(model, data, n, folder / key, how, progress, *rank_and_world())
 
 
-def way(model: GenerativeModel, data: DataSet, how: Mapping[str, Any] | None = None) -> list[Tensor]:
+def first_states(model: GenerativeModel, data: DataSet, how: Mapping[str, Any] | None = None) -> list[Tensor]:
     """Return the states from noise to data of the first samples that `draw` returns with the same options, on the CPU.
 
     A model that draws in one step has one state.

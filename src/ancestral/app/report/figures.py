@@ -57,7 +57,7 @@ def film(frames: Sequence[Tensor], data: DataSet) -> tuple[bytes, bytes] | None:
     if len(frames) < 2:
         return None
     drawn = pictures.film([at_levels(x, data) if i == len(frames) - 1 else x for i, x in enumerate(frames)], data.spec)
-    return pictures.moving(drawn), _png(drawn[-1])
+    return pictures.animation(drawn), _png(drawn[-1])
 
 
 def neighbours(subject: Subject, evaluator: Evaluator) -> bytes | None:

@@ -33,7 +33,7 @@ def write(
     evaluator: Evaluator,
     path: Path,
     title: str,
-    way: Sequence[Tensor] = (),
+    states: Sequence[Tensor] = (),
     commands: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write the report to `path` (.html), and beside it the same as .md and .json.
@@ -43,11 +43,11 @@ def write(
         evaluator: The evaluator of the subjects.
         path: The file of the page.
         title: The title of the page.
-        way: States of the same samples from noise to data, for the film of a model that draws in steps.
+        states: States of the same samples from noise to data, for the film of a model that draws in steps.
         commands: What to try next: commands, each with what it does.
     """
     with disk_errors(path):
-        write_atomically(path, html(comparison, evaluator, title, way, commands).encode())
+        write_atomically(path, html(comparison, evaluator, title, states, commands).encode())
         write_atomically(path.with_suffix(".md"), markdown(comparison, title, commands).encode())
         write_atomically(path.with_suffix(".json"), json.dumps(as_json(comparison), indent=1).encode())
 
@@ -56,7 +56,7 @@ def html(
     comparison: Comparison,
     evaluator: Evaluator,
     title: str,
-    way: Sequence[Tensor] = (),
+    states: Sequence[Tensor] = (),
     commands: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return the report as one page that contains all pictures and needs no network. Arguments as in `write`."""
@@ -84,7 +84,7 @@ def html(
         pixelated=is_picture(evaluator.data.spec),
         ranking=figures.ranking(comparison.subjects) if several else None,
         real=figures.real(evaluator.data),
-        film=figures.film(way, evaluator.data),
+        film=figures.film(states, evaluator.data),
         commands=commands,
         grids=[
             (s.name, figures.samples(s.samples.x, evaluator.data, s.samples.renderings), bool(s.samples.renderings))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 import threading
-import webbrowser
 from collections.abc import Callable
 
 import uvicorn
 
+from ancestral.app.progress import browse
 from ancestral.app.web.app import create_app
 from ancestral.app.web.studio import Studio
 from ancestral.errors import AncestralError
@@ -64,5 +64,5 @@ def serve(studio: Studio, port: int | None, say: Callable[[str], None], *, brows
         server = uvicorn.Server(config)
         say(address)
         if browser:
-            threading.Timer(0.5, webbrowser.open, (address,)).start()
+            threading.Timer(0.5, browse, (address,)).start()
         server.run(sockets=[where])
