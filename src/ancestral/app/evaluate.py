@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral.app.data import DataSet, exists, is_name
 from ancestral.app.data import load as load_data
@@ -89,6 +89,7 @@ def evaluate(
     evaluator: Evaluator | None = None,
     reporter: Reporter | None = None,
     keep: bool = True,
+    network: nn.Module | None = None,
 ) -> Result | None:
     """Measure how good the samples of a model are, or the samples of any other software.
 
@@ -111,6 +112,7 @@ def evaluate(
         reporter: The object that shows the progress.
         keep: Whether the samples and the result of a run are stored in its folder. Otherwise nothing is written there, and the
             first process draws alone.
+        network: The network of a run that was trained with one that is not the library's.
 
     Returns:
         The result, or None in a process that only helps to draw (RANK > 0, only for a run).
@@ -133,20 +135,23 @@ def evaluate(
             data, split = _reference(run, against, line)
             data = data.sampled
             if run is not None and helps:
-                drawn(run, run.load_model(device), data, reference_of(data, split, n).n, how or {}, line.update)
+                model = run.load_model(device, network=network)
+                drawn(run, model, data, reference_of(data, split, n).n, how or {}, line.update)
                 return None
             evaluator = Evaluator(
                 data, against=split, n=n, extractors=extractors, runtime=runtime, weights=weights, progress=line.update
             )
         elif run is not None and helps:
-            drawn(run, run.load_model(device), evaluator.data, evaluator.n, how or {}, line.update)
+            model = run.load_model(device, network=network)
+            drawn(run, model, evaluator.data, evaluator.n, how or {}, line.update)
             return None
         evaluator.progress = line.update
         if run is not None:
-            return Result(evaluate_run(run, evaluator, how or {}, device, keep=keep), evaluator)
+            found = evaluate_run(run, evaluator, how or {}, device, keep=keep, network=network)
+            return Result(found, evaluator)
         if isinstance(subject, str | Path) and holds_saved_model(subject):
-            model = SavedModel(subject).load_model(device)
-            return Result(evaluate_model(model, evaluator, how or {}, str(subject)), evaluator)
+            saved = SavedModel(subject).load_model(device)
+            return Result(evaluate_model(saved, evaluator, how or {}, str(subject)), evaluator)
         if isinstance(subject, GenerativeModel):
             return Result(evaluate_model(subject, evaluator, how or {}), evaluator)
         name = str(subject) if isinstance(subject, str | Path) else "samples"
@@ -156,10 +161,17 @@ def evaluate(
 
 
 def evaluate_run(
-    run: Run, evaluator: Evaluator, how: Mapping[str, Any], device: str, name: str | None = None, *, keep: bool = True
+    run: Run,
+    evaluator: Evaluator,
+    how: Mapping[str, Any],
+    device: str,
+    name: str | None = None,
+    *,
+    keep: bool = True,
+    network: nn.Module | None = None,
 ) -> Subject:
     """Evaluate a run, and write evaluation.json into its folder if it is to be kept. name: None is the run's path."""
-    model = run.load_model(device)
+    model = run.load_model(device, network=network)
     recipe = run.recipe
     data, how = evaluator.data, tuned(run, how)
     samples = drawn(run, model, data, evaluator.n, how, evaluator.progress, keep=keep)
@@ -254,7 +266,7 @@ def report(
         n: Number of samples to evaluate. Small data sets use fewer.
         reporter: The object that shows the progress.
         out: The file of the page. None: report.html in the run folder.
-        **options: Options of `evaluate`.
+        **options: Options of `evaluate`, such as `network` for a run whose network is not the library's.
 
     Returns:
         The file of the page, or None in a process that only helps to draw.

@@ -59,10 +59,14 @@ class InUseError(UsageError):
 
 @dataclass
 class _Held:
-    """A lock of this process. opened: the number of the open file; times: how often its thread has taken it."""
+    """A lock of this process. opened: the number of the open file; times: how often its thread has taken it.
+
+    new: whether the folder was made for it. If nothing was written there, it is removed in the end.
+    """
 
     opened: int
     thread: int
+    new: bool
     times: int = 1
 
 
@@ -101,8 +105,9 @@ def _take(folder: Path) -> None:
         held = _locks.get(key)
         if held is None:
             with disk_errors(folder):
+                new = not folder.is_dir()
                 folder.mkdir(parents=True, exist_ok=True)
-                _locks[key] = _Held(_acquire(folder), thread)
+                _locks[key] = _Held(_acquire(folder), thread, new)
                 _remove_leftovers(folder)
         elif held.thread == thread:
             held.times += 1
@@ -120,6 +125,9 @@ def _release(folder: Path) -> None:
                 (folder / FILE).unlink()
             os.close(held.opened)
             del _locks[key]
+            if held.new:
+                with suppress(OSError):  # it is not empty
+                    folder.rmdir()
 
 
 def _acquire(folder: Path) -> int:

@@ -119,7 +119,7 @@ def health(run: Run, rows: list[dict[str, Any]] | None = None) -> list[Sentence]
     looks, problems = diagnoses(rows), findings(rows)
     found += [Sentence(_sentence(problem), "bad") for problem in problems]
     if looks and not problems:
-        found.append(Sentence(f"The model passed its last check, at step {looks[-1]['step']:,}.", "good"))
+        found.append(Sentence(f"The last check of the model, at step {looks[-1]['step']:,}, found nothing wrong.", "good"))
     if recipe.model.family != "gan":
         found += _trend([row for row in steps if row.get("stage") == last.get("stage")], key)
     found += _length(recipe, last, counters(run).get("progress", 0.0))

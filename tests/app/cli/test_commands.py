@@ -114,9 +114,13 @@ def test_info(run, command):
 
 def test_info_names_what_evaluates_a_run(run, tmp_path, command):
     assert "not evaluated yet: ancestral report" in command("info", run).stdout
-    model = an.Diffusion(an.networks.MLP(2, width=16), shape=(2,))
-    an.train("moons", model=model, budget="2it", out=tmp_path / "own", device="cpu", quiet=True, settings=("train.previews=0",))
-    assert "not evaluated yet: in Python ancestral.evaluate(model, against=...)" in command("info", tmp_path / "own").stdout
+    model, own = an.Diffusion(an.networks.MLP(2, width=16), shape=(2,)), tmp_path / "own"
+    an.train("moons", model=model, budget="2it", out=own, device="cpu", quiet=True, settings=("train.previews=0",))
+    told = re.sub(r"\s+", "", command("info", own).stdout)  # lines wrap
+    how = re.search(r"notevaluatedyet:inPython`ancestral\.(report\(.*?\))`", told)
+    page = eval(f"an.{how[1]}", {"an": an, "net": an.networks.MLP(2, width=16)})
+    assert (page, page.exists()) == (own / "report.html", True)
+    assert "quality    fd-coordinates" in command("info", own).stdout
 
 
 @pytest.mark.parametrize(

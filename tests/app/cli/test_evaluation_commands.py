@@ -76,7 +76,7 @@ def test_evaluate_a_run(run, capsys, tmp_path):
     for name in ("fd-random", "kid-classifier", "recall-random", "copy-rate", "samples a second", "real data"):
         assert name in out, out
     assert re.search(r"^runs/a: its distance is [\d.]+ times that of real data .*\. Train longer", out, re.M), out
-    assert "60 samples against 179 of digits (test)" in out
+    assert "60 samples against 179 held-out samples of digits" in out
     assert (tmp_path / "runs/a/evaluation.json").is_file()
     code, out, _ = ask(capsys, "evaluate", run, *options, "--json")
     found = json.loads(out)

@@ -11,8 +11,10 @@ from ancestral.app.data.dataset import Split
 from ancestral.app.data.hashing import fingerprint
 
 
-@pytest.mark.parametrize(("n", "size"), [(2, 1), (9, 1), (25, 2), (1000, 100), (150_000, 10_000)])
-def test_a_tenth_is_held_out_and_nothing_lost(n, size):
+@pytest.mark.parametrize(
+    ("n", "size"), [(2, 1), (9, 1), (25, 2), (79, 7), (80, 20), (150, 20), (210, 21), (1000, 100), (150_000, 10_000)]
+)
+def test_a_tenth_is_held_out_or_enough_for_a_comparison_and_nothing_lost(n, size):
     train, test = held_out(n)
     assert len(test) == size
     assert torch.equal(torch.cat([train, test]).sort().values, torch.arange(n))

@@ -54,6 +54,19 @@ def test_ranges_that_are_alike_pass(pictures):
     )
 
 
+def test_measurements_in_their_own_units_may_have_other_extremes():
+    """Signals end where chance ends them; a range that is shifted or doubled is still refused."""
+    random = np.random.default_rng(0)
+    real, x = (random.normal(size=(n, 1, 32)).astype(np.float32) * 0.35 for n in (200, 80))
+    x[0, 0, 0] = 1.7  # beyond all usual ranges of the data, which lie in [-1.5, 1.5]
+    assert usual_range(torch.from_numpy(x)) != usual_range(torch.from_numpy(real))
+    found = an.evaluate(x, against=real, **HOW).headline
+    assert found.value.value < found.real.value + 3 * found.value.std_err
+    for unlike in (4 * x, x + 1):
+        with pytest.raises(an.UsageError, match="convert the samples"):
+            an.evaluate(unlike, against=real, **HOW)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "found"),
     [

@@ -72,6 +72,20 @@ def test_a_table_is_written_with_its_names_and_values(tmp_path, table):
     assert lines[1].split(",")[:3] == [str(v) for v in expected[0][:3]]
 
 
+def test_classes_are_a_column_of_a_table_and_an_array_of_an_npz_and_read_back(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,label\n" + "".join(f"{i / 8},{i},{'xy'[i % 2]}\n" for i in range(40)))
+    data = load(tmp_path / "t.csv")
+    names = [data.spec.classes[k] for k in data.labels("train").tolist()]
+    for out in (tmp_path / "out.csv", tmp_path / "out.npz"):
+        write(data.x(), out, data.spec, range(len(names)), classes=names)
+        back = load(out)
+        assert back.spec.classes == ("x", "y")
+        for split in ("train", "test"):
+            rows = (back.x(split)[:, 1] % 2).long()  # b is i, whose parity is the class
+            assert torch.equal(back.labels(split), rows)
+    assert (tmp_path / "out.csv").read_text().splitlines()[0] == "a,b,label"
+
+
 def test_an_array_keeps_what_the_model_drew(tmp_path, table):
     x = table.x("test") + 0.25
     said = write(x, tmp_path / "out.npz", table.spec, range(4))

@@ -108,7 +108,7 @@ def evaluate(
     if out is not None:
         result.evaluation.save(out)
     if json:
-        emit(asdict(result.evaluation))
+        emit(asdict(result.evaluation) | {"verdict": result.verdict})
     else:
         print(result.headline if quiet else result)
     return 0

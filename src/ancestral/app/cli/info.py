@@ -34,6 +34,7 @@ def info(
     from rich.text import Text
 
     from ancestral.app.overview import facts as facts_of
+    from ancestral.app.overview import health
     from ancestral.app.progress import count, duration, emit
     from ancestral.app.recipes.own import OWN
     from ancestral.app.training.run import Run
@@ -69,7 +70,7 @@ def info(
     rows |= {"sampler": facts["sampler"]} if facts["sampler"] else {}
     how = f"ancestral report {run}"
     if folder.recipe.model.family == OWN:
-        how = "in Python ancestral.evaluate(model, against=...), since the network is your own"
+        how = f"in Python `ancestral.report({str(run)!r}, network=net)`, since the network is your own"
     rows["quality"] = facts["quality"] or f"not evaluated yet: {how}"
     if facts["copies"]:
         found = facts["copies"]
@@ -78,7 +79,7 @@ def info(
             f"{found['copies/expected']:.1%} of new data"
         )
     rows |= _health(facts["health"])
-    rows |= {"finding" + " " * i: finding for i, finding in enumerate(facts["findings"])}
+    rows |= {"training" + " " * i: sentence.text for i, sentence in enumerate(health(folder))}
     rows |= {"note" + " " * i: note for i, note in enumerate(facts["notes"])}
     for name, value in rows.items():
         table.add_row(Text(name, "bold"), Text(printable(value)))

@@ -388,7 +388,10 @@ def sample(
             save(picture_of(x, sampling, request, spec, renderings), out, about.chunks() if about else {})
         written = ""
     else:
-        written = write(x, out, spec, sampling.seeds, about)
+        written = write(x, out, spec, sampling.seeds, about, sampling.classes)
+        if out.suffix.lower() == ".csv" and not sampling.classes and "class" in model.conditioner.kinds:
+            few = ",".join(spec.classes[:3]) + ("" if len(spec.classes) <= 3 else ",...")
+            written += ("; " if written else "") + f"they have no column label, since no class was asked for: --class {few}"
     drawn = list(dict.fromkeys(sampling.classes))
     of = f" of {'class' if len(drawn) == 1 else 'classes'} {listed(drawn)}" if drawn else ""
     fitted = f", {sampler.solver} at fitted noise levels" if sampler != request and not isinstance(sampler.spacing, str) else ""

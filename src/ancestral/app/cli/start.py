@@ -73,7 +73,7 @@ def commands(source: str, classes: bool, held_out: int, aim: str, last: str) -> 
     from pathlib import Path
 
     from ancestral.app.api import free_name, run_name
-    from ancestral.app.evaluation.reference import LEAST
+    from ancestral.app.data.assemble import LEAST
 
     if aim == "3":
         return [["evaluate", last, "--against", source]]

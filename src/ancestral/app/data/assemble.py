@@ -20,6 +20,7 @@ from ancestral.errors import printable
 
 CHUNK = 1 << 22  # values examined at a time, so that float64 and int64 temporaries take at most 32 MB
 MOST_HELD_OUT = 10_000
+LEAST = 20  # samples of each side of a comparison
 
 
 def assemble(
@@ -39,7 +40,7 @@ def assemble(
     Args:
         name: the name of the data.
         train: the samples to train on.
-        test: the held-out split. None: a tenth of `train` is held out (see `held_out`).
+        test: the held-out split. None: a `share` of `train` is held out.
         levels: number of levels, or None for real numbers.
         classes: names of the classes of the samples.
         box_classes: names of the classes of boxes.
@@ -113,7 +114,7 @@ def _divided(samples: Split) -> tuple[Split, Split, str]:
     x, n = samples["x"], len(samples)
     most = max(1, min(MOST_HELD_OUT, HELD // x.row_bytes)) if isinstance(x, Streamed) else MOST_HELD_OUT
     if isinstance(x, Streamed) and x.groups is not None:
-        train, test = apart(n, max(1, min(n // 10, most)))
+        train, test = apart(n, share(n, most))
         return samples.view(train), samples.view(test), f"every {test.period:,}th" if test.period > 3 else "evenly spread"
     kept, out = held_out(n, samples.labels, most)
     rule = "chosen at random" if samples.labels is None else "the same share of each class"
@@ -121,7 +122,7 @@ def _divided(samples: Split) -> tuple[Split, Split, str]:
 
 
 def held_out(n: int, labels: Tensor | None = None, most: int = MOST_HELD_OUT) -> tuple[Tensor, Tensor]:
-    """Return ascending indices `(train, test)` of n samples. A tenth is held out, at least 1 and at most `most`.
+    """Return ascending indices `(train, test)` of n samples, of which a `share` is held out.
 
     With labels the choice is stratified by class, and a class of a single sample stays in training. The choice depends only on
     n and the labels, so it is the same on every machine and with every version of numpy.
@@ -134,11 +135,17 @@ def held_out(n: int, labels: Tensor | None = None, most: int = MOST_HELD_OUT) ->
         order = order[shared] if shared.any() else order
     # The samples are sorted by class and shuffled within each class, so evenly spaced picks are a stratified draw. At most one
     # of two neighbours is picked, so no whole class is held out.
-    size = max(1, min(n // 10, most, len(order) // 2))
+    size = min(share(n, most), max(1, len(order) // 2))
     picks = order[((np.arange(size) + 0.5) * len(order) / size).astype(np.int64)]
     out = np.zeros(n, dtype=bool)
     out[picks] = True
     return torch.from_numpy(np.flatnonzero(~out)), torch.from_numpy(np.flatnonzero(out))
+
+
+def share(n: int, most: int = MOST_HELD_OUT) -> int:
+    """Return how many of n samples are held out: a tenth, or as many as a comparison needs if these are at most a quarter."""
+    tenth = n // 10
+    return max(1, min(max(tenth, LEAST) if n >= 4 * LEAST else tenth, most))
 
 
 def moments(array: Tensor, levels: int | None) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -17,6 +17,7 @@ from ancestral import metrics as m
 from ancestral import registry
 from ancestral.app import records
 from ancestral.app.data import DataSet
+from ancestral.app.data.assemble import LEAST
 from ancestral.app.data.cache import cache_dir, keep
 from ancestral.app.evaluation.classes import class_agreement, classification_accuracy
 from ancestral.app.evaluation.extractors import Extractor, choose, extractor
@@ -24,7 +25,7 @@ from ancestral.app.evaluation.extractors.classifier import OwnClassifier
 from ancestral.app.evaluation.likelihood import likelihood
 from ancestral.app.evaluation.projection import Projection
 from ancestral.app.evaluation.reconstruction import fidelities, returned
-from ancestral.app.evaluation.reference import LEAST, Against, reference_of
+from ancestral.app.evaluation.reference import Against, reference_of
 from ancestral.app.evaluation.result import DIRECTIONS, Evaluation, Metric
 from ancestral.app.evaluation.samples import Samples
 from ancestral.app.evaluation.subject import Subject

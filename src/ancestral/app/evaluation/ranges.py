@@ -27,7 +27,7 @@ def like(x: Tensor, data: DataSet, name: str, rescale: bool | None = None) -> Te
         return x
     real = data.x("train")
     theirs, ours = usual_range(x), UNIT if data.spec.levels is not None else usual_range(real)
-    if theirs == ours or ours is None:
+    if theirs == ours or ours is None or (data.spec.levels is None and _alike(x, real)):
         return x
     there, here = (f"[{float(v.min()):.4g}, {float(v.max()):.4g}]" for v in (x, real))
     unlike = f"the values of {name} lie in {there} and those of {data.spec.name} in {here}"
@@ -53,6 +53,22 @@ def usual_range(x: Tensor) -> tuple[float, float] | None:
     if high <= 1.5:
         return UNIT if low > -0.5 else SYMMETRIC if low >= -1.5 else None
     return BYTES if low > -16 and 32 < high < 272 else None
+
+
+def _alike(x: Tensor, real: Tensor) -> bool:
+    """Return whether most values of x end where those of real data end, within a quarter of their span.
+
+    Measurements in units of their own seldom end at 0 or 1, and samples of them may have other extremes. Between [0, 1] and
+    [-1, 1] one end moves by half of the span.
+    """
+    ends = [[_quantile(values, share) for share in (0.005, 0.995)] for values in (x, real)]
+    span = ends[1][1] - ends[1][0]
+    return all(abs(a - b) <= span / 4 for a, b in zip(*ends, strict=True))
+
+
+def _quantile(x: Tensor, share: float) -> float:
+    values = x.flatten()
+    return values.kthvalue(1 + round(share * (len(values) - 1))).values.item()
 
 
 def _written(limits: tuple[float, float]) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ancestral.app.data import DataSet
+from ancestral.app.data.assemble import LEAST
 from ancestral.app.data.cache import cache_dir, keep
 from ancestral.app.evaluation.extractors import Extractor
 from ancestral.app.training.stage import Progress, silent
@@ -19,7 +20,6 @@ from ancestral.errors import DamageError, UsageError
 from ancestral.weights import read_tensors, serialise
 
 FORMAT = 2
-LEAST = 20  # samples of each side
 UNITS = 2000  # training samples that give the units of features
 LARGEST = 10_000  # reference samples; more of them change no figure beyond its error
 Against = Literal["test", "train", "all"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,11 @@ COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "training_seconds": ("training", lambda v: f"{v / 60:,.1f} min"),
     "images": ("samples seen in training", lambda v: f"{v:,.0f}"),
 }
+
+
+def _wrapped(line: str) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, 79, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 @dataclass(frozen=True)
@@ -107,17 +113,22 @@ class Evaluation:
         """The metric that ranks subjects: the Fréchet distance in the most trustworthy features."""
         return self[f"fd-{next(iter(self.extractors))}"]
 
+    @property
+    def compared(self) -> str:
+        """What was compared, e.g. "500 samples against 180 held-out samples of digits"."""
+        kind = {"test": "held-out ", "train": "training "}.get(self.against, "")
+        return f"{self.n:,} samples against {self.reference:,} {kind}samples of {self.source}"
+
     def __str__(self) -> str:
-        """Write a table for people: each metric with its value, the value of real data, and its meaning."""
-        head = f"{self.subject}: {self.n:,} samples against {self.reference:,} of {self.source} ({self.against})"
+        """Write a table for people, each metric with its value and the value of real data, and below it what they mean."""
         rows = [("metric", "samples", "real data", "")]
-        rows += [
-            (x.name, str(x.value), str(x.real) if x.real else "", f"{x.meaning}; {DIRECTIONS[x.better]}") for x in self.metrics
-        ]
+        rows += [(x.name, str(x.value), str(x.real) if x.real else "", DIRECTIONS[x.better]) for x in self.metrics]
         rows += [(name, form(self.cost[key]), "", "") for key, (name, form) in COSTS.items() if key in self.cost]
         a, b, c = (max(len(row[i]) for row in rows) for i in range(3))
-        table = [f"{name:{a}}  {value:>{b}}  {real:>{c}}  {meaning}".rstrip() for name, value, real, meaning in rows]
-        return "\n".join([head, *(f"  {name}: {about}" for name, about in self.extractors.items()), *table, *self.notes])
+        table = [f"{name:{a}}  {value:>{b}}  {real:>{c}}  {better}".rstrip() for name, value, real, better in rows]
+        about = [f"{self.subject}: {self.compared}", *(f"  {name}: {what}" for name, what in self.extractors.items())]
+        legend = dict.fromkeys(f"{x.kind or x.name}: {x.meaning}" for x in self.metrics)
+        return "\n".join([*map(_wrapped, about), *table, "", *map(_wrapped, [*legend, *self.notes])])
 
     @classmethod
     def mean(cls, subject: str, of: Sequence[Evaluation]) -> Evaluation:

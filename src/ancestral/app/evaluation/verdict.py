@@ -80,8 +80,15 @@ def _reading(evaluation: Evaluation) -> str:
     if real is None:
         return "no distance of real data is known"
     if _farther(evaluation):
-        times = value.value / real.value if real.value > 0 else math.inf
-        return f"its distance is {f'{times:,.1f} times' if math.isfinite(times) else 'above'} that of real data"
+        error = 2 * (real.std_err or 0)
+        if real.value > error:
+            return f"its distance is {value.value / real.value:,.1f} times that of real data"
+        bound = value.value / (real.value + error) if real.value + error > 0 else 1.0  # the distance of real data may be 0
+        return (
+            f"its distance is more than {bound:,.1f} times that of real data"
+            if bound > 1
+            else "its distance is above that of real data"
+        )
     near = "its distance is within two standard errors of that of real data"
     if kernel is not None and _above_real(evaluation):
         return f"its samples differ from real data, as {kernel.name} {kernel.value} shows, which is 0 for equal ones; {near}"

@@ -56,6 +56,11 @@ class FamilyRecipe(Section):
         return None
 
     @property
+    def smallest(self) -> bool:
+        """Whether a still smaller network makes no sense."""
+        return False
+
+    @property
     def least_steps(self) -> int:
         return GenerativeModel.least_steps
 

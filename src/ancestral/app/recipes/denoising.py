@@ -37,6 +37,10 @@ class DenoisingRecipe(FamilyRecipe):
         return self.model_copy(update={"width": widths[0]})
 
     @property
+    def smallest(self) -> bool:
+        return self.width is not None and self.width <= SMALLER[-1]
+
+    @property
     def size(self) -> str:
         return f"model.width={self.width}"
 

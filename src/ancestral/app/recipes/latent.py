@@ -76,6 +76,10 @@ class LatentRecipe(FamilyRecipe):
     def settled(self, spec: DataSpec) -> Self:
         return self.model_copy(update={"prior": self.prior.settled(spec.of_latents((1,)))})
 
+    @property
+    def smallest(self) -> bool:
+        return self.prior.smallest
+
     def unfit(self, spec: DataSpec) -> str | None:
         if isinstance(self.autoencoder, AutoencoderRecipe) and len(spec.shape) == 1:
             return f"the samples of {spec.name} are vectors, which have no sides to shrink"

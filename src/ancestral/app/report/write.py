@@ -107,7 +107,7 @@ def markdown(comparison: Comparison, title: str, commands: Sequence[tuple[str, s
     names = [literal(s.name) for s in comparison.subjects]
     lines = [f"# {literal(title)}", "", *_verdict(comparison), ""]
     lines += [f"*{literal(comparison.rule)}*", ""] if len(names) > 1 else []
-    lines += [f"{first.n:,} samples against {first.reference:,} of {literal(first.source)} ({literal(first.against)}). ", ""]
+    lines += [f"{literal(first.compared)}.", ""]
     lines += [f"- {literal(name)}: {literal(about)}" for name, about in first.extractors.items()]
     head = ["metric", *names, "real data"]
     lines += ["", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]

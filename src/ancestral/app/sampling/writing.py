@@ -102,7 +102,9 @@ def picture_of(
     return picture if given is None else stacked({"given": grid(given, spec, len(given)), "samples": picture})
 
 
-def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Record | None = None) -> str:
+def write(
+    x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Record | None = None, classes: Sequence[str] = ()
+) -> str:
     """Write samples as an array (.npz), a table (.csv), a folder of files, or a file of one sample.
 
     Args:
@@ -111,6 +113,7 @@ def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Re
         spec: the description of the data.
         seeds: the seed of each sample.
         record: how they were drawn, which the files carry; a `.npy` of one sample has no place for it. None: nothing.
+        classes: the name of the class of each sample: the array `y` of an .npz, the column `label` of a table. (): none.
 
     Returns:
         What the user should know of the files, "" for nothing.
@@ -130,11 +133,11 @@ def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Re
         if out.suffix.lower() == ".npz":
             if rounded:
                 notes.append("what the model drew is there as the array raw")
-            write_atomically(out, npz(x, spec, seeds, record))
+            write_atomically(out, npz(x, spec, seeds, record, classes))
         elif out.suffix.lower() == ".csv":
             beside = out.with_name(out.name + BESIDE)
             beside.unlink(missing_ok=True)  # of the table that is replaced
-            write_atomically(out, _table(kept, spec))
+            write_atomically(out, _table(kept, spec, classes))
             if text is not None:
                 note = {"@context": "http://www.w3.org/ns/csvw", "url": out.name, "notes": [{KEY: json.loads(text)}]}
                 write_atomically(beside, json.dumps(note, indent=1).encode())
@@ -156,8 +159,11 @@ def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Re
     return "; ".join(notes)
 
 
-def npz(x: Tensor, spec: DataSpec, seeds: Sequence[int], record: Record | None = None) -> bytes:
-    """Return the content of an array file: `x` with the values of the data, `seeds`, the record, `raw` if values changed."""
+def npz(x: Tensor, spec: DataSpec, seeds: Sequence[int], record: Record | None = None, classes: Sequence[str] = ()) -> bytes:
+    """Return the content of an array file: `x` with the values of the data, `seeds`, the record, `raw` if values changed.
+
+    classes: the name of the class of each sample, which is the array `y`.
+    """
     from io import BytesIO
 
     import numpy as np
@@ -166,6 +172,8 @@ def npz(x: Tensor, spec: DataSpec, seeds: Sequence[int], record: Record | None =
     from ancestral.app.sampling.provenance import KEY
 
     arrays = {"x": values(x, spec), "seeds": np.array(seeds, dtype=np.uint64)}
+    if classes:
+        arrays["y"] = np.array(classes)
     if described(spec):
         arrays["raw"] = x.cpu().numpy()
     if record is not None and (text := record.to_json()) is not None:
@@ -213,15 +221,16 @@ def _file(x: Tensor, suffix: str, spec: DataSpec, record: Record | None = None) 
     return buffer.getvalue()
 
 
-def _table(x: Tensor, spec: DataSpec) -> bytes:
+def _table(x: Tensor, spec: DataSpec, classes: Sequence[str] = ()) -> bytes:
     import csv
     from io import StringIO
 
     text = StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(spec.channels or [f"column{i + 1}" for i in range(spec.dims)])
-    for row in _array(x, spec):
-        table.writerow([int(value) if value == int(value) else str(value) for value in row])
+    of_class = [[name] for name in classes] or [[]] * len(x)
+    table.writerow([*(spec.channels or [f"column{i + 1}" for i in range(spec.dims)]), *["label"] * bool(classes)])
+    for row, label in zip(_array(x, spec), of_class, strict=True):
+        table.writerow([*(int(value) if value == int(value) else str(value) for value in row), *label])
     return text.getvalue().encode()
 
 

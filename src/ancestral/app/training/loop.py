@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ancestral.app import migration
 from ancestral.app.data import DataSet
+from ancestral.app.data.assemble import count
 from ancestral.app.pictures import save_grid
 from ancestral.app.processes import processes
 from ancestral.app.recipes.recipe import Recipe
@@ -469,7 +470,7 @@ class Trainer:
         few = self._too_few(self.step)
         if few is None or self.budget.unit != "seconds" or self.concluded:
             return None
-        return f"only {self.step:,} steps fitted into {self.recipe.train.budget}: samples {few[1]}; {self._remedy}"
+        return f"only {count(self.step, 'step')} fitted into {self.recipe.train.budget}: samples {few[1]}; {self._remedy}"
 
     def _too_few(self, steps: float) -> tuple[int, str] | None:
         """Return the number of steps that is missed, and what becomes of the samples, or None if there are enough steps.
@@ -486,9 +487,11 @@ class Trainer:
         """What to do if too few steps fit into the budget."""
         section = "model.prior" if self.recipe.model.family == "latent" else "model"
         known = section == "model.prior" or "width" in type(self.recipe.model).model_fields
-        images = ", smaller images with --size" if self.data.spec.is_image else ""
-        network = f" (train: {section}.width)" if known else ""
-        return f"give more time with --for (Python: budget=){images}, or a smaller network{network}"
+        remedies = ["give more time with --for (Python: budget=)"]
+        remedies += ["smaller images with --size"] if self.data.spec.is_image else []
+        if not self.recipe.model.smallest:
+            remedies.append("a smaller network" + (f" (train: {section}.width)" if known else ""))
+        return ", or ".join([", ".join(remedies[:-1]), remedies[-1]] if len(remedies) > 1 else remedies)
 
     def conclude(self, reason: str) -> None:
         """End the training with the next step, as if its budget were spent. A continued run does not train further."""

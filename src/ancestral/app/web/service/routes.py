@@ -155,7 +155,7 @@ def whole(service: Service, order: Order, x: Tensor, format: Format) -> Response
 def file(service: Service, order: Order, x: Tensor, format: Format) -> bytes:
     """Return samples as the content of a file, as `ancestral sample --out` writes it."""
     if format == "npz":
-        return npz(x, order.served.spec, order.seeds, order.record)
+        return npz(x, order.served.spec, order.seeds, order.record, order.job.sampling.classes)
     with service.drawing:
         picture = picture_of(x, order.job.sampling, order.request, order.served.spec)
     return png(picture, order.record.chunks())
