@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ancestral.app.data import DataSet, exists, is_name
 from ancestral.app.data import load as load_data
@@ -33,6 +33,7 @@ from ancestral.app.training.saved import SavedModel, holds_saved_model, weights_
 from ancestral.errors import AncestralError, UsageError
 from ancestral.models import GenerativeModel
 from ancestral.models.exported import ExportedModel
+from ancestral.models.saved import Network
 from ancestral.runtime import Runtime
 
 REPORTED = 500  # samples of a report, whose cost should be small beside that of a short training
@@ -89,7 +90,7 @@ def evaluate(
     evaluator: Evaluator | None = None,
     reporter: Reporter | None = None,
     keep: bool = True,
-    network: nn.Module | None = None,
+    network: Network | None = None,
 ) -> Result | None:
     """Measure how good the samples of a model are, or the samples of any other software.
 
@@ -112,7 +113,7 @@ def evaluate(
         reporter: The object that shows the progress.
         keep: Whether the samples and the result of a run are stored in its folder. Otherwise nothing is written there, and the
             first process draws alone.
-        network: The network of a run that was trained with one that is not the library's.
+        network: The network of a run that was trained with one that is not the library's, or several by name.
 
     Returns:
         The result, or None in a process that only helps to draw (RANK > 0, only for a run).
@@ -168,7 +169,7 @@ def evaluate_run(
     name: str | None = None,
     *,
     keep: bool = True,
-    network: nn.Module | None = None,
+    network: Network | None = None,
 ) -> Subject:
     """Evaluate a run, and write evaluation.json into its folder if it is to be kept. name: None is the run's path."""
     model = run.load_model(device, network=network)

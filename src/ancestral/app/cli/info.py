@@ -36,8 +36,9 @@ def info(
     from ancestral.app.overview import facts as facts_of
     from ancestral.app.overview import health
     from ancestral.app.progress import count, duration, emit
-    from ancestral.app.recipes.own import OWN
+    from ancestral.app.recipes.own import OwnRecipe
     from ancestral.app.training.run import Run
+    from ancestral.configuration import foreign_modules
     from ancestral.errors import printable
 
     folder = Run.existing(run)
@@ -69,8 +70,10 @@ def info(
     }
     rows |= {"sampler": facts["sampler"]} if facts["sampler"] else {}
     how = f"ancestral report {run}"
-    if folder.recipe.model.family == OWN:
-        how = f"in Python `ancestral.report({str(run)!r}, network=net)`, since the network is your own"
+    if isinstance(model := folder.recipe.model, OwnRecipe) and (foreign := foreign_modules(model.config)):
+        given = ", ".join(f"{name.rpartition('.')[2]!r}: {made}(...)" for name, made in foreign.items())
+        given = given.partition(": ")[2] if len(foreign) == 1 else f"{{{given}}}"
+        how = f"in Python `ancestral.report({str(run)!r}, network={given})`, since no file holds the code of your network"
     rows["quality"] = facts["quality"] or f"not evaluated yet: {how}"
     if facts["copies"]:
         found = facts["copies"]

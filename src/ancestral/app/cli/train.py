@@ -231,8 +231,8 @@ def follow_plan(
         _result(trainer, json, "stopped", found)
         return 128 + stopped
     skipped = f", {trainer.skipped} skipped" if trainer.skipped else ""
-    steps = f"{trainer.step:,} step{'s' * (trainer.step != 1)}"
-    reporter.say(f"done: {steps}{skipped}, {count(trainer.images)} images in {duration(trainer.seconds)}")
+    taken = f"{trainer.step:,} step{'s' * (trainer.step != 1)}"
+    reporter.say(f"done: {taken}{skipped}, {count(trainer.images)} images in {duration(trainer.seconds)}")
     for note in data.trouble:
         if note not in data.notes:  # it was said before
             reporter.say(note)
