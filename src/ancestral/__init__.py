@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ancestral.app.evaluate import evaluate, report
     from ancestral.app.export import export
     from ancestral.app.hub import push
+    from ancestral.app.pictures import picture
     from ancestral.app.sampling import SampleRequest
     from ancestral.app.tune import tune
     from ancestral.configuration import configurable
@@ -61,6 +62,7 @@ _HOMES = {
     "push": ("ancestral.app.hub", "push"),
     "report": ("ancestral.app.evaluate", "report"),
     "export": ("ancestral.app.export", "export"),
+    "picture": ("ancestral.app.pictures", "picture"),
     "load_data": ("ancestral.app.data", "load"),
     "DataError": ("ancestral.app.data", "DataError"),
     "DataSet": ("ancestral.app.data", "DataSet"),
@@ -116,6 +118,7 @@ __all__ = [
     "export",
     "load",
     "load_data",
+    "picture",
     "push",
     "register",
     "report",

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import ancestral as an
 from ancestral.app import plots
 from ancestral.app.data import DataError, load
 from ancestral.app.data.arrays import from_columns
@@ -177,3 +178,11 @@ def test_every_kind_of_picture_is_in_the_gallery():
     drawn = {entry.name.removesuffix(".png").replace("-", "_") for entry in gallery.ENTRIES if entry.group == "report"}
     assert {"ranking", "losses", "quality_against_time", "quality_against_cost", "neighbours", "distances"} <= drawn
     assert all(hasattr(figures, name) for name in drawn - {"table"})
+
+
+def test_samples_of_python_are_drawn_with_the_data_or_their_description():
+    data = load("digits")
+    x = data.x("test")[:6]
+    drawn = an.picture(x, data, columns=3)
+    assert drawn.size == grid(x, data.spec, 3).size
+    assert np.array_equal(an.picture(x, data.spec, columns=3), drawn)

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ancestral.app import plots
-from ancestral.app.data.spec import DataSpec
+from ancestral.app.data import DataSet, DataSpec
 from ancestral.conditioning.render import Rendering, colour
 from ancestral.files import write_atomically
 from ancestral.version import __version__
@@ -61,6 +61,17 @@ def one(x: Tensor, spec: DataSpec) -> Image.Image:
     """Return one image `(c, h, w)` as a picture of its own size."""
     image = to_uint8(x[None], spec)[0]
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def picture(x: Tensor, data: DataSet | DataSpec, columns: int | None = None) -> Image.Image:
+    """Draw samples as one picture, as `ancestral sample --out samples.png` does: tiles, lines of signals, or points.
+
+    Args:
+        x: The samples `(n, *shape)`, in the units of the data.
+        data: The data, or their description.
+        columns: The number of columns. None: a square grid.
+    """
+    return grid(x, data if isinstance(data, DataSpec) else data.spec, columns)
 
 
 def grid(
