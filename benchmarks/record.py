@@ -2,6 +2,7 @@
 
     python benchmarks/record.py                                     all of it: 21 hours on the machine that is to be recorded
     python benchmarks/record.py --sets digits --minutes 1 --n 500   a part
+    python benchmarks/record.py --table                             what is recorded, as Markdown
 
 Each set and each length is one `ancestral compare SOURCE --for MINUTESm --seeds 3`: every family at its defaults, without a
 condition, and the baselines that need no training. A training takes the minutes by the clock; drawing and evaluating are not
@@ -16,14 +17,17 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ancestral.app.compare import compare
 from ancestral.app.evaluation import Comparison
 from ancestral.app.progress import Reporter
+from ancestral.metrics import Estimate
 from ancestral.runtime import Runtime
 
 RESULTS = Path(__file__).parent / "results" / "record.jsonl"
@@ -63,6 +67,33 @@ def rows(found: Comparison, about: dict[str, object]) -> list[dict[str, object]]
     return out
 
 
+def tables(recorded: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the heading and the lines of a Markdown table for each set, length, number of samples, machine and version."""
+    groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for row in recorded:
+        groups.setdefault(tuple(row[key] for key in KEY), []).append(row)
+    for key in sorted(groups, key=lambda key: (list(SETS).index(str(key[KEY.index("set")])), key)):
+        group = sorted(groups[key], key=lambda row: row["metrics"]["fd-efficientnet"][0])
+        of = dict(zip(KEY, key, strict=True))
+        heading = (
+            f"{of['set']}, {of['minutes']:g} minute{'s' * (of['minutes'] != 1)} of {of['machine']}, {of['seeds']} trainings, "
+            f"{of['n']:,} samples, version {of['version']}"
+        )
+        names = [name for name in group[0]["metrics"] if name.startswith(("fd-", "recall-"))]
+        lines = [
+            f"| | {' | '.join([*names, 'copy-rate', 'images seen', 'samples a second'])} |",
+            f"|{'---|' * (len(names) + 4)}",
+        ]
+        real = [f"{group[0]['metrics'][name][2]:.3g}" for name in [*names, "copy-rate"]]
+        lines.append(f"| real data | {' | '.join(real)} | | |")
+        for row in group:
+            figures = [str(Estimate(*row["metrics"][name][:2], row["n"])) for name in [*names, "copy-rate"]]
+            cost = [f"{row['cost'][name]:,.0f}" if row["cost"] else "" for name in ("images", "samples_per_second")]
+            name = f"*{row['subject']}*" if row["baseline"] else f"**{row['subject']}**"
+            lines.append(f"| {' | '.join([name, *figures, *cost])} |")
+        yield heading, lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
@@ -72,9 +103,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/record"), help="where runs and prepared data lie (runs/record)")
     parser.add_argument("--machine", help="the name of this machine (default: its cores, vectors and precision)")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="measure nothing; print the record as Markdown")
     asked = parser.parse_args()
     here = {"version": version("ancestral"), "machine": asked.machine or machine()}
     known = [json.loads(line) for line in asked.out.read_text().splitlines()] if asked.out.is_file() else []
+    if asked.table:
+        print("\n\n".join("\n".join([f"**{heading}**", "", *lines]) for heading, lines in tables(known)))
+        return
     for name in asked.sets:
         for minutes in asked.minutes:
             about = here | {"set": name, "minutes": minutes, "seeds": asked.seeds, "n": asked.n}

@@ -1,6 +1,8 @@
 """Tables of the metrics.
 
 `{metrics}`: all registered metrics: name, meaning, which values are better.
+`{record}`: how near each family comes to data in minutes, by `benchmarks/results/record.jsonl`, in the tables of
+`benchmarks/record.py`.
 `{sanity}`: which metrics pass which checks, by `benchmarks/results/sanity.json`, in the tables of `benchmarks/sanity.py`.
 """
 
@@ -18,6 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RESULTS = BENCHMARKS / "results" / "sanity.json"
+RECORD = BENCHMARKS / "results" / "record.jsonl"
 
 
 def table() -> list[str]:
@@ -38,6 +41,13 @@ def checks() -> list[str]:
     tables = runpy.run_path(str(BENCHMARKS / "sanity.py"))["tables"]
     results = json.loads(RESULTS.read_text())["results"]
     return [line for kind, lines in tables(results) for line in (f"**{kind.capitalize()}**", "", *lines, "")]
+
+
+def recorded() -> list[str]:
+    """The lines of the tables of the record in Markdown."""
+    tables = runpy.run_path(str(BENCHMARKS / "record.py"))["tables"]
+    found = tables([json.loads(line) for line in RECORD.read_text().splitlines()])
+    return [line for heading, lines in found for line in (f"**{heading}**", "", *lines, "")]
 
 
 class Lines(SphinxDirective):
@@ -63,7 +73,16 @@ class Sanity(Lines):
         return super().run()
 
 
+class Record(Lines):
+    made = staticmethod(recorded)
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(RECORD))
+        return super().run()
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("metrics", Metrics)
     app.add_directive("sanity", Sanity)
+    app.add_directive("record", Record)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -42,7 +42,7 @@ class _Costs:
 
 SWEEP = (5, 10, 20, 50)  # numbers of solver steps for which quality and time are measured
 SWEEP_N = 1000
-LIVE = 8  # evaluations during each training
+LIVE, SHARE = 8, 0.05  # evaluations during each training, and the largest share of its time that they take
 
 
 @joined()
@@ -206,7 +206,8 @@ def _train(name: str, planned: Plan, evaluator: Evaluator | None, reporter: Repo
     reporter.say(f"{name}: training for {planned.recipe.train.budget} in {planned.run.path}")
     budget = Budget.parse(planned.recipe.train.budget)
     try:
-        with closing(evaluated(trainer, evaluator, replace(budget, amount=budget.amount / LIVE))) as steps:
+        every = replace(budget, amount=budget.amount / LIVE)
+        with closing(evaluated(trainer, evaluator, every, share=SHARE)) as steps:
             stopped = follow(trainer, reporter, steps=steps)
     except LostProcessError:
         raise

@@ -108,3 +108,29 @@ def test_live_evaluation_is_logged_and_can_stop_the_training(data, tmp_path):
     assert [step.step for step in evaluated(second, evaluator, Budget.parse("5it"), patience=2)][-1] == steps[-1]
     kept = [[row["step"] for row in t.run.metrics() if "live/kid-random" in row] for t in (stopping, second)]
     assert len(kept[0]) == len(kept[1])
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [(0.2, dict.fromkeys((5, 20, 30, 40), 50)), (0.01, {5: 50} | dict.fromkeys(range(10, 41, 5), 200))],
+    ids=["costly", "cheap"],
+)
+def test_live_evaluations_take_no_more_than_their_share_of_the_time(data, tmp_path, monkeypatch, cost, expected):
+    """A tenth of 400 seconds: of samples of 0.2 s there are four times 50, of those of 0.01 s all that the evaluator has."""
+    clock = 0.0
+    monkeypatch.setattr("ancestral.app.evaluation.live.time.monotonic", lambda: clock)
+    trainer, drawn = plan(data, budget="40it", out=tmp_path / "run", settings=SMALL, device="cpu").begin(), {}
+    monkeypatch.setattr(type(trainer), "seconds", property(lambda self: 10.0 * self.step))
+
+    def draw(n, condition, seeds):
+        nonlocal clock
+        clock += cost * n
+        drawn[trainer.step] = n
+        return data.x("train")[:n]
+
+    monkeypatch.setattr(trainer, "draw", draw)
+    evaluator = Evaluator(data, n=200, extractors=["random"], runtime=CPU)
+    for _ in evaluated(trainer, evaluator, Budget.parse("5it"), share=0.1):
+        pass
+    assert drawn == expected
+    assert clock <= 0.1 * 400

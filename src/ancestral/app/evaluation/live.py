@@ -8,6 +8,7 @@ Few samples are drawn, so the metric is the kernel distance, whose expectation d
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
@@ -20,11 +21,13 @@ from ancestral.app.training.loop import Step, Trainer
 from ancestral.metrics import Estimate, kid
 from ancestral.models import seeds_from
 
-N = 500
+LEAST, N = 50, 500  # samples of an evaluation
 REFERENCE = 2000
 
 
-def evaluated(trainer: Trainer, evaluator: Evaluator | None, every: Budget, patience: int | None = None) -> Generator[Step]:
+def evaluated(
+    trainer: Trainer, evaluator: Evaluator | None, every: Budget, patience: int | None = None, share: float | None = None
+) -> Generator[Step]:
     """Yield the trainer's steps. At each multiple of `every`, evaluate the averaged model and log its distance.
 
     Several processes draw the samples together, and the main process evaluates them.
@@ -35,11 +38,20 @@ def evaluated(trainer: Trainer, evaluator: Evaluator | None, every: Budget, pati
         every: The interval between evaluations.
         patience: The number of successive evaluations without improvement by a standard error after which training stops.
             None: training does not stop early.
+        share: The largest share of the training time that evaluations may take, since families differ in the cost of a sample.
+            Then they have fewer samples, and some are left out; the first has `LEAST`. None: each has as many as possible.
     """
     group = trainer.processes
-    name, n = group.shared(("", 0) if evaluator is None else (evaluator.extractors[0].name, min(N, evaluator.n)))
+    name, most = group.shared(("", 0) if evaluator is None else (evaluator.extractors[0].name, min(N, evaluator.n)))
     measure = None if evaluator is None else _distance(evaluator)
     best, since, passed = math.inf, 0, 0
+    spent, each = 0.0, None  # seconds of all evaluations, and of each sample of the last one
+
+    def affordable(last: bool) -> int:
+        if share is None:
+            return most
+        n = LEAST if each is None else int((share * trainer.seconds - spent) / each)
+        return 0 if n < LEAST and not last else min(max(n, LEAST), most)
 
     def count(value: float, std_err: float) -> None:
         nonlocal best, since
@@ -52,10 +64,16 @@ def evaluated(trainer: Trainer, evaluator: Evaluator | None, every: Budget, pati
                 count(value, row["live/std_err"] or 0.0)
     for step in trainer:
         if (now := _count(trainer, every, trainer.seconds, trainer.step, trainer.images)) > passed and trainer.final:
-            passed = now
+            passed, n = now, group.shared(affordable(step.progress >= 1))
+            if not n:
+                yield step
+                continue
+            begun = time.monotonic()
             x = trainer.draw(n, trainer.data.asked(rows_for(trainer.data, n)), seeds_from(SEED, n))
             found = group.shared(None if measure is None else measure(x))
             assert found is not None
+            each = (time.monotonic() - begun) / n
+            spent += each * n
             trainer.record(
                 {
                     "step": step.step,
