@@ -8,7 +8,7 @@ PIP    := $(BIN)/pip $(QUIET)
 FLOWERS := daisy,sunflower,poppy,cosmos,forget-me-not,dahlia
 BENCH  ?=   # further options of benchmarks/speed.py
 
-.PHONY: help demo test test-long test-all lowest torture lint docs bench clean
+.PHONY: help demo test test-long test-all lowest torture lint docs record bench clean
 LIBRARY := $(addprefix tests/,solvers schedules guidance networks likelihood metrics models conditioning)
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make torture  kill commands, damage runs and give hostile inputs (about 15 minutes)"
 	@echo "make lint     style, types and the import rules"
 	@echo "make docs     build the documentation into docs/_build"
+	@echo "make record   measure every family on four data sets after 1, 5 and 15 minutes (a day; it continues if it is stopped)"
 	@echo "make bench    measure speed beside other packages (10 minutes; BENCH=\"--only training\" for a part)"
 	@echo "make clean    remove what these targets made"
 
@@ -93,6 +94,10 @@ lint: .venv/dev
 
 docs: .venv/dev
 	$(BIN)/sphinx-build -W -b html docs docs/_build
+
+# three trainings of every family on four sets, after 1, 5 and 15 minutes: about a day, in parts if it is stopped
+record: .venv/base
+	$(BIN)/python benchmarks/record.py
 
 bench: build/bench/peers
 	build/bench/bin/python benchmarks/speed.py --json build/speed.json $(BENCH)

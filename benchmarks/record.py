@@ -75,19 +75,21 @@ def tables(recorded: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[str]]
     for key in sorted(groups, key=lambda key: (list(SETS).index(str(key[KEY.index("set")])), key)):
         group = sorted(groups[key], key=lambda row: row["metrics"]["fd-efficientnet"][0])
         of = dict(zip(KEY, key, strict=True))
-        heading = (
-            f"{of['set']}, {of['minutes']:g} minute{'s' * (of['minutes'] != 1)} of {of['machine']}, {of['seeds']} trainings, "
-            f"{of['n']:,} samples, version {of['version']}"
+        time, trainings = (
+            f"{n:g} {thing}{'s' * (n != 1)}" for n, thing in ((of["minutes"], "minute"), (of["seeds"], "training"))
         )
+        heading = f"{of['set']}, {time} of {of['machine']}, {trainings}, {of['n']:,} samples, version {of['version']}"
         names = [name for name in group[0]["metrics"] if name.startswith(("fd-", "recall-"))]
         lines = [
             f"| | {' | '.join([*names, 'copy-rate', 'images seen', 'samples a second'])} |",
             f"|{'---|' * (len(names) + 4)}",
         ]
-        real = [f"{group[0]['metrics'][name][2]:.3g}" for name in [*names, "copy-rate"]]
+        real = [f"{group[0]['metrics'][name][2]:.3g}" for name in names]
+        real.append(f"{group[0]['metrics']['copy-rate'][2]:.1%}")
         lines.append(f"| real data | {' | '.join(real)} | | |")
         for row in group:
-            figures = [str(Estimate(*row["metrics"][name][:2], row["n"])) for name in [*names, "copy-rate"]]
+            figures = [str(Estimate(*row["metrics"][name][:2], row["n"])) for name in names]
+            figures.append(f"{row['metrics']['copy-rate'][0]:.1%}")
             cost = [f"{row['cost'][name]:,.0f}" if row["cost"] else "" for name in ("images", "samples_per_second")]
             name = f"*{row['subject']}*" if row["baseline"] else f"**{row['subject']}**"
             lines.append(f"| {' | '.join([name, *figures, *cost])} |")

@@ -410,6 +410,26 @@ def test_tuning(bench, trained, tmp_path):
     assert re.search(r"\| 7 \| [0-9.]+ \|  \|  \|", printed)
 
 
+@pytest.mark.long
+def test_record(bench):
+    """Every family and baseline has a row and a line of the table; what was measured is read again and not repeated."""
+    words = ("--sets", "digits", "--minutes", 0.01, "--seeds", 1, "--n", 40, "--machine", "this one", "--out", "record.jsonl")
+    printed = bench("record", *words)
+    rows = [json.loads(line) for line in Path("record.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row["subject"] for row in rows if not row["baseline"]} == {"diffusion", "score", "vae", "gan", "latent"}
+    assert {row["subject"] for row in rows if row["baseline"]} == {"copy", "gaussian", "kernel", "mixture"}
+    assert finite([row["metrics"] for row in rows])
+    for row in rows:
+        assert row["metrics"]["fd-efficientnet"][0] > 0
+        assert bool(row["cost"]) != row["baseline"]
+    assert bench("record", *words) in printed
+    table = bench("record", "--table", "--out", "record.jsonl")
+    assert "**digits, 0.01 minutes of this one, 1 training, 40 samples" in table
+    for row in rows:
+        value = row["metrics"]["copy-rate"][0]
+        assert re.search(rf"^\| \*+{row['subject']}\*+ \|.*\| {value:.1%} \|", table, re.M), table
+
+
 @absent("diffusers")
 @pytest.mark.full
 def test_tuned_peer(bench):

@@ -23,20 +23,27 @@ def stored(name: str) -> Any:
 
 
 def families(path: str) -> None:
-    """Distance of the five families after the same time, mean and deviation of three trainings, in two extractors."""
-    found = stored("families-fashion-mnist.json")
-    figure = Figure(figsize=(8.2, 3.2), dpi=150, layout="constrained")
-    names = [e["subject"] for e in found["evaluations"]]
-    for axes, extractor in zip(figure.subplots(1, 2, sharey=True), ("classifier", "efficientnet"), strict=True):
-        for i, evaluation in enumerate(reversed(found["evaluations"])):
-            (metric,) = (m for m in evaluation["metrics"] if m["name"] == f"fd-{extractor}")
-            baseline = evaluation["subject"] in found["baselines"]
-            value, error = metric["value"]["value"], metric["value"]["std_err"]
-            axes.errorbar(value, i, xerr=error, fmt="o", color=THEIRS if baseline else OURS, capsize=3, markersize=5)
-            if i == 0:
-                axes.axvline(metric["real"]["value"], color=GREY, linewidth=0.8, linestyle=":")
-        axes.set(xscale="log", xlabel=f"fd-{extractor} (dotted: real data)")
-        axes.set_yticks(range(len(names)), list(reversed(names)))
+    """Distance of the five families and of baselines on each data set of the record, after the longest time that is there."""
+    found: dict[str, list[Any]] = {}
+    for row in stored("record.jsonl"):
+        mine = found.setdefault(row["set"], [])
+        if not mine or row["minutes"] > mine[0]["minutes"]:
+            mine.clear()
+        if not mine or row["minutes"] == mine[0]["minutes"]:
+            mine.append(row)
+    order = ["kernel", "gaussian", "mixture", "score", "diffusion", "vae", "gan", "latent"]
+    figure = Figure(figsize=(8.6, 3.0), dpi=150, layout="constrained")
+    for axes, (name, rows) in zip(figure.subplots(1, len(found), sharey=True, squeeze=False)[0], found.items(), strict=True):
+        for row in rows:
+            if row["subject"] in order:
+                value, error, real = row["metrics"]["fd-efficientnet"]
+                colour = THEIRS if row["baseline"] else OURS
+                axes.errorbar(value, order.index(row["subject"]), xerr=error, fmt="o", color=colour, capsize=3, markersize=5)
+        axes.axvline(real, color=GREY, linewidth=0.8, linestyle=":")
+        minutes = rows[0]["minutes"]
+        axes.set_title(f"{name}, {minutes:g} minute{'s' * (minutes != 1)}", fontsize=10)
+        axes.set(xscale="log", xlabel="fd-efficientnet", ylim=(-0.6, len(order) - 0.4))
+        axes.set_yticks(range(len(order)), order)
         _plain(axes, log="x")
     figure.savefig(path)
 
