@@ -49,7 +49,7 @@ def gaussian(bandwidth: float) -> Kernel:
 @register(
     "metric",
     "kid",
-    "distance of the distributions by a cubic kernel; 0 for equal ones at any n",
+    "distance of the distributions by a cubic kernel, which rises steeply; 0 on average for equal ones, at any n",
     better="lower",
     takes="standardised",
     every=True,
@@ -72,7 +72,7 @@ def kid(x: np.ndarray, reference: np.ndarray, strata: Strata = None, reference_s
 @register(
     "metric",
     "mmd",
-    "distance by Gaussian kernels, which decides the verdict; 0 for equal distributions at any n",
+    "distance by Gaussian kernels, which decides the verdict; 0 on average for equal distributions, at any n",
     better="lower",
     takes="whitened",
     strata=True,

@@ -65,7 +65,7 @@ def html(
     environment = Environment(loader=PackageLoader("ancestral.app.report", "templates"), autoescape=True, trim_blocks=True)
     environment.filters["picture"] = lambda data, kind="png": f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     environment.filters["figure"] = lambda text: text.replace(" ± ", " ±\N{NO-BREAK SPACE}")  # it may wrap before the sign
-    several = len(comparison.subjects) > 1
+    several, shows = len(comparison.subjects) > 1, is_picture(evaluator.data.spec)  # pictures show their conditions
     models = [s for s in comparison.subjects if not s.baseline]
     return environment.get_template("report.html").render(
         title=title,
@@ -81,13 +81,13 @@ def html(
         costs=costs(comparison),
         pairs=pairs(comparison),
         names=[s.name for s in comparison.subjects],
-        pixelated=is_picture(evaluator.data.spec),
+        pixelated=shows,
         ranking=figures.ranking(comparison.subjects) if several else None,
         real=figures.real(evaluator.data),
         film=figures.film(states, evaluator.data),
         commands=commands,
         grids=[
-            (s.name, figures.samples(s.samples.x, evaluator.data, s.samples.renderings), bool(s.samples.renderings))
+            (s.name, figures.samples(s.samples.x, evaluator.data, s.samples.renderings), shows and bool(s.samples.renderings))
             for s in comparison.subjects
         ],
         losses=figures.losses({s.name: s.rows for s in models}),
