@@ -311,6 +311,17 @@ def test_one_process_writes_into_a_run_and_readers_go_on(run, held, command, tmp
     assert not (run.path / lock.FILE).exists()
 
 
+def test_a_new_folder_in_which_nothing_was_written_is_removed_and_no_other(tmp_path):
+    empty, used, old = tmp_path / "runs" / "empty", tmp_path / "runs" / "used", tmp_path / "old"
+    old.mkdir()
+    for folder in (empty, used, old):
+        with locked(folder):
+            assert (folder / lock.FILE).exists()
+            if folder == used:
+                (used / "x").write_text("x")
+    assert (empty.exists(), used.exists(), old.exists()) == (False, True, True)
+
+
 def test_a_thread_may_take_its_lock_again_and_another_may_not(tmp_path):
     failures = []
 
