@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ancestral import runner as runner_module
-from ancestral.app.export.diffusers import NOTE, write_pipeline
+from ancestral.app.export.diffusers import write_pipeline
 from ancestral.app.export.formats import NEEDED, Format, check_packages, write
 from ancestral.app.export.graphs import N, Plan, Sampler, described, plan
 from ancestral.app.export.web import check as check_pictures
@@ -32,6 +32,7 @@ from ancestral.files import disk_errors, write_atomically
 from ancestral.models import GenerativeModel, seeds_from
 from ancestral.models.denoising import SOLVER, SPACING, STEPS
 from ancestral.models.exported import CONDITIONER, ExportedModel, holds_export
+from ancestral.models.pipelines import NOTE
 from ancestral.runner import CONFIG, FORMAT, Array, Exported, digest, digest_of
 from ancestral.suggest import unknown
 from ancestral.version import __version__
