@@ -1,10 +1,12 @@
 """Pipelines of diffusers: ours in their folders, and theirs as models here."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -313,17 +315,48 @@ def test_their_pipeline_draws_our_classes(drop, tmp_path):
         back.sample(2, steps=2)
 
 
-def test_classes_in_latents(tmp_path):
-    """No pipeline of theirs draws them; the loop of the documentation does (`test_docs_files`)."""
-    autoencoder = shaken(DiffusersAutoencoder(AUTOENCODER, (3, 16, 16), (0.0, 1.0)))
-    model = an.LatentModel(autoencoder, by_class((2, 8, 8)), shape=(3, 16, 16), bounds=(0, 1)).eval()
-    model.measure(torch.randn(50, 2, 8, 8) * 2 + 1)
-    assert an.export(model, "diffusers", tmp_path / "p").agreement["largest"] < FLOOR
-    back = an.load(f"diffusers:{tmp_path / 'p'}")
-    condition, by = {"class": ["dog", "fox"]}, {"solver": "ddim", "steps": 5, "spacing": "trailing", "guidance": 2.0}
-    mine = path(model, Same(2), condition, **by)
-    np.testing.assert_allclose(path(back, Same(2), condition, **by), mine, atol=FLOOR)
-    assert np.abs(mine - path(model, Same(2), {"class": "cat"}, **by)).max() > 1e-3
+def documented(latents):
+    """Run the loop of the page on exports, and return its noise and its images."""
+    page = (Path(__file__).parents[3] / "docs" / "export.md").read_text()
+    code = next(block for block in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "class_labels" in block)
+    line = "# of latents: z = "
+    assert line in code
+    assert "tensor([3, 7])" in code
+    code = code.replace("tensor([3, 7])", "tensor([1, 2])").replace(line if latents else "# nothing", "z = ")
+    noise, randn = [], torch.randn
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randn", lambda *shape: noise.append(randn(*shape)) or noise[-1].clone())
+        exec(code, names := {})
+    return noise[0], names["images"].permute(0, 2, 3, 1).numpy()
+
+
+class Given:
+    """Noise that is given."""
+
+    def __init__(self, z):
+        self.n, self.z = len(z), z
+
+    def normal(self, shape):
+        return self.z
+
+
+@pytest.mark.parametrize("latents", [False, True])
+def test_the_loop_of_the_page_draws_classes_with_guidance(latents, tmp_path, monkeypatch):
+    """No pipeline of theirs has guidance for this network, or gives it a class in latents. Both are read back here."""
+    model = by_class(**PIXELS)
+    if latents:
+        autoencoder = shaken(DiffusersAutoencoder(AUTOENCODER, (3, 16, 16), (0.0, 1.0)))
+        model = an.LatentModel(autoencoder, by_class((2, 8, 8)), shape=(3, 16, 16), bounds=(0, 1)).eval()
+        model.measure(torch.randn(50, 2, 8, 8) * 2 + 1)
+    monkeypatch.chdir(tmp_path)
+    assert an.export(model, "diffusers", "runs/theirs-diffusers").agreement["largest"] < FLOOR
+    z, images = documented(latents)
+    condition = {"class": ["dog", "fox"]}
+    by = {"solver": "ddim", "steps": 20, "spacing": "trailing", "guidance": 1.5}
+    for one in (model, an.load("diffusers:runs/theirs-diffusers")):
+        np.testing.assert_allclose(path(one, Given(z), condition, **by), images, atol=FLOOR)
+    assert np.abs(images - path(model, Given(z), {"class": "cat"}, **by)).max() > 1e-3
+    assert np.abs(images - path(model, Given(z), condition, **by | {"guidance": 1.0})).max() > 1e-4
 
 
 def test_their_classes_without_our_note_have_numbers(tmp_path):
