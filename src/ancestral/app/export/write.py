@@ -20,6 +20,7 @@ from ancestral import runner as runner_module
 from ancestral.app.export.diffusers import write_pipeline
 from ancestral.app.export.formats import NEEDED, Format, check_packages, write
 from ancestral.app.export.graphs import N, Plan, Sampler, described, plan
+from ancestral.app.export.texts import write_readers
 from ancestral.app.export.web import check as check_pictures
 from ancestral.app.export.web import write_page
 from ancestral.app.progress import Reporter
@@ -137,14 +138,19 @@ def export(
         planned = plan(model, what, _sampler(model, folder, what, steps, solver, guidance))
         if to == "web":  # first, since its runtime may be missing
             write_page(there, None if runtime is None else Path(runtime))
-        config = _graphs(there, model, planned, _config(model, planned, format, what, precision, folder), reporter)
+        config = _config(model, planned, format, what, precision, folder)
+        _graphs(there, model, planned, config, reporter, texts=to != "web")
     return Export(target, config)
 
 
-def _graphs(there: Path, model: GenerativeModel, planned: Plan, config: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Write graphs, description and runner, compare the samples, and return the description."""
+def _graphs(
+    there: Path, model: GenerativeModel, planned: Plan, config: dict[str, Any], reporter: Reporter, texts: bool
+) -> None:
+    """Write graphs, description and runner, and compare the samples. texts: whether the runner shall read texts."""
     _write(there, config, planned, None)
     _encoders(model, there, config)
+    if texts:
+        write_readers(model, there, config)
     _describe(there, config)
     if config["precision"] == "int8":
         reporter.say("measuring the ranges of the int8 numbers on samples")
@@ -154,7 +160,6 @@ def _graphs(there: Path, model: GenerativeModel, planned: Plan, config: dict[str
     config["agreement"] = _agreement(there, config, model, planned)
     _describe(there, config)
     write_atomically(there / RUNNER, inspect.getsource(runner_module).encode())
-    return config
 
 
 def _check(to: str, what: str, precision: str) -> None:
