@@ -648,6 +648,19 @@ def test_fuzz(tmp_path, monkeypatch):
 
 
 @pytest.mark.full
+@pytest.mark.long
+def test_export(bench):
+    settings = ("train.previews=0", "model.latent=4", "model.net=mlp", "model.width=16")
+    ancestral.train("digits", "vae", "2it", "run", condition="class", settings=settings, device="cpu", quiet=True)
+    printed = bench("export", "run", "--n", 4, "--trials", 1, "--json", "out.json")
+    (row,) = read("out.json")["runs"]
+    assert row["milliseconds"].keys() == {"torch", "onnx", "onnx int8", "openvino", "openvino int8"}
+    assert row["agreement"]["onnx"]["rms"] < row["agreement"]["onnx int8"]["rms"]
+    assert row["agreement"]["openvino int8"]["samples"] == 513
+    assert all(gain > 0.5 for gain in read("out.json")["product"].values())
+    assert "run: milliseconds torch" in printed
+
+
 def test_distill(bench):
     ancestral.train("digits", budget="4it", out="run", condition="class", settings=SMALL, device="cpu", quiet=True)
     ancestral.distill("run", 2, "2it", device="cpu", quiet=True, settings=("train.previews=0",))

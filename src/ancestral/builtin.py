@@ -61,7 +61,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "unet": "a convolutional U-Net",
         "dit": "a transformer of patches",
         "mlp": "a residual MLP for vectors",
-        "unet-diffusers": "a UNet2DModel of the library diffusers, for its pipelines",
+        "unet-diffusers": "a UNet2DModel of the library diffusers, for its pipelines; for texts a UNet2DConditionModel",
     },
     "autoencoder": {
         "auto": "an MLP for vectors and for many small images, else convolutions",

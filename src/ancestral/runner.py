@@ -1,4 +1,5 @@
 """Draw samples from an exported model. This file needs numpy and the runtime of the export, and no other file of ancestral.
+Conditions on texts also need the package tokenizers.
 
     python runner.py -n 16 --seed 0 --out samples.png
 
@@ -60,6 +61,8 @@ class Exported:
             raise ExportError(f"only openvino has another arithmetic than fp32; got precision={precision!r}")
         files = {name: self.folder / next(iter(graph["files"])) for name, graph in graphs.items()}
         self.graphs: dict[str, Graph] = {name: RUNTIMES[format](file, precision, threads) for name, file in files.items()}
+        self.threads = threads
+        self.readers: dict[str, Reader] = {}  # of texts, loaded with the first text
 
     def sample(
         self,
@@ -78,7 +81,8 @@ class Exported:
             seeds: one seed for each sample instead.
             guidance: the scale of guidance, which only an exported network can change. None: that of the export.
             **conditions: e.g. `**{"class": "cat"}`: one value for all samples, or a list of n. A class is a name or a number;
-                `number` is a row of numbers, NaN for one that is left open; all other kinds are arrays as `config.json` says.
+                `number` is a row of numbers, NaN for one that is left open; `text` is a text, for which the package tokenizers
+                is needed; all other kinds are arrays as `config.json` says.
 
         Raises:
             ExportError: if the request does not fit the model.
@@ -147,7 +151,17 @@ class Exported:
             if name not in kinds:
                 known = ", ".join(kinds) or "none"
                 raise ExportError(f"this model was not exported with the condition {name!r}; its conditions: {known}")
-        return {name: _raw(name, kinds[name], value, n) for name, value in values.items()}
+        return {
+            name: self._read(name, kinds[name], value, n) if _is_text(kinds[name], value) else _raw(name, kinds[name], value, n)
+            for name, value in values.items()
+        }
+
+    def _read(self, name: str, kind: Mapping[str, Any], value: Any, n: int) -> Array:
+        """Return the values of n texts, or of one for all, `(n, ...)`."""
+        texts = [value] * n if isinstance(value, str) else list(value)
+        if name not in self.readers:
+            self.readers[name] = Reader(self.folder, self.config["format"], kind, self.threads)
+        return self.readers[name](texts)
 
     def inputs(self, n: int, raw: Mapping[str, Array]) -> list[Array]:
         """Return the inputs of a graph for the conditions of n samples.
@@ -162,6 +176,65 @@ class Exported:
             value = raw[name].astype(kind["dtype"]) if name in raw else np.zeros(shape, dtype=kind["dtype"])
             inputs += [value, np.full(n, name in raw)]
         return inputs
+
+
+class Reader:
+    """A reader of texts: texts -> the values of their condition `(n, length, ...)`, as the model was trained with them.
+
+    The tokenizer is that of the package tokenizers. Its numbers are the values, or an encoder computes vectors from them.
+
+    Args:
+        folder: the folder of the export.
+        format: the format of the encoder.
+        kind: the description of the condition.
+        threads: as of `Exported`.
+
+    Raises:
+        ExportError: if a file is damaged, or a package is missing.
+    """
+
+    def __init__(self, folder: Path, format: str, kind: Mapping[str, Any], threads: int | None):
+        try:
+            from tokenizers import Tokenizer
+        except ImportError:
+            raise ExportError("texts need the package tokenizers: pip install tokenizers") from None
+        self.kind, self.length = kind, kind["shape"][0]
+        for file, checksum in kind["files"].items():
+            if digest(folder / file) != checksum:
+                raise ExportError(f"{folder / file} is damaged: export the model again")
+        self.tokenizer = Tokenizer.from_file(str(folder / kind["tokenizer"]))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.encoder = None if kind["encoder"] is None else RUNTIMES[format](folder / kind["encoder"], "fp32", threads)
+
+    def __call__(self, texts: Sequence[str]) -> Array:
+        """Return the values of texts. Raises ExportError for one that is too long or has an unknown word."""
+        numbers = np.zeros((len(texts), self.length), dtype=np.int64)
+        for i, text in enumerate(texts):
+            row = self.numbers(text)
+            numbers[i, : len(row)] = row
+        if self.encoder is None:
+            return numbers
+        out: Array = np.zeros((len(texts), *self.kind["shape"]), dtype=np.float16)
+        told = [i for i, text in enumerate(texts) if text]  # the empty text is the null, all 0
+        for part in (told[i : i + BATCH] for i in range(0, len(told), BATCH)):
+            out[part] = self.encoder([numbers[part]])
+        return out
+
+    def numbers(self, text: str) -> list[int]:
+        """Return the numbers of the tokens of a text."""
+        words = self.kind["words"]
+        for word in [] if words is None else self._words(text):
+            if word not in words:
+                raise ExportError(f"no text of the training data has the word {word!r}: its words are in {CONFIG}")
+        row = [*self.kind["first"], *self.tokenizer.encode(text).ids]
+        if text and len(row) > self.length:
+            raise ExportError(f"the text {text!r} has {len(row)} tokens, and the longest caption had {self.length}: shorten it")
+        return row[: self.length]
+
+    def _words(self, text: str) -> list[str]:
+        split = self.tokenizer.pre_tokenizer.pre_tokenize_str(self.tokenizer.normalizer.normalize_str(text))
+        return [word for word, _ in split]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -205,6 +278,13 @@ def _generator(seed: int, draw: int) -> np.random.Generator:
 def _column(values: Sequence[float], x: Array) -> Array:
     """Return numbers for each channel, so that they broadcast against x `(n, c, *space)`."""
     return np.array(values, dtype=np.float32).reshape(-1, *[1] * (x.ndim - 2))
+
+
+def _is_text(kind: Mapping[str, Any], value: Any) -> bool:
+    """Return whether a value is a text or several, and not the array that a graph takes."""
+    if kind["kind"] != "text":
+        return False
+    return isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(text, str) for text in value))
 
 
 def _raw(name: str, kind: Mapping[str, Any], value: Any, n: int) -> Array:
@@ -299,14 +379,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("-n", type=int, default=16, help="number of samples")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
-    parser.add_argument("--condition", action="append", default=[], metavar="NAME=VALUE", help="e.g. class=3 or number=0.5")
+    parser.add_argument(
+        "--condition", action="append", default=[], metavar="NAME=VALUE", help="e.g. class=3, number=0.5 or text=..."
+    )
     parser.add_argument("--guidance", type=float, help="strength of the condition, for an exported network")
     parser.add_argument("--out", type=Path, default=Path("samples.png"), help="a .png of images, or a .npy array")
     asked = parser.parse_args(arguments)
     try:
         given = [text.partition("=") for text in asked.condition]
         model = Exported(asked.folder)
-        conditions = {name: value if name == "class" else json.loads(value) for name, _, value in given}
+        kinds = {name: kind["kind"] for name, kind in model.config["conditions"].items()}
+        conditions = {name: value if kinds.get(name) in ("class", "text") else json.loads(value) for name, _, value in given}
         x = model.sample(asked.n, seed=asked.seed, guidance=asked.guidance, **conditions)
         if asked.out.suffix == ".npy":
             np.save(asked.out, x)

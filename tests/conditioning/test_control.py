@@ -165,12 +165,14 @@ def test_a_map_is_guided_as_a_class_is(scenes):
     assert sketch.usual_guidance(["sketch"]) == 1
 
 
-def test_guidance_away_from_a_null_that_was_not_trained_is_refused(scenes):
+def test_a_null_that_was_not_trained_is_refused(scenes):
     model, _ = woken(scenes, "diffusion", "class", "model.condition_dropout=0")
     model.sample(1, {"class": "odd"}, steps=1)
     model.sample(1, {"class": "odd"}, steps=1, guidance=2.0, negative={"class": "even"})
-    with pytest.raises(UsageError, match=r"trained with model\.condition_dropout=0"):
+    with pytest.raises(UsageError, match=r"guidance needs the model without condition.*model\.condition_dropout=0"):
         model.sample(1, {"class": "odd"}, steps=1, guidance=2.0)
+    with pytest.raises(UsageError, match=r"always had the condition class in its training \(model\.condition_dropout=0\)"):
+        model.sample(1, steps=1)
 
 
 def test_a_weak_model_with_another_vocabulary_is_refused(scenes):

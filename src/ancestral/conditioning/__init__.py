@@ -8,6 +8,7 @@ p(x | y) and p(x) (Ho & Salimans 2022, arXiv:2207.12598).
 from ancestral.conditioning.classes import ClassCondition
 from ancestral.conditioning.conditioner import Condition, Conditioner
 from ancestral.conditioning.context import NOTHING, Context, ContextShape
+from ancestral.conditioning.embeddings import EmbeddingCondition
 from ancestral.conditioning.images import ImageCondition, InpaintCondition, SketchCondition, UpscaleCondition
 from ancestral.conditioning.layout import LayoutCondition
 from ancestral.conditioning.maps import MapCondition
@@ -24,6 +25,7 @@ __all__ = [
     "Conditioner",
     "Context",
     "ContextShape",
+    "EmbeddingCondition",
     "ImageCondition",
     "InpaintCondition",
     "LayoutCondition",

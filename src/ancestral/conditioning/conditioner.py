@@ -145,6 +145,14 @@ class Conditioner(nn.Module):
                 raise UsageError(f"this model was not trained with the condition {name!r}; its conditions: {known}")
         return {name: self._kind(name).parse(value, n) for name, value in condition.items()}
 
+    def check_given(self, raw: Mapping[str, Tensor]) -> None:
+        """Raise UsageError if a condition is not given and its null was not trained."""
+        if not self.drop and (missing := [name for name in self.kinds if name not in raw]):
+            raise UsageError(
+                f"this model always had the condition {missing[0]} in its training (model.condition_dropout=0), so it cannot "
+                "draw samples without it: give it"
+            )
+
     def put_back(self, x: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
         """Return samples x `(n, *shape)` in the units of the data, with the parts that their conditions give exactly."""
         for name, value in raw.items():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ancestral.configuration import configurable
 
@@ -67,14 +68,28 @@ class Context:
 
     @staticmethod
     def cat(contexts: Sequence[Context]) -> Context:
-        """Join the contexts of several batches. Raises ValueError if only some of them have a form."""
+        """Join the contexts of several batches. Different numbers of tokens are padded to the largest, with a mask.
+
+        Raises ValueError if only some of the contexts have a form.
+        """
         joined = {}
+        counts = [context.tokens.shape[1] for context in contexts if context.tokens is not None]
+        if len(set(counts)) > 1:
+            contexts = [context._padded(max(counts)) for context in contexts]
         for field in fields(Context):
             parts = [getattr(context, field.name) for context in contexts]
             if any((part is None) != (parts[0] is None) for part in parts):
                 raise ValueError(f"contexts with {field.name} and without do not join")
             joined[field.name] = None if parts[0] is None else torch.cat(parts)
         return Context(**joined)
+
+    def _padded(self, m: int) -> Context:
+        """Return the context with m tokens and a mask."""
+        if self.tokens is None:
+            return self
+        n, real, _ = self.tokens.shape
+        mask = torch.ones(n, real, dtype=torch.bool, device=self.tokens.device) if self.mask is None else self.mask
+        return replace(self, tokens=F.pad(self.tokens, (0, 0, 0, m - real)), mask=F.pad(mask, (0, m - real)))
 
     def only(self, *forms: str) -> Context:
         """Return the context with only the named forms. Tokens keep their mask."""

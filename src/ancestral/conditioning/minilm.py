@@ -50,6 +50,15 @@ class MiniLM:
             raise AncestralError(f"the sentence encoder minilm is not installed: {INSTALL}")
         self.folder = Path(found.origin).parent / "model"
 
+    @property
+    def tokenizer_file(self) -> Path:
+        """The file of the tokenizer, for the package tokenizers."""
+        return self.folder / "tokenizer.json"
+
+    def network(self) -> nn.Module:
+        """Return the network: token numbers `(n, m)`, True for real tokens `(n, m)` -> `(n, m, 384)`."""
+        return _network(self.folder)
+
     def count(self, text: str) -> int:
         """Return the number of tokens of a text, with its start and end tokens."""
         return len(_tokenizer(self.folder).encode(text).ids)

@@ -382,6 +382,7 @@ class GenerativeModel(nn.Module):
         self.check_options(how)
         chosen = _seeds(seeds, n)
         raw = self.conditioner.parse(condition, n)
+        self.conditioner.check_given(raw)
         with self.inference():
             context = self.conditioner(raw, n)
             states = self.sample_path(SampleNoise(chosen, self.device), context, **self.resolve(raw, n, how))

@@ -150,8 +150,8 @@ class DenoisingModel(GenerativeModel):
         how = {"guidance": self.usual_guidance(raw), **how}
         if how["guidance"] != 1 and not self.conditioner.drop and how.get("negative") is None and how.get("weak") is None:
             raise UsageError(
-                "guidance needs the model without condition, and this one was trained with model.condition_dropout=0, always "
-                "with one: leave guidance out, or give a negative condition or a weak model"
+                "guidance needs the model without condition, and this one always had one in its training "
+                "(model.condition_dropout=0): leave guidance out, or give a negative condition or a weak model"
             )
         if isinstance(negative := how.get("negative"), Mapping):
             how["negative"] = self.conditioner.context(negative, n)

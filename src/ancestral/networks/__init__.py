@@ -145,12 +145,12 @@ def unet_diffusers(
     dropout: float = 0.0,
     context: ContextShape = NOTHING,
 ) -> nn.Module:
-    """Build a UNet2DModel of the library diffusers for images `(c, h, w)`."""
+    """Build a UNet2DModel, or for tokens a UNet2DConditionModel, of the library diffusers for images `(c, h, w)`."""
     if len(shape) != 3:
         raise UsageError("the network unet-diffusers is for images: leave model.net out")
     if patch or width:
         raise UsageError("the network unet-diffusers has channels and blocks, but no width and no patches: leave them out")
-    return DiffusersUNet(unet_config(shape, channels, blocks or 1, dropout), context=context)
+    return DiffusersUNet(unet_config(shape, channels, blocks or 1, dropout, bool(context.tokens)), context=context)
 
 
 def _neighbours(shape: Sequence[int], net: str) -> None:

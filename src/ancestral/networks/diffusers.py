@@ -1,4 +1,4 @@
-"""Networks of the library diffusers: AutoencoderKL (Rombach et al. 2022, arXiv:2112.10752) and UNet2DModel.
+"""Networks of the library diffusers: AutoencoderKL (Rombach et al. 2022, arXiv:2112.10752), UNet2DModel, UNet2DConditionModel.
 
 The networks are the library's own, which is imported only when one is built. An autoencoder sees pictures in [-1, 1]. The
 factor by which pipelines of the library scale latents is left out, because a latent model normalises each channel itself. A
@@ -22,7 +22,7 @@ from ancestral.errors import AncestralError, UsageError
 from ancestral.schedules import Chain
 
 NAME = "AutoencoderKL"
-UNET = "UNet2DModel"
+UNET, CROSS = "UNet2DModel", "UNet2DConditionModel"  # CROSS has cross-attention to tokens
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"  # files of a model saved by the library
 PIXELS = 2**16  # pixels in one pass of the network
 
@@ -111,7 +111,8 @@ class DiffusersAutoencoder(nn.Module):
 class DiffusersUNet(nn.Module):
     """The library's U-Net: (z `(n, c, h, w)`, logsnr `(n,)`, Context) -> a tensor shaped as z.
 
-    It takes step i = 0..T-1 of a chain as the noise level, which is the level after i + 1 steps here (`steps`).
+    It takes step i = 0..T-1 of a chain as the noise level, which is the level after i + 1 steps here (`steps`). It is a
+    UNet2DConditionModel if the context has tokens, which are its encoder hidden states, and else a UNet2DModel.
 
     Args:
         config: the library's configuration, as in its config.json.
@@ -127,19 +128,23 @@ class DiffusersUNet(nn.Module):
 
     def __init__(self, config: Mapping[str, Any], chain: Chain | None = None, context: ContextShape = NOTHING):
         super().__init__()
-        if context.tokens or context.channels:
+        if context.channels:
             raise UsageError(
-                "the network unet-diffusers reads conditions only as a vector, as of a class or of numbers: choose "
-                "model.net=unet for other conditions"
+                "the network unet-diffusers reads conditions as a vector or as tokens, as of a class, of numbers or of a text, "
+                "and not as maps: choose model.net=unet for other conditions"
             )
         self.chain = Chain.linear() if chain is None else chain
         self.register_buffer("table", self.chain.alphas_bar.log().float(), persistent=False)
-        embedded = {"class_embed_type": "identity"} if context.vector else {}
-        self.network = library(UNET).from_config({**config, **embedded})
-        self.context = nn.Linear(context.vector, 4 * config["block_out_channels"][0]) if context.vector else None
+        self.name = CROSS if context.tokens else UNET
+        asked: dict[str, Any] = {"class_embed_type": "identity"} if context.vector else {}
+        asked |= {"cross_attention_dim": context.tokens} if context.tokens else {}
+        self.network = library(self.name).from_config({**config, **asked})
+        self.context = nn.Linear(context.vector, embedding_width(config)) if context.vector else None
 
     def forward(self, z: Tensor, logsnr: Tensor, context: Context) -> Tensor:
         added = {} if self.context is None else {"class_labels": self.context(context.vector)}
+        if self.name == CROSS:
+            added |= {"encoder_hidden_states": context.tokens, "encoder_attention_mask": context.mask}
         out: Tensor = self.network(z, self.steps(logsnr), **added).sample
         return out
 
@@ -153,8 +158,17 @@ class DiffusersUNet(nn.Module):
         return torch.where((i - whole).abs() < 1e-3, whole, i)  # exactly the library's numbers at its steps
 
 
+def embedding_width(config: Mapping[str, Any]) -> int:
+    """Return the width of the embedding of the noise level in the U-Net of a configuration."""
+    return int(config.get("time_embedding_dim") or 4 * config["block_out_channels"][0])
+
+
 def unet_config(
-    shape: Sequence[int], channels: Sequence[int] | None = None, blocks: int = 1, dropout: float = 0.0
+    shape: Sequence[int],
+    channels: Sequence[int] | None = None,
+    blocks: int = 1,
+    dropout: float = 0.0,
+    tokens: bool = False,
 ) -> dict[str, Any]:
     """Return the library's configuration of a U-Net for images, with attention at the coarsest level.
 
@@ -163,6 +177,7 @@ def unet_config(
         channels: features of each level. None: as many levels as lead to a map of 8 per side, if they divide the sides.
         blocks: residual blocks per level.
         dropout: the dropout rate.
+        tokens: whether the attention also reads the tokens of a context.
 
     Raises:
         UsageError: if the levels do not divide the sides.
@@ -178,15 +193,17 @@ def unet_config(
         raise UsageError(f"each level halves the sides, and {len(channels)} levels do not divide {sides}: give fewer channels")
     plain = len(channels) - 1
     common = math.gcd(*channels)
+    width = 64 if channels[-1] % 64 == 0 else channels[-1]  # of a head
+    attention = "CrossAttn" if tokens else "Attn"
     return {
         "sample_size": space[0] if space[0] == space[1] else tuple(space),
         "in_channels": c,
         "out_channels": c,
         "block_out_channels": tuple(channels),
-        "down_block_types": (*["DownBlock2D"] * plain, "AttnDownBlock2D"),
-        "up_block_types": ("AttnUpBlock2D", *["UpBlock2D"] * plain),
+        "down_block_types": (*["DownBlock2D"] * plain, f"{attention}DownBlock2D"),
+        "up_block_types": (f"{attention}UpBlock2D", *["UpBlock2D"] * plain),
         "layers_per_block": blocks,
         "norm_num_groups": math.gcd(32, common, max(1, common // 4)),  # norms of single channels would lose the noise level
-        "attention_head_dim": 64 if channels[-1] % 64 == 0 else channels[-1],
+        "attention_head_dim": channels[-1] // width if tokens else width,  # a UNet2DConditionModel reads the number of heads
         "dropout": dropout,
     }

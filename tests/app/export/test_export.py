@@ -294,9 +294,13 @@ def test_int8_keeps_its_loss_beside_it(tmp_path):
     exact = an.export(model, "onnx", tmp_path / "e")
     rough = an.export(model, "openvino", tmp_path / "q", precision="int8")
     assert exact.agreement["rms"] < 1e-5 < rough.agreement["rms"] < 0.3
-    ours, theirs = model.sample(64, seeds=range(64)).numpy(), Exported(tmp_path / "q").sample(seeds=range(64))
-    # the few samples of latents beyond the measured ranges are far off, and how far depends on the processor
-    assert 1e-5 < np.median(np.abs(theirs - ours)) < rough.agreement["rms"]
+    assert exact.agreement.keys() == {"samples", "largest", "rms"}
+    assert rough.agreement["samples"] == 513
+    ours, theirs = model.sample(512, seeds=range(512)).numpy(), Exported(tmp_path / "q").sample(seeds=range(512))
+    each = np.sqrt(np.mean((theirs - ours) ** 2, 1))
+    # few samples, of latents beyond the measured ranges, are far off: other seeds find them as often
+    assert 1e-5 < np.median(each) < rough.agreement["rms"] < rough.agreement["rms_99"] < rough.agreement["largest"]
+    assert np.mean(each > rough.agreement["rms_99"]) < 0.03
     with pytest.raises(UsageError, match="a pt2 has no int8"):
         an.export(model, "pt2", tmp_path / "p", precision="int8")
 

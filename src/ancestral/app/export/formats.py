@@ -66,6 +66,8 @@ def traced(graph: Traceable) -> ExportedProgram:
     """Trace a graph with an open number of samples. Raises UsageError if it depends on values."""
     n = Dim("n", min=1, max=MOST)
     open_first = tuple({0: n} for _ in graph.inputs)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # its fused layers of transformers are in no other format
     try:
         return torch.export.export(Flat(graph.module), graph.inputs, dynamic_shapes=(open_first,), strict=False)
     except RuntimeError as error:
@@ -73,6 +75,8 @@ def traced(graph: Traceable) -> ExportedProgram:
             f"this model cannot be written as a graph ({_first_line(error)}): choose another `solver`, or export the network "
             "alone with `what=network`"
         ) from None
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 class Flat(torch.nn.Module):

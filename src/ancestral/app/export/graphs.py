@@ -22,6 +22,7 @@ from ancestral.conditioning import (
     LayoutCondition,
     MapCondition,
     NumberCondition,
+    SentenceCondition,
     TextCondition,
 )
 from ancestral.conditioning.images import ImageCondition
@@ -279,9 +280,17 @@ def example(name: str, kind: Condition) -> Tensor:
         return kind.parse(torch.arange(kind.canvas[0] * kind.canvas[1]).view(*kind.canvas) % len(kind.names), N)
     if isinstance(kind, LayoutCondition):
         return kind.parse([], N)
-    if isinstance(kind, TextCondition):
-        return kind.parse("", N)
+    if isinstance(kind, TextCondition | SentenceCondition):
+        return kind.read(texts_of(kind)).to(torch.long if isinstance(kind, TextCondition) else torch.float32)
     raise UsageError(f"the condition {name} of the class {type(kind).__name__} cannot be exported")
+
+
+def texts_of(kind: TextCondition | SentenceCondition) -> list[str]:
+    """Return N texts that a condition can read."""
+    if isinstance(kind, SentenceCondition):
+        return ["", "a", "the"]
+    words = sorted(kind.vocabulary.words) if kind.vocabulary is not None else []
+    return ["", *words[:: max(1, len(words) - 1)], "", ""][:N]
 
 
 def described(examples: Mapping[str, Tensor], kinds: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
