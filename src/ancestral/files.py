@@ -1,15 +1,18 @@
-"""Atomic and durable writing of files."""
+"""Atomic and durable writing of files, and reading of JSON that may be damaged or hostile."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ancestral.errors import AncestralError
+
+DIGITS = 100  # of a whole number in JSON or YAML at most
 
 
 def write_atomically(path: Path, contents: bytes | Callable[[BinaryIO], object]) -> None:
@@ -66,3 +69,24 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise AncestralError(
             f"cannot write to {path}: {reason}; what was saved before is unharmed, so fix this and run the command again"
         ) from None
+
+
+def read_json(content: str | bytes) -> Any:
+    """Return the value of a JSON text. Raises ValueError, which says in one line what is wrong and where."""
+    try:
+        text = content if isinstance(content, str) else content.decode()
+        return json.loads(text, parse_int=_integer)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"line {line} has a byte that is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}" if "\n" in text.strip() else "it"
+        raise ValueError(f"{where} is not JSON: {error.msg.lower()}") from None
+    except RecursionError:
+        raise ValueError("its values are nested too deep") from None
+
+
+def _integer(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"it has a number of {len(text):,} digits, and at most {DIGITS} are read")
+    return int(text)

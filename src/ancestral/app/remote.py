@@ -20,7 +20,7 @@ from typing import Any
 
 from ancestral.app.data.cache import cache_dir
 from ancestral.errors import AncestralError, UsageError
-from ancestral.files import disk_errors, write_atomically
+from ancestral.files import disk_errors, read_json, write_atomically
 
 PREFIX = "hub:"
 MODEL = ("model/config.json", "model/model.safetensors", "config.json", "model.safetensors", "recipe.yaml", "tuning.json")
@@ -140,7 +140,7 @@ def _pin_file() -> Path:
 
 def _pins() -> dict[str, str]:
     try:
-        found = json.loads(_pin_file().read_text(encoding="utf-8"))
+        found = read_json(_pin_file().read_bytes())
     except (OSError, ValueError):
         return {}
     return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}

@@ -6,7 +6,6 @@ pipeline are in [-1, 1], those of the model in [0, 1]. Only configurations and s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from ancestral.errors import UsageError
+from ancestral.files import read_json
 from ancestral.models.base import GenerativeModel
 from ancestral.models.diffusion import Diffusion
 from ancestral.models.latent import LatentModel
@@ -124,7 +124,7 @@ def _latent(folder: Path, prior: Diffusion) -> LatentModel:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        config: dict[str, Any] = read_json(file.read_bytes())
         config.keys()
         return config
     except (OSError, ValueError, AttributeError):

@@ -28,7 +28,7 @@ from ancestral.app.sampling.guidance import denoising
 from ancestral.app.training.saved import Opened, opened, spec_of, weights_of
 from ancestral.configuration import encode
 from ancestral.errors import AncestralError, UsageError
-from ancestral.files import disk_errors, write_atomically
+from ancestral.files import disk_errors, read_json, write_atomically
 from ancestral.models import GenerativeModel, seeds_from
 from ancestral.models.denoising import SOLVER, SPACING, STEPS
 from ancestral.models.exported import CONDITIONER, ExportedModel, holds_export
@@ -253,7 +253,7 @@ def _encoders(model: GenerativeModel, folder: Path, config: Mapping[str, Any]) -
 
 def _describe(folder: Path, config: Mapping[str, Any]) -> None:
     """Write `config.json` with its checksum."""
-    plain = json.loads(json.dumps(config))  # tuples become lists, as they are read
+    plain = read_json(json.dumps(config))  # tuples become lists, as they are read
     write_atomically(folder / CONFIG, json.dumps(plain | {"checksum": digest_of(plain)}, indent=1).encode())
 
 

@@ -121,7 +121,7 @@ def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Re
     from ancestral.app.data.discrete import as_allowed, described
     from ancestral.app.sampling.provenance import BESIDE, KEY
     from ancestral.errors import UsageError
-    from ancestral.files import disk_errors, write_atomically
+    from ancestral.files import disk_errors, read_json, write_atomically
 
     text = None if record is None else record.to_json()
     kept, rounded = as_allowed(x, spec), described(spec)
@@ -136,7 +136,7 @@ def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Re
             beside.unlink(missing_ok=True)  # of the table that is replaced
             write_atomically(out, _table(kept, spec))
             if text is not None:
-                note = {"@context": "http://www.w3.org/ns/csvw", "url": out.name, "notes": [{KEY: json.loads(text)}]}
+                note = {"@context": "http://www.w3.org/ns/csvw", "url": out.name, "notes": [{KEY: read_json(text)}]}
                 write_atomically(beside, json.dumps(note, indent=1).encode())
         elif out.suffix:
             suffix, why = single(spec)
