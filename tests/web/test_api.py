@@ -1,6 +1,7 @@
 """The API of the studio: what it shows of runs, what it draws, what it refuses."""
 
 import base64
+import errno
 import io
 import json
 import os
@@ -299,6 +300,25 @@ def test_a_queue_survives_its_server(tmp_path):
     returned.tick()
     assert [returned.state(other) for other in returned.jobs] == ["stopped", "stopped"]
     assert list((out / "checkpoints").glob("step-*"))
+
+
+def test_a_full_disk_is_one_sentence(client, studio, monkeypatch):
+    def full(path, contents):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ancestral.app.web.queue.write_atomically", full)
+    monkeypatch.setattr(studio.queue, "tick", lambda: None)
+    response = client.post("/api/runs/digits/tune")
+    assert (response.status_code, response.json()["error"]) == (
+        507,
+        "a file cannot be written or read: no space left on device",
+    )
+    monkeypatch.setattr("pathlib.Path.open", full)
+    upload = client.post("/api/uploads").json()["upload"]
+    response = client.put(f"/api/uploads/{upload}/a.png", content=b"a")
+    assert response.status_code == 409
+    assert "no space left on device" in response.json()["error"]
+    assert not list((studio.data_folder / upload).iterdir())
 
 
 def test_a_clock_that_is_set_changes_no_state(tmp_path, monkeypatch):

@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import platform
-import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from ancestral.app.leftovers import remove_leftovers
 from ancestral.app.processes import processes
 from ancestral.errors import UsageError
 from ancestral.files import disk_errors, read_json
@@ -35,7 +35,6 @@ else:
     import fcntl
 
 FILE = ".lock"
-LEFTOVER = re.compile(r"\..+\.(\d+)\.tmp")  # the name of a temporary file of `write_atomically`, with the number of its process
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 BYTE = 1 << 30  # the byte that Windows locks, beyond the text
 
@@ -103,7 +102,7 @@ def _take(folder: Path) -> None:
             with disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 _locks[key] = _Held(_acquire(folder), thread)
-                _remove_leftovers(folder)
+                remove_leftovers([*folder.rglob(".*.tmp")])
         elif held.thread == thread:
             held.times += 1
         else:
@@ -206,11 +205,3 @@ def birth(pid: int) -> str | None:
         return str(psutil.Process(pid).create_time())
     except (psutil.Error, OSError, ValueError, OverflowError):
         return None
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of `write_atomically` whose processes have ended."""
-    for file in folder.rglob(".*.tmp"):
-        process = LEFTOVER.fullmatch(file.name)
-        if process is not None and not psutil.pid_exists(int(process[1])):
-            file.unlink(missing_ok=True)

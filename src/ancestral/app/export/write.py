@@ -22,6 +22,7 @@ from ancestral.app.export.formats import NEEDED, Format, check_packages, write
 from ancestral.app.export.graphs import N, Plan, Sampler, described, plan
 from ancestral.app.export.web import check as check_pictures
 from ancestral.app.export.web import write_page
+from ancestral.app.leftovers import remove_leftovers
 from ancestral.app.progress import Reporter
 from ancestral.app.sampling import SampleRequest
 from ancestral.app.sampling.guidance import denoising
@@ -331,12 +332,19 @@ def _check_target(target: Path) -> None:
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
     """Open a folder beside the target, which takes its place if all goes well."""
-    there = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    there, old = (target.with_name(f".{target.name}.{part}{os.getpid()}.tmp") for part in ("", "old."))
+    remove_leftovers([*target.parent.glob(".*.tmp")])
     try:
         there.mkdir(parents=True)
         yield there
         if target.exists():
-            shutil.rmtree(target)
-        there.rename(target)
+            target.rename(old)
+        try:
+            there.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
     finally:
-        shutil.rmtree(there, ignore_errors=True)
+        for part in (there, old):
+            shutil.rmtree(part, ignore_errors=True)

@@ -31,7 +31,7 @@ from ancestral.app.sampling.guidance import Guidance
 from ancestral.app.sampling.request import SampleRequest, Sampling
 from ancestral.app.training.saved import Opened, opened, weights_of
 from ancestral.errors import UsageError
-from ancestral.files import read_json
+from ancestral.files import read_json, write_atomically
 from ancestral.version import __version__
 
 KEY = "ancestral"  # of the text chunk, and of the array
@@ -299,8 +299,7 @@ def _read(name: str, value: Any, folder: Path) -> Any:
 
 def kept(content: bytes, folder: Path) -> Path:
     """Write a file under the hash of its content, and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.png"
     if not path.exists():
-        path.write_bytes(content)
+        write_atomically(path, content)
     return path

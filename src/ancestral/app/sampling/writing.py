@@ -152,7 +152,7 @@ def write(x: Tensor, out: Path, spec: DataSpec, seeds: Sequence[int], record: Re
             out.mkdir(exist_ok=True)
             for i, (seed, sample) in enumerate(zip(seeds, kept, strict=True)):
                 about = None if record is None else record.of_sample(i)
-                (out / f"{seed}{suffix}").write_bytes(_file(sample, suffix, spec, about))
+                write_atomically(out / f"{seed}{suffix}", _file(sample, suffix, spec, about), durable=False)
     return "; ".join(notes)
 
 

@@ -229,12 +229,10 @@ class Run:
         there = self.weights.is_file()
         return f"the averaged model from before the failure is in {self.model}" if there else "no model was written before"
 
-    def save_model(self, weights: Mapping[str, Tensor]) -> None:
-        """Write the weights of the model, by name, with their checksum and that of the recipe."""
+    def save_model(self, weights: Mapping[str, Tensor], recipe: Recipe) -> None:
+        """Write the weights of the model, by name, with their checksum and that of the stored recipe."""
         tensors = {name: t.detach().contiguous() for name, t in weights.items()}
-        metadata = {"checksum": checksum(tensors)}
-        if self.recipe_file.is_file():
-            metadata["recipe"] = self.recipe.checksum()
+        metadata = {"checksum": checksum(tensors), "recipe": recipe.checksum()}
         if (run_id := self.id) is not None:
             metadata["run"] = run_id
         with disk_errors(self.path):
