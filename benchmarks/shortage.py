@@ -117,10 +117,8 @@ def room(place: Path) -> tuple[int, int]:
 
 
 def mounted(program: Sequence[str]) -> int:
-    """Run a program in a mount namespace of its own, print what it says, and return its exit code."""
-    done = subprocess.run(["unshare", "--map-root-user", "--mount", *program], stdout=subprocess.PIPE, text=True, check=False)
-    print(done.stdout, end="")
-    return done.returncode
+    """Run a program in a mount namespace of its own, and return its exit code."""
+    return subprocess.run(["unshare", "--map-root-user", "--mount", *program], check=False).returncode
 
 
 # a command in a process of its own
@@ -132,6 +130,7 @@ def apart(function: Callable[[], Any]) -> Any:
     pid = os.fork()
     if pid == 0:
         code = 1
+        os.close(reading)
         try:
             nothing = os.open(os.devnull, os.O_WRONLY)
             for stream in (1, 2):

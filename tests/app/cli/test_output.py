@@ -103,7 +103,7 @@ def test_errors_print_names_as_they_are(monkeypatch, tmp_path):
     [(["--help"], 1, "no space left"), (["info", "nothing", "--json"], 2, "the run folder nothing does not exist")],
 )
 def test_a_full_disk_behind_standard_output_is_one_sentence(words, code, said):
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         program = [sys.executable, "-m", "ancestral", *words]
         done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == code
