@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ancestral.errors import AncestralError
+from ancestral.errors import DiskError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, the largest size of a file
 DIGITS = 100  # of a whole number in JSON or YAML at most
@@ -64,17 +64,17 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn OSErrors inside, such as a full disk, into an AncestralError in one sentence."""
+    """Turn OSErrors inside, such as a full disk, into a DiskError, which is one sentence."""
     try:
         yield
     except OSError as error:
         raise disk_error(path, error) from None
 
 
-def disk_error(path: Path, error: OSError) -> AncestralError:
+def disk_error(path: Path, error: OSError) -> DiskError:
     """Return an OSError in one sentence. path: what was written."""
     reason = (error.strerror or str(error)).lower()
-    return AncestralError(
+    return DiskError(
         f"cannot write to {path}: {reason}; what was saved before is unharmed, so fix this and run the command again"
     )
 
