@@ -204,7 +204,7 @@ def damage(families: list[str], names: list[str], each: int, seed: int) -> int:
             for command in commands:
                 expected[command] = command(fresh(run, work), source)
                 assert expected[command][0].sound, expected
-            tried = 0
+            ends: Counter[str] = Counter()
             for file in files(run):
                 partner = next((f for f in files(other) if same_file(f.relative_to(other), file.relative_to(run))), None)
                 content = None if partner is None else partner.read_bytes()
@@ -219,12 +219,13 @@ def damage(families: list[str], names: list[str], each: int, seed: int) -> int:
                         free = command in (info, evaluate, report, compare) or file.name in OPTIONAL
                         outcome = judge(file.name, end, result, expected[command][1], left_out=free)
                         table[name, outcome] += 1
-                        tried += 1
+                        ends[outcome] += 1
                         if outcome == "BAD":
                             why = end.problem or end.said[:300] or "another result"
                             bad += 1
                             print(f"BAD: {family} {file.relative_to(run)} {name}: {command.__name__}: {why}", flush=True)
-            print(f"{family}: {tried:,} tries in {monotonic() - begun:.0f} s", file=sys.stderr)
+            counts = ", ".join(f"{ends[outcome]} {outcome}" for outcome in OUTCOMES)
+            print(f"{family}: {ends.total():,} tries in {monotonic() - begun:.0f} s: {counts}", file=sys.stderr, flush=True)
     kinds = list(dict.fromkeys(name for name, _ in table))
     print(f"| damage | tried | {' | '.join(OUTCOMES)} |\n|{'---|' * (2 + len(OUTCOMES))}")
     for name in [*kinds, "all"]:

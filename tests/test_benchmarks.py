@@ -600,7 +600,7 @@ def test_serve(bench):
 
 @pytest.mark.long
 def test_torture(bench):
-    printed = bench("torture", "damage", "--families", "vae", "--commands", "info,sample", "--each", 1)
+    printed = bench("torture", "damage", "--families", "vae", "--commands", "info,sample,report", "--each", 1)
     total = next(line for line in printed.splitlines() if line.startswith("| all |"))
     tried, same, named, *_, bad = (int(cell) for cell in total.split("|")[2:-1])
     assert bad == 0
