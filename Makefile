@@ -72,6 +72,9 @@ torture: export OMP_NUM_THREADS := 1
 torture: .venv/dev
 	$(BIN)/python benchmarks/kills.py --kills 60
 	$(BIN)/python benchmarks/torture.py damage --each 2
+	$(BIN)/python benchmarks/torture.py disk --most 2 --commands vae,folder,evaluate
+	$(BIN)/python benchmarks/torture.py quota --most 4 --commands vae,folder
+	$(BIN)/python benchmarks/torture.py clock --most 2 --commands vae,evaluate
 	$(BIN)/python benchmarks/fuzz.py --n 3000
 
 # the lowest versions that pyproject.toml states; old packages warn of new ones, which is no fault here

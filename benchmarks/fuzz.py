@@ -2,6 +2,7 @@
 
     python benchmarks/fuzz.py --n 10000                   # of each kind; `--only npy recipe` for some
     python benchmarks/fuzz.py --replay npy 17 --seed 1    # one input, with its traceback
+    python benchmarks/fuzz.py --engine atheris --seconds 60    # choices guided by coverage: see guided.py
 
 An input is `read`, or refused in one `sentence` (an `AncestralError`). Everything else is BAD: another exception, more than
 `SECONDS` of work or `CLOCK` of waiting, more memory than `MEMORY`, the end of the process, a message of more than one line. Bad
@@ -21,6 +22,7 @@ import resource
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -562,9 +564,7 @@ def run(
 
 def _try_all(kind: Callable[..., Callable[[], object]], numbers: range, seed: int, place: Path, log: Path, end: float) -> None:
     """Try inputs by their numbers and write a line for each: number, seconds, outcome."""
-    held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound_memory()
     with log.open("w", encoding="utf-8", errors="replace", buffering=1) as lines:
         for i in numbers:
             if time.monotonic() > end:
@@ -582,12 +582,35 @@ def _try_all(kind: Callable[..., Callable[[], object]], numbers: range, seed: in
                 shutil.rmtree(os.environ["ANCESTRAL_CACHE"], ignore_errors=True)
 
 
+def bound_memory() -> None:
+    """Limit the memory of this process to `MEMORY` more than it has."""
+    held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def guided(name: str, seed: int, corpus: Path, seconds: float) -> tuple[Counter[str], int, float]:
+    """Let atheris choose inputs of a kind. Returns the same as `run`."""
+    with tempfile.TemporaryDirectory() as place:
+        out, log = Path(place) / "row.json", Path(place) / "log"
+        program = [sys.executable, str(Path(__file__).with_name("guided.py")), name, "--out", str(out)]
+        program += ["--seconds", str(seconds), "--seed", str(seed), "--corpus", str(corpus)]
+        with log.open("wb") as said:
+            code = subprocess.run(program, stdout=said, stderr=said, check=False).returncode
+        if code:
+            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            return Counter({f"BAD the process ended with {code}: {last}": 1}), 1, 0.0
+        row = json.loads(out.read_bytes())
+    return Counter(row["counts"]), sum(row["counts"].values()), row["slowest"]
+
+
 def main() -> None:
     """Try inputs of all kinds and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=1000, help="inputs of each kind")
     parser.add_argument("--seconds", type=float, default=600, help="most seconds for a kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", choices=("random", "atheris"), default="random", help="what chooses the inputs")
     parser.add_argument(
         "--only", nargs="+", choices=[kind.__name__ for kind in KINDS], default=[kind.__name__ for kind in KINDS]
     )
@@ -608,7 +631,10 @@ def main() -> None:
         for kind in KINDS:
             if kind.__name__ not in arguments.only:
                 continue
-            counts, done, slowest = run(kind, arguments.n, arguments.seed, arguments.corpus, arguments.seconds)
+            if arguments.engine == "atheris":
+                counts, done, slowest = guided(kind.__name__, arguments.seed, arguments.corpus, arguments.seconds)
+            else:
+                counts, done, slowest = run(kind, arguments.n, arguments.seed, arguments.corpus, arguments.seconds)
             worst = {what: count for what, count in counts.items() if what.startswith("BAD")}
             bad += sum(worst.values())
             rows.append(

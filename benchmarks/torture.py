@@ -1,15 +1,15 @@
 """Damage what `ancestral` reads, and look at what its commands make of it.
 
     python benchmarks/torture.py damage --each 20        # every file of a run of every family
+    python benchmarks/torture.py disk                    # also quota, memory and clock: see shortage.py
 
-A command must give the result of the undamaged run, or end with one sentence that names the damaged file, or say aloud what it
+A command on a damaged run must give the undamaged result, or end with one sentence that names the damaged file, or say what it
 has rebuilt or left out. A traceback, or another result without a word, is bad.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import random
 import shutil
@@ -17,8 +17,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -28,8 +26,10 @@ import torch
 from safetensors.torch import load_file
 
 from ancestral.app.api import plan
-from ancestral.app.cli import main as ancestral
 from ancestral.app.training import latents
+from commands import End, call
+from shortage import PARTS, SCENARIOS, mounted
+from shortage import run as shortage
 
 IMAGES = ("model.autoencoder.width=8", "model.prior.channels=[8,16]", "model.prior.blocks=1")
 FAMILIES = {  # the data and the settings of a run that trains in a second
@@ -41,35 +41,6 @@ FAMILIES = {  # the data and the settings of a run that trains in a second
 }
 STEPS, MORE = 20, 24  # of the run, which was stopped, and of the training that continues it
 OUTCOMES = ("same", "named", "rebuilt", "left out", "BAD")
-
-
-@dataclass(frozen=True)
-class End:
-    """How a command ended. problem: what must not happen, e.g. a traceback."""
-
-    code: int
-    said: str
-    problem: str = ""
-
-    @property
-    def sound(self) -> bool:
-        return not self.code and not self.problem
-
-
-def call(*words: object) -> End:
-    """Run a command of `ancestral` in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            ancestral([str(word) for word in words])
-    except SystemExit as end:
-        said, code = out.getvalue() + err.getvalue(), int(end.code or 0)
-        sentences = [line for line in said.splitlines() if line.startswith(("error:", '{"error":'))]
-        sound = code in (0, 1, 2) and len(sentences) == bool(code)
-        return End(code, said.strip(), "" if sound else f"exit code {code} and {len(sentences)} sentences")
-    except BaseException as error:  # what a user would see as a traceback
-        return End(1, "", f"{type(error).__name__}: {error}".splitlines()[0])
-    raise AssertionError("a command ends by SystemExit")
 
 
 # commands, and what is compared
@@ -96,15 +67,55 @@ def train(run: Path, source: str) -> tuple[End, Any]:
 
 def evaluate(run: Path, source: str) -> tuple[End, Any]:
     """Score samples."""
-    features = ("--features", "random") if source == "digits" else ()
-    end = call("evaluate", run, "-n", 64, *features, "--device", "cpu", "--json")
-    if end.code:
-        return end, None
-    return end, {metric["name"]: metric["value"] for metric in json.loads(end.said)["metrics"]}
+    end = call("evaluate", run, *scored(source), "--json")
+    return end, None if end.code else figures(json.loads(end.said))
+
+
+def report(run: Path, source: str) -> tuple[End, Any]:
+    """Write the report."""
+    end = call("report", run, *scored(source))
+    return end, None if end.code else figures(json.loads((run / "report.json").read_bytes())["evaluations"][0])
+
+
+def compare(run: Path, source: str) -> tuple[End, Any]:
+    """Compare the run with another one."""
+    end = call("compare", run, run.parents[1] / "other", *scored(source), "--out", run.parent / "compared", "--json")
+    return end, None if end.code else [figures(one) for one in json.loads(end.said)["evaluations"]]
+
+
+def tune(run: Path, source: str) -> tuple[End, Any]:
+    """Fit sampler settings."""
+    end = call("tune", run, "--steps", "4", "-n", 4, "--device", "cpu", "--json")
+    return end, None if end.code else json.loads(end.said)["settings"]
+
+
+def distill(run: Path, source: str) -> tuple[End, Any]:
+    """Train a copy that samples in few steps."""
+    fast = run.parent / "fast"
+    end = call("distill", run, "--for", "2it", "--out", fast, "--device", "cpu", "train.batch=8", "train.previews=0")
+    return end, None if end.code else {k: v.tolist() for k, v in load_file(fast / "model" / "model.safetensors").items()}
+
+
+def export(run: Path, source: str) -> tuple[End, Any]:
+    """Write the network for ONNX Runtime."""
+    place = run.parent / "exported"
+    end = call("export", run, "--what", "network", "--out", place)
+    return end, None if end.code else {file.name: file.read_bytes() for file in place.iterdir() if file.suffix == ".onnx"}
+
+
+def scored(source: str) -> list[object]:
+    """Return the options of a small evaluation."""
+    return ["-n", 64, *(("--features", "random") if source == "digits" else ()), "--device", "cpu"]
+
+
+def figures(evaluation: Any) -> dict[str, Any]:
+    return {metric["name"]: metric["value"] for metric in evaluation["metrics"]}
 
 
 Command = Callable[[Path, str], tuple[End, Any]]
 COMMANDS: dict[Command, int] = {info: 1, sample: 1, train: 2, evaluate: 6}  # each damage, every second, every sixth
+COMMANDS |= {report: 6, compare: 6, tune: 6, distill: 6, export: 6}
+DENOISING = ("diffusion", "score", "latent")  # families that can be tuned and distilled
 
 
 # damages
@@ -174,50 +185,53 @@ def judge(file: str, end: End, result: Any, expected: Any, *, left_out: bool) ->
     return "left out" if named and left_out else "BAD"
 
 
-def damage(families: list[str], commands: list[str], each: int, seed: int) -> int:
+def damage(families: list[str], names: list[str], each: int, seed: int) -> int:
     """Damage every file of a run of each family, run every command on it, print a table, and return the number of bad ends."""
     latents.SLOW = -1.0  # latents of a small run are stored too
     torch.set_num_threads(1)
-    chosen = {command: every for command, every in COMMANDS.items() if command.__name__ in commands}
+    chosen = {command: every for command, every in COMMANDS.items() if command.__name__ in names}
     table: Counter[tuple[str, str]] = Counter()
-    bad = []
+    bad = 0
     with tempfile.TemporaryDirectory() as place:
         for family in families:
             begun, chance = monotonic(), random.Random(seed)
             run, other, work = (Path(place) / family / name for name in ("run", "other", "work"))
-            source = prepared(family, run, 0, evaluated=evaluate in chosen)
-            prepared(family, other, 1, evaluated=evaluate in chosen)
+            evaluated = not chosen.keys().isdisjoint((evaluate, report, compare))
+            source = prepared(family, run, 0, evaluated=evaluated)
+            prepared(family, other, 1, evaluated=evaluated)
             expected = {}
-            for command in chosen:
+            commands = [c for c in chosen if c not in (tune, distill) or family in DENOISING]
+            for command in commands:
                 expected[command] = command(fresh(run, work), source)
                 assert expected[command][0].sound, expected
-            tried = 0
+            ends: Counter[str] = Counter()
             for file in files(run):
                 partner = next((f for f in files(other) if same_file(f.relative_to(other), file.relative_to(run))), None)
                 content = None if partner is None else partner.read_bytes()
                 for i, (name, changed) in enumerate(damages(file, content, each, chance)):
-                    for command, every in chosen.items():
-                        if i % every:
+                    for command in commands:
+                        if (i + commands.index(command)) % chosen[command]:  # not all commands on the same damages
                             continue
                         copy = fresh(run, work)
                         damaged = copy / file.relative_to(run)
                         damaged.unlink() if changed is None else damaged.write_bytes(changed)
                         end, result = command(copy, source)
-                        free = command in (info, evaluate) or file.name in OPTIONAL
+                        free = command in (info, evaluate, report, compare) or file.name in OPTIONAL
                         outcome = judge(file.name, end, result, expected[command][1], left_out=free)
                         table[name, outcome] += 1
-                        tried += 1
+                        ends[outcome] += 1
                         if outcome == "BAD":
                             why = end.problem or end.said[:300] or "another result"
-                            bad.append(f"{family} {file.relative_to(run)} {name}: {command.__name__}: {why}")
-            print(f"{family}: {tried:,} tries in {monotonic() - begun:.0f} s", file=sys.stderr)
-    names = list(dict.fromkeys(name for name, _ in table))
+                            bad += 1
+                            print(f"BAD: {family} {file.relative_to(run)} {name}: {command.__name__}: {why}", flush=True)
+            counts = ", ".join(f"{ends[outcome]} {outcome}" for outcome in OUTCOMES)
+            print(f"{family}: {ends.total():,} tries in {monotonic() - begun:.0f} s: {counts}", file=sys.stderr, flush=True)
+    kinds = list(dict.fromkeys(name for name, _ in table))
     print(f"| damage | tried | {' | '.join(OUTCOMES)} |\n|{'---|' * (2 + len(OUTCOMES))}")
-    for name in [*names, "all"]:
+    for name in [*kinds, "all"]:
         counts = [sum(n for (d, o), n in table.items() if o == outcome and name in (d, "all")) for outcome in OUTCOMES]
         print(f"| {name} | {sum(counts):,} | {' | '.join(f'{count:,}' for count in counts)} |")
-    print("\n".join(bad))
-    return len(bad)
+    return bad
 
 
 def fresh(run: Path, work: Path) -> Path:
@@ -237,7 +251,7 @@ def prepared(family: str, run: Path, seed: int, *, evaluated: bool) -> str:
         if step.step == STEPS:
             break
     done = []
-    if family in ("diffusion", "score", "latent"):
+    if family in DENOISING:
         done.append(call("tune", run, "--steps", "4", "-n", 4, "--device", "cpu"))
     if evaluated:
         done.append(evaluate(run, source)[0])
@@ -264,7 +278,17 @@ def main() -> None:
     part.add_argument("--commands", default=",".join(c.__name__ for c in COMMANDS), help="commands, separated by commas")
     part.add_argument("--each", type=int, default=20, help="random damages of each file")
     part.add_argument("--seed", type=int, default=0, help="random seed of the damages")
+    for name, function in PARTS.items():
+        part = parts.add_parser(name, help=function.__doc__)
+        part.add_argument("--commands", default=",".join(s.name for s in SCENARIOS), help="commands, separated by commas")
+        part.add_argument("--most", type=int, default=12, help="tries of each command and kind; fewer if there are no more")
+        part.add_argument("--seed", type=int, default=0, help="random seed of the choice of tries")
+        part.add_argument("--mounted", action="store_true", help=argparse.SUPPRESS)  # in a mount namespace of its own
     asked = parser.parse_args()
+    if asked.part == "disk" and not asked.mounted:
+        sys.exit(mounted([sys.executable, __file__, *sys.argv[1:], "--mounted"]))
+    if asked.part in PARTS:
+        sys.exit(shortage(asked.part, asked.commands.split(","), asked.most, asked.seed) and 1)
     sys.exit(damage(asked.families.split(","), asked.commands.split(","), asked.each, asked.seed) and 1)
 
 

@@ -620,7 +620,7 @@ def test_serve(bench):
 
 @pytest.mark.long
 def test_torture(bench):
-    printed = bench("torture", "damage", "--families", "vae", "--commands", "info,sample", "--each", 1)
+    printed = bench("torture", "damage", "--families", "vae", "--commands", "info,sample,report", "--each", 1)
     total = next(line for line in printed.splitlines() if line.startswith("| all |"))
     tried, same, named, *_, bad = (int(cell) for cell in total.split("|")[2:-1])
     assert bad == 0
@@ -634,17 +634,67 @@ def test_torture(bench):
     assert outcomes == ["BAD"] * 4 + ["left out", "rebuilt", "same", "named"]
 
 
+def apart(tmp_path, program, *words):
+    """Run a benchmark in a process of its own, since it forks, and threads of other tests would not be in the child."""
+    line = [sys.executable, str(FOLDER / f"{program}.py"), *words]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def mounts():
+    """Whether a process may mount a file system in a namespace of its own."""
+    program = ["unshare", "--map-root-user", "--mount", "true"]
+    return shutil.which("unshare") and not subprocess.run(program, capture_output=True, check=False).returncode
+
+
 @pytest.mark.long
-def test_fuzz(tmp_path, monkeypatch):
-    """In a process of its own, since it forks, and threads of other tests would not be in the child."""
-    monkeypatch.chdir(tmp_path)
-    words = [sys.executable, str(FOLDER / "fuzz.py"), "--n", "2", "--json", "fuzz.json"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = read("fuzz.json")
+@pytest.mark.parametrize(
+    "part", [pytest.param("disk", marks=pytest.mark.skipif(not mounts(), reason="nothing can be mounted")), "quota", "clock"]
+)
+def test_a_command_that_is_short_of_something(tmp_path, part):
+    printed = apart(tmp_path, "torture", part, "--commands", "vae", "--most", "2", "--seed", "1")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| vae")]
+    assert {row[1] for row in rows} == ({"pages", "files", "calls"} if part == "disk" else {part})
+    for tries, sentence, same, _, bad in (map(int, row[2:]) for row in rows):
+        assert (tries, bad) == (2, 0)
+        assert (same if part == "clock" else sentence) == 2
+
+
+def test_files_that_are_not_whole_are_found(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    shortage = importlib.import_module("shortage")
+    ancestral.train("moons", budget="1it", out=tmp_path / "run", quiet=True, device="cpu", settings=("train.previews=0",))
+    (tmp_path / "drawn.npz").write_bytes(b"")
+    (tmp_path / "report.html").write_text("<html>")
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    (tmp_path / ".drawn.npz.17.tmp").write_bytes(b"")
+    assert [line.partition(" ")[0] for line in shortage.torn(tmp_path)] == [
+        "drawn.npz",
+        "report.html",
+        "run/model/model.safetensors",
+    ]
+    assert shortage.leftovers(tmp_path) == [".drawn.npz.17.tmp is left"]
+    sys.modules.pop("shortage")
+
+
+@absent("atheris")
+@pytest.mark.long
+def test_guided(tmp_path):
+    printed = apart(tmp_path, "fuzz", "--engine", "atheris", "--seconds", "5", "--only", "npy")
+    tried, *_, bad, _ = (cell.strip() for cell in printed.splitlines()[-1].split("|")[2:-1])
+    assert int(tried.replace(",", "")) > 20
+    assert bad == "0"
+
+
+@pytest.mark.long
+def test_fuzz(tmp_path):
+    printed = apart(tmp_path, "fuzz", "--n", "2", "--json", "fuzz.json")
+    rows = read(tmp_path / "fuzz.json")
     assert len(rows) == 12
     assert all(row["inputs"] == row["read"] + row["sentence"] == 2 for row in rows)
-    assert "| all | 24 |" in done.stdout
+    assert "| all | 24 |" in printed
 
 
 @pytest.mark.full

@@ -35,5 +35,9 @@ class DamageError(AncestralError):
     """A file is damaged. The message names it."""
 
 
+class DiskError(AncestralError):
+    """A file cannot be written, as on a full disk. What was written before is whole."""
+
+
 class NoLikelihoodError(UsageError):
     """The model has no likelihood for these data."""

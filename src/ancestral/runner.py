@@ -245,7 +245,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         checksum = config.pop("checksum")
     except FileNotFoundError:
         raise ExportError(f"{file} is missing: give a folder that `ancestral export` wrote") from None
-    except (ValueError, KeyError, AttributeError, OSError):
+    except (ValueError, KeyError, AttributeError, OSError, RecursionError):
         raise ExportError(f"{file} is damaged: export the model again") from None
     if checksum != digest_of(config):
         raise ExportError(f"{file} was changed: export the model again")
@@ -398,7 +398,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             asked.out.write_bytes(png(picture(x, bounds)))
         else:
             raise ExportError(f"cannot write {asked.out}: --out takes .npy, and .png for images")
-    except (ExportError, OSError, json.JSONDecodeError) as error:
+    except (ExportError, OSError, ValueError, RecursionError) as error:
         parser.exit(2, f"error: {error}\n")
     print(f"{len(x)} samples: {asked.out}")
 

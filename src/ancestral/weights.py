@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ancestral.errors import AncestralError, DamageError
-from ancestral.files import disk_errors, write_atomically
+from ancestral.files import disk_errors, read_json, write_atomically
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 2  # version of the configuration
@@ -55,7 +55,7 @@ def serialise(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tup
     end = 8 + int.from_bytes(content[:8], "little")
     body = memoryview(content)[end:]
     about = dict(sorted({**metadata, "body": _digest(body), "header": BLANK}.items()))
-    header = {"__metadata__": about, **json.loads(content[8:end])}
+    header = {"__metadata__": about, **read_json(content[8:end])}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors are aligned
     blank = len(text).to_bytes(8, "little") + text
@@ -67,13 +67,13 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     config_file, file = folder / CONFIG, folder / WEIGHTS
     try:
         text = config_file.read_bytes()
-        config = json.loads(text)
+        config = read_json(text)
         tensors, metadata = read_tensors(file, "save the model again")
     except FileNotFoundError as error:
         missing = error.filename or file
         raise AncestralError(f"{missing} is missing: a saved model is {CONFIG} and {WEIGHTS} in one folder") from None
-    except (ValueError, RecursionError):
-        raise DamageError(f"{config_file} is damaged: it is not JSON; save the model again") from None
+    except ValueError as error:
+        raise DamageError(f"{config_file} is damaged ({error}): save the model again") from None
     if wrong := problem(tensors, {"checksum": "", **metadata}):
         raise DamageError(f"{file} {wrong}; save the model again")
     if metadata.get("config") != _digest(text):
@@ -110,7 +110,7 @@ def read_metadata(file: Path, remedy: str) -> dict[str, str]:
             if not 8 < 8 + int.from_bytes(start, "little") <= size:
                 raise ValueError("it is cut off")
             text = opened.read(int.from_bytes(start, "little"))
-        found = json.loads(text)
+        found = read_json(text)
         metadata: dict[str, str] = dict(found.get("__metadata__") or {})
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its metadata are not text")
@@ -122,7 +122,7 @@ def read_metadata(file: Path, remedy: str) -> dict[str, str]:
         return metadata
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DamageError(f"{file} is damaged ({str(error).splitlines()[0]}): {remedy}") from None
 
 

@@ -273,7 +273,7 @@ def test_weights_that_are_not_finite_are_refused(saved):
     ("change", "message"),
     [
         (lambda text: text.replace('"score"', '"gan"'), r"config.json was changed, or is of another model"),
-        (lambda text: text[:-20], r"config.json is damaged: it is not JSON"),
+        (lambda text: text[:-20], r"config.json is damaged \(line \d+ is not JSON"),
     ],
 )
 def test_a_changed_configuration_is_found(saved, change, message):

@@ -1,10 +1,14 @@
 """The API of the studio: what it shows of runs, what it draws, what it refuses."""
 
 import base64
+import errno
 import io
 import json
+import os
 import shutil
+import time
 import zipfile
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -13,9 +17,10 @@ from PIL import Image
 
 from ancestral.app.cli import main
 from ancestral.app.estimate import estimate
+from ancestral.app.lock import birth
 from ancestral.app.sampling.provenance import read
 from ancestral.app.web import Studio, create_app, uploads
-from ancestral.app.web.queue import Queue
+from ancestral.app.web.queue import Job, Queue
 from ancestral.app.web.render import pixels_of
 from ancestral.app.web.samples import _scale
 
@@ -297,9 +302,44 @@ def test_a_queue_survives_its_server(tmp_path):
     assert list((out / "checkpoints").glob("step-*"))
 
 
-def wait_for(condition, seconds=60):
-    import time
+def test_a_full_disk_is_one_sentence(client, studio, monkeypatch):
+    def full(path, contents):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
+    monkeypatch.setattr("ancestral.app.web.queue.write_atomically", full)
+    monkeypatch.setattr(studio.queue, "tick", lambda: None)
+    response = client.post("/api/runs/digits/tune")
+    assert (response.status_code, response.json()["error"]) == (
+        507,
+        "a file cannot be written or read: no space left on device",
+    )
+    monkeypatch.setattr("pathlib.Path.open", full)
+    upload = client.post("/api/uploads").json()["upload"]
+    response = client.put(f"/api/uploads/{upload}/a.png", content=b"a")
+    assert response.status_code == 409
+    assert "no space left on device" in response.json()["error"]
+    assert not list((studio.data_folder / upload).iterdir())
+
+
+def test_a_clock_that_is_set_changes_no_state(tmp_path, monkeypatch):
+    page = tmp_path / "report.html"
+    page.write_text("earlier")
+    own = os.getpid()
+    job = Job(
+        1, ["report"], str(tmp_path), created=time.time() + 1e6, pid=own, born=birth(own), earlier=page.stat().st_mtime_ns
+    )
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 0.0)
+    (tmp_path / "queue.json").write_text(json.dumps([asdict(job)]))
+    queue = Queue(tmp_path)
+    queue.tick()
+    assert queue.state(queue.jobs[0]) == "running"
+    queue.jobs[0].ended = True
+    assert queue.state(queue.jobs[0]) == "stopped"
+    os.utime(page, (5, 5))
+    assert queue.state(queue.jobs[0]) == "finished"
+
+
+def wait_for(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it takes too long"

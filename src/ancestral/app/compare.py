@@ -24,7 +24,7 @@ from ancestral.app.training.budget import Budget
 from ancestral.app.training.run import Run
 from ancestral.app.training.saved import SavedModel, holds_saved_model
 from ancestral.app.training.stage import silent
-from ancestral.errors import AncestralError, DamageError, UsageError
+from ancestral.errors import AncestralError, DamageError, DiskError, UsageError
 from ancestral.metrics import frechet
 from ancestral.models import GenerativeModel
 from ancestral.registry import names
@@ -209,7 +209,7 @@ def _train(name: str, planned: Plan, evaluator: Evaluator | None, reporter: Repo
         every = replace(budget, amount=budget.amount / LIVE)
         with closing(evaluated(trainer, evaluator, every, share=SHARE)) as steps:
             stopped = follow(trainer, reporter, steps=steps)
-    except LostProcessError:
+    except (LostProcessError, DiskError):
         raise
     except AncestralError as error:
         reporter.say(f"{name}: {error}")

@@ -2,7 +2,7 @@
 
 The operating system holds the lock on the file `.lock` and releases it when the process ends, however it ends. The file says
 who has it. On a file system without locks the file alone decides: its owner has ended if no process of this machine has its
-number and its start. Readers need no lock, because every file is replaced as a whole.
+number and its birth. Readers need no lock, because every file is replaced as a whole.
 
 Several processes of one command (torchrun) share the lock of the main one.
 """
@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import platform
-import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,9 +24,10 @@ from typing import Any
 
 import psutil
 
+from ancestral.app.leftovers import remove_leftovers
 from ancestral.app.processes import processes
 from ancestral.errors import UsageError
-from ancestral.files import disk_errors
+from ancestral.files import disk_errors, read_json
 
 if sys.platform == "win32":
     import msvcrt
@@ -35,7 +35,6 @@ else:
     import fcntl
 
 FILE = ".lock"
-LEFTOVER = re.compile(r"\..+\.(\d+)\.tmp")  # the name of a temporary file of `write_atomically`, with the number of its process
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 BYTE = 1 << 30  # the byte that Windows locks, beyond the text
 
@@ -108,7 +107,7 @@ def _take(folder: Path) -> None:
                 new = not folder.is_dir()
                 folder.mkdir(parents=True, exist_ok=True)
                 _locks[key] = _Held(_acquire(folder), thread, new)
-                _remove_leftovers(folder)
+                remove_leftovers([*folder.rglob(".*.tmp")])
         elif held.thread == thread:
             held.times += 1
         else:
@@ -146,9 +145,13 @@ def _acquire(folder: Path) -> int:
             if os.path.samestat(os.fstat(opened), os.stat(folder / FILE)):
                 break
         os.close(opened)  # its owner has just deleted it
-    os.ftruncate(opened, 0)
-    os.lseek(opened, 0, os.SEEK_SET)
-    os.write(opened, json.dumps(_owner()).encode())
+    try:
+        os.ftruncate(opened, 0)
+        os.lseek(opened, 0, os.SEEK_SET)
+        os.write(opened, json.dumps(_owner()).encode())
+    except OSError:
+        os.close(opened)
+        raise
     return opened
 
 
@@ -170,17 +173,23 @@ def _lock(opened: int) -> bool:
 def _owner() -> dict[str, Any]:
     """Return what identifies this process."""
     process = psutil.Process()
-    return {"pid": process.pid, "host": platform.node(), "started": process.create_time()}
+    return {
+        "pid": process.pid,
+        "host": platform.node(),
+        "started": process.create_time(),
+        "born": birth(process.pid),
+    }
 
 
 def _read(opened: int) -> dict[str, Any]:
     """Return the owner in an open file, {} if there is none."""
     try:
         os.lseek(opened, 0, os.SEEK_SET)
-        found = json.loads(os.read(opened, 1000))
+        found = read_json(os.read(opened, 1000))
         datetime.fromtimestamp(found["started"])  # raises for what is no time
-        return {"pid": int(found["pid"]), "host": str(found["host"]), "started": float(found["started"])}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        kinds = {"pid": int, "host": str, "started": float, "born": str}
+        return {name: kind(found[name]) for name, kind in kinds.items()}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return {}
 
 
@@ -188,15 +197,19 @@ def _lives(owner: Mapping[str, Any]) -> bool:
     """Return whether an owner may still run. Another process can have its number, after a restart of the machine too."""
     if not owner or owner["host"] != platform.node():
         return bool(owner)
+    return bool(birth(owner["pid"]) == owner["born"])
+
+
+def birth(pid: int) -> str | None:
+    """Return what tells a process from a later one with its number, None if no process has it.
+
+    On Linux it is the restart of the machine and the ticks since then, because the time of a start changes with the clock.
+    """
     try:
-        return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1)
-    except (psutil.Error, ValueError, OverflowError):
-        return False
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of `write_atomically` whose processes have ended."""
-    for file in folder.rglob(".*.tmp"):
-        process = LEFTOVER.fullmatch(file.name)
-        if process is not None and not psutil.pid_exists(int(process[1])):
-            file.unlink(missing_ok=True)
+        if platform.system() == "Linux":
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+            state = Path(f"/proc/{pid}/stat").read_bytes()
+            return f"{boot}/{state.rpartition(b')')[2].split()[19].decode()}"
+        return str(psutil.Process(pid).create_time())
+    except (psutil.Error, OSError, ValueError, OverflowError):
+        return None

@@ -6,7 +6,6 @@ in one tensor, in the order of the model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from hashlib import blake2b
@@ -14,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ancestral.files import read_json
 from ancestral.weights import current_name
 
 MODEL = {"drop": "condition_dropout", "taken": "pretrained", "ladder": "noise_levels"}  # settings of the section model
@@ -61,7 +61,7 @@ def tuning(values: dict[str, Any]) -> dict[str, Any]:
         return values
     if not isinstance(text, str) or blake2b(text.encode(), digest_size=16).hexdigest() != values.get("checksum"):
         raise ValueError("its content does not match its checksum")
-    return dict(json.loads(text))
+    return dict(read_json(text))
 
 
 def checkpoint(

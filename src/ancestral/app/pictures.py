@@ -290,8 +290,10 @@ def animation(frames: Sequence[Image.Image], milliseconds: int = 80) -> bytes:
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int = 80) -> None:
-    """Write an animated GIF that shows its last frame for a second and a half."""
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=_durations(frames, milliseconds), loop=0)
+    """Write an animated GIF that shows its last frame for a second and a half, atomically."""
+    buffer, durations = BytesIO(), _durations(frames, milliseconds)
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    write_atomically(path, buffer.getvalue())
 
 
 def _durations(frames: Sequence[Image.Image], milliseconds: int) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from ancestral.errors import DamageError
-from ancestral.files import disk_errors, write_atomically
+from ancestral.files import disk_errors, read_json, write_atomically
 from ancestral.runner import digest_of
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ def write(file: Path, values: Mapping[str, Any]) -> None:
 
 def dump(values: Mapping[str, Any]) -> bytes:
     """Return the content of a file of values."""
-    plain = json.loads(json.dumps(values))  # tuples become lists, and all names text, as they are read
+    plain = read_json(json.dumps(values))  # tuples become lists, and all names text, as they are read
     return json.dumps({"checksum": digest_of(plain), **plain}, indent=1).encode()
 
 
@@ -50,7 +50,7 @@ def read(
         DamageError: If the file is damaged.
     """
     try:
-        values = parse(file.read_bytes())
+        values = read_json(file.read_bytes())
         if not isinstance(values, dict):
             raise ValueError("it has no names and values")
         values = migrate(values)
@@ -62,19 +62,6 @@ def read(
         raise
     except (OSError, ValueError) as error:
         raise DamageError(f"{file} is damaged ({error}): {remedy}") from None
-
-
-def parse(content: bytes) -> Any:
-    """Return the value of a JSON text. Raises ValueError, which says where the text is wrong."""
-    try:
-        return json.loads(content.decode())
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(f"line {line} has a byte that is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"line {error.lineno} is not JSON: {error.msg.lower()}") from None
-    except RecursionError:
-        raise ValueError("its values are nested too deep") from None
 
 
 def formed(values: Any, form: type[T]) -> T:

@@ -19,8 +19,9 @@ from tempfile import mkdtemp
 from typing import Any
 
 from ancestral.app.data.cache import cache_dir
+from ancestral.app.leftovers import remove_leftovers
 from ancestral.errors import AncestralError, UsageError
-from ancestral.files import disk_errors, write_atomically
+from ancestral.files import FULL, disk_error, disk_errors, read_json, write_atomically
 
 PREFIX = "hub:"
 MODEL = ("model/config.json", "model/model.safetensors", "config.json", "model.safetensors", "recipe.yaml", "tuning.json")
@@ -121,10 +122,16 @@ def _download(repo: str, commit: str, folder: Path) -> None:
     """Download a commit whole, or nothing."""
     with disk_errors(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(mkdtemp(prefix=".", suffix=".tmp", dir=folder.parent))
+        remove_leftovers([*folder.parent.glob(".*.tmp")])
+        part = Path(mkdtemp(prefix=".", suffix=f".{os.getpid()}.tmp", dir=folder.parent))
     try:
         with hub_errors(repo) as hub:
-            hub.snapshot_download(repo, revision=commit, local_dir=part, allow_patterns=list(PULLED))
+            try:
+                hub.snapshot_download(repo, revision=commit, local_dir=part, allow_patterns=list(PULLED))
+            except OSError as error:
+                if error.errno in FULL:
+                    raise disk_error(folder, error) from None
+                raise
         shutil.rmtree(part / ".cache", ignore_errors=True)  # of the client
         if not any((part / file).is_file() for file in ("recipe.yaml", "config.json")):
             raise UsageError(f"{repo} holds no model of ancestral: it has neither a recipe.yaml nor a config.json")
@@ -140,7 +147,7 @@ def _pin_file() -> Path:
 
 def _pins() -> dict[str, str]:
     try:
-        found = json.loads(_pin_file().read_text(encoding="utf-8"))
+        found = read_json(_pin_file().read_bytes())
     except (OSError, ValueError):
         return {}
     return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}

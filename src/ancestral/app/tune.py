@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from ancestral.app.sampling.tuning import Setting, Tuning
 from ancestral.app.training.run import Run
 from ancestral.app.training.saved import Opened, opened, weights_of
 from ancestral.errors import UsageError
-from ancestral.files import disk_errors
+from ancestral.files import disk_errors, write_atomically
 from ancestral.models import GenerativeModel, seeds_from
 from ancestral.models.denoising import SOLVER, SPACING, STEPS
 from ancestral.noise import Noise
@@ -101,7 +102,9 @@ def tune(
         if run is not None:
             file = tuning.save(run)
             with disk_errors(run.path):
-                picture(tuning, denoiser.schedule).savefig(file.with_suffix(".png"), dpi=120)
+                drawn = BytesIO()
+                picture(tuning, denoiser.schedule).savefig(drawn, format="png", dpi=120)
+                write_atomically(file.with_suffix(".png"), drawn.getvalue())
     return tuning
 
 

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from ancestral.errors import UsageError
+from ancestral.files import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -73,14 +74,14 @@ class Vocabulary:
 
     def dump(self) -> bytes:
         """Return the vocabulary as bytes, for `load`."""
-        stored = {"tokenizer": json.loads(self.tokenizer.to_str()), "words": sorted(self.words), "length": self.length}
+        stored = {"tokenizer": read_json(self.tokenizer.to_str()), "words": sorted(self.words), "length": self.length}
         return json.dumps(stored).encode()
 
     @classmethod
     def load(cls, stored: bytes) -> Vocabulary:
         from tokenizers import Tokenizer
 
-        found = json.loads(stored)
+        found = read_json(stored)
         return cls(Tokenizer.from_str(json.dumps(found["tokenizer"])), frozenset(found["words"]), found["length"])
 
 

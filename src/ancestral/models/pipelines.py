@@ -9,7 +9,6 @@ encoder hidden states, since the encoder of a text is not part of the model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import nn
 
 from ancestral.conditioning import ClassCondition, Condition, Conditioner, EmbeddingCondition
 from ancestral.errors import UsageError
+from ancestral.files import read_json
 from ancestral.models.base import GenerativeModel
 from ancestral.models.diffusion import Diffusion
 from ancestral.models.latent import LatentModel
@@ -194,7 +194,7 @@ def _latent(folder: Path, prior: Diffusion) -> LatentModel:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        config: dict[str, Any] = read_json(file.read_bytes())
         config.keys()
         return config
     except (OSError, ValueError, AttributeError):

@@ -69,7 +69,8 @@ def test_it_continues_where_it_stopped_and_only_with_its_teacher(teacher, comman
     assert read(tmp_path / "whole") == read(part)
     other = tmp_path / "digits"
     shutil.copytree(teacher, other)
-    Run(other).save_model({name: t + 0.001 for name, t in an.load(teacher, device="cpu").state_dict().items()})
+    weights = an.load(teacher, device="cpu").state_dict()
+    Run(other).save_model({name: t + 0.001 for name, t in weights.items()}, Run(other).recipe)
     done = command("distill", other, "--steps", 1, "train.previews=0", "--for", "6it", "--out", part)
     assert done.returncode == 2
     assert "holds a run of another recipe" in done.stderr

@@ -2,7 +2,9 @@
 
 import io
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +95,17 @@ def test_errors_print_names_as_they_are(monkeypatch, tmp_path):
     assert said.startswith("error: ")
     assert "\x1b" not in said
     assert "forged [bold]b[/]" in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [(["--help"], 1, "no space left"), (["info", "nothing", "--json"], 2, "the run folder nothing does not exist")],
+)
+def test_a_full_disk_behind_standard_output_is_one_sentence(words, code, said):
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        program = [sys.executable, "-m", "ancestral", *words]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"error: {said}")
+    assert len(done.stderr.splitlines()) == 1

@@ -73,7 +73,7 @@ def test_metadata_without_captions_is_no_error(tmp_path):
         (
             "metadata.jsonl",
             '{"file_name": "a.png"}\n{oops\n',
-            r"jsonl, line 2: not JSON \(.*\); one JSON object per line",
+            r"jsonl, line 2: it is not JSON: .*; one JSON object per line",
         ),
         ("metadata.jsonl", "[1]", r"jsonl, line 1: one JSON object is expected, found list$"),
         (

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from ancestral.app.data import DataError, images, load, npy, table_file
-from ancestral.app.data.bounded import check_memory, read_json, text_of
+from ancestral.app.data.bounded import check_memory, text_of
 from ancestral.app.data.captions import read_captions
 from ancestral.app.data.hugging_face import hugging_face
 from ancestral.app.data.labels import encode
@@ -25,6 +25,7 @@ from ancestral.app.data.numbers import numbers_of
 from ancestral.app.recipes.recipe import Recipe, override, parse
 from ancestral.app.recipes.yaml_text import read_yaml
 from ancestral.errors import AncestralError, UsageError
+from ancestral.files import read_json
 
 
 def refused(source, match, **options):
@@ -190,7 +191,7 @@ def test_json_of_any_content_is_a_value_error_of_one_line(text):
 def test_boxes_that_are_no_numbers(tmp_path, box):
     row = f'{{"file_name": "0.png", "objects": {{"bbox": [{box}], "categories": ["a"]}}}}'
     (pictures(tmp_path) / "metadata.jsonl").write_text(row)
-    refused(tmp_path, r"metadata\.jsonl, line 1: (objects must be|not JSON \(a number of 400 digits)")
+    refused(tmp_path, r"metadata\.jsonl, line 1: (objects must be|it has a number of 400 digits)")
 
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "dataset.json"])

@@ -15,7 +15,8 @@ from ancestral import registry
 from ancestral.app import evaluate as evaluate_module
 from ancestral.app.evaluation import Comparison, Evaluator, Samples, Subject
 from ancestral.app.evaluation.extractors.base import Pictures
-from ancestral.errors import UsageError
+from ancestral.app.training.run import Run
+from ancestral.errors import DiskError, UsageError
 from ancestral.runtime import Runtime
 
 CPU = Runtime.choose("cpu", "fp32", parameters=1)
@@ -169,3 +170,19 @@ def test_a_process_that_helps_to_draw_returns(run, monkeypatch):
 def test_compare_takes_one_source_as_it_is():
     with pytest.raises(UsageError, match="unknown model 'difusion': did you mean 'diffusion'"):
         an.compare("digits", models=["difusion"])
+
+
+def test_a_full_disk_ends_a_comparison(tmp_path, monkeypatch):
+    """A model whose training stopped for want of room is not compared as if it had failed."""
+    append = Run.append_metrics
+
+    def full(self, row):
+        append(self, row)
+        if row.get("step") == 2:
+            monkeypatch.setattr(Run, "append_metrics", append)
+            raise DiskError("no space left on device")
+
+    monkeypatch.setattr(Run, "append_metrics", full)
+    settings = ("train.previews=0", "model.width=8", "train.checkpoint_every=1e-6")
+    with pytest.raises(DiskError, match="no space"):
+        an.compare("moons", models=["vae"], budget="3it", out=tmp_path, n=64, settings=settings, device="cpu")

@@ -244,7 +244,7 @@ def test_an_evaluation_survives_its_file(evaluator, tmp_path, fresh):
     found.save(tmp_path / "e.json")
     assert Evaluation.load(tmp_path / "e.json") == found
     (tmp_path / "e.json").write_text("{")
-    with pytest.raises(AncestralError, match=r"e\.json is damaged \(line 1 is not JSON"):
+    with pytest.raises(AncestralError, match=r"e\.json is damaged \(it is not JSON"):
         Evaluation.load(tmp_path / "e.json")
 
 

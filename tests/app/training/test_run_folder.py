@@ -347,7 +347,8 @@ def test_a_thread_may_take_its_lock_again_and_another_may_not(tmp_path):
         ({}, True),
         ({"host": "another"}, True),
         ({"pid": 2**22 + 1}, False),  # no process has this number
-        ({"started": 5.0}, False),  # another process has the number now, or the machine was started anew
+        ({"born": "x/1"}, False),  # another process has the number now, or the machine was started anew
+        ({"started": 5.0}, True),  # the clock was set since
     ],
 )
 def test_without_locks_of_the_file_system_the_owner_decides(tmp_path, monkeypatch, owner, lives):

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
@@ -139,7 +140,9 @@ def _run(arguments: list[str], says: Callable[[str], bool] = lambda message: Tru
     try:
         if arguments and arguments[0] in COMMANDS:
             _explain(arguments[0])
-        return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
+        sys.stdout.flush()  # may fail, as on a full disk
+        return code
     except UnusedCliTokensError as error:
         words = " ".join(error.unused_tokens or [])
         message, code = f"unexpected {words}: an option with several values takes them with commas, as in --seeds 3,7", 2
@@ -164,6 +167,10 @@ def _run(arguments: list[str], says: Callable[[str], bool] = lambda message: Tru
         message, code = f"{where}{(error.strerror or str(error)).lower()}; fix this and run the command again", 1
     if says(message):
         _tell(printable(message), code, arguments)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what cannot be written would be tried again at the end of the process
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 
@@ -171,6 +178,8 @@ def _tell(message: str, code: int, arguments: list[str]) -> None:
     if "--json" in arguments:
         import json
 
-        print(json.dumps({"error": message, "exit_code": code}))
-    else:
+        with suppress(OSError):  # a full disk, of which standard error is told
+            print(json.dumps({"error": message, "exit_code": code}), flush=True)
+            return
+    with suppress(OSError):
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text.assemble(("error:", "red"), " ", message))

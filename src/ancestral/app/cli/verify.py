@@ -80,6 +80,7 @@ def verify(
 
 def _draw(folder: Path, verdicts: Sequence[Verdict]) -> dict[str, str]:
     """Draw a picture of each verdict that has one, and return the files by name of the claim."""
+    from ancestral.app.pictures import save
     from ancestral.app.theory.pictures import draw
     from ancestral.files import disk_errors
 
@@ -89,7 +90,7 @@ def _draw(folder: Path, verdicts: Sequence[Verdict]) -> dict[str, str]:
         for verdict in verdicts:
             if (picture := draw(verdict)) is not None:
                 path = folder / f"{verdict.claim.name}.png"
-                picture.save(path)
+                save(picture, path, {})
                 drawn[verdict.claim.name] = str(path)
     return drawn
 

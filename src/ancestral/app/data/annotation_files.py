@@ -23,13 +23,14 @@ import torch
 from torch import Tensor
 
 from ancestral.app.data.assemble import count
-from ancestral.app.data.bounded import read_json, text_of
+from ancestral.app.data.bounded import text_of
 from ancestral.app.data.captions import ELSEWHERE, LABEL, rows_of
 from ancestral.app.data.columns import fit_box
 from ancestral.app.data.decode import listed
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import ImageError, inspect, read, read_numbers
 from ancestral.errors import printable
+from ancestral.files import read_json
 
 OBJECTS, MAP, IMAGE = ELSEWHERE
 OUTSIDE = "ANCESTRAL_OUTSIDE"  # the variable with further folders that metadata may name, separated as in PATH

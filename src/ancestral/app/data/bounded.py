@@ -1,17 +1,15 @@
 """Bounded reading of files that may be damaged or hostile: what they need is known before they are read.
 
 Only regular files are opened, since reading from a pipe or a device may never end. What a file needs in memory is compared
-with a limit before it is read: half of the memory that is free, or `$ANCESTRAL_MEMORY_GB`. JSON is read here too, with limits
-on its nesting and on its numbers.
+with a limit before it is read: half of the memory that is free, or `$ANCESTRAL_MEMORY_GB`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from ancestral.app.data.errors import DataError
 from ancestral.errors import UsageError
@@ -20,7 +18,6 @@ from ancestral.runtime import free_memory
 MEMORY = "ANCESTRAL_MEMORY_GB"  # the variable that sets the limit
 SHARE = 0.5  # of the free memory, if the variable is not set
 SMALL = 1 << 24  # bytes that are always allowed
-DIGITS = 100  # of a whole number in JSON or YAML at most
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -79,17 +76,3 @@ def text_of(path: Path) -> str:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
-
-
-def read_json(text: str | bytes) -> Any:
-    """Read JSON. Raises ValueError, whose message is one line, also for deep nesting and numbers of many digits."""
-    try:
-        return json.loads(text, parse_int=_integer)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-
-
-def _integer(text: str) -> int:
-    if len(text) > DIGITS:
-        raise ValueError(f"a number of {len(text):,} digits, where at most {DIGITS} are read")
-    return int(text)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 
+from ancestral.app.leftovers import remove_leftovers
 from ancestral.errors import UsageError
 from ancestral.files import write_atomically
 
@@ -108,10 +108,10 @@ def _entries() -> list[tuple[float, int, list[Path]]]:
     """Return (time of the last use, size, files) of each entry of decoded data. Files of one stem are one entry."""
     found: dict[Path, list[Path]] = {}
     for folder in DECODED:
-        for file in (cache_dir() / folder).glob("*"):
-            if file.name.endswith(".tmp"):
-                _clean(file)
-            else:
+        files = [*(cache_dir() / folder).glob("*")]
+        remove_leftovers(files)
+        for file in files:
+            if not file.name.endswith(".tmp"):
                 found.setdefault(file.with_suffix(""), []).append(file)
     entries = []
     for files in found.values():
@@ -119,10 +119,3 @@ def _entries() -> list[tuple[float, int, list[Path]]]:
             status = [file.stat() for file in files]
             entries.append((max(s.st_mtime for s in status), sum(s.st_size for s in status), files))
     return entries
-
-
-def _clean(file: Path) -> None:
-    """Delete a temporary file whose process, by the number in its name, has ended."""
-    number = file.name.split(".")[-2]
-    if number.isdigit() and not psutil.pid_exists(int(number)):
-        file.unlink(missing_ok=True)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ancestral.app.data.assemble import count
-from ancestral.app.data.bounded import read_json, text_of
+from ancestral.app.data.bounded import text_of
 from ancestral.app.data.decode import listed
 from ancestral.app.data.errors import DataError
+from ancestral.files import read_json
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.tsv")
 TEXT = ("text", "caption")  # the first of these columns that exists is used
@@ -105,7 +106,7 @@ def _jsonl(name: str, text: str) -> Iterator[Row]:
             try:
                 row = read_json(line)
             except ValueError as error:
-                raise DataError(f"{name}, line {number}: not JSON ({error}); one JSON object per line is expected") from error
+                raise DataError(f"{name}, line {number}: {error}; one JSON object per line is expected") from error
             if not isinstance(row, dict):
                 raise DataError(f"{name}, line {number}: one JSON object is expected, found {type(row).__name__}")
             yield number, row

@@ -22,7 +22,7 @@ from ancestral.app.data.cache import BUDGET, NoRoomError, budget, cache_dir, mak
 from ancestral.app.data.decode import CHOOSE, Decoded, Progress, decode
 from ancestral.app.data.images import Source
 from ancestral.app.data.streamed import HELD, is_large
-from ancestral.files import write_atomically
+from ancestral.files import read_json, write_atomically
 
 FORMAT = 3  # version of the cached files and of the rules that make them; files of another version are not read
 
@@ -135,7 +135,7 @@ def _recall(path: Path) -> Decoded | None:
     try:
         with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
             arrays = np.load(file, allow_pickle=False)
-            left_out, notes, levels = json.loads(str(arrays["words"]))
+            left_out, notes, levels = read_json(str(arrays["words"]))
             pixels = arrays["pixels"] if "pixels" in arrays else np.load(path.with_suffix(".npy"), mmap_mode="r")
             kept = arrays["kept"]
             return Decoded(pixels, kept, tuple(left_out), tuple(notes), levels=levels) if len(pixels) == len(kept) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import shlex
 import tarfile
@@ -16,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ancestral.app.data.cache import cache_dir
 from ancestral.app.data.errors import DataError
+from ancestral.files import read_json
 
 PACKAGE = "emoji-datasource-twitter-16.0.0.tgz"
 LIST, PICTURES = "package/emoji.json", "package/img/twitter/64/"
@@ -61,7 +61,7 @@ def read_emoji(groups: Container[str], package: Path | None = None) -> list[Emoj
     fetch = f"`mkdir -p {folder} && npm pack {name[0]}@{name[2]} --pack-destination {folder}`"
     try:
         found = _files(path)
-        rows = [row for row in json.loads(found[LIST]) if row["category"] in groups]
+        rows = [row for row in read_json(found[LIST]) if row["category"] in groups]
         return [Emoji(row["name"].lower(), row["category"], _picture(found[PICTURES + row["image"]])) for row in rows]
     except DAMAGED as error:
         raise DataError(f"{path} is damaged or incomplete: delete it and run {fetch}") from error

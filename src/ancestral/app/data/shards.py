@@ -33,7 +33,7 @@ from typing import IO, Any, BinaryIO, cast
 import numpy as np
 
 from ancestral.app.data.assemble import assemble, count
-from ancestral.app.data.bounded import check_memory, open_regular, read_json
+from ancestral.app.data.bounded import check_memory, open_regular
 from ancestral.app.data.cache import NoRoomError, cache_dir, make_room, touch
 from ancestral.app.data.captions import LABEL, TEXT
 from ancestral.app.data.columns import Numbers, Pictures, Texts, Values
@@ -46,6 +46,7 @@ from ancestral.app.data.labels import encode
 from ancestral.app.data.numbers import is_number_name, numbers_note
 from ancestral.app.data.streamed import HELD, Between, Mapped, Streamed, apart
 from ancestral.errors import UsageError
+from ancestral.files import read_json, write_atomically
 
 FORMAT = 1  # version of the cached index
 IMAGES = ("png", "jpg", "jpeg", "webp")
@@ -319,7 +320,7 @@ def _index(paths: list[Path], progress: Progress | None) -> _Index:
         make_room(rows.stat().st_size + text.stat().st_size, stem)
         os.replace(rows, stem.with_suffix(".rows"))
         os.replace(text, stem.with_suffix(".text"))
-        stem.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
+        write_atomically(stem.with_suffix(".json"), json.dumps(facts).encode())
     except NoRoomError as error:
         raise DataError(f"the index of the shards does not fit into the cache: {error}") from error
     except OSError as error:
@@ -338,7 +339,7 @@ def _index(paths: list[Path], progress: Progress | None) -> _Index:
 def _recall(stem: Path, paths: list[Path]) -> _Index | None:
     """Return the cached index, or None if there is none or it is damaged."""
     try:
-        facts = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+        facts = read_json(stem.with_suffix(".json").read_bytes())
         numbers = tuple(facts["numbers"])
         rows, text = (
             np.memmap(file, kind, mode="r") if file.stat().st_size else np.empty(0, kind)

@@ -22,7 +22,7 @@ import numpy as np
 
 from ancestral.app.data.arrays import from_array
 from ancestral.app.data.assemble import count
-from ancestral.app.data.bounded import check_memory, open_regular, read_json
+from ancestral.app.data.bounded import check_memory, open_regular
 from ancestral.app.data.csv_file import read_csv
 from ancestral.app.data.dataset import DataSet
 from ancestral.app.data.decode import Progress, listed
@@ -30,6 +30,7 @@ from ancestral.app.data.decode_once import decode_once
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.numbers import is_number_name
 from ancestral.errors import AncestralError
+from ancestral.files import read_json
 
 if TYPE_CHECKING:
     import pyarrow

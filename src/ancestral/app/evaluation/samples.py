@@ -26,7 +26,7 @@ from ancestral.app.data.discrete import as_allowed
 from ancestral.app.training.stage import Progress, silent
 from ancestral.conditioning import Rendering
 from ancestral.errors import DamageError
-from ancestral.files import disk_errors
+from ancestral.files import disk_errors, read_json
 from ancestral.models import GenerativeModel, seeds_from
 from ancestral.runtime import Runtime
 from ancestral.weights import read_tensors, write_tensors
@@ -206,7 +206,7 @@ def _recall(file: Path, of: str, n: int) -> tuple[Tensor, dict[str, float]] | No
     except FileNotFoundError:
         return None
     x = tensors.get("x")
-    return None if x is None or metadata.get("of") != of or len(x) < n else (x[:n], json.loads(metadata["numbers"]))
+    return None if x is None or metadata.get("of") != of or len(x) < n else (x[:n], read_json(metadata["numbers"]))
 
 
 def _await(file: Path, of: str, n: int) -> tuple[Tensor, dict[str, float]]:

@@ -23,13 +23,14 @@ from ancestral.app.export.graphs import N, Plan, Sampler, described, plan
 from ancestral.app.export.texts import write_readers
 from ancestral.app.export.web import check as check_pictures
 from ancestral.app.export.web import write_page
+from ancestral.app.leftovers import remove_leftovers
 from ancestral.app.progress import Reporter
 from ancestral.app.sampling import SampleRequest
 from ancestral.app.sampling.guidance import denoising
 from ancestral.app.training.saved import Opened, opened, spec_of, weights_of
 from ancestral.configuration import encode
 from ancestral.errors import AncestralError, UsageError
-from ancestral.files import disk_errors, write_atomically
+from ancestral.files import disk_errors, read_json, write_atomically
 from ancestral.models import GenerativeModel, seeds_from
 from ancestral.models.denoising import SOLVER, SPACING, STEPS
 from ancestral.models.exported import CONDITIONER, ExportedModel, holds_export
@@ -267,7 +268,7 @@ def _encoders(model: GenerativeModel, folder: Path, config: Mapping[str, Any]) -
 
 def _describe(folder: Path, config: Mapping[str, Any]) -> None:
     """Write `config.json` with its checksum."""
-    plain = json.loads(json.dumps(config))  # tuples become lists, as they are read
+    plain = read_json(json.dumps(config))  # tuples become lists, as they are read
     write_atomically(folder / CONFIG, json.dumps(plain | {"checksum": digest_of(plain)}, indent=1).encode())
 
 
@@ -346,12 +347,19 @@ def _check_target(target: Path) -> None:
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
     """Open a folder beside the target, which takes its place if all goes well."""
-    there = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    there, old = (target.with_name(f".{target.name}.{part}{os.getpid()}.tmp") for part in ("", "old."))
+    remove_leftovers([*target.parent.glob(".*.tmp")])
     try:
         there.mkdir(parents=True)
         yield there
         if target.exists():
-            shutil.rmtree(target)
-        there.rename(target)
+            target.rename(old)
+        try:
+            there.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
     finally:
-        shutil.rmtree(there, ignore_errors=True)
+        for part in (there, old):
+            shutil.rmtree(part, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ancestral.app.data.bounded import DIGITS
+from ancestral.files import DIGITS
 
 LENGTH = 1 << 18  # characters
 DEPTH = 50  # levels of nesting

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ancestral.app.data.bounded import read_json, text_of
+from ancestral.app.data.bounded import text_of
 from ancestral.app.data.errors import DataError
 from ancestral.app.data.images import ImageError, read_numbers
 from ancestral.app.data.spec import DataSpec
@@ -19,6 +19,7 @@ from ancestral.app.sampling.pictures import Picture, picture_size, read_picture
 from ancestral.conditioning import ImageCondition, MapCondition
 from ancestral.conditioning.render import Rendering
 from ancestral.errors import UsageError
+from ancestral.files import read_json
 from ancestral.models import GenerativeModel
 from ancestral.noise import StreamNoise
 
@@ -194,8 +195,7 @@ def _boxes(layout: Path | str | Sequence[Any]) -> Any:
         raise UsageError(f"cannot read the layout: {error}") from None
     except ValueError as error:
         raise UsageError(
-            f'cannot read the layout {layout}, which is not JSON ({error}): write [["class", left, top, width, height], ...] '
-            "in pixels"
+            f'cannot read the layout {layout} ({error}): write [["class", left, top, width, height], ...] in pixels'
         ) from None
 
 

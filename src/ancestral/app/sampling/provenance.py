@@ -22,7 +22,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ancestral.app.data.bounded import read_json, text_of
+from ancestral.app.data.bounded import text_of
 from ancestral.app.data.npy import array_of, read_arrays
 from ancestral.app.pictures import marked
 from ancestral.app.sampling.conditions import Conditions, Sweep
@@ -31,6 +31,7 @@ from ancestral.app.sampling.guidance import Guidance
 from ancestral.app.sampling.request import SampleRequest, Sampling
 from ancestral.app.training.saved import Opened, opened, weights_of
 from ancestral.errors import UsageError
+from ancestral.files import read_json, write_atomically
 from ancestral.version import __version__
 
 KEY = "ancestral"  # of the text chunk, and of the array
@@ -140,7 +141,7 @@ def read(source: Path | bytes, folder: Path) -> Record:
         return Record(request, str(values["run"]), str(values["weights"]), arrangement, str(values["version"]))
     except UsageError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise UsageError(f"the record of {name} is damaged or of another version of ancestral") from None
 
 
@@ -263,7 +264,7 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Path | str) and name in PICTURES:
         return _content(Path(value))
     if isinstance(value, Path) and name == "layout":
-        return json.loads(value.read_text(encoding="utf-8"))
+        return read_json(text_of(value))
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
@@ -298,8 +299,7 @@ def _read(name: str, value: Any, folder: Path) -> Any:
 
 def kept(content: bytes, folder: Path) -> Path:
     """Write a file under the hash of its content, and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.png"
     if not path.exists():
-        path.write_bytes(content)
+        write_atomically(path, content)
     return path

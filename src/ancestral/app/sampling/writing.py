@@ -124,7 +124,7 @@ def write(
     from ancestral.app.data.discrete import as_allowed, described
     from ancestral.app.sampling.provenance import BESIDE, KEY
     from ancestral.errors import UsageError
-    from ancestral.files import disk_errors, write_atomically
+    from ancestral.files import disk_errors, read_json, write_atomically
 
     text = None if record is None else record.to_json()
     kept, rounded = as_allowed(x, spec), described(spec)
@@ -139,7 +139,7 @@ def write(
             beside.unlink(missing_ok=True)  # of the table that is replaced
             write_atomically(out, _table(kept, spec, classes))
             if text is not None:
-                note = {"@context": "http://www.w3.org/ns/csvw", "url": out.name, "notes": [{KEY: json.loads(text)}]}
+                note = {"@context": "http://www.w3.org/ns/csvw", "url": out.name, "notes": [{KEY: read_json(text)}]}
                 write_atomically(beside, json.dumps(note, indent=1).encode())
         elif out.suffix:
             suffix, why = single(spec)
@@ -155,7 +155,7 @@ def write(
             out.mkdir(exist_ok=True)
             for i, (seed, sample) in enumerate(zip(seeds, kept, strict=True)):
                 about = None if record is None else record.of_sample(i)
-                (out / f"{seed}{suffix}").write_bytes(_file(sample, suffix, spec, about))
+                write_atomically(out / f"{seed}{suffix}", _file(sample, suffix, spec, about), durable=False)
     return "; ".join(notes)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ancestral.app.records import parse
 from ancestral.errors import DamageError
+from ancestral.files import read_json
 from ancestral.weights import current_name, read_metadata, read_tensors, write_tensors
 
 ANY = ""  # in place of the identity of a run
@@ -55,7 +55,7 @@ def read_numbers(file: Path) -> dict[str, Any] | None:
 
 
 def _numbers(metadata: Mapping[str, str]) -> dict[str, Any]:
-    found = parse(metadata.get("numbers", "").encode())
+    found = read_json(metadata.get("numbers", ""))
     if not isinstance(found, dict):
         raise ValueError("there are no numbers")
     return found

@@ -173,6 +173,7 @@ class Trainer:
         self._resume()
         self._change_settings()
         if self.processes.main:
+            self.stored = run.recipe
             run.describe(data.spec, recipe)
 
     def _enter(self, number: int, begun: int) -> None:
@@ -532,7 +533,7 @@ class Trainer:
             "parameters": self.parameters,
         }
         if self.processes.main:
-            numbers |= {"run": self.run.id, "recipe": self.run.recipe.model_dump(mode="json"), "rows": self.run.lines()}
+            numbers |= {"run": self.run.id, "recipe": self.stored.model_dump(mode="json"), "rows": self.run.lines()}
             self.run.save_checkpoint(self.step, tensors, numbers, self.recipe.train.keep)
         if self.failed is None:
             self.state.fit_after()
@@ -543,7 +544,7 @@ class Trainer:
         with self.averaged():
             tensors = self.strategy.state_dict(self.model)
             if self.processes.main:
-                self.run.save_model(tensors)
+                self.run.save_model(tensors, self.stored)
 
     def _preview(self) -> Path:
         """Write a picture with samples of the current averaged model."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from ancestral.app.recipes import LatentRecipe, VAERecipe
 from ancestral.app.remote import located
 from ancestral.app.training.run import Run
 from ancestral.errors import UsageError
+from ancestral.files import read_json
 from ancestral.models.latent import LatentModel
 from ancestral.networks import diffusers
 
@@ -93,7 +93,7 @@ def _first_stage(run: Run) -> Mapping[str, Tensor]:
 def _of_diffusers(folder: Path) -> Trained:
     file = folder / diffusers.CONFIG
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file.read_bytes())
         name = config["_class_name"]
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{file} does not describe a model of diffusers: it has no _class_name") from None

@@ -38,7 +38,7 @@ from ancestral.app.training import checkpoint
 from ancestral.app.training.checkpoint import Checkpoint
 from ancestral.conditioning.vocabulary import well_formed
 from ancestral.errors import AncestralError, DamageError, UsageError
-from ancestral.files import disk_errors, write_atomically
+from ancestral.files import disk_errors, read_json, write_atomically
 from ancestral.models import GenerativeModel
 from ancestral.models.latent import LatentModel
 from ancestral.models.saved import Network, build
@@ -229,12 +229,10 @@ class Run:
         there = self.weights.is_file()
         return f"the averaged model from before the failure is in {self.model}" if there else "no model was written before"
 
-    def save_model(self, weights: Mapping[str, Tensor]) -> None:
-        """Write the weights of the model, by name, with their checksum and that of the recipe."""
+    def save_model(self, weights: Mapping[str, Tensor], recipe: Recipe) -> None:
+        """Write the weights of the model, by name, with their checksum and that of the stored recipe."""
         tensors = {name: t.detach().contiguous() for name, t in weights.items()}
-        metadata = {"checksum": checksum(tensors)}
-        if self.recipe_file.is_file():
-            metadata["recipe"] = self.recipe.checksum()
+        metadata = {"checksum": checksum(tensors), "recipe": recipe.checksum()}
         if (run_id := self.id) is not None:
             metadata["run"] = run_id
         with disk_errors(self.path):
@@ -527,7 +525,7 @@ def _hash(row: Mapping[str, Any], run_id: str | None) -> str:
 def _row(line: bytes, run_id: str | None) -> dict[str, Any] | None:
     """Return the measurement of a line, or None if it is damaged. Lines of earlier versions have no hash."""
     try:
-        row = records.parse(line)
+        row = read_json(line)
         records.formed(row, dict[str, Value])
         check = row.pop(CHECK, None)
         return row if check in (None, _hash(row, run_id)) and type(row["step"]) is int else None

@@ -26,7 +26,7 @@ from ancestral.app.training.loop import Step
 from ancestral.app.training.run import Run
 from ancestral.builtin import built_in
 from ancestral.errors import AncestralError
-from ancestral.files import write_atomically
+from ancestral.files import read_json, write_atomically
 from ancestral.registry import lookup
 
 PROJECT = "ancestral"  # under which runs stand together in a dashboard
@@ -221,7 +221,7 @@ def _stored(run: Run, name: str, begin: Callable[[], str]) -> str:
     """Return the name that a dashboard gave to the run, from the run folder if it has been tracked before."""
     file = run.path / IDS
     try:
-        ids = json.loads(file.read_text(encoding="utf-8"))
+        ids = read_json(file.read_bytes())
     except (OSError, ValueError):
         ids = {}
     if not isinstance(ids, dict) or not isinstance(ids.get(name), str):

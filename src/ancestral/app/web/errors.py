@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from ancestral.app.web.guard import Body, sentence
 from ancestral.errors import AncestralError
+from ancestral.files import FULL as DISK_FULL
 
 FULL = "the memory is full: ask for fewer samples"
 
@@ -39,6 +40,11 @@ def answer_errors(
     def wrong(request: Request, error: AncestralError) -> JSONResponse:
         code = status(error)
         return JSONResponse(body(code, str(error)), code, dict(headers(error)))
+
+    @app.exception_handler(OSError)
+    def unwritten(request: Request, error: OSError) -> JSONResponse:
+        code, reason = 507 if error.errno in DISK_FULL else 500, (error.strerror or str(error)).lower()
+        return JSONResponse(body(code, f"a file cannot be written or read: {reason}"), code)
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> JSONResponse:

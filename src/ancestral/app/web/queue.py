@@ -1,7 +1,7 @@
 """The queue of trainings, reports and comparisons. Each is a process of its own, the same command as in a terminal.
 
 It goes on if the server is killed, and a server that returns finds it again: the queue is a file, and a process is known
-by its number and the time at which it began.
+by its number and its birth.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import Any, Literal
 
 import psutil
 
+from ancestral.app.lock import birth
 from ancestral.app.overview import counters
 from ancestral.app.training.run import Run
 from ancestral.errors import UsageError
-from ancestral.files import write_atomically
+from ancestral.files import read_json, write_atomically
 
 State = Literal["waiting", "running", "stopping", "finished", "stopped", "failed"]
 KEPT = 100  # jobs in the list
@@ -39,7 +40,8 @@ class Job:
         arguments: of `ancestral`, a snapshot of the settings with which it was asked for.
         run: the folder that it writes.
         created: the time of the request.
-        pid, born: the process and the time at which it began, None before it runs.
+        pid, born: the process and what tells it from a later one with its number (`birth`), None before it runs.
+        earlier: when the result was written that was there before, 0 if there was none.
         asked_to_stop: whether a person stopped it.
         ended: whether its process has ended.
         code: the exit code, None if the server did not see the end.
@@ -51,7 +53,8 @@ class Job:
     run: str
     created: float = field(default_factory=time.time)
     pid: int | None = None
-    born: float | None = None
+    born: str | None = None
+    earlier: int = 0
     asked_to_stop: bool = False
     ended: bool = False
     code: int | None = None
@@ -73,7 +76,7 @@ class Queue:
 
     def _read(self) -> list[Job]:
         try:
-            return [Job(**job) for job in json.loads(self.file.read_text(encoding="utf-8"))]
+            return [Job(**job) for job in read_json(self.file.read_bytes())]
         except (OSError, ValueError, TypeError):
             return []
 
@@ -149,6 +152,7 @@ class Queue:
 
     def _start(self, job: Job) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
+        job.earlier = _written(job)
         with self.log(job).open("wb") as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "ancestral", *job.arguments],
@@ -160,9 +164,7 @@ class Queue:
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
             )
         self._children[job.id] = child
-        job.pid = child.pid
-        with contextlib.suppress(psutil.NoSuchProcess):
-            job.born = psutil.Process(child.pid).create_time()
+        job.pid, job.born = child.pid, birth(child.pid)
 
     def log(self, job: Job) -> Path:
         """Return the file with all that a training said."""
@@ -209,15 +211,21 @@ def _complete(job: Job) -> bool:
     """Return whether a command whose end nobody saw has left its result."""
     if job.arguments[0] == "train":
         return bool(counters(Run(job.run)).get("progress", 0.0) >= 1)
-    result = Path(job.run) / ("tuning.json" if job.arguments[0] == "tune" else "report.html")
-    return result.is_file() and result.stat().st_mtime > job.created
+    return _written(job) not in (0, job.earlier)
+
+
+def _written(job: Job) -> int:
+    """Return when the result of a command was written, 0 if there is none."""
+    try:
+        return (Path(job.run) / ("tuning.json" if job.arguments[0] == "tune" else "report.html")).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _process(job: Job) -> psutil.Process | None:
     """Return the process of a training if it still runs, and is not another that has the same number."""
     try:
         process = psutil.Process(job.pid)
-        same = job.born is None or abs(process.create_time() - job.born) < 1
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if birth(process.pid) == job.born and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None

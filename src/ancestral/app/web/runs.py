@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from ancestral.app.web.events import event, stream
 from ancestral.app.web.render import data_url, form_of, shown, tiles
 from ancestral.app.web.studio import Studio, is_run
 from ancestral.errors import AncestralError, UsageError
+from ancestral.files import read_json
 
 PAUSE = 0.3  # seconds between looks at the files of a run
 CAPTIONS = 64  # held-out captions of which the different ones are shown as examples
@@ -226,8 +228,8 @@ def brief(studio: Studio, name: str, path: Path) -> dict[str, Any]:
     if not (path / "recipe.yaml").is_file():
         saved = SavedModel(path)
         try:
-            family = json.loads((path / "config.json").read_text(encoding="utf-8")).get("family", "")
-        except (OSError, ValueError):
+            family = read_json((path / "config.json").read_bytes()).get("family", "")
+        except (OSError, ValueError, AttributeError):
             family = ""
         return (
             found
@@ -316,10 +318,9 @@ def _rows(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     whole = text.rfind(b"\n") + 1
     rows = []
     for line in text[:whole].splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
+        with suppress(ValueError):
+            row = read_json(line)
+            rows += [row] if isinstance(row, dict) else []
     return rows, offset + whole
 
 

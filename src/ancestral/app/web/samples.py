@@ -50,7 +50,7 @@ from ancestral.conditioning import (
 )
 from ancestral.conditioning.render import colour
 from ancestral.errors import AncestralError, UsageError
-from ancestral.files import write_atomically
+from ancestral.files import read_json, write_atomically
 from ancestral.models import GenerativeModel, HasDecoder
 from ancestral.models.denoising import STEPS as USUAL_STEPS
 from ancestral.registry import meaning, names
@@ -355,8 +355,8 @@ def _picture(studio: Studio, item: str, suffix: str = ".png") -> Path:
 
 def _favourites(studio: Studio) -> set[str]:
     try:
-        return set(json.loads((studio.gallery / "favourites.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return set(read_json((studio.gallery / "favourites.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
         return set()
 
 
@@ -373,8 +373,10 @@ def _figures(studio: Studio) -> set[str]:
 def _item(path: Path, favourite: bool) -> dict[str, Any] | None:
     try:
         with Image.open(path) as image:
-            values = json.loads(getattr(image, "text", {}).get("ancestral", "{}"))
+            values = read_json(getattr(image, "text", {}).get("ancestral", "{}"))
             width, height = image.size
+        if not isinstance(values, dict):
+            return None
     except (OSError, ValueError, SyntaxError):
         return None
     return {

@@ -9,6 +9,7 @@ import shutil
 import stat
 import unicodedata
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,6 +27,7 @@ from ancestral.app.web.render import shown
 from ancestral.app.web.runs import described, source_of
 from ancestral.app.web.studio import UPLOAD_LIMIT, Studio
 from ancestral.errors import AncestralError, UsageError
+from ancestral.files import FULL, disk_error, disk_errors
 from ancestral.registry import meaning
 
 FILES = 200_000  # files in a zip
@@ -71,9 +73,15 @@ def router(studio: Studio) -> APIRouter:
         target.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < int(request.headers.get("content-length") or 0) * 2:
             raise UsageError("the disk of this studio is full: free some space")
-        with target.open("wb") as file:
-            async for part in request.stream():
-                file.write(part)
+        unfinished = target.with_name(f".{secrets.token_hex(6)}.{os.getpid()}.tmp")
+        with disk_errors(folder):
+            try:
+                with unfinished.open("wb") as file:
+                    async for part in request.stream():
+                        file.write(part)
+                os.replace(unfinished, target)
+            finally:
+                unfinished.unlink(missing_ok=True)
         return {"path": path, "bytes": target.stat().st_size}
 
     @api.post("/data")
@@ -259,10 +267,12 @@ def unzipped(archive: Path, target: Path) -> Path:
         try:
             with zipfile.ZipFile(archive) as zipped:
                 _extract(zipped, part)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
             shutil.rmtree(part, ignore_errors=True)
             if isinstance(error, AncestralError):
                 raise
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise disk_error(part, error) from None
             raise UsageError(f"{archive.name} cannot be unpacked: it is damaged, encrypted or of an unknown kind") from None
         part.rename(target)
     inside = [entry for entry in target.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
