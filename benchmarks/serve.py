@@ -26,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -371,21 +371,20 @@ def memory(run: Path, truth: Truth, minutes: float) -> dict[str, Any]:
         paths = [("POST", "/v1/samples"), ("GET", "/metrics"), ("GET", "/v1/models"), ("GET", "/nothing"), ("GET", "/docs")]
 
         def work(client: Client) -> None:
-            others = server.connect()
             while time.monotonic() < end:
                 client.ask(client.random.randrange(1, 9))
                 method, path = client.random.choice(paths)
                 kinds = [{"format": "png"}, {"format": "json"}, {"stream": True}, {"n": 65}, {"colour": "red"}]
                 body = None if method == "GET" else json.dumps(client.random.choice(kinds) | {"n": 3} | truth.request)
-                others.request(method, path, body, {"content-type": "application/json"})
-                others.getresponse().read()
+                with closing(server.connect()) as others:  # the service closes one that waits for longer than a few seconds
+                    others.request(method, path, body, {"content-type": "application/json"})
+                    others.getresponse().read()
                 if client.random.random() < 0.05:  # one that leaves
                     with server.socket() as gone:
                         text = json.dumps({"n": 8, "steps": 2000}).encode()
                         gone.sendall(f"POST /v1/samples HTTP/1.1\r\nhost: {server.host}:{server.port}\r\n".encode())
                         gone.sendall(f"content-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n".encode() + text)
                         time.sleep(0.2)
-            others.close()
 
         def watch() -> None:
             while time.monotonic() < end:
