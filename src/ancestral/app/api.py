@@ -283,6 +283,8 @@ def plan(
                 f"the model is for samples of shape {theirs}, and those of {data.spec.name} have {ours}: make them equal"
             )
         network = given
+        if (unfit := _units_unlike(given, data.spec)) is not None:
+            data = replace(data, notes=(*data.notes, unfit))
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(checked.train.seed)
@@ -301,6 +303,19 @@ def plan(
         long=Budget.parse(checked.train.budget).pays_compilation(passes),
     )
     return Plan(checked, data, network, runtime, run, started)
+
+
+def _units_unlike(model: GenerativeModel, spec: DataSpec) -> str | None:
+    """Return a sentence if the model's mean and deviation are far from those of the data, else None."""
+    mean, std = (torch.tensor(values, dtype=torch.float64) for values in (spec.mean, spec.std))
+    ours, scale = (v.double().cpu().flatten() for v in (model.standardize.mean, model.standardize.std))
+    centre, width = ((mean - ours) / scale).abs().max().item(), (std / scale).max().item()
+    if centre <= 3 and 0.2 <= width <= 5:
+        return None
+    return (
+        f"the model's units do not fit: by its mean and std the data are up to {centre:.3g} from 0 and their deviation is "
+        f"{width:.3g}, where 0 and 1 are best; give the model mean and std of the data (ancestral.load_data(...).spec has them)"
+    )
 
 
 def default_budget(spec: DataSpec) -> str:

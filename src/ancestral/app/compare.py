@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ancestral.app import records
 from ancestral.app.api import Plan, plan, run_name
-from ancestral.app.data import DataSet
-from ancestral.app.evaluate import as_run, data_of, drawn, evaluate_model, evaluate_run, identity
+from ancestral.app.data import DataSet, exists
+from ancestral.app.evaluate import as_run, data_of, drawn, evaluate_model, evaluate_run, evaluate_samples, identity
 from ancestral.app.evaluation import Comparison, Cost, Evaluator, N, Subject, baseline
 from ancestral.app.evaluation.live import evaluated
 from ancestral.app.evaluation.reference import reference_of
@@ -71,7 +71,8 @@ def compare(
 
     Args:
         sources: One source of data, or several run folders. Beside a run there can be models without a training: folders of
-            saved models or exports, or "diffusers:FOLDER".
+            saved models or exports, or "diffusers:FOLDER"; and samples of other software: folders of images, .npy, .npz or .csv
+            files, in the range of the data.
         models: Names of `FAMILIES`. None: all that the data allow.
         budget: The time of each training, such as "2m". None: a time that suits the data.
         seeds: The number of trainings of each family, with seeds that follow each other.
@@ -98,8 +99,10 @@ def compare(
     sources = [sources] if isinstance(sources, str | Path) else sources
     saved = [str(source) for source in sources if holds_saved_model(source)]
     runs = {str(source): as_run(source) for source in sources if str(source) not in saved}
+    files = [source for source, run in runs.items() if run is None and exists(source)] if any(runs.values()) else []
+    runs = {source: run for source, run in runs.items() if source not in files}
     with ExitStack() as locks:
-        if len(sources) > 1 or saved or None not in runs.values():
+        if len(sources) > 1 or saved or None not in runs.values():  # runs, and what stands beside them
             if missing := [source for source, run in runs.items() if run is None]:
                 hint = "; several models take commas: --models vae,gan" if set(missing) & set(FAMILIES) else ""
                 raise UsageError(
@@ -175,6 +178,10 @@ def compare(
             with reporter.live() as line:
                 evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
                 subjects.append(evaluate_model(SavedModel(name).load_model(device), evaluator, {}, name))
+        for name in files:
+            with reporter.live() as line:
+                evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]
+                subjects.append(evaluate_samples(name, evaluator, name))
         with reporter.live() as line:
             for name in names("baseline"):
                 evaluator.progress = lambda text, name=name: line.update(f"{name}: {text}")  # type: ignore[misc]

@@ -156,9 +156,20 @@ def evaluate(
         if isinstance(subject, GenerativeModel):
             return Result(evaluate_model(subject, evaluator, how or {}), evaluator)
         name = str(subject) if isinstance(subject, str | Path) else "samples"
-        found = Subject(name, _samples(subject, evaluator.data, rescale))
-        evaluator.evaluate(found)
-        return Result(found, evaluator)
+        return Result(evaluate_samples(subject, evaluator, name, rescale), evaluator)
+
+
+def evaluate_samples(subject: Real, evaluator: Evaluator, name: str, rescale: bool | None = None) -> Subject:
+    """Evaluate samples of other software, of which as many as the evaluator compares are chosen at random.
+
+    Raises:
+        UsageError: If their range is not that of the data and `rescale` is None.
+    """
+    samples, n = _samples(subject, evaluator.data, rescale), evaluator.n
+    few = (f"compared are {n:,} of the {len(samples):,} samples, chosen at random",) if n < len(samples) else ()
+    found = Subject(name, samples, notes=few)
+    evaluator.evaluate(found)
+    return found
 
 
 def evaluate_run(
@@ -293,7 +304,7 @@ def report(
     model = result.subject.model
     how = tuned(trained, options.get("how") or {})
     frames = first_states(model, result.evaluator.data, how) if model is not None else ()
-    write(comparison, result.evaluator, path, title, frames, suggestions(trained))
+    write(comparison, result.evaluator, path, title, frames, suggestions(trained, copies=result.subject.copies))
     return path
 
 
@@ -375,4 +386,5 @@ def _samples(subject: Any, data: DataSet, rescale: bool | None) -> Samples:
     if x.shape[1] == 3 and data.spec.shape[0] == 1 and bool((x == x[:, :1]).all()):
         x = x[:, :1]
     name = str(subject) if isinstance(subject, str | Path) else "the samples"
-    return Samples(at_levels(like(x, data, name, rescale), data))
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))  # files are often sorted by class
+    return Samples(at_levels(like(x[order], data, name, rescale), data))

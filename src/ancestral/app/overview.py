@@ -119,7 +119,10 @@ def health(run: Run, rows: list[dict[str, Any]] | None = None) -> list[Sentence]
     looks, problems = diagnoses(rows), findings(rows)
     found += [Sentence(_sentence(problem), "bad") for problem in problems]
     if looks and not problems:
-        found.append(Sentence(f"The last check of the model, at step {looks[-1]['step']:,}, found nothing wrong.", "good"))
+        step = looks[-1]["step"]
+        early = step < recipe.model.least_steps // 2
+        what = "came too early to judge it" if early else "found nothing wrong"
+        found.append(Sentence(f"The last check of the model, at step {step:,}, {what}.", "warn" if early else "good"))
     if recipe.model.family != "gan":
         found += _trend([row for row in steps if row.get("stage") == last.get("stage")], key)
     found += _length(recipe, last, counters(run).get("progress", 0.0))
@@ -159,9 +162,9 @@ def _length(recipe: Recipe, last: dict[str, Any], progress: float) -> list[Sente
                 f"Samples become clear after about {least:,} steps; {step:,} are done.", "warn" if total < least else "good"
             )
         ]
-    what = "noise" if step < quarter else "rough"
+    what = "may be noise" if step < quarter else "may be rough"
     counted = f"{step:,} step{'' if step == 1 else 's'}"
-    return [Sentence(f"The training ended after {counted}: samples are {what}. They need about {least:,}.", "warn")]
+    return [Sentence(f"The training ended after {counted}: samples {what}. They become clear after about {least:,}.", "warn")]
 
 
 def _sentence(text: str) -> str:

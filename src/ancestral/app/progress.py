@@ -173,7 +173,7 @@ def describe(step: Step, health: str = "") -> str:
         "━" * full + "╌" * (BAR - full),
         f"{step.progress:4.0%}",
         *([step.stage] if step.stage else []),
-        f"{rate:,.0f}/s",
+        f"{rate:,.0f} samples/s",
         f"{duration(left)} left",
         losses,
         f"grad {' '.join(f'{norm:.2f}' for norm in step.grad_norms.values())}",

@@ -14,17 +14,18 @@ from ancestral.app.training.run import Run
 LONGER = 5  # times the budget
 
 
-def suggestions(run: Run) -> tuple[tuple[str, str], ...]:
+def suggestions(run: Run, *, copies: bool = False) -> tuple[tuple[str, str], ...]:
     """Return commands, each with what it does, in the order in which they help most.
 
-    A model whose loss still falls is trained longer first. The commands that need the data are left out if their place is not
-    known, as for arrays that were given in Python, and those that train if the network is not the package's.
+    A model whose loss still falls is trained longer first, unless it `copies` its data. The commands that need the data are
+    left out if their place is not known, as for arrays that were given in Python, and those that train if the network is not
+    the package's.
     """
     recipe, sources = run.recipe, run.sources
     source = shlex.quote(_short(sources[0])) if sources and recipe.model.family != OWN else None
     where = shlex.quote(_short(str(run.path)))
     found = []
-    if source is not None and still_falls(run.measured()[0]) is not False:
+    if source is not None and not copies and still_falls(run.measured()[0]) is not False:
         longer = _longer(Budget.parse(recipe.train.budget))
         found.append((f"ancestral train {source} --for {longer} --out {where}", "train longer: the run continues where it is"))
     if classes := run.spec.classes if "class" in recipe.model.conditions else ():

@@ -34,7 +34,7 @@ class Estimate:
         if max(abs(self.value), self.std_err) >= WIDE:
             return f"{self.value:.3g} ± {self.std_err:.1g}"
         digits = int(np.clip(1 - math.floor(math.log10(self.std_err)), 0, 6)) if self.std_err > 0 else 3
-        return f"{self.value:z,.{digits}f} ± {self.std_err:.{digits}f}"
+        return f"{self.value:z,.{digits}f} ± {self.std_err:,.{digits}f}"
 
 
 def half_samples(statistic: Callable[[np.ndarray], float], n: int, draws: int = HALVES, seed: int = 0) -> float:

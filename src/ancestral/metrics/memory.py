@@ -3,7 +3,7 @@
 Copies are closer to the training set than new data are. How close new data come is known from a held-out split:
 
     copy rate: the share of samples nearer to a training sample than the nearest 1 % of held-out samples are; .01 for a model
-               that does not copy, 1 for one that repeats the training set
+               that does not copy (more if few samples are held out), 1 for one that repeats the training set
     C_T:       the Mann-Whitney U statistic of sample-to-training against held-out-to-training distances, in each cell of the
                space, as a z-score: below -3 the model copies, above 3 it underfits      (Meehan et al. 2020, arXiv:2004.05675)
     duplicates: the share of samples nearer to another sample than the nearest 1 % of as many real samples are to each other
@@ -127,23 +127,36 @@ class CopyTest:
         return self.rate > 2 * self.expected
 
 
-def copy_test(samples: np.ndarray, new: np.ndarray) -> CopyTest:
-    """Compare the copy rate of samples with that of new data.
+def expected_copies(m: int) -> Estimate:
+    """Return the expectation of the copy rate for new data, and its deviation, if the threshold comes from m others.
 
     The threshold is the 1 % quantile of m values, so the share of new data below it is about Beta(1 + h, m - h) distributed
     with h = (m - 1) / 100. Its mean is above 1 % for small m: 10 % for m = 10.
+    """
+    mean = (1 + EXPECTED * (m - 1)) / (m + 1)
+    return Estimate(mean, math.sqrt(mean * (1 - mean) / (m + 2)), m)
+
+
+def copies_by_chance(rate: float, n: int, expected: float, m: int) -> float:
+    """Return the probability that n new samples have at least this copy rate, if the threshold comes from m others."""
+    from scipy.stats import betabinom
+
+    if expected >= 1:
+        return 1.0
+    return float(betabinom.sf(round(rate * n) - 1, n, expected * (m + 1), (1 - expected) * (m + 1)))
+
+
+def copy_test(samples: np.ndarray, new: np.ndarray) -> CopyTest:
+    """Compare the copy rate of samples with that of new data.
 
     Args:
         samples: Nearness of, or distance to the nearest training sample of, samples `(n,)`.
         new: The same of new data `(m,)`.
     """
-    from scipy.stats import betabinom
-
     m, n = len(new), len(samples)
     rate = copy_rate(samples, new).value
-    expected = max((1 + EXPECTED * (m - 1)) / (m + 1), copy_rate(new, new).value)  # the latter where many values are equal
-    p = betabinom.sf(round(rate * n) - 1, n, expected * (m + 1), (1 - expected) * (m + 1)) if expected < 1 else 1.0
-    return CopyTest(rate, expected, n, float(p))
+    expected = max(expected_copies(m).value, copy_rate(new, new).value)  # the latter where many values are equal
+    return CopyTest(rate, expected, n, copies_by_chance(rate, n, expected, m))
 
 
 @register("metric", "duplicates", "share of samples that repeat another sample", better="as real", takes="evaluator")

@@ -236,6 +236,12 @@ def test_compare_runs(run, capsys):
     assert code == 0, err
     names = [e["subject"] for e in json.loads(out)["evaluations"]]
     assert {"runs/a", "runs/b"} < set(names)
+    code, out, err = ask(capsys, "sample", "runs/a", "-n", "60", "--steps", "2", "--out", "theirs.npz", "-q", "--device", "cpu")
+    assert code == 0, err
+    words = ("compare", "runs/a", "theirs.npz", "-n", "60", "--features", "random", "--device", "cpu", "--json")
+    code, out, err = ask(capsys, *words)
+    assert code == 0, err
+    assert {"runs/a", "theirs.npz"} < {e["subject"] for e in json.loads(out)["evaluations"]}
     ask(capsys, "train", "moons", "--for", "2it", "--out", "runs/c", "--device", "cpu", "-q", *OF_POINTS)
     code, _, err = ask(capsys, "compare", "runs/a", "runs/c")
     assert code == 2

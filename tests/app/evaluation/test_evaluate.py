@@ -59,7 +59,8 @@ def test_anybodys_samples(squares, tmp_path, form):
     text = str(result)
     assert f"{result.headline.value}" in text
     assert "\nfd: distance of two Gaussians that are fitted to the features of samples and of\n  data\n" in text
-    assert all(len(line) < 90 for line in text.splitlines() if "/" not in line)  # the longest are in the table
+    lines = str(result.evaluation).splitlines()
+    assert all(len(line) < 90 for line in lines if "/" not in line)  # the longest are in the table
 
 
 def test_samples_need_real_data(squares):
@@ -84,6 +85,15 @@ def test_every_metric_has_a_direction_and_a_meaning():
         assert metric.facts["better"] in ("lower", "higher", "as real"), name
         assert metric.meaning
         assert "\n" not in metric.meaning
+
+
+def test_samples_of_a_sorted_file_are_chosen_at_random(squares):
+    """Of 120 samples, the first 60 of another kind, 40 are compared: a half of each kind, as a note says."""
+    x = np.concatenate([255 - squares(60, 1)[0], squares(60, 1)[0]])
+    result = an.evaluate(x, against=squares(80, 3)[0], extractors=["random"], device="cpu")
+    assert "compared are 40 of the 120 samples, chosen at random" in str(result)
+    bright = result.subject.samples.x[:40].flatten(1).mean(1) > 0.5
+    assert 10 <= int(bright.sum()) <= 30
 
 
 @pytest.mark.usefixtures("_own_metrics")

@@ -1,5 +1,7 @@
 """The sentences of a verdict and the marks of the best, on figures that are written down."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from ancestral.app.evaluation import Comparison, Evaluation, Metric, Samples, Su
 from ancestral.app.evaluation.comparison import Pair
 from ancestral.app.evaluation.verdict import still_falls, verdict
 from ancestral.app.report.write import as_json, markdown, table
-from ancestral.metrics import Estimate
+from ancestral.metrics import Estimate, expected_copies
 
 
 def subject(name, fd, *, mmd=0.0, copy_rate=0.01, density=0.9, baseline=False, rows=(), recipe="", family=None):
@@ -131,6 +133,32 @@ def test_several_trainings_are_one_column_with_their_spread_and_a_fold():
     assert stored["evaluations"][0]["trainings"] == 3
     equal = Subject.of_trainings("gan", [subject(f"gan, seed {i}", 5.0) for i in range(2)])
     assert equal.evaluation.headline.value == Estimate(5.0, pytest.approx(0.3), 500)  # not 0: they are equal by chance
+
+
+@pytest.mark.parametrize(
+    ("rate", "n", "held_out", "copies"),
+    [(0.19, 130, 20, False), (0.5, 130, 20, True), (0.19, 130, 500, True), (0.04, 2000, 500, False), (0.06, 40, 500, False)],
+)
+def test_copies_are_not_what_a_threshold_of_few_held_out_samples_makes(rate, n, held_out, copies):
+    """With 20 held-out samples 5.7 % of new data are copies by the threshold, and 19 % of 130 in one case of 30."""
+    found = subject("run", 60.0)
+    metrics = {metric.name: metric for metric in found.evaluation.metrics}
+    metrics["copy-rate"] = replace(metrics["copy-rate"], value=Estimate(rate, 0.03, n), real=expected_copies(held_out))
+    metrics["c_t"] = replace(metrics["c_t"], value=Estimate(-0.9, 1.0, n))
+    found.keep("here", replace(found.evaluation, metrics=tuple(metrics.values())))
+    assert found.copies == copies
+    sentences = compared(found).verdict
+    assert any("repeats the training data" in s or "repeats its training data" in s for s in sentences) == copies
+    assert any(f"It is not shown to copy: {rate:.1%} of its samples" in s for s in sentences) != copies
+
+
+def test_the_expected_copies_are_those_of_new_data():
+    """By simulation: the share of 5,000 new values below the 1 % quantile of 20 others, 4,000 times."""
+    random = np.random.default_rng(0)
+    shares = [(random.random(5000) <= np.quantile(random.random(20), 0.01)).mean() for _ in range(4000)]
+    expected = expected_copies(20)
+    assert np.mean(shares) == pytest.approx(expected.value, rel=0.1)
+    assert np.std(shares) == pytest.approx(expected.std_err, rel=0.1)
 
 
 def test_a_model_copies_if_one_of_its_trainings_does():

@@ -5,9 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+import ancestral as an
 from ancestral.app.data import load
+from ancestral.app.sampling.conditions import Conditions
 from ancestral.app.sampling.pictures import read_picture
-from ancestral.app.sampling.writing import write
+from ancestral.app.sampling.writing import picture_of, write
 
 RANDOM = np.random.RandomState(0)
 
@@ -84,6 +86,18 @@ def test_classes_are_a_column_of_a_table_and_an_array_of_an_npz_and_read_back(tm
             rows = (back.x(split)[:, 1] % 2).long()  # b is i, whose parity is the class
             assert torch.equal(back.labels(split), rows)
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "a,b,label"
+
+
+def test_rows_of_several_classes_have_a_colour_each_and_no_path(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("a,b,label\n" + "".join(f"{i / 8},{i},{'xy'[i % 2]}\n" for i in range(40)))
+    model = an.train(str(tmp_path / "t.csv"), budget="1it", out=tmp_path / "run", condition="class", quiet=True)
+    data, drawn = load(tmp_path / "t.csv"), []
+    monkeypatch.setattr("ancestral.app.plots.vectors", lambda x, spec, rows=(), **how: drawn.append((list(rows), how)))
+    request = an.SampleRequest(n=4, steps=2, conditions=Conditions(classes=("x", "y")))
+    sampling = request.prepare(model)
+    picture_of(sampling.sample(), sampling, request, data.spec)
+    rows, how = drawn[0]
+    assert (rows, how["joined"]) == (["x", "y", "x", "y"], False)
 
 
 def test_an_array_keeps_what_the_model_drew(tmp_path, table):

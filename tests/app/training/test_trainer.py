@@ -145,6 +145,7 @@ def test_a_budget_of_time_ends_with_the_epochs_that_suit_few_samples(tmp_path):
     assert any("ends after 0.2 passes through the data (train.epochs)" in note for note in said)
     assert [step.progress for step in few][-1] == 1
     assert few.images == 6 * 64
+    assert few.verdict.startswith("0.2 passes (train.epochs) ended the training after 6 steps: samples may be noise")
     assert plan("digits", model="vae", budget="1d", out=tmp_path / "b").recipe.train.epochs == 60
     assert plan("digits", model="diffusion", budget="1d", out=tmp_path / "c").recipe.train.epochs is None
     counted = plan("digits", model="vae", budget="7it", out=tmp_path / "d", settings=short).begin()
@@ -295,3 +296,15 @@ def test_in_bfloat16_a_sample_is_the_same_picture_in_any_batch(tmp_path):
     for rows in (slice(0, 1), slice(5, 12), slice(15, 16)):
         part = model.sample(len(seeds[rows]), seeds=seeds[rows], steps=8)
         assert (part - whole[rows]).abs().max() <= 1 / 255
+
+
+@pytest.mark.parametrize(("units", "unfit"), [({}, True), ({"mean": 100.0, "std": 30.0}, False), ({"mean": 100.0}, True)])
+def test_units_of_a_model_object_that_are_not_those_of_the_data_are_said(tmp_path, units, unfit):
+    x = np.random.default_rng(0).uniform(50, 150, (4000, 3)).astype(np.float32)
+    model = an.Diffusion(an.networks.MLP(3, width=16), shape=(3,), **units)
+    notes = plan(x, model=model, budget="1it", out=tmp_path / "run").data.notes
+    said = [note for note in notes if note.startswith("the model's units do not fit: by its mean and std the data are up to")]
+    assert len(said) == unfit
+    if units == {}:
+        assert "up to 1" in said[0]  # about 100 from 0
+        assert "their deviation is 2" in said[0]  # 100 / sqrt(12) = 28.9

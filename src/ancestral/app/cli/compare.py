@@ -46,7 +46,7 @@ def compare(
     ----------
     sources
         One source of data, as for `ancestral train`; or several run folders of the same data. Beside a run there can be folders
-        of saved models or exports, and diffusers:FOLDER.
+        of saved models or exports, diffusers:FOLDER, and samples of other programs: folders of images, .npy, .npz, .csv files.
     budget
         Length of each training: a time (90s, 5m), steps (20000it) or passes (5epochs). Default: as in `ancestral train`.
     seeds

@@ -14,7 +14,10 @@ from ancestral.app.evaluation.result import Evaluation
 from ancestral.app.evaluation.samples import Samples
 from ancestral.app.training.stage import Progress, silent
 from ancestral.errors import UsageError
+from ancestral.metrics import copies_by_chance
 from ancestral.models import GenerativeModel
+
+MUCH, CHANCE = 0.05, 0.002  # a copy rate that counts, and the p-value below which it is not chance
 
 
 @dataclass(frozen=True)
@@ -117,12 +120,14 @@ class Subject:
 
     @property
     def copies(self) -> bool:
-        """Whether the samples repeat the training data: a copy rate above 5 % and beyond chance, and a negative C_T.
+        """Whether the samples repeat the training data: a copy rate above 5 % and not by chance, and a negative C_T.
 
-        A model that was trained several times copies if one of its trainings does.
+        Chance counts that the threshold is uncertain if few samples are held out (`copies_by_chance`). A model that was trained
+        several times copies if one of its trainings does.
         """
         if self.trainings:
             return any(t.copies for t in self.trainings)
-        rate, z = self.evaluation["copy-rate"].value, self.evaluation["c_t"].value
-        beyond = rate.value - 3 * (rate.std_err or 0.0)
-        return rate.value > 0.05 and beyond > 0.01 and z.value < 0
+        rate, expected = self.evaluation["copy-rate"].value, self.evaluation["copy-rate"].real
+        if expected is None or rate.value <= MUCH or self.evaluation["c_t"].value.value >= 0:
+            return False
+        return copies_by_chance(rate.value, rate.n, expected.value, expected.n) < CHANCE

@@ -37,6 +37,8 @@ def verdict(subjects: Sequence[Subject], better: Better) -> tuple[str, ...]:
         for s in subjects
         if s.copies
     ]
+    if len(subjects) == 1 and honest:
+        sentences.append(_uncopied(honest[0].evaluation))
     if honest:
         sentences += _beaten(better, honest, baselines) + _speed(honest) + _variety(honest) + _likelihoods(honest)
     if any(s.evaluation.coarse for s in subjects):
@@ -162,6 +164,14 @@ def still_falls(rows: Sequence[Mapping[str, Any]]) -> bool | None:
     before, last = values[-2 * quarter : -quarter], values[-quarter:]
     error = math.hypot(stdev(before), stdev(last)) / math.sqrt(quarter)
     return fmean(before) - fmean(last) > 2 * error
+
+
+def _uncopied(evaluation: Evaluation) -> str:
+    rate = evaluation["copy-rate"]
+    expected = f", where {rate.real.value:.1%} of new data are expected to be" if rate.real else ""
+    return (
+        f"It is not shown to copy: {rate.value.value:.1%} of its samples are as near to the training data as copies{expected}."
+    )
 
 
 def _beaten(better: Better, honest: Sequence[Subject], baselines: Sequence[Subject]) -> list[str]:

@@ -97,6 +97,9 @@ def picture_of(
 
     asked, several = request.conditions, sampling.columns
     in_rows = asked.sweep is not None or 1 < several <= (WIDE if several == sampling.n else sampling.n)
+    if len(spec.shape) == 1 and in_rows and asked.sweep is None:  # points have a colour for each class
+        rows = [asked.labels[i % several] for i in range(len(x))]
+        return grid(x, spec, rows=rows)
     picture = grid(x, spec, several if in_rows else None, renderings, across=asked.labels if in_rows and not renderings else ())
     given = request.edit.picture(spec)
     return picture if given is None else stacked({"given": grid(given, spec, len(given)), "samples": picture})

@@ -455,6 +455,8 @@ class Trainer:
         elif self._taken == WARM + TIMED and self.budget.unit == "seconds":
             each = (time.monotonic() - self._timed) / TIMED
             total = self.step + max(0.0, self.budget.amount - self.seconds) / each
+            if self.recipe.train.epochs is not None:
+                total = min(total, self.recipe.train.epochs * len(self.data.train) / self.state.batch)
             passes = total * self.state.batch / len(self.data.train)
             self._notes.append(
                 f"about {total:,.0f} steps fit into {self.recipe.train.budget}: {passes:.1f} passes through the data"
@@ -471,6 +473,9 @@ class Trainer:
         few = self._too_few(self.step)
         if few is None or self.budget.unit != "seconds" or self.concluded:
             return None
+        if self.seconds < 0.95 * self.budget.amount:
+            ended = f"{self.recipe.train.epochs:g} passes (train.epochs) ended the training after {count(self.step, 'step')}"
+            return f"{ended}: samples {few[1]}; raise train.epochs, or give more data"
         return f"only {count(self.step, 'step')} fitted into {self.recipe.train.budget}: samples {few[1]}; {self._remedy}"
 
     def _too_few(self, steps: float) -> tuple[int, str] | None:

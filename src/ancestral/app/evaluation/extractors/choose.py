@@ -20,6 +20,7 @@ from ancestral.registry import entry
 from ancestral.runtime import Runtime
 
 MOST = 2  # the first decides a ranking, unless the second shows the contrary
+FEW = 1000  # training samples, with fewer of which a classifier knows too little of pictures
 
 
 @built_in("extractor", "classifier", needs="classes")
@@ -54,20 +55,20 @@ def choose(data: DataSet, weights: Path | None = None) -> list[str]:
     """Return the names of at most two extractors that suit the data, the more trustworthy first.
 
     For vectors these are the coordinates. For images and signals they are a classifier of their classes; for images a network
-    with ImageNet weights (Inception if its weights are given or cached, else EfficientNet if installed); and last random
-    features.
+    with ImageNet weights (Inception if its weights are given or cached, else EfficientNet if installed), which comes first if
+    the classifier would be trained on fewer than `FEW` samples; and last random features.
     """
     spec = data.spec
     if len(spec.shape) == 1:
         return ["coordinates"]
-    names = []
-    if len(spec.classes) > 1:
-        names.append("classifier")
+    own = ["classifier"] if len(spec.classes) > 1 else []
+    trained = []
     if spec.is_image and spec.shape[0] in (1, 3):
         if inception.find(weights):
-            names.append("inception")
+            trained.append("inception")
         if imagenet.available():
-            names.append("efficientnet")
+            trained.append("efficientnet")
+    names = [*trained, *own] if len(data.train) < FEW else [*own, *trained]
     return [*names, "random"][:MOST]
 
 
