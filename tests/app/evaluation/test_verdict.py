@@ -136,6 +136,30 @@ def test_several_trainings_are_one_column_with_their_spread_and_a_fold():
 
 
 @pytest.mark.parametrize(
+    ("differences", "p_values", "words"),
+    [
+        (
+            (-1.0, 1.0),
+            (0.001, 0.02),
+            "on a and b: a is nearer to the data in the features f and b is nearer to the data in the",
+        ),
+        (
+            (1.0, -1.0),
+            (0.001, 0.02),
+            "on a and b: b is nearer to the data in the features f and a is nearer to the data in the",
+        ),
+        ((-1.0, 1.0), (0.001, 0.06), None),
+        ((-1.0, -1.0), (0.001, 0.001), None),
+    ],
+)
+def test_extractors_that_contradict_each_other_are_named(differences, p_values, words):
+    found = Pair(
+        "a", "b", dict(zip("fg", differences, strict=True)), dict(zip("fg", p_values, strict=True)), None
+    ).contradiction
+    assert found is None if words is None else words in found
+
+
+@pytest.mark.parametrize(
     ("rate", "n", "held_out", "copies"),
     [(0.19, 130, 20, False), (0.5, 130, 20, True), (0.19, 130, 500, True), (0.04, 2000, 500, False), (0.06, 40, 500, False)],
 )

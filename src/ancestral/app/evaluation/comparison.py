@@ -47,6 +47,21 @@ class Pair:
     p_values: dict[str, float]
     better: str | None
 
+    @property
+    def nearer(self) -> dict[str, str]:
+        """The name of the nearer one to the data, by each extractor that shows a difference."""
+        shown = [name for name, p in self.p_values.items() if p < LEVEL]
+        return {name: self.a if self.differences[name] < 0 else self.b for name in shown}
+
+    @property
+    def contradiction(self) -> str | None:
+        """A sentence if extractors show the contrary of each other, or None."""
+        found = self.nearer
+        if len(set(found.values())) < 2:
+            return None
+        by = " and ".join(f"{winner} is nearer to the data in the features {name}" for name, winner in found.items())
+        return f"The features contradict each other on {self.a} and {self.b}: {by}."
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -79,7 +94,10 @@ class Comparison:
         ordered = sorted(subjects, key=lambda s: (s.baseline, s.copies, s.evaluation.headline.value.value))
         rule = RULE + (SEVERAL if any(s.trainings for s in subjects) else ONE)
         tested = cls(tuple(ordered), tuple(_test(ordered, evaluator)), (), rule)
-        return replace(tested, verdict=verdict(tested.subjects, tested.better))
+        answer, *others = verdict(tested.subjects, tested.better)
+        models = {s.name for s in ordered if not s.baseline}
+        contradicted = [pair.contradiction for pair in tested.pairs if {pair.a, pair.b} <= models and pair.contradiction]
+        return replace(tested, verdict=(answer, *contradicted, *others))
 
     def better(self, a: str, b: str) -> bool:
         """Return whether a is better than b by the rule."""
@@ -110,7 +128,7 @@ def _test(subjects: Sequence[Subject], evaluator: Evaluator) -> list[Pair]:
     for i, (a, b) in enumerate(couples):
         by = {name: values[i] for name, values in differences.items()}
         p = {name: values[i] for name, values in p_values.items()}
-        first, *others = [(a.name if by[name] < 0 else b.name) if p[name] < LEVEL else None for name in by]
-        contradicted = any(other not in (first, None) for other in others)
-        pairs.append(Pair(a.name, b.name, by, p, None if contradicted else first))
+        pair = Pair(a.name, b.name, by, p, None)
+        winner = pair.nearer.get(next(iter(by)))
+        pairs.append(replace(pair, better=None if pair.contradiction else winner))
     return pairs
