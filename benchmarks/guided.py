@@ -81,7 +81,7 @@ def explore(name: str, seconds: float, seed: int, corpus: Path, out: Path, place
             shutil.rmtree(os.environ["ANCESTRAL_CACHE"], ignore_errors=True)
 
     fuzz.bound_memory()
-    options = ["-max_len=4096", "-len_control=0", "-rss_limit_mb=0", "-handle_alrm=0", "-timeout=0", f"-seed={seed + 1}"]
+    options = ["-max_len=4096", "-len_control=0", "-rss_limit_mb=0", "-timeout=100000", f"-seed={seed + 1}"]
     atheris.Setup([name, *options], one)
     atheris.Fuzz()
 
