@@ -29,16 +29,19 @@ with atheris.instrument_imports(include=["ancestral"]):
 
 
 class Choices(random.Random):
-    """Random numbers that are read from bytes, and are 0 after their end."""
+    """Random numbers that are read from bytes, and come from a fixed seed after their end.
+
+    Zeros would not do: `sample` draws until a number is new.
+    """
 
     def __init__(self, content: bytes):
         super().__init__(0)
-        self.content, self.at = content, 0
+        self.content, self.at, self.rest = content, 0, random.Random(0)
 
     def randbytes(self, n: int) -> bytes:
         part = self.content[self.at : self.at + n]
         self.at += n
-        return part.ljust(n, b"\0")
+        return part + self.rest.randbytes(n - len(part))
 
     def getrandbits(self, k: int) -> int:
         return int.from_bytes(self.randbytes((k + 7) // 8), "little") & ((1 << k) - 1)
@@ -78,7 +81,7 @@ def explore(name: str, seconds: float, seed: int, corpus: Path, out: Path, place
             shutil.rmtree(os.environ["ANCESTRAL_CACHE"], ignore_errors=True)
 
     fuzz.bound_memory()
-    options = ["-max_len=4096", "-len_control=0", "-rss_limit_mb=0", "-handle_alrm=0", "-timeout=0", f"-seed={seed + 1}"]
+    options = ["-max_len=4096", "-len_control=0", "-rss_limit_mb=0", "-timeout=100000", f"-seed={seed + 1}"]
     atheris.Setup([name, *options], one)
     atheris.Fuzz()
 

@@ -205,12 +205,14 @@ def damage(families: list[str], names: list[str], each: int, seed: int) -> int:
                 expected[command] = command(fresh(run, work), source)
                 assert expected[command][0].sound, expected
             ends: Counter[str] = Counter()
+            number = 0  # of the damage, over all files, so that a command that runs seldom meets every kind
             for file in files(run):
                 partner = next((f for f in files(other) if same_file(f.relative_to(other), file.relative_to(run))), None)
                 content = None if partner is None else partner.read_bytes()
-                for i, (name, changed) in enumerate(damages(file, content, each, chance)):
+                for name, changed in damages(file, content, each, chance):
+                    number += 1
                     for command in commands:
-                        if (i + commands.index(command)) % chosen[command]:  # not all commands on the same damages
+                        if (number + commands.index(command)) % chosen[command]:
                             continue
                         copy = fresh(run, work)
                         damaged = copy / file.relative_to(run)

@@ -19,7 +19,6 @@ from tempfile import mkdtemp
 from typing import Any
 
 from ancestral.app.data.cache import cache_dir
-from ancestral.app.leftovers import remove_leftovers
 from ancestral.errors import AncestralError, UsageError
 from ancestral.files import FULL, disk_error, disk_errors, read_json, write_atomically
 
@@ -122,8 +121,7 @@ def _download(repo: str, commit: str, folder: Path) -> None:
     """Download a commit whole, or nothing."""
     with disk_errors(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers([*folder.parent.glob(".*.tmp")])
-        part = Path(mkdtemp(prefix=".", suffix=f".{os.getpid()}.tmp", dir=folder.parent))
+        part = Path(mkdtemp(prefix=".", suffix=".tmp", dir=folder.parent))
     try:
         with hub_errors(repo) as hub:
             try:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -348,7 +349,7 @@ def _check_target(target: Path) -> None:
 def staged(target: Path) -> Iterator[Path]:
     """Open a folder beside the target, which takes its place if all goes well."""
     there, old = (target.with_name(f".{target.name}.{part}{os.getpid()}.tmp") for part in ("", "old."))
-    remove_leftovers([*target.parent.glob(".*.tmp")])
+    remove_leftovers([*target.parent.glob(f".{escape(target.name)}.*.tmp")])  # others may be of another machine
     try:
         there.mkdir(parents=True)
         yield there
