@@ -29,6 +29,7 @@ from ancestral.app.export.graphs import Traceable
 from ancestral.runner import RUNTIMES, Exported
 
 FORMATS = ("onnx", "openvino")
+EXPORTS = (("pt2", "fp32"), ("onnx", "fp32"), ("onnx", "int8"), ("openvino", "fp32"), ("openvino", "int8"))
 
 
 def times(tasks: Mapping[str, Callable[[], Any]], trials: int) -> dict[str, float]:
@@ -64,14 +65,16 @@ def measured(run: Path, folder: Path, n: int, trials: int) -> dict[str, Any]:
     asked = {"class": [i % len(kind.names) for i in seeds]} if (kind := dict(model.conditioner.kinds).get("class")) else {}
     tasks: dict[str, Callable[[], Any]] = {"torch": lambda: model.sample(n, asked, seeds=seeds, batch=32)}
     agreement = {}
-    for format in FORMATS:
-        for precision in ("fp32", "int8"):
-            name = format if precision == "fp32" else f"{format} int8"
-            done = an.export(run, format, folder / f"{run.name}-{name}", precision=precision)
-            exported = Exported(done.folder, threads=1)
-            given = {"class": np.array(asked["class"])} if asked else {}
-            tasks[name] = lambda exported=exported, given=given: exported.draw(seeds, exported.inputs(n, given))
-            agreement[name] = dict(done.agreement)
+    for format, precision in EXPORTS:
+        name = format if precision == "fp32" else f"{format} int8"
+        done = an.export(run, format, folder / f"{run.name}-{name}", precision=precision)
+        given = {"class": np.array(asked["class"])} if asked else {}
+        arithmetics = ("fp32", "bf16") if name == "openvino" else ("fp32",)
+        for arithmetic in arithmetics:
+            exported = Exported(done.folder, arithmetic, threads=1)
+            task = name if arithmetic == "fp32" else f"{name} bf16"
+            tasks[task] = lambda exported=exported, given=given: exported.draw(seeds, exported.inputs(n, given))
+        agreement[name] = dict(done.agreement)
     return {
         "run": run.name,
         "milliseconds": {name: 1000 * least / n for name, least in times(tasks, trials).items()},

@@ -704,7 +704,7 @@ def test_export(bench):
     ancestral.train("digits", "vae", "2it", "run", condition="class", settings=settings, device="cpu", quiet=True)
     printed = bench("export", "run", "--n", 4, "--trials", 1, "--json", "out.json")
     (row,) = read("out.json")["runs"]
-    assert row["milliseconds"].keys() == {"torch", "onnx", "onnx int8", "openvino", "openvino int8"}
+    assert row["milliseconds"].keys() == {"torch", "pt2", "onnx", "onnx int8", "openvino", "openvino bf16", "openvino int8"}
     assert row["agreement"]["onnx"]["rms"] < row["agreement"]["onnx int8"]["rms"]
     assert row["agreement"]["openvino int8"]["samples"] == 513
     assert all(gain > 0.5 for gain in read("out.json")["product"].values())

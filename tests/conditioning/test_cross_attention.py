@@ -90,6 +90,16 @@ def test_contexts_of_other_forms_do_not_join():
         Context.cat([Context(tokens=tokens), Context(tokens=tokens, mask=torch.ones(2, 3, dtype=torch.bool))])
 
 
+def test_contexts_with_different_numbers_of_tokens_are_padded():
+    mask = torch.tensor([[True, True, False]])
+    short, long = torch.randn(2, 1, 4), torch.randn(1, 3, 4)
+    both = Context.cat([Context(tokens=short), Context(tokens=long, mask=mask)])
+    assert torch.equal(both.tokens, torch.cat([torch.cat([short, torch.zeros(2, 2, 4)], 1), long]))
+    assert both.mask.tolist() == [[True, False, False]] * 2 + [[True, True, False]]
+    equal = Context.cat([Context(tokens=long), Context(tokens=long)])
+    assert equal.mask is None
+
+
 def test_networks_without_context_have_the_same_parameters():
     plain, told = denoising_network((1, 8, 8)), denoising_network((1, 8, 8), context=ContextShape(tokens=8))
     assert {name for name, _ in plain.named_parameters()} < {name for name, _ in told.named_parameters()}
