@@ -19,12 +19,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
-import atheris
+try:
+    import atheris
+except ModuleNotFoundError:
+    atheris = None
 
-with atheris.instrument_imports(include=["ancestral"]):
+with atheris.instrument_imports(include=["ancestral"]) if atheris else nullcontext():
     import fuzz
 
 
@@ -94,6 +98,8 @@ if __name__ == "__main__":
     parser.add_argument("--corpus", type=Path, default=Path("build/fuzz"), help="folder for bad inputs")
     parser.add_argument("--out", type=Path, required=True, help="file of the counts")
     asked = parser.parse_args()
+    if atheris is None:
+        parser.error("atheris is not installed: pip install atheris")
     place = Path(tempfile.mkdtemp())
     with patch.dict(os.environ, fuzz.VARIABLES, ANCESTRAL_CACHE=f"{place}/cache"):
         fuzz.prepare(place)

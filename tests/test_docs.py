@@ -176,7 +176,7 @@ def test_python_runs(page, line, names_only, code, place, monkeypatch, registere
         short = re.sub(
             r'budget="\w+"\)', 'budget="4it", out="runs/short", settings=("model.channels=[8, 16]", "model.blocks=1"))', code
         )
-        short = re.sub(r'(an\.train\(.*budget=)"\d+it"', r'\1"4it"', short)
+        short = re.sub(r'(an\.train\(.*budget=)"\d+(it|[smh])"', r'\1"4it"', short)
         short = re.sub(r"(an\.train\((?!.*settings).*)quiet=True\)", rf"\1quiet=True, settings={QUICK})", short)
         exec(compile(short, f"{page.name}:{line}", "exec"), {"__name__": "docs"})
         if promised := PRINTS.findall(code):

@@ -134,6 +134,23 @@ class Network(nn.Linear):
         return super().forward(z)
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["train", "digitz"], 2, "unknown source 'digitz': did you mean 'digits'?"),
+        (["train", "digits", "--for", "soon"], 2, "cannot read the budget 'soon'"),
+        (["train", "digits", "--fro", "2m"], 2, "--fro"),
+        (["train", "digits", "--for", "90"], 2, "cannot read the budget '90'"),
+        (["train", "digits", "train.bacth=3"], 2, "unknown setting 'train.bacth': did you mean 'batch'?"),
+        (["train", "digits", "--model", "difusion"], 2, "unknown model 'difusion': did you mean 'diffusion'?"),
+        (["train", "digits", "--device", "tpu"], 2, "the device 'tpu' is not available here"),
+        (["train", "moons", "--condition", "text"], 2, "moons has no captions"),
+        (["train", "no/such/folder"], 2, "there is no file or folder 'no/such/folder'"),
+        (["sample", "runs/nothing"], 2, "the run folder runs/nothing does not exist"),
+        (["info", "."], 2, "holds no run"),
+        (["trian", "digits"], 2, "train"),
+    ],
+)
 def test_wrong_requests_are_one_sentence(words, code, message, tmp_path, command):
     done = command(*words, cwd=tmp_path)
     assert done.returncode == code, done.stderr

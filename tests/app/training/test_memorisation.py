@@ -201,7 +201,7 @@ def test_no_false_alarm_and_no_late_one():
 
 def test_moments_follow_the_passes_and_cost_a_share_of_the_budget():
     """Checks of 100 samples' training in 100,000 images, for a network with 18 evaluations a sample and for one with 1."""
-    data = load(points(110))
+    data = load(points(120))
     n = len(data.train)
     for evaluations, least in ((18, 5), (1, 12)):
         watch, seen = MemorisationWatch(data, flip=False), []

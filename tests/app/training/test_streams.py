@@ -46,7 +46,7 @@ def test_a_run_on_shards_continues_exactly(tmp_path, shards):
 
     whole = trainer("whole")
     list(whole)
-    for cut in (4, 9):  # the ninth step lies in the second epoch of 135 samples
+    for cut in (4, 9):  # the ninth step lies in the second epoch of 130 samples
         part = trainer("part")
         for step in part:
             if step.step == cut:
@@ -55,7 +55,7 @@ def test_a_run_on_shards_continues_exactly(tmp_path, shards):
     list(trainer("part"))
     weights = [checksum(dict(Run(tmp_path / name).load_model("cpu").state_dict())) for name in ("whole", "part")]
     assert weights[0] == weights[1]
-    assert len(whole.data.train) == 135
+    assert len(whole.data.train) == 130
 
 
 def test_a_run_on_shards_is_found_again_with_its_data(tmp_path, shards, monkeypatch):
@@ -65,7 +65,7 @@ def test_a_run_on_shards_is_found_again_with_its_data(tmp_path, shards, monkeypa
     (tmp_path / "moved").mkdir()
     (tmp_path / "run").rename(tmp_path / "moved" / "run")
     (tmp_path / "data").rename(tmp_path / "moved" / "data")
-    assert len(data_of(Run(tmp_path / "moved" / "run")).train) == 135
+    assert len(data_of(Run(tmp_path / "moved" / "run")).train) == 130
 
 
 def test_accumulation_changes_no_result_of_a_stream(tmp_path, shards):
@@ -85,8 +85,8 @@ def test_an_evaluation_says_which_samples_stand_for_a_stream(shards, monkeypatch
     data = load(shards)
     monkeypatch.setattr(type(data.train["x"]), "values", property(lambda _: pytest.fail("the whole stream is read")))
     evaluator = Evaluator(data, against="train", n=25, extractors=["random"])
-    assert evaluator.notes == ("60 of 135 training samples, evenly spread, stand for all in comparisons",)
+    assert evaluator.notes == ("60 of 130 training samples, evenly spread, stand for all in comparisons",)
     assert len(evaluator.reference.train) == 60
     copies = baseline("copy", evaluator.data, 25)
-    train = data.batch(torch.arange(135)).x
+    train = data.batch(torch.arange(130)).x
     assert all((train == x).flatten(1).all(1).any() for x in copies.x)

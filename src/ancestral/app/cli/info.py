@@ -58,6 +58,8 @@ def info(
     data = facts["data"]
     shape = "x".join(map(str, data["shape"]))
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")  # a long path is not cut
     rows = {
         "run": f"{run}, {state}",
         "model": f"{facts['family']}, {count(facts['parameters'])} parameters",
