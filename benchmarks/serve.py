@@ -373,10 +373,11 @@ def memory(run: Path, truth: Truth, minutes: float) -> dict[str, Any]:
         def work(client: Client) -> None:
             while time.monotonic() < end:
                 client.ask(client.random.randrange(1, 9))
+                client.connection.close()  # the service closes one that waits for longer than a few seconds
                 method, path = client.random.choice(paths)
                 kinds = [{"format": "png"}, {"format": "json"}, {"stream": True}, {"n": 65}, {"colour": "red"}]
                 body = None if method == "GET" else json.dumps(client.random.choice(kinds) | {"n": 3} | truth.request)
-                with closing(server.connect()) as others:  # the service closes one that waits for longer than a few seconds
+                with closing(server.connect()) as others:
                     others.request(method, path, body, {"content-type": "application/json"})
                     others.getresponse().read()
                 if client.random.random() < 0.05:  # one that leaves
