@@ -67,6 +67,7 @@ def _alike(x: Tensor, real: Tensor) -> bool:
 
 
 def _quantile(x: Tensor, share: float) -> float:
+    """Return a quantile of all values; torch.quantile takes at most 2^24."""
     values = x.flatten()
     return values.kthvalue(1 + round(share * (len(values) - 1))).values.item()
 

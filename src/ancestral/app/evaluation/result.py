@@ -26,6 +26,7 @@ COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
 
 
 def _wrapped(line: str) -> str:
+    """Return a line in the width of a terminal, its continuation indented."""
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     return textwrap.fill(line, 79, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 

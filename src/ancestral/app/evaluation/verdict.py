@@ -167,6 +167,7 @@ def still_falls(rows: Sequence[Mapping[str, Any]]) -> bool | None:
 
 
 def _uncopied(evaluation: Evaluation) -> str:
+    """Return the copy rate of a subject that is not shown to copy, beside that of new data."""
     rate = evaluation["copy-rate"]
     expected = f", where {rate.real.value:.1%} of new data are expected to be" if rate.real else ""
     return (

@@ -57,7 +57,7 @@ class FamilyRecipe(Section):
 
     @property
     def smallest(self) -> bool:
-        """Whether a still smaller network makes no sense."""
+        """True if the network is the smallest that is worth training, so no message advises a smaller one."""
         return False
 
     @property
